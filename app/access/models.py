@@ -1,0 +1,93 @@
+"""Who may charge: drivers, groups of drivers with their rules, and the tokens they present."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tenants.models import Base, TenantOwned, references, same_tenant
+
+
+class DriverGroup(TenantOwned, Base):
+    """Drivers with rules of their own. `collection` is how a session by token is paid for.
+
+    per_session: an invoice per CDR; monthly: CDRs wait for the month's invoice; free: the CDR is the end of it.
+    """
+
+    __tablename__ = "driver_group"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "name"),
+        CheckConstraint("collection in ('per_session','monthly','free')", name="collection"),
+        {"schema": "livery"},
+    )
+
+    name: Mapped[str]
+    collection: Mapped[str] = mapped_column(server_default="per_session")
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class DriverGroupLocation(TenantOwned, Base):
+    """Where a group may charge; a group without any row may charge everywhere in its tenant."""
+
+    __tablename__ = "driver_group_location"
+    __table_args__ = (
+        references("driver_group_id", "driver_group", ondelete="CASCADE"),
+        references("location_id", "location", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "driver_group_id", "location_id"),
+        {"schema": "livery"},
+    )
+
+    driver_group_id: Mapped[UUID]
+    location_id: Mapped[UUID]
+
+
+class Driver(TenantOwned, Base):
+    __tablename__ = "driver"
+    __table_args__ = (
+        references("driver_group_id", "driver_group"),
+        Index(
+            "uq_driver_email",
+            "tenant_id",
+            "email_norm",
+            unique=True,
+            postgresql_where=text("email_norm is not null"),
+        ),
+        {"schema": "livery"},
+    )
+
+    name: Mapped[str]
+    email: Mapped[str | None]
+    email_norm: Mapped[str | None]
+    driver_group_id: Mapped[UUID | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class IdToken(TenantOwned, Base):
+    """Proof that you may charge. The value is sealed; `value_digest` finds it, `masked` is what most people see.
+
+    Values compare without case; unique in the tenant by value and type.
+    """
+
+    __tablename__ = "id_token"
+    __table_args__ = (
+        references("driver_id", "driver", ondelete="SET NULL"),
+        references("driver_group_id", "driver_group"),
+        UniqueConstraint("tenant_id", "value_digest", "type"),
+        CheckConstraint("status in ('accepted','blocked','expired','invalid')", name="status"),
+        {"schema": "livery"},
+    )
+
+    type: Mapped[str]
+    value_digest: Mapped[bytes]
+    value_sealed: Mapped[str]
+    masked: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="accepted")
+    label: Mapped[str] = mapped_column(server_default="")
+    parent_value: Mapped[str | None]
+    driver_id: Mapped[UUID | None]
+    driver_group_id: Mapped[UUID | None]
+    expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    driver: Mapped[Driver | None] = same_tenant("IdToken.driver_id", "Driver")
+    driver_group: Mapped[DriverGroup | None] = same_tenant("IdToken.driver_group_id", "DriverGroup")

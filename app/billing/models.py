@@ -1,0 +1,268 @@
+"""Invoices, the ledger and the tables of payment (money.md 4.2). Has never heard of a charger.
+
+Rows name their cause by an opaque `source_type`, `source_id`. All amounts are integer minor units with a currency.
+"""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Date, Index, Numeric, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tenants.models import Base, TenantOwned, references, same_tenant
+
+
+class InvoiceCounter(TenantOwned, Base):
+    """The next number of a series in a year; taken in the invoice's own transaction, so there is no gap."""
+
+    __tablename__ = "invoice_counter"
+    __table_args__ = (UniqueConstraint("tenant_id", "series", "year"), {"schema": "livery"})
+
+    series: Mapped[str]
+    year: Mapped[int]
+    next_no: Mapped[int]
+
+
+class Invoice(TenantOwned, Base):
+    """`kind` invoice or credit_note carries a number; `receipt` (a tenant without seller data) never does.
+
+    Immutable once written; `prev_hash` chains the numbered ones of a series and year.
+    """
+
+    __tablename__ = "invoice"
+    __table_args__ = (
+        references("corrects_id", "invoice"),
+        UniqueConstraint("tenant_id", "series", "year", "number_no"),
+        CheckConstraint("kind in ('invoice','credit_note','receipt')", name="kind"),
+        CheckConstraint("(kind = 'receipt') = (number_no is null)", name="number"),
+        CheckConstraint("(kind = 'credit_note') = (corrects_id is not null)", name="corrects"),
+        CheckConstraint("net_minor + vat_minor = gross_minor", name="totals"),
+        Index("ix_invoice_list", "tenant_id", "issued_at", "id"),
+        {"schema": "livery"},
+    )
+
+    kind: Mapped[str]
+    series: Mapped[str]
+    year: Mapped[int]
+    number_no: Mapped[int | None]
+    number: Mapped[str | None]
+    corrects_id: Mapped[UUID | None]
+    issued_at: Mapped[datetime]
+    issued_on: Mapped[date] = mapped_column(Date())
+    supplied_on: Mapped[date] = mapped_column(Date())
+    currency: Mapped[str]
+    net_minor: Mapped[int]
+    vat_minor: Mapped[int]
+    gross_minor: Mapped[int]
+    seller: Mapped[dict[str, Any]]
+    buyer: Mapped[dict[str, Any]]
+    vat_groups: Mapped[list[Any]]
+    is_test: Mapped[bool] = mapped_column(server_default=text("false"))
+    prev_hash: Mapped[bytes]
+    hash: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    lines: Mapped[list["InvoiceLine"]] = same_tenant(
+        "InvoiceLine.invoice_id", "Invoice", back_populates="invoice", passive_deletes="all",
+        order_by="InvoiceLine.line_no",
+    )  # fmt: skip
+
+
+class InvoiceLine(TenantOwned, Base):
+    """`source_type`, `source_id` of an invoice line are its once-only key: a supply is invoiced once."""
+
+    __tablename__ = "invoice_line"
+    __table_args__ = (
+        references("invoice_id", "invoice"),
+        UniqueConstraint("tenant_id", "invoice_id", "line_no"),
+        CheckConstraint("net_minor + vat_minor = gross_minor", name="totals"),
+        CheckConstraint("kind in ('invoice','credit_note','receipt')", name="kind"),
+        Index(
+            "uq_invoice_line_source", "tenant_id", "source_type", "source_id", "source_part", unique=True,
+            postgresql_where=text("kind in ('invoice','receipt')"),
+        ),
+        {"schema": "livery"},
+    )  # fmt: skip
+
+    invoice_id: Mapped[UUID]
+    kind: Mapped[str]
+    line_no: Mapped[int]
+    source_type: Mapped[str]
+    source_id: Mapped[UUID]
+    source_part: Mapped[str] = mapped_column(server_default="")
+    description: Mapped[str]
+    quantity: Mapped[Decimal] = mapped_column(Numeric(20, 6))
+    unit: Mapped[str]
+    unit_price: Mapped[Decimal] = mapped_column(Numeric(20, 8))
+    vat_rate: Mapped[Decimal] = mapped_column(Numeric(6, 3))
+    vat_code: Mapped[str]
+    net_minor: Mapped[int]
+    vat_minor: Mapped[int]
+    gross_minor: Mapped[int]
+    invoice: Mapped[Invoice] = same_tenant("InvoiceLine.invoice_id", "Invoice", back_populates="lines")
+
+
+class LedgerAccount(TenantOwned, Base):
+    __tablename__ = "ledger_account"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "code", "party", "currency"),
+        CheckConstraint("normal_side in ('debit','credit')", name="normal_side"),
+        {"schema": "livery"},
+    )
+
+    code: Mapped[str]
+    party: Mapped[str] = mapped_column(server_default="")
+    currency: Mapped[str]
+    normal_side: Mapped[str]
+
+
+class LedgerTxn(TenantOwned, Base):
+    """One posting. (kind, source) is unique: it is posted exactly once. Corrections reverse, nothing is changed."""
+
+    __tablename__ = "ledger_txn"
+    __table_args__ = (
+        references("reverses_id", "ledger_txn"),
+        UniqueConstraint("tenant_id", "kind", "source_type", "source_id"),
+        UniqueConstraint("tenant_id", "reverses_id"),
+        {"schema": "livery"},
+    )
+
+    kind: Mapped[str]
+    source_type: Mapped[str]
+    source_id: Mapped[UUID]
+    effective_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    reverses_id: Mapped[UUID | None]
+    entries: Mapped[list["LedgerEntry"]] = same_tenant(
+        "LedgerEntry.txn_id", "LedgerTxn", back_populates="txn", passive_deletes="all"
+    )
+
+
+class LedgerEntry(TenantOwned, Base):
+    """+ debit, - credit. Per posting and currency the sum is zero: a deferred trigger holds it."""
+
+    __tablename__ = "ledger_entry"
+    __table_args__ = (
+        references("txn_id", "ledger_txn"),
+        references("account_id", "ledger_account"),
+        CheckConstraint("amount_minor <> 0", name="amount"),
+        Index("ix_ledger_entry_txn", "tenant_id", "txn_id"),
+        Index("ix_ledger_entry_account", "tenant_id", "account_id", "id"),
+        {"schema": "livery"},
+    )
+
+    txn_id: Mapped[UUID]
+    account_id: Mapped[UUID]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    txn: Mapped[LedgerTxn] = same_tenant("LedgerEntry.txn_id", "LedgerTxn", back_populates="entries")
+    account: Mapped[LedgerAccount] = same_tenant("LedgerEntry.account_id", "LedgerAccount")
+
+
+class Payment(TenantOwned, Base):
+    """Money taken or held for a source; `leg` counts the holds of one session."""
+
+    __tablename__ = "payment"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "source_type", "source_id", "leg"),
+        UniqueConstraint("tenant_id", "account_ref", "provider_ref"),
+        CheckConstraint(
+            "state in ('created','requires_action','processing','authorized','capturing','captured',"
+            "'partially_refunded','refunded','canceled','expired','failed')",
+            name="state",
+        ),
+        {"schema": "livery"},
+    )
+
+    source_type: Mapped[str]
+    source_id: Mapped[UUID]
+    leg: Mapped[int] = mapped_column(server_default="1")
+    provider: Mapped[str]
+    account_ref: Mapped[str]
+    provider_ref: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default="created")
+    dispute: Mapped[str] = mapped_column(server_default="none")
+    currency: Mapped[str]
+    hold_minor: Mapped[int] = mapped_column(server_default="0")
+    captured_minor: Mapped[int] = mapped_column(server_default="0")
+    refunded_minor: Mapped[int] = mapped_column(server_default="0")
+    disputed_minor: Mapped[int] = mapped_column(server_default="0")
+    fee_minor: Mapped[int] = mapped_column(server_default="0")
+    capture_before: Mapped[datetime | None]
+    version_no: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class PaymentOp(TenantOwned, Base):
+    """Written before every call to the provider (money.md 4.5)."""
+
+    __tablename__ = "payment_op"
+    __table_args__ = (
+        references("payment_id", "payment"),
+        UniqueConstraint("tenant_id", "idem_key"),
+        CheckConstraint("state in ('planned','sent','succeeded','failed','unknown')", name="state"),
+        Index(
+            "uq_payment_op_capture", "tenant_id", "payment_id", "kind", unique=True,
+            postgresql_where=text("kind = 'capture' and state <> 'failed'"),
+        ),
+        {"schema": "livery"},
+    )  # fmt: skip
+
+    payment_id: Mapped[UUID]
+    kind: Mapped[str]
+    n: Mapped[int] = mapped_column(server_default="1")
+    idem_key: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="planned")
+    request: Mapped[dict[str, Any]]
+    response: Mapped[dict[str, Any] | None]
+    provider_ref: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class ProviderBalanceTxn(TenantOwned, Base):
+    """A line of the provider's own books, by its own id."""
+
+    __tablename__ = "provider_balance_txn"
+    __table_args__ = (UniqueConstraint("tenant_id", "account_ref", "provider_ref"), {"schema": "livery"})
+
+    account_ref: Mapped[str]
+    provider_ref: Mapped[str]
+    type: Mapped[str]
+    reporting_category: Mapped[str]
+    amount_minor: Mapped[int]
+    fee_minor: Mapped[int]
+    net_minor: Mapped[int]
+    currency: Mapped[str]
+    source_ref: Mapped[str | None]
+    payout_ref: Mapped[str | None]
+    available_on: Mapped[date] = mapped_column(Date())
+
+
+class ReconRun(TenantOwned, Base):
+    __tablename__ = "recon_run"
+    __table_args__ = ({"schema": "livery"},)
+
+    account_ref: Mapped[str]
+    from_at: Mapped[datetime]
+    to_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    figures: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+
+
+class ReconItem(TenantOwned, Base):
+    __tablename__ = "recon_item"
+    __table_args__ = (
+        references("run_id", "recon_run", ondelete="CASCADE"),
+        references("ledger_txn_id", "ledger_txn"),
+        references("balance_txn_id", "provider_balance_txn"),
+        {"schema": "livery"},
+    )
+
+    run_id: Mapped[UUID]
+    category: Mapped[str]
+    ledger_txn_id: Mapped[UUID | None]
+    balance_txn_id: Mapped[UUID | None]
+    delta_minor: Mapped[int] = mapped_column(server_default="0")
+    resolved_by: Mapped[str | None]

@@ -1,0 +1,56 @@
+"""A CPO's contract and face: who it is legally, how it looks."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tenants.models import Base, TenantOwned
+
+
+class TenantProfile(TenantOwned, Base):
+    """One row per tenant: what `GET /tenant` shows. Seller data complete -> numbered invoices, else receipts."""
+
+    __tablename__ = "tenant_profile"
+    __table_args__ = (UniqueConstraint("tenant_id"), {"schema": "livery"})
+
+    name: Mapped[str]
+    country: Mapped[str]
+    currency: Mapped[str]
+    time_zone: Mapped[str]
+    language: Mapped[str] = mapped_column(server_default="en")
+    legal_name: Mapped[str] = mapped_column(server_default="")
+    address: Mapped[str] = mapped_column(server_default="")
+    postal_code: Mapped[str] = mapped_column(server_default="")
+    city: Mapped[str] = mapped_column(server_default="")
+    vat_id: Mapped[str] = mapped_column(server_default="")
+    tax_number: Mapped[str] = mapped_column(server_default="")
+    ocpi_country_code: Mapped[str] = mapped_column(server_default="")
+    ocpi_party_id: Mapped[str] = mapped_column(server_default="")
+    support_email: Mapped[str] = mapped_column(server_default="")
+    support_phone: Mapped[str] = mapped_column(server_default="")
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    @property
+    def has_seller_data(self) -> bool:
+        """What an invoice must name (Directive 2006/112/EC Art. 226): seller, address, VAT id or tax number."""
+        required = (
+            self.legal_name,
+            self.address,
+            self.postal_code,
+            self.city,
+            self.vat_id or self.tax_number,
+        )
+        return all(value.strip() for value in required)
+
+
+class Brand(TenantOwned, Base):
+    """The published look: values only, checked by `themes.theme` (never CSS text, never code)."""
+
+    __tablename__ = "brand"
+    __table_args__ = (UniqueConstraint("tenant_id"), {"schema": "livery"})
+
+    theme: Mapped[dict[str, Any]]
+    css_hash: Mapped[str]
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

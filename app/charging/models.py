@@ -1,0 +1,218 @@
+"""One visit from wish to end, its readings, and the frozen record it leaves."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, Numeric, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.access.models import Driver, IdToken
+from app.stations.models import EVSE, ChargingStation
+from tenants.models import Base, TenantOwned, references, same_tenant
+
+
+class ChargingSession(TenantOwned, Base):
+    """OCPI's five states; `review` stands beside them and stops CDR, invoice and capture until staff decide.
+
+    `start_key` is the natural key of a 1.6 start (connector, time, meter, tag): a retry finds its first attempt.
+    `settled_at` says that the CDR (if any was due) exists.
+    """
+
+    __tablename__ = "charging_session"
+    __table_args__ = (
+        references("station_id", "charging_station"),
+        references("evse_id", "evse"),
+        references("id_token_id", "id_token"),
+        references("driver_id", "driver"),
+        references("driver_group_id", "driver_group"),
+        UniqueConstraint("tenant_id", "station_id", "ocpp_transaction_id"),
+        UniqueConstraint("tenant_id", "station_id", "start_key"),
+        CheckConstraint("status in ('PENDING','ACTIVE','COMPLETED','INVALID','RESERVATION')", name="status"),
+        CheckConstraint(
+            "review is null or review in ('superseded','stuck','orphan','implausible','no_tariff')",
+            name="review",
+        ),
+        Index(
+            "ix_charging_session_open",
+            "tenant_id",
+            "evse_id",
+            postgresql_where=text("status in ('PENDING','ACTIVE')"),
+        ),
+        Index("ix_charging_session_list", "tenant_id", "started_at", "id"),
+        Index(
+            "ix_charging_session_review", "tenant_id", "review", postgresql_where=text("review is not null")
+        ),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    evse_id: Mapped[UUID | None]
+    evse_no: Mapped[int | None]
+    connector_no: Mapped[int | None]
+    status: Mapped[str]
+    review: Mapped[str | None]
+    review_note: Mapped[str | None]
+    id_token_id: Mapped[UUID | None]
+    id_token_status: Mapped[str | None]
+    id_token_masked: Mapped[str] = mapped_column(server_default="")
+    driver_id: Mapped[UUID | None]
+    driver_group_id: Mapped[UUID | None]
+    ocpp_version: Mapped[str] = mapped_column(server_default="")
+    ocpp_transaction_id: Mapped[str | None]
+    start_key: Mapped[str | None]
+    remote_start_id: Mapped[int | None]
+    start_digest: Mapped[bytes | None]
+    origin: Mapped[str] = mapped_column(server_default="station")
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    pending_until: Mapped[datetime | None]
+    meter_start_wh: Mapped[int | None]
+    meter_stop_wh: Mapped[int | None]
+    energy_wh: Mapped[int | None]
+    stopped_reason: Mapped[str | None]
+    interrupted_at: Mapped[datetime | None]
+    is_offline: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    settled_at: Mapped[datetime | None]
+    station: Mapped[ChargingStation] = same_tenant("ChargingSession.station_id", "ChargingStation")
+    evse: Mapped[EVSE | None] = same_tenant("ChargingSession.evse_id", "EVSE")
+    driver: Mapped[Driver | None] = same_tenant("ChargingSession.driver_id", "Driver")
+    id_token: Mapped[IdToken | None] = same_tenant("ChargingSession.id_token_id", "IdToken")
+    live: Mapped["SessionLive | None"] = same_tenant(
+        "SessionLive.session_id", "ChargingSession", uselist=False, viewonly=True
+    )
+    events: Mapped[list["SessionEvent"]] = same_tenant(
+        "SessionEvent.session_id", "ChargingSession", viewonly=True,
+        order_by="SessionEvent.at, SessionEvent.id",
+    )  # fmt: skip
+
+
+class SessionLive(TenantOwned, Base):
+    """The live figures of a session, the only place where they lie: live pages, running cost and cost cap read here."""
+
+    __tablename__ = "session_live"
+    __table_args__ = (
+        references("session_id", "charging_session", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "session_id"),
+        {"schema": "livery", "postgresql_with": {"fillfactor": "70"}},
+    )
+
+    session_id: Mapped[UUID]
+    meter_wh: Mapped[int | None]
+    energy_wh: Mapped[int | None]
+    power_w: Mapped[int | None]
+    current_a: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    voltage_v: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    soc_percent: Mapped[Decimal | None] = mapped_column(Numeric(5, 2))
+    charging_state: Mapped[str | None]
+    seq_no: Mapped[int | None]
+    reading_at: Mapped[datetime | None]
+    cost_minor: Mapped[int | None]
+    cost_currency: Mapped[str | None]
+    cost_at: Mapped[datetime | None]
+
+
+class SessionEvent(TenantOwned, Base):
+    """The timeline: plugged in, authorised, started, suspended, stopped, reviewed … `key` makes a replay one event."""
+
+    __tablename__ = "session_event"
+    __table_args__ = (
+        references("session_id", "charging_session", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "session_id", "key"),
+        {"schema": "livery"},
+    )
+
+    session_id: Mapped[UUID]
+    key: Mapped[str]
+    at: Mapped[datetime]
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    received_at: Mapped[datetime]
+
+
+class MeterValue(Base):
+    """One row per sampled value. Range-partitioned by day of `sampled_at`; no FK to the session (performance.md 12).
+
+    The natural key holds the value: a stuck clock must not turn `on conflict do nothing` into lost readings.
+    """
+
+    __tablename__ = "meter_value"
+    __table_args__ = (
+        Index("ix_meter_value_session", "tenant_id", "session_id", "sampled_at"),
+        {"schema": "livery", "postgresql_partition_by": "RANGE (sampled_at)"},
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("livery.tid()"))
+    sampled_at: Mapped[datetime] = mapped_column(primary_key=True)
+    station_id: Mapped[UUID] = mapped_column(primary_key=True)
+    evse_no: Mapped[int] = mapped_column(primary_key=True)
+    measurand: Mapped[str] = mapped_column(primary_key=True)
+    phase: Mapped[str] = mapped_column(primary_key=True, server_default="")
+    location: Mapped[str] = mapped_column(primary_key=True, server_default="Outlet")
+    context: Mapped[str] = mapped_column(primary_key=True, server_default="Sample.Periodic")
+    raw_value: Mapped[str] = mapped_column(primary_key=True)
+    session_id: Mapped[UUID | None]
+    value: Mapped[Decimal | None] = mapped_column(Numeric(20, 4))
+    unit: Mapped[str]
+    received_at: Mapped[datetime]
+    station_at: Mapped[datetime | None]
+    signed_data: Mapped[str | None]
+
+
+class PriceSnapshot(TenantOwned, Base):
+    """Prices frozen at the start of a session. The VAT rate is chosen at the end of supply (money.md 4.2)."""
+
+    __tablename__ = "price_snapshot"
+    __table_args__ = (
+        references("session_id", "charging_session", ondelete="CASCADE"),
+        references("tariff_version_id", "tariff_version"),
+        UniqueConstraint("tenant_id", "session_id"),
+        {"schema": "livery"},
+    )
+
+    session_id: Mapped[UUID]
+    tariff_version_id: Mapped[UUID | None]
+    currency: Mapped[str]
+    time_zone: Mapped[str]
+    tariff: Mapped[dict[str, Any] | None]
+    hash: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class CDR(TenantOwned, Base):
+    """Frozen and billable, the only billing-relevant object. A correction is a credit CDR (`kind` credit)."""
+
+    __tablename__ = "cdr"
+    __table_args__ = (
+        references("session_id", "charging_session"),
+        references("corrects_id", "cdr"),
+        UniqueConstraint("tenant_id", "session_id", "kind", "revision_no"),
+        UniqueConstraint("tenant_id", "corrects_id"),
+        CheckConstraint("kind in ('cdr','credit')", name="kind"),
+        CheckConstraint("(kind = 'credit') = (corrects_id is not null)", name="corrects"),
+        Index("ix_cdr_list", "tenant_id", "ended_at", "id"),
+        {"schema": "livery"},
+    )
+
+    session_id: Mapped[UUID]
+    kind: Mapped[str] = mapped_column(server_default="cdr")
+    revision_no: Mapped[int] = mapped_column(server_default="1")
+    corrects_id: Mapped[UUID | None]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    energy_wh: Mapped[int]
+    currency: Mapped[str]
+    excl_vat_minor: Mapped[int]
+    incl_vat_minor: Mapped[int]
+    price: Mapped[dict[str, Any]]
+    charging_periods: Mapped[list[Any]]
+    tariff: Mapped[dict[str, Any] | None]
+    location: Mapped[dict[str, Any]]
+    collection: Mapped[str]
+    driver_group_id: Mapped[UUID | None]
+    reason: Mapped[str] = mapped_column(server_default="")
+    hash: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    session: Mapped[ChargingSession] = same_tenant("CDR.session_id", "ChargingSession")

@@ -1,0 +1,68 @@
+"""Who did what: append-only, hash-chained per tenant, readable by the tenant."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import UniqueConstraint, select, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tenants.models import Base, TenantOwned
+from tenants.scope import Scope, chain_hash
+
+
+class AuditEntry(TenantOwned, Base):
+    __tablename__ = "audit_entry"
+    __table_args__ = (UniqueConstraint("tenant_id", "seq"), {"schema": "livery"})
+
+    seq: Mapped[int]
+    at: Mapped[datetime]
+    actor_kind: Mapped[str]
+    actor_name: Mapped[str]
+    action: Mapped[str]
+    object_type: Mapped[str]
+    object_id: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    prev_hash: Mapped[bytes]
+    hash: Mapped[bytes]
+
+
+def _content(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "seq": entry.seq, "at": entry.at.isoformat(), "actor": f"{entry.actor_kind}:{entry.actor_name}",
+        "action": entry.action, "object": f"{entry.object_type}:{entry.object_id}", "data": entry.data,
+    }  # fmt: skip
+
+
+async def record(
+    scope: Scope, action: str, object_type: str, object_id: object, data: dict[str, Any] | None = None
+) -> None:
+    """`action` is `<noun>.<past tense>` (`station.created`). `data` must be plain JSON and hold no secret."""
+    await scope.db.execute(
+        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext('audit'))"),
+        {"tenant": str(scope.tenant_id)},
+    )
+    last = (
+        await scope.db.execute(select(AuditEntry).order_by(AuditEntry.seq.desc()).limit(1))
+    ).scalar_one_or_none()
+    entry = AuditEntry(
+        seq=last.seq + 1 if last else 1, at=scope.now, actor_kind=scope.actor.kind, actor_name=scope.actor.name,
+        action=action, object_type=object_type, object_id=str(object_id), data=data or {},
+        prev_hash=last.hash if last else b"",
+    )  # fmt: skip
+    entry.hash = chain_hash(entry.prev_hash, _content(entry))
+    scope.db.add(entry)
+    await scope.db.flush()
+
+
+async def find_break(scope: Scope) -> int | None:
+    """The sequence number at which the chain does not hold, None when it is whole."""
+    previous, expected = b"", 1
+    async for entry in await scope.db.stream_scalars(select(AuditEntry).order_by(AuditEntry.seq)):
+        if (
+            entry.seq != expected
+            or entry.prev_hash != previous
+            or entry.hash != chain_hash(previous, _content(entry))
+        ):
+            return expected
+        previous, expected = entry.hash, expected + 1
+    return None

@@ -1,0 +1,259 @@
+"""What exists at a site, its state, and what we ask of it."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, Numeric, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tenants.models import Base, TenantOwned, references, same_tenant
+
+
+class Location(TenantOwned, Base):
+    """OCPI Location: a group of EVSEs that belong together. `country` is ISO 3166-1 alpha-3 as OCPI has it."""
+
+    __tablename__ = "location"
+    __table_args__ = ({"schema": "livery"},)
+
+    name: Mapped[str]
+    address: Mapped[str]
+    city: Mapped[str]
+    postal_code: Mapped[str] = mapped_column(server_default="")
+    country: Mapped[str]
+    time_zone: Mapped[str]
+    latitude: Mapped[Decimal | None] = mapped_column(Numeric(9, 6))
+    longitude: Mapped[Decimal | None] = mapped_column(Numeric(9, 6))
+    is_free_vend: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    stations: Mapped[list["ChargingStation"]] = same_tenant(
+        "ChargingStation.location_id", "Location", back_populates="location", passive_deletes="all"
+    )
+
+
+class ChargingStation(TenantOwned, Base):
+    """The box. `ocpp_identity` is unique in its tenant while not retired. `leniency` holds per-station tolerances."""
+
+    __tablename__ = "charging_station"
+    __table_args__ = (
+        references("location_id", "location"),
+        Index(
+            "uq_charging_station_identity", "tenant_id", "ocpp_identity", unique=True,
+            postgresql_where=text("retired_at is null"),
+        ),
+        CheckConstraint("registration in ('accepted','pending','rejected')", name="registration"),
+        CheckConstraint("security_profile between 0 and 3", name="security_profile"),
+        {"schema": "livery"},
+    )  # fmt: skip
+
+    ocpp_identity: Mapped[str]
+    name: Mapped[str] = mapped_column(server_default="")
+    location_id: Mapped[UUID | None]
+    registration: Mapped[str] = mapped_column(server_default="accepted")
+    security_profile: Mapped[int] = mapped_column(server_default="1")
+    leniency: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    vendor: Mapped[str | None]
+    model: Mapped[str | None]
+    serial_number: Mapped[str | None]
+    firmware_version: Mapped[str | None]
+    boot_reason: Mapped[str | None]
+    booted_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    retired_at: Mapped[datetime | None]
+    location: Mapped[Location | None] = same_tenant(
+        "ChargingStation.location_id", "Location", back_populates="stations"
+    )
+    evses: Mapped[list["EVSE"]] = same_tenant(
+        "EVSE.station_id",
+        "ChargingStation",
+        back_populates="station",
+        passive_deletes="all",
+        order_by="EVSE.evse_no",
+    )
+    connection: Mapped["StationConnection | None"] = same_tenant(
+        "StationConnection.station_id", "ChargingStation", uselist=False, viewonly=True
+    )
+
+
+class StationConnection(TenantOwned, Base):
+    """The link to one station. `epoch` grows with each accepted connection; the newest wins, older ones may not write."""
+
+    __tablename__ = "station_connection"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "station_id"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    is_online: Mapped[bool] = mapped_column(server_default=text("false"))
+    epoch: Mapped[int] = mapped_column(server_default="0")
+    node: Mapped[str] = mapped_column(server_default="")
+    ocpp_version: Mapped[str] = mapped_column(server_default="")
+    remote: Mapped[str] = mapped_column(server_default="")
+    connected_at: Mapped[datetime | None]
+    disconnected_at: Mapped[datetime | None]
+    last_seen_at: Mapped[datetime | None]
+    close_reason: Mapped[str] = mapped_column(server_default="")
+
+
+class EVSE(TenantOwned, Base):
+    """Feeds one EV at a time. `evse_no` is OCPP's integer, `evse_id` the eMI3 text, `code` what a QR sticker opens."""
+
+    __tablename__ = "evse"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "station_id", "evse_no"),
+        UniqueConstraint("tenant_id", "code"),
+        CheckConstraint("evse_no between 1 and 64", name="evse_no"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    evse_no: Mapped[int]
+    evse_id: Mapped[str | None]
+    code: Mapped[str]
+    station: Mapped[ChargingStation] = same_tenant(
+        "EVSE.station_id", "ChargingStation", back_populates="evses"
+    )
+    connectors: Mapped[list["Connector"]] = same_tenant(
+        "Connector.evse_id",
+        "EVSE",
+        back_populates="evse",
+        passive_deletes="all",
+        order_by="Connector.connector_no",
+    )
+    live: Mapped["EVSELive | None"] = same_tenant("EVSELive.evse_id", "EVSE", uselist=False, viewonly=True)
+
+
+class Connector(TenantOwned, Base):
+    """Plug or cable. `standard`, `power_type` are OCPI's words. `detail` is 1.6's finer state."""
+
+    __tablename__ = "connector"
+    __table_args__ = (
+        references("evse_id", "evse", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "evse_id", "connector_no"),
+        CheckConstraint("connector_no between 1 and 64", name="connector_no"),
+        CheckConstraint(
+            "status in ('Available','Occupied','Reserved','Unavailable','Faulted','Unknown')", name="status"
+        ),
+        {"schema": "livery"},
+    )
+
+    evse_id: Mapped[UUID]
+    connector_no: Mapped[int]
+    standard: Mapped[str | None]
+    format: Mapped[str | None]
+    power_type: Mapped[str | None]
+    max_voltage_v: Mapped[int | None]
+    max_amperage_a: Mapped[int | None]
+    max_power_w: Mapped[int | None]
+    status: Mapped[str] = mapped_column(server_default="Unknown")
+    detail: Mapped[str | None]
+    error_code: Mapped[str | None]
+    error_info: Mapped[str | None]
+    vendor_error_code: Mapped[str | None]
+    status_at: Mapped[datetime | None]
+    evse: Mapped[EVSE] = same_tenant("Connector.evse_id", "EVSE", back_populates="connectors")
+
+
+class EVSELive(TenantOwned, Base):
+    """The live figures of an EVSE, the only place where they lie. `activity` is set by `charging` through a verb."""
+
+    __tablename__ = "evse_live"
+    __table_args__ = (
+        references("evse_id", "evse", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "evse_id"),
+        CheckConstraint("activity in ('idle','charging','reserved')", name="activity"),
+        {"schema": "livery", "postgresql_with": {"fillfactor": "70"}},
+    )
+
+    evse_id: Mapped[UUID]
+    activity: Mapped[str] = mapped_column(server_default="idle")
+    power_w: Mapped[int | None]
+    meter_wh: Mapped[int | None]
+    current_a: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    voltage_v: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    soc_percent: Mapped[Decimal | None] = mapped_column(Numeric(5, 2))
+    reading_at: Mapped[datetime | None]
+
+
+class StationVariable(TenantOwned, Base):
+    """A configuration key (1.6) or variable (2.x) as the station last told it. Secrets are write-only, never stored."""
+
+    __tablename__ = "station_variable"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "station_id", "component", "name"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    component: Mapped[str] = mapped_column(server_default="")
+    name: Mapped[str]
+    value: Mapped[str | None]
+    is_readonly: Mapped[bool] = mapped_column(server_default=text("false"))
+    reported_at: Mapped[datetime]
+
+
+class StationCommand(TenantOwned, Base):
+    """Something we ask of a station, as on the wire in the version it speaks. `status` as `GET /commands/{id}` tells."""
+
+    __tablename__ = "station_command"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        CheckConstraint(
+            "status in ('queued','sent','accepted','rejected','unknown','expired','failed')", name="status"
+        ),
+        Index(
+            "ix_station_command_queue",
+            "tenant_id",
+            "station_id",
+            "created_at",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index("ix_station_command_list", "tenant_id", "station_id", "created_at"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    action: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(server_default="queued")
+    answer: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None]
+    actor: Mapped[str] = mapped_column(server_default="")
+    source_type: Mapped[str | None]
+    source_id: Mapped[UUID | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    epoch: Mapped[int | None]
+    station: Mapped[ChargingStation] = same_tenant("StationCommand.station_id", "ChargingStation")
+
+
+class OCPPMessage(Base):
+    """The raw log: every frame but Heartbeat, in the commit of what it caused, 30 days. Partitioned by day of `at`."""
+
+    __tablename__ = "ocpp_message"
+    __table_args__ = (
+        Index("ix_ocpp_message_station", "tenant_id", "station_id", "at", "id"),
+        {"schema": "livery", "postgresql_partition_by": "RANGE (at)"},
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(
+        primary_key=True, server_default=text("livery.tid()"), sort_order=-3
+    )
+    at: Mapped[datetime] = mapped_column(primary_key=True, sort_order=-2)
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"), sort_order=-1)
+    station_id: Mapped[UUID]
+    direction: Mapped[str]
+    kind: Mapped[str]
+    ocpp_version: Mapped[str]
+    message_id: Mapped[str | None]
+    action: Mapped[str | None]
+    raw: Mapped[str]
+    error: Mapped[str | None]

@@ -1,0 +1,137 @@
+"""Engines and roles, and the one place where a transaction is told which tenant it serves.
+
+`Database.scope(...)` is the only way to a database session. Nothing else in the code base imports psycopg or makes an
+engine (a rule that CI holds).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+
+from app.kernel.clock import utcnow
+from app.kernel.settings import Settings
+from tenants.redis import Redis
+from tenants.scope import Actor, PlatformScope, Scope
+
+
+@event.listens_for(Session, "after_begin")
+def _set_tenant(session: Session, transaction: Any, connection: Any) -> None:
+    """Transaction-local, so that it cannot survive into the next user of a pooled connection."""
+    if not transaction.nested:
+        tenant_id = session.info.get("tenant_id")
+        connection.exec_driver_sql(
+            "select set_config('livery.tenant_id', %s, true)", (str(tenant_id) if tenant_id else "",)
+        )
+
+
+def _engine(url: str, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_recycle=1800,
+        connect_args={"prepare_threshold": 5},
+    )  # fmt: skip
+
+
+class Database:
+    """The two doors: `app_rw` for tenants' rows under RLS, `platform_rw` for schema `platform`."""
+
+    def __init__(self, settings: Settings, *, redis: Redis | None = None, pool_size: int = 5) -> None:
+        if not settings.database_url:
+            raise RuntimeError("DATABASE_URL is not set and no embedded server was found")
+        self.settings = settings
+        self.redis = redis
+        self._app = _engine(settings.database_url, pool_size)
+        url = settings.database_url_platform
+        self._platform = _engine(url, 2) if url else None
+
+    async def close(self) -> None:
+        await self._app.dispose()
+        if self._platform is not None:
+            await self._platform.dispose()
+
+    @asynccontextmanager
+    async def scope(
+        self, tenant_id: UUID, actor: Actor, *, now: datetime | None = None, redis: Redis | None = None
+    ) -> AsyncIterator[Scope]:
+        """One unit of work: commits when the block ends well, rolls back when it raises, then runs `after_commit`."""
+        session = AsyncSession(self._app, expire_on_commit=False, info={"tenant_id": tenant_id})
+        scope = Scope(
+            tenant_id=tenant_id, actor=actor, db=session, now=now or utcnow(), settings=self.settings,
+            redis=redis or self.redis,
+        )  # fmt: skip
+        try:
+            yield scope
+            await session.commit()
+        except BaseException:
+            await session.rollback()
+            raise
+        finally:
+            await session.close()
+        await scope.run_after_commit()
+
+    @asynccontextmanager
+    async def anonymous(self) -> AsyncIterator[AsyncSession]:
+        """For the exact-match resolvers only: no tenant is set, so every tenant-owned table is empty here."""
+        async with AsyncSession(self._app, info={"tenant_id": None}) as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def platform_scope(
+        self, actor: Actor, reason: str, *, tenant_id: UUID | None = None, now: datetime | None = None
+    ) -> AsyncIterator[PlatformScope]:
+        """A deliberate, audited look at the platform's own rows. `reason` stands in the platform's audit log.
+
+        Tenants' rows are out of this role's reach; with `tenant_id` the block may open `scope.tenant_scope()`, which
+        is an ordinary scope of that tenant, and the audit entry names the tenant.
+        """
+        if not reason.strip():
+            raise ValueError("a platform scope needs a reason")
+        if self._platform is None:
+            raise RuntimeError("DATABASE_URL_PLATFORM is not set")
+        async with AsyncSession(self._platform, expire_on_commit=False, info={"tenant_id": None}) as session:
+            scope = PlatformScope(
+                actor=actor, db=session, now=now or utcnow(), reason=reason, tenant_id=tenant_id,
+                settings=self.settings, redis=self.redis, database=self,
+            )  # fmt: skip
+            async with session.begin():
+                await scope.write_audit("platform_scope", {})
+                yield scope
+        await scope.run_after_commit()
+
+    async def check_roles(self) -> list[str]:
+        """Sentences about what is wrong with the roles; empty when RLS binds us. Start-up refuses to run otherwise."""
+        faults = await _role_faults(self._app, "DATABASE_URL")
+        if self._platform is not None:
+            faults += await _role_faults(self._platform, "DATABASE_URL_PLATFORM")
+        return faults
+
+
+async def _role_faults(engine: AsyncEngine, name: str) -> list[str]:
+    query = """
+        select r.rolname, r.rolsuper, r.rolbypassrls,
+               exists (select from pg_auth_members m where m.member = r.oid) as inherits,
+               exists (select from pg_class c where c.relowner = r.oid) as owns
+          from pg_roles r where r.rolname = current_user"""
+    async with engine.connect() as connection:
+        row = (await connection.execute(text(query))).one()
+    faults = []
+    if row.rolsuper:
+        faults.append(f"{name}: role {row.rolname} is a superuser and would bypass row-level security")
+    if row.rolbypassrls:
+        faults.append(f"{name}: role {row.rolname} has BYPASSRLS and would bypass row-level security")
+    if row.inherits:
+        faults.append(f"{name}: role {row.rolname} is a member of another role")
+    if row.owns:
+        faults.append(f"{name}: role {row.rolname} owns tables and could switch row-level security off")
+    return faults
+
+
+def driver_connection(raw: Any) -> psycopg.AsyncConnection[Any]:
+    """The psycopg connection below a SQLAlchemy one, for the queue and the ingest, which share our transaction."""
+    return raw.driver_connection

@@ -1,0 +1,126 @@
+"""From an outside name to a tenant: exact matches in schema `platform`, and nothing else before a tenant is known."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from tenants.database import Database
+
+RESERVED_SLUGS = frozenset({"console", "portal", "api", "ocpp", "ocpi", "www", "hooks", "static", "platform"})
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoute:
+    tenant_id: UUID
+    slug: str
+    name: str
+    surface: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class StationRoute:
+    """`digests` are hex HMACs of the station's valid keys; `attributes` hold security_profile and leniency flags."""
+
+    tenant_id: UUID
+    slug: str
+    station_id: UUID
+    identity: str
+    digests: tuple[str, ...]
+    attributes: dict[str, Any]
+    tenant_status: str
+
+
+def normalise_host(raw: str) -> str | None:
+    """Lower case, one trailing dot and the port stripped, IDNA. None for what is no host name."""
+    host = raw.strip()
+    if host.startswith("[") or not host or len(host) > 260:
+        return None
+    name, colon, port = host.rpartition(":")
+    if colon:
+        if not port.isdigit():
+            return None
+        host = name
+    host = host.removesuffix(".")
+    try:
+        host = host.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        return None
+    labels = host.split(".")
+    if not all(label and set(label) <= _HOST_LETTERS and label[0] != "-" != label[-1] for label in labels):
+        return None
+    return host
+
+
+_HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+class HostResolver:
+    """Host -> tenant and surface, cached for a few seconds, so that a suspension shows soon and no page waits."""
+
+    def __init__(self, database: Database, *, ttl_s: float = 5.0, size: int = 10_000) -> None:
+        self._database = database
+        self._ttl_s, self._size = ttl_s, size
+        self._cache: OrderedDict[str, tuple[float, HostRoute | None]] = OrderedDict()
+
+    async def resolve(self, host: str) -> HostRoute | None:
+        cached = self._cache.get(host)
+        if cached and cached[0] > time.monotonic():
+            return cached[1]
+        async with self._database.anonymous() as db:
+            row = (
+                await db.execute(text("select * from platform.resolve_host(:host)"), {"host": host})
+            ).first()
+        route = HostRoute(row.tenant_id, row.slug, row.name, row.surface, row.status) if row else None
+        self._cache[host] = (time.monotonic() + self._ttl_s, route)
+        while len(self._cache) > self._size:
+            self._cache.popitem(last=False)
+        return route
+
+    def forget(self) -> None:
+        self._cache.clear()
+
+
+async def resolve_station(
+    database: Database, slug: str | None, identity: str, digests: Iterable[bytes] = ()
+) -> StationRoute | None:
+    """By brand and identity; without a brand by identity *and* key, since two brands may both own a `CP1`."""
+    hexes = [digest.hex() for digest in digests]
+    async with database.anonymous() as db:
+        row = (
+            await db.execute(
+                text("select * from platform.resolve_station(:slug, :identity, :digests)"),
+                {"slug": slug, "identity": identity, "digests": hexes},
+            )
+        ).first()
+    if row is None:
+        return None
+    return StationRoute(
+        row.tenant_id, row.slug, row.station_id, row.identity, tuple(row.digests), row.attributes, row.status
+    )
+
+
+async def resolve_api_key(database: Database, digests: Iterable[bytes]) -> tuple[UUID, UUID] | None:
+    """(tenant, api key) of the first digest that is known."""
+    async with database.anonymous() as db:
+        for digest in digests:
+            row = (
+                await db.execute(text("select * from platform.resolve_api_key(:key)"), {"key": digest.hex()})
+            ).first()
+            if row is not None:
+                return row.tenant_id, row.object_id
+    return None
+
+
+async def report_unclaimed(database: Database, slug: str, identity: str, remote: str, reason: str) -> None:
+    """Puts a stranger into the pool that staff see. The function caps the pool."""
+    async with database.anonymous() as db:
+        await db.execute(
+            text("select platform.report_unclaimed(:slug, :identity, :remote, :reason)"),
+            {"slug": slug[:64], "identity": identity[:64], "remote": remote[:64], "reason": reason[:64]},
+        )
