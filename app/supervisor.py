@@ -54,7 +54,7 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
 
-def _dies_with_parent() -> Callable[[], None]:
+def dies_with_parent() -> Callable[[], None]:
     """With -9: when the parent was killed the databases end too, so there is nothing left to finish in order."""
     parent = os.getpid()
 
@@ -76,6 +76,11 @@ def raise_on_stop_signals() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """For a process that `make` started: a killed make would otherwise leave it running unseen."""
+    LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 class Supervisor:
@@ -152,7 +157,7 @@ class Supervisor:
         try:
             child.process = subprocess.Popen(
                 child.argv, env=dict(child.env), stdin=subprocess.DEVNULL, stdout=output or sys.stderr,
-                stderr=output or sys.stderr, process_group=0, preexec_fn=_dies_with_parent(),
+                stderr=output or sys.stderr, process_group=0, preexec_fn=dies_with_parent(),
             )  # fmt: skip
         finally:
             if output is not None:

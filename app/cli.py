@@ -1,0 +1,254 @@
+"""`livery …`: data on stdout, talk on stderr, exit code 0 done, 1 refused or failed, 2 wrong usage."""
+
+import asyncio
+import functools
+import inspect
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from app.embedded import find_running
+from app.kernel.errors import ConfigurationFault, FieldFault, Invalid, LiveryError, Refused
+from app.kernel.settings import Settings, load_settings
+from app.supervisor import StopRequested, end_with_parent, raise_on_stop_signals
+from app.up import run_up
+
+if TYPE_CHECKING:
+    from tenants.database import Database
+
+JSON = "as_json"
+
+
+# -- talk and data ----------------------------------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def tell(data: Any, text: str | None = None) -> None:
+    """The command's result: JSON where asked for, else the text a person reads."""
+    if click.get_current_context().params.get(JSON):
+        click.echo(json.dumps(data, default=str, ensure_ascii=False))
+    else:
+        click.echo(text if text is not None else _readable(data))
+
+
+def _readable(data: Any) -> str:
+    if isinstance(data, dict):
+        width = max(map(len, data), default=0)
+        return "\n".join(f"{key:<{width}}  {value}" for key, value in data.items())
+    return "\n".join(map(str, data)) if isinstance(data, list) else str(data)
+
+
+def _fail(error: LiveryError) -> NoReturn:
+    """A wrong flag is wrong usage (2); everything else was refused or has failed (1)."""
+    if "--json" in sys.argv:
+        faults = [{"field": f.field, "code": f.code, "message": f.message} for f in error.faults]
+        say(json.dumps({"error": {"code": error.code, "message": error.message, "faults": faults}}))
+    elif error.faults:
+        say(f"error: {error.code}")
+        for fault in error.faults:
+            say(f"  {fault.field}: {fault.message} ({fault.code})")
+    else:
+        say(f"error: {error.message} ({error.code})")
+    sys.exit(2 if isinstance(error, Invalid) else 1)
+
+
+def main() -> None:
+    try:
+        cli(prog_name="livery")
+    except LiveryError as error:
+        _fail(error)
+    except StopRequested:
+        sys.exit(0)
+    except PermissionError as error:
+        _fail(Refused("no_permission", f"{error.filename or 'A file'} cannot be opened: {error.strerror}."))
+
+
+# -- what commands share ----------------------------------------------------------------------------------------------
+
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+    help="The folder of an embedded instance (default: LIVERY_DATA_DIR).",
+)  # fmt: skip
+json_option = click.option("--json", JSON, is_flag=True, help="Answer in JSON.")
+
+
+def ends(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that ends: it takes --json and --data-dir, and its body gets `settings` for a reachable database."""
+
+    @json_option
+    @data_dir_option
+    @functools.wraps(command)
+    def run(*args: Any, data_dir: Path | None, as_json: bool, **kwargs: Any) -> None:
+        settings = settings_of(data_dir)
+        result = command(*args, settings=settings, **kwargs)
+        if inspect.isawaitable(result):
+            asyncio.run(_finish(result))
+
+    return run
+
+
+async def _finish(result: Any) -> None:
+    await result
+
+
+def settings_of(data_dir: Path | None, **overrides: Any) -> Settings:
+    """From the environment; without DATABASE_URL there, from the `livery up` that uses the data folder."""
+    settings = load_settings(data_dir=data_dir, **overrides)
+    if settings.database_url:
+        return settings
+    found = find_running(settings.data_dir)
+    if found is None:
+        raise Refused(
+            "no_database",
+            f"DATABASE_URL is not set and no `livery up` runs on {settings.data_dir}; "
+            "start one, or name its folder with --data-dir.",
+        )
+    return load_settings(found | dict(os.environ), data_dir=data_dir, **overrides)
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator["Database"]:
+    from tenants.database import Database
+    from tenants.redis import Redis
+
+    redis = Redis(settings.redis_url) if settings.redis_url else None
+    database = Database(settings, redis=redis, pool_size=2)
+    try:
+        yield database
+    finally:
+        await database.close()
+        if redis is not None:
+            await redis.close()
+
+
+def run_process(serve: Callable[[Settings], Any], settings: Settings) -> None:
+    """A process that stays: `serve` may be a coroutine function; it minds its own signals."""
+    result = serve(settings)
+    if inspect.isawaitable(result):
+        asyncio.run(_finish(result))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="livery", message="%(version)s")
+def cli() -> None:
+    """Livery: a white-label platform for EV charging networks."""
+
+
+# -- processes that stay -----------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--demo", is_flag=True, help="Two demo brands with stations that really connect.")
+@data_dir_option
+@click.option("--web-port", type=click.IntRange(1, 65535), help="Pages and REST (default 8000).")
+@click.option("--ocpp-port", type=click.IntRange(1, 65535), help="Stations (default 9000).")
+@click.option("--host", help="Address to listen on (default 127.0.0.1).")
+def up(demo: bool, **flags: Any) -> None:
+    """Everything on this machine, in the foreground; Ctrl-C stops it."""
+    raise_on_stop_signals()
+    if os.environ.get("MAKELEVEL"):
+        end_with_parent()
+    run_up(load_settings(demo=demo or None, **flags), say)
+
+
+@cli.command()
+@data_dir_option
+@click.option("--port", "web_port", type=click.IntRange(1, 65535), help="LIVERY_WEB_PORT")
+@click.option("--host", help="LIVERY_HOST")
+def web(**flags: Any) -> None:
+    """Pages, REST and webhooks."""
+    from app.asgi import serve
+
+    run_process(serve, settings_of(**flags))
+
+
+@cli.command()
+@data_dir_option
+@click.option("--port", "ocpp_port", type=click.IntRange(1, 65535), help="LIVERY_OCPP_PORT")
+@click.option("--host", help="LIVERY_HOST")
+def gateway(**flags: Any) -> None:
+    """Stations: OCPP over WebSocket."""
+    from ocpp_gateway.server import serve
+
+    run_process(serve, settings_of(**flags))
+
+
+@cli.command()
+@data_dir_option
+def worker(**flags: Any) -> None:
+    """Queued and recurring jobs."""
+    from app.worker import serve
+
+    run_process(serve, settings_of(**flags))
+
+
+@cli.command()
+@click.option("--url", help="ws://host:port/brand; stations append their identity.")
+@click.option(
+    "--stations", "count", type=click.IntRange(1, 10_000), default=1, metavar="N", show_default=True
+)
+@click.option("--version", type=click.Choice(["1.6", "2.0.1", "2.1"]), default="2.0.1", show_default=True)
+@click.option("--scenario", metavar="NAME", help="What they live through (default: a day).")
+@click.option("--password", help="The stations' password (security profile 1).")
+@click.option("--demo", is_flag=True, help="The demo's stations, with their own passwords.")
+def simulate(url: str | None, demo: bool, **flags: Any) -> None:
+    """Simulated stations: real OCPP over real sockets."""
+    if not url and not demo:
+        raise click.UsageError("--url is needed, such as ws://localhost:9000/brand")
+    from ocpp_gateway.simulator import run
+
+    run_process(lambda _settings: run(url=url, demo=demo, **flags), load_settings())
+
+
+# -- commands that end -------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@ends
+def migrate(settings: Settings) -> None:
+    """Bring the database to this version."""
+    from migrations.run import upgrade
+
+    url = settings.database_url_migrate
+    if not url:
+        raise ConfigurationFault([FieldFault("DATABASE_URL_MIGRATE", "missing", "is needed to migrate")])
+    tell({"revision": upgrade(url, say)})
+
+
+@cli.command()
+@click.option("--demo", is_flag=True, required=True, help="The demo brands, stations, drivers and tariffs.")
+@ends
+async def seed(demo: bool, settings: Settings) -> None:
+    """Fill the database with the demo; what is there already stays."""
+    from app.demo import seed as plant
+
+    await plant(settings)
+    tell({"seeded": "demo"}, "The demo is in the database.")
+
+
+@cli.command()
+@ends
+async def doctor(settings: Settings) -> None:
+    """Check configuration, roles, migrations, isolation rules, Redis, ports and keys."""
+    from app.doctor import examine
+    from migrations.run import current, head
+
+    findings = await examine(settings, revision_at=current, revision_wanted=head())
+    well = all(finding.well for finding in findings)
+    lines = [f"{'ok  ' if f.well else 'FAIL'}  {f.name}: {f.detail}" for f in findings]
+    tell({"ok": well, "findings": [f.as_dict() for f in findings]}, "\n".join(lines))
+    if not well:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
