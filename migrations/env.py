@@ -5,7 +5,7 @@ from alembic.operations import MigrateOperation, ops
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from tenants.models import Base
+from migrations.models import Base
 
 PARTITIONED = ("meter_value", "ocpp_message")
 

@@ -66,7 +66,8 @@ class Driver(TenantOwned, Base):
 class IdToken(TenantOwned, Base):
     """Proof that you may charge. The value is sealed; `value_digest` finds it, `masked` is what most people see.
 
-    Values compare without case; unique in the tenant by value and type.
+    Values compare without case; unique in the tenant by value and type. A remote start by staff carries a one-off
+    token (`is_single_use`), which no list shows.
     """
 
     __tablename__ = "id_token"
@@ -88,6 +89,8 @@ class IdToken(TenantOwned, Base):
     driver_id: Mapped[UUID | None]
     driver_group_id: Mapped[UUID | None]
     expires_at: Mapped[datetime | None]
+    is_single_use: Mapped[bool] = mapped_column(server_default=text("false"))
+    used_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     driver: Mapped[Driver | None] = same_tenant("IdToken.driver_id", "Driver")
     driver_group: Mapped[DriverGroup | None] = same_tenant("IdToken.driver_group_id", "DriverGroup")

@@ -31,7 +31,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """`reason` is a stable code (blocked, expired, unknown, not_at_this_location, no_tariff, …); `message` a sentence."""
+    """`reason` is a stable code (blocked, expired, unknown, not_at_this_location, …), `message` a sentence."""
 
     status: AuthorizationStatus
     reason: str

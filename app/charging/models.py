@@ -63,7 +63,7 @@ class ChargingSession(TenantOwned, Base):
     ocpp_transaction_id: Mapped[str | None]
     start_key: Mapped[str | None]
     remote_start_id: Mapped[int | None]
-    start_digest: Mapped[bytes | None]
+    command_id: Mapped[UUID | None]
     origin: Mapped[str] = mapped_column(server_default="station")
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
@@ -109,9 +109,6 @@ class SessionLive(TenantOwned, Base):
     charging_state: Mapped[str | None]
     seq_no: Mapped[int | None]
     reading_at: Mapped[datetime | None]
-    cost_minor: Mapped[int | None]
-    cost_currency: Mapped[str | None]
-    cost_at: Mapped[datetime | None]
 
 
 class SessionEvent(TenantOwned, Base):

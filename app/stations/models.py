@@ -78,7 +78,7 @@ class ChargingStation(TenantOwned, Base):
 
 
 class StationConnection(TenantOwned, Base):
-    """The link to one station. `epoch` grows with each accepted connection; the newest wins, older ones may not write."""
+    """The link to one station. `epoch` grows with each connection; the newest wins, older ones may not write."""
 
     __tablename__ = "station_connection"
     __table_args__ = (
@@ -199,7 +199,10 @@ class StationVariable(TenantOwned, Base):
 
 
 class StationCommand(TenantOwned, Base):
-    """Something we ask of a station, as on the wire in the version it speaks. `status` as `GET /commands/{id}` tells."""
+    """Something we ask of a station, as on the wire in the version it speaks. `status` as `GET /commands/{id}` tells.
+
+    `payload` is what people may read; where it names a secret, the real one is in `payload_sealed`.
+    """
 
     __tablename__ = "station_command"
     __table_args__ = (
@@ -221,6 +224,7 @@ class StationCommand(TenantOwned, Base):
     station_id: Mapped[UUID]
     action: Mapped[str]
     payload: Mapped[dict[str, Any]]
+    payload_sealed: Mapped[str | None]
     status: Mapped[str] = mapped_column(server_default="queued")
     answer: Mapped[dict[str, Any] | None]
     error: Mapped[str | None]

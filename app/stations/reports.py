@@ -9,7 +9,13 @@ from datetime import datetime
 from typing import Literal
 
 ConnectorStatus = Literal["Available", "Occupied", "Reserved", "Unavailable", "Faulted"]
-CONNECTOR_STATUSES: tuple[ConnectorStatus, ...] = ("Available", "Occupied", "Reserved", "Unavailable", "Faulted")
+CONNECTOR_STATUSES: tuple[ConnectorStatus, ...] = (
+    "Available",
+    "Occupied",
+    "Reserved",
+    "Unavailable",
+    "Faulted",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,284 @@
+"""Who may charge where: drivers, groups, tokens, and the question a station asks.
+
+Errors: `id_token_taken`, `driver_group_taken`; verdict reasons: unknown, blocked, expired, invalid, used,
+not_at_this_location, tenant_suspended.
+"""
+
+import secrets as stdlib_secrets
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select, text
+from sqlalchemy.orm import selectinload
+
+from app.access.models import Driver, DriverGroup, DriverGroupLocation, IdToken
+from app.access.verdict import Accepted, AuthorizationStatus, IdTokenValue, Refused, Verdict
+from app.kernel import audit
+from app.kernel.errors import Invalid, NotFound
+from app.kernel.errors import Refused as RefusedError
+from app.kernel.secrets import digest, digests, seal, unseal
+from app.stations.models import ChargingStation
+from app.stations.service import get_location
+from tenants.scope import Scope
+
+TYPES = ("Central", "eMAID", "ISO14443", "ISO15693", "KeyCode", "Local", "MacAddress", "NoAuthorization", "DirectPayment", "VIN", "EVCCID")  # fmt: skip
+STATUSES = ("accepted", "blocked", "expired", "invalid")
+ONE_OFF_LIFETIME = timedelta(minutes=15)
+
+
+def mask(value: str) -> str:
+    """`04AA11BB22` -> `••••••BB22`: enough for its owner to know it again."""
+    return "•" * max(len(value) - 4, 2) + value[-4:] if len(value) > 4 else "•" * len(value)
+
+
+# --- tokens ------------------------------------------------------------------------------------------------------
+
+
+def _check_value(value: str) -> str:
+    cleaned = value.strip()
+    if not 1 <= len(cleaned) <= 255 or not cleaned.isprintable() or not cleaned.isascii():
+        raise Invalid.field("value", "value", "The value is 1 to 255 printable ASCII characters.")
+    return cleaned
+
+
+async def create_id_token(
+    scope: Scope, *, value: str, type: str = "ISO14443", status: str = "accepted", label: str = "",  # noqa: A002
+    parent_value: str | None = None, driver_id: UUID | None = None, driver_group_id: UUID | None = None,
+    expires_at: datetime | None = None, is_single_use: bool = False,
+) -> IdToken:  # fmt: skip
+    value = _check_value(value)
+    if type not in TYPES:
+        raise Invalid.field("type", "type", f"type is one of {', '.join(TYPES)}.")
+    if status not in STATUSES:
+        raise Invalid.field("status", "status", f"status is one of {', '.join(STATUSES)}.")
+    if driver_id is not None:
+        await get_driver(scope, driver_id)
+    if driver_group_id is not None:
+        await get_driver_group(scope, driver_group_id)
+    keys = scope.settings.secret_keys
+    found = select(IdToken.id).where(IdToken.value_digest.in_(_digests(scope, value)), IdToken.type == type)
+    if (await scope.db.execute(found)).first():
+        raise RefusedError("id_token_taken", "There is a token with this value and type already.")
+    token = IdToken(
+        type=type, value_digest=digest(keys, "id_token", value.lower()), value_sealed=seal(keys, "id_token", value),
+        masked=mask(value), status=status, label=label.strip()[:100], parent_value=parent_value, driver_id=driver_id,
+        driver_group_id=driver_group_id, expires_at=expires_at, is_single_use=is_single_use,
+    )  # fmt: skip
+    scope.db.add(token)
+    await scope.db.flush()
+    if not is_single_use:
+        await audit.record(
+            scope, "id_token.created", "id_token", token.id, {"type": type, "masked": token.masked}
+        )
+    return token
+
+
+async def create_one_off_token(scope: Scope) -> tuple[IdToken, str]:
+    """For a remote start: at most 20 characters (1.6 idTag), single use, 15 minutes."""
+    value = "LV" + stdlib_secrets.token_hex(9).upper()
+    token = await create_id_token(
+        scope, value=value, type="Central", is_single_use=True, expires_at=scope.now + ONE_OFF_LIFETIME
+    )
+    return token, value
+
+
+def _digests(scope: Scope, value: str) -> list[bytes]:
+    return digests(scope.settings.secret_keys, "id_token", value.lower())
+
+
+async def find_id_token(scope: Scope, presented: IdTokenValue) -> IdToken | None:
+    """Values compare without case; without a type (1.6) a token of any type matches, the oldest first."""
+    query = (
+        select(IdToken)
+        .where(IdToken.value_digest.in_(_digests(scope, presented.value.strip())))
+        .order_by(IdToken.created_at)
+        .options(selectinload(IdToken.driver))
+    )
+    if presented.type is not None:
+        query = query.where(IdToken.type == presented.type)
+    return (await scope.db.execute(query)).scalars().first()
+
+
+async def get_id_token(scope: Scope, id_token_id: UUID) -> IdToken:
+    query = select(IdToken).where(IdToken.id == id_token_id).options(
+        selectinload(IdToken.driver), selectinload(IdToken.driver_group)
+    )  # fmt: skip
+    token = (await scope.db.execute(query)).scalar_one_or_none()
+    if token is None:
+        raise NotFound("id_token")
+    return token
+
+
+async def update_id_token(scope: Scope, id_token_id: UUID, **changes: Any) -> IdToken:
+    """`status, label, parent_value, driver_id, driver_group_id, expires_at`."""
+    token = await get_id_token(scope, id_token_id)
+    if "status" in changes and changes["status"] not in STATUSES:
+        raise Invalid.field("status", "status", f"status is one of {', '.join(STATUSES)}.")
+    if changes.get("driver_id") is not None:
+        await get_driver(scope, changes["driver_id"])
+    if changes.get("driver_group_id") is not None:
+        await get_driver_group(scope, changes["driver_group_id"])
+    for name in ("status", "label", "parent_value", "driver_id", "driver_group_id", "expires_at"):
+        if name in changes:
+            setattr(token, name, changes[name])
+    await scope.db.flush()
+    await audit.record(scope, "id_token.updated", "id_token", token.id, {"fields": sorted(changes)})
+    return await get_id_token(scope, id_token_id)
+
+
+async def delete_id_token(scope: Scope, id_token_id: UUID) -> None:
+    """A token that charged stays as a blocked one: its sessions name it."""
+    token = await get_id_token(scope, id_token_id)
+    used = text("select 1 from livery.charging_session where id_token_id = :id limit 1")
+    if (await scope.db.execute(used, {"id": id_token_id})).first():
+        token.status = "blocked"
+    else:
+        await scope.db.delete(token)
+    await audit.record(scope, "id_token.deleted", "id_token", id_token_id, {"masked": token.masked})
+
+
+async def reveal_id_token(scope: Scope, id_token_id: UUID) -> str:
+    """The whole value, for those who may see it; each look is in the audit log."""
+    token = await get_id_token(scope, id_token_id)
+    await audit.record(scope, "id_token.revealed", "id_token", token.id, {"masked": token.masked})
+    return unseal(scope.settings.secret_keys, "id_token", token.value_sealed)
+
+
+# --- drivers and groups ------------------------------------------------------------------------------------------
+
+
+async def create_driver_group(
+    scope: Scope, *, name: str, collection: str = "per_session", location_ids: Iterable[UUID] = ()
+) -> DriverGroup:
+    """`location_ids` empty: the group may charge everywhere in its tenant."""
+    if not name.strip():
+        raise Invalid.field("name", "required", "The group needs a name.")
+    if collection not in ("per_session", "monthly", "free"):
+        raise Invalid.field("collection", "collection", "collection is per_session, monthly or free.")
+    taken = select(DriverGroup.id).where(DriverGroup.name == name.strip())
+    if (await scope.db.execute(taken)).first():
+        raise RefusedError("driver_group_taken", "There is a group with this name already.")
+    group = DriverGroup(name=name.strip()[:100], collection=collection)
+    scope.db.add(group)
+    await scope.db.flush()
+    await set_group_locations(scope, group.id, location_ids)
+    await audit.record(scope, "driver_group.created", "driver_group", group.id, {"name": group.name})
+    return group
+
+
+async def set_group_locations(scope: Scope, driver_group_id: UUID, location_ids: Iterable[UUID]) -> None:
+    wanted = set(location_ids)
+    for location_id in wanted:
+        await get_location(scope, location_id)
+    await scope.db.execute(
+        delete(DriverGroupLocation).where(DriverGroupLocation.driver_group_id == driver_group_id)
+    )
+    scope.db.add_all(DriverGroupLocation(driver_group_id=driver_group_id, location_id=one) for one in wanted)
+    await scope.db.flush()
+
+
+async def get_driver_group(scope: Scope, driver_group_id: UUID) -> DriverGroup:
+    group = await scope.db.get(DriverGroup, (scope.tenant_id, driver_group_id))
+    if group is None:
+        raise NotFound("driver_group")
+    return group
+
+
+async def create_driver(
+    scope: Scope, *, name: str, email: str | None = None, driver_group_id: UUID | None = None
+) -> Driver:
+    if not name.strip():
+        raise Invalid.field("name", "required", "The driver needs a name.")
+    if driver_group_id is not None:
+        await get_driver_group(scope, driver_group_id)
+    driver = Driver(
+        name=name.strip()[:200], email=email, email_norm=email.strip().lower() if email else None,
+        driver_group_id=driver_group_id,
+    )  # fmt: skip
+    scope.db.add(driver)
+    await scope.db.flush()
+    await audit.record(scope, "driver.created", "driver", driver.id, {})
+    return driver
+
+
+async def get_driver(scope: Scope, driver_id: UUID) -> Driver:
+    driver = await scope.db.get(Driver, (scope.tenant_id, driver_id))
+    if driver is None:
+        raise NotFound("driver")
+    return driver
+
+
+# --- may this token charge? --------------------------------------------------------------------------------------
+
+_STATUS: dict[str, tuple[AuthorizationStatus, str]] = {
+    "blocked": ("Blocked", "This token is blocked."),
+    "expired": ("Expired", "This token has expired."),
+    "invalid": ("Invalid", "This token is not valid."),
+}
+
+
+async def plan_authorization(
+    scope: Scope, station_id: UUID, presented: IdTokenValue, evse_no: int | None = None
+) -> Verdict:
+    """The first of plan -> ask -> conclude: what the database alone can say.
+
+    A token of another tenant is unknown here, indistinguishable from one that nobody has (ocpp.md 2, row 57).
+    """
+    tenant_status = (
+        await scope.db.execute(text("select status from platform.own_tenant()"))
+    ).scalar_one_or_none()
+    if tenant_status != "active":
+        return Refused(
+            status="Blocked", reason="tenant_suspended", message="This operator takes no new sessions now."
+        )
+    token = await find_id_token(scope, presented)
+    if token is None:
+        return Refused(status="Invalid", reason="unknown", message="This token is not known here.")
+    if token.status != "accepted":
+        status, message = _STATUS[token.status]
+        return _refusal(token, status, token.status, message)
+    if token.expires_at is not None and token.expires_at <= scope.now:
+        return _refusal(token, "Expired", "expired", "This token has expired.")
+    if token.is_single_use and token.used_at is not None:
+        return _refusal(token, "Invalid", "used", "This one-off token was used already.")
+    group_id = token.driver_group_id or (token.driver.driver_group_id if token.driver else None)
+    if group_id is not None and not await _may_charge_at(scope, group_id, station_id):
+        return _refusal(
+            token, "NotAtThisLocation", "not_at_this_location", "This token may not charge at this site."
+        )
+    return Accepted(
+        id_token_id=token.id, driver_id=token.driver_id, driver_group_id=group_id, group_value=token.parent_value,
+        expires_at=token.expires_at,
+    )  # fmt: skip
+
+
+def _refusal(token: IdToken, status: AuthorizationStatus, reason: str, message: str) -> Refused:
+    return Refused(
+        status=status, reason=reason, message=message, id_token_id=token.id, group_value=token.parent_value
+    )
+
+
+async def _may_charge_at(scope: Scope, group_id: UUID, station_id: UUID) -> bool:
+    query = select(DriverGroupLocation.location_id).where(DriverGroupLocation.driver_group_id == group_id)
+    allowed = set((await scope.db.execute(query)).scalars())
+    if not allowed:
+        return True
+    where = select(ChargingStation.location_id).where(ChargingStation.id == station_id)
+    return (await scope.db.execute(where)).scalar_one_or_none() in allowed
+
+
+async def conclude_authorization(
+    scope: Scope, station_id: UUID, presented: IdTokenValue, verdict: Verdict
+) -> Accepted | Refused:
+    """The last step: what an outside party answered becomes ours. Without an outside answer a question is refused."""
+    if isinstance(verdict, Accepted | Refused):
+        return verdict
+    return Refused(status="Invalid", reason="no_answer", message=f"{verdict.party} did not answer in time.")
+
+
+async def mark_used(scope: Scope, id_token_id: UUID) -> None:
+    token = await scope.db.get(IdToken, (scope.tenant_id, id_token_id))
+    if token is not None and token.is_single_use and token.used_at is None:
+        token.used_at = scope.now

@@ -1,0 +1,41 @@
+"""What the worker does for stations: commands that waited too long, and links whose gateway died."""
+
+from uuid import UUID
+
+from sqlalchemy import select, update
+
+from app.stations import commands
+from app.stations.models import StationConnection
+from tenants.database import Database
+from tenants.redis import platform_key
+from tenants.scope import Actor, Scope
+
+
+async def sweep(database: Database, tenant_id: UUID) -> None:
+    """Expires commands; a station whose gateway's lease is gone counts as disconnected from now on."""
+    async with database.scope(tenant_id, Actor.job("stations.sweep")) as scope:
+        await commands.expire_commands(scope)
+        await _close_orphaned_links(scope)
+
+
+async def _close_orphaned_links(scope: Scope) -> None:
+    if scope.redis is None:
+        return
+    query = select(StationConnection.node).where(StationConnection.is_online.is_(True)).distinct()
+    for node in (await scope.db.execute(query)).scalars():
+        if await scope.redis.client.exists(platform_key("gateway", node, "lease")):
+            continue
+        statement = (
+            update(StationConnection)
+            .where(StationConnection.node == node, StationConnection.is_online.is_(True))
+            .values(is_online=False, disconnected_at=scope.now, close_reason="gateway lost")
+            .returning(StationConnection.station_id)
+        )
+        for station_id in (await scope.db.execute(statement)).scalars():
+            scope.publish(f"station:{station_id}", {"what": "connection"})
+            scope.publish("stations", {"station": str(station_id)})
+
+
+JOBS = {"stations.sweep": sweep}
+LISTENERS: dict[str, list[str]] = {}
+RECURRING = [("* * * * * */30", "stations.sweep")]
