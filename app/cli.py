@@ -75,7 +75,7 @@ def main() -> None:
 # -- what commands share ----------------------------------------------------------------------------------------------
 
 data_dir_option = click.option(
-    "--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+    "--data-dir", type=click.Path(path_type=Path, readable=False), metavar="DIR",
     help="The folder of an embedded instance (default: LIVERY_DATA_DIR).",
 )  # fmt: skip
 json_option = click.option("--json", JSON, is_flag=True, help="Answer in JSON.")

@@ -1,5 +1,6 @@
 """`livery up`: databases, migrations, every process and, with the demo, its stations; in one terminal."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -170,10 +171,14 @@ def _refuse_taken_ports(settings: Settings) -> None:
             with socket.create_server((settings.host, port)):
                 pass
         except OSError as error:
-            sentence = (
-                f"Port {port} on {settings.host} is taken ({error.strerror}); choose another with {flag}."
-            )
-            raise CannotStart("port_taken", sentence) from error
+            raise CannotStart("port_taken", _about_port(flag, port, settings.host, error)) from error
+
+
+def _about_port(flag: str, port: int, host: str, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} on {host} is taken; choose another with {flag}."
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return f"Port {port} on {host} cannot be opened ({reason}); choose another {flag} or --host."
 
 
 def _free_port(host: str) -> int:
