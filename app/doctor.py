@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.kernel.settings import Settings
@@ -78,7 +78,7 @@ def _keys(settings: Settings) -> Finding:
 
 async def _database(database: Database) -> Finding:
     async with database.anonymous() as session:
-        number = int((await session.execute(text("show server_version_num"))).scalar_one())
+        number = int((await session.scalar(select(func.current_setting("server_version_num")))) or 0)
     major = number // 10_000
     if major != POSTGRES_MAJOR:
         return Finding("database", False, f"PostgreSQL {major}; Livery needs {POSTGRES_MAJOR}")
