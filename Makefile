@@ -7,6 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
+# The machine's own list of certificate authorities, where it has one: a company's proxy is known there and nowhere else.
+AUTHORITIES := $(wildcard /etc/ssl/certs/ca-certificates.crt)
+ifneq ($(AUTHORITIES),)
+export UV_SYSTEM_CERTS ?= 1
+export NODE_EXTRA_CA_CERTS ?= $(AUTHORITIES)
+endif
+
 # Any Python that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for p in python3.11 python3 /usr/bin/python3 python3.12 python3.13 python3.14; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
