@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 from urllib.parse import quote
 
 from app.kernel.errors import LiveryError
@@ -51,6 +51,12 @@ class CannotStart(LiveryError):
     code = "cannot_start"
 
 
+class _RunAs(TypedDict):
+    user: int | None
+    group: int | None
+    extra_groups: list[int] | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Account:
     """Who the servers run as: ourselves, or `nobody` when we are root."""
@@ -60,8 +66,10 @@ class _Account:
     switch: bool
 
     @property
-    def popen(self) -> dict[str, Any]:
-        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
+    def popen(self) -> _RunAs:
+        if self.switch:
+            return {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return {"user": None, "group": None, "extra_groups": None}
 
 
 def _account() -> _Account:

@@ -88,18 +88,20 @@ class Databases:
 
     def make(self) -> DatabaseUrls:
         name = f"t_{uuid.uuid4().hex[:12]}"
-        run = self._connection.execute
-        run(f"create database {name} template {TEMPLATE} owner owner strategy file_copy")
+        self._run(f"create database {name} template {TEMPLATE} owner owner strategy file_copy")
         # A copy takes neither the grants on the database nor its roles' settings along.
-        run(f"revoke all on database {name} from public")
-        run(f"grant connect on database {name} to migrate, app_rw, platform_rw, queue_rw, backup")
+        self._run(f"revoke all on database {name} from public")
+        self._run(f"grant connect on database {name} to migrate, app_rw, platform_rw, queue_rw, backup")
         for role, setting in self._role_settings:
             key, _, value = setting.partition("=")
-            run(f"alter role {role} in database {name} set {key} = {value}")
+            self._run(f"alter role {role} in database {name} set {key} = {value}")
         return self.urls(name)
 
     def drop(self, name: str) -> None:
-        self._connection.execute(f"drop database if exists {name} with (force)")
+        self._run(f"drop database if exists {name} with (force)")
+
+    def _run(self, statement: str) -> None:
+        self._connection.execute(statement.encode())  # bytes: the names in it are ours
 
     @contextmanager
     def copy(self) -> Iterator[DatabaseUrls]:
