@@ -157,7 +157,7 @@ def up(demo: bool, **flags: Any) -> None:
     raise_on_stop_signals()
     if os.environ.get("MAKELEVEL"):
         end_with_parent()
-    run_up(load_settings(demo=demo or None, **flags), say)
+    run_up(load_settings(demo=demo or None, **flags), say, click.echo)
 
 
 @cli.command()

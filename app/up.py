@@ -18,7 +18,8 @@ READY_TIMEOUT_S = 120
 Say = Callable[[str], None]
 
 
-def run_up(settings: Settings, say: Say) -> None:
+def run_up(settings: Settings, say: Say, announce: Say) -> None:
+    """`say` is talk (progress); `announce` is what was asked for: addresses, logins and the `ready` line."""
     started = time.monotonic()
     _refuse_half_external(settings)
     _refuse_taken_ports(settings)
@@ -33,8 +34,8 @@ def run_up(settings: Settings, say: Say) -> None:
         house.migrate(say)
         house.start(supervisor, say)
         for line in house.addresses():
-            say(line)
-        say(f"ready in {time.monotonic() - started:.1f} s; Ctrl-C stops everything")
+            announce(line)
+        announce(f"ready in {time.monotonic() - started:.1f} s; Ctrl-C stops everything")
         supervisor.watch(lambda: _revive(servers, say))
     except StopRequested:
         say("stopping")
