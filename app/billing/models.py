@@ -26,7 +26,7 @@ class InvoiceCounter(TenantOwned, Base):
 
 
 class Invoice(TenantOwned, Base):
-    """`kind` invoice or credit_note carries a number; `receipt` (a tenant without seller data) never does.
+    """`kind` invoice or credit_note carries a number; receipt and receipt_reversal (no seller data) never do.
 
     Immutable once written; `prev_hash` chains the numbered ones of a series and year.
     """
@@ -35,9 +35,11 @@ class Invoice(TenantOwned, Base):
     __table_args__ = (
         references("corrects_id", "invoice"),
         UniqueConstraint("tenant_id", "series", "year", "number_no"),
-        CheckConstraint("kind in ('invoice','credit_note','receipt')", name="kind"),
-        CheckConstraint("(kind = 'receipt') = (number_no is null)", name="number"),
-        CheckConstraint("(kind = 'credit_note') = (corrects_id is not null)", name="corrects"),
+        CheckConstraint("kind in ('invoice','credit_note','receipt','receipt_reversal')", name="kind"),
+        CheckConstraint("(kind in ('receipt','receipt_reversal')) = (number_no is null)", name="number"),
+        CheckConstraint(
+            "(kind in ('credit_note','receipt_reversal')) = (corrects_id is not null)", name="corrects"
+        ),
         CheckConstraint("net_minor + vat_minor = gross_minor", name="totals"),
         Index("ix_invoice_list", "tenant_id", "issued_at", "id"),
         {"schema": "livery"},
@@ -77,7 +79,7 @@ class InvoiceLine(TenantOwned, Base):
         references("invoice_id", "invoice"),
         UniqueConstraint("tenant_id", "invoice_id", "line_no"),
         CheckConstraint("net_minor + vat_minor = gross_minor", name="totals"),
-        CheckConstraint("kind in ('invoice','credit_note','receipt')", name="kind"),
+        CheckConstraint("kind in ('invoice','credit_note','receipt','receipt_reversal')", name="kind"),
         Index(
             "uq_invoice_line_source", "tenant_id", "source_type", "source_id", "source_part", unique=True,
             postgresql_where=text("kind in ('invoice','receipt')"),

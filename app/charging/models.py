@@ -173,6 +173,8 @@ class PriceSnapshot(TenantOwned, Base):
     tariff_version_id: Mapped[UUID | None]
     currency: Mapped[str]
     time_zone: Mapped[str]
+    country: Mapped[str]
+    is_free_vend: Mapped[bool]
     tariff: Mapped[dict[str, Any] | None]
     hash: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -1,0 +1,274 @@
+"""Invoices from plain lines. Numbers are gapless per tenant, series and year (money.md 4.6).
+
+A tenant without seller data gets receipts that say so, and no numbered invoice.
+Errors: `already_invoiced`, `credit_too_high`, `nothing_to_credit`.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import selectinload
+
+from app.billing import ledger
+from app.billing.ledger import Posting
+from app.billing.models import Invoice, InvoiceCounter, InvoiceLine, LedgerEntry, LedgerTxn
+from app.brands.models import TenantProfile
+from app.kernel import audit, events
+from app.kernel.clock import uuid7
+from app.kernel.errors import NotFound, Refused
+from tenants.scope import Scope, chain_hash
+
+SERIES = {"invoice": "INV", "credit_note": "CN", "receipt": "RCT", "receipt_reversal": "RCT"}
+REVERSAL = {"invoice": "credit_note", "receipt": "receipt_reversal"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A supply. `source_part` tells lines of one source apart; net + VAT = gross in minor units, already rounded."""
+
+    source_type: str
+    source_id: UUID
+    source_part: str
+    description: str
+    quantity: Decimal
+    unit: str
+    unit_price: Decimal
+    vat_rate: Decimal
+    vat_code: str
+    net_minor: int
+    vat_minor: int
+    gross_minor: int
+
+
+async def issue_invoice(
+    scope: Scope, *, currency: str, lines: Sequence[Line], buyer: dict[str, Any], supplied_at: datetime
+) -> Invoice | None:
+    """The supply is done: the invoice is due, whether or not the money comes. None when nothing is owed.
+
+    A second call for the same sources answers with the invoice that stands.
+    """
+    lines = [line for line in lines if line.gross_minor]
+    if not lines:
+        return None
+    standing = await _find_standing(scope, lines)
+    if standing is not None:
+        return standing
+    profile = (await scope.db.execute(select(TenantProfile))).scalar_one()
+    kind = "invoice" if profile.has_seller_data else "receipt"
+    invoice = _draft(
+        scope, kind, currency, lines, _seller(profile), buyer, supplied_at, ZoneInfo(profile.time_zone)
+    )
+    await _write(scope, invoice, lines)
+    await ledger.post(scope, "invoice_issued", "invoice", invoice.id, scope.now, _sale(lines, currency))
+    await events.emit(
+        scope, "InvoiceIssued", "invoice", invoice.id, {"kind": kind, "gross_minor": invoice.gross_minor}
+    )
+    return await get_invoice(scope, invoice.id)
+
+
+async def _find_standing(scope: Scope, lines: Sequence[Line]) -> Invoice | None:
+    query = select(InvoiceLine.invoice_id).where(
+        InvoiceLine.kind.in_(("invoice", "receipt")),
+        InvoiceLine.source_type == lines[0].source_type,
+        InvoiceLine.source_id.in_([line.source_id for line in lines]),
+    )
+    found = set((await scope.db.execute(query)).scalars())
+    if len(found) > 1:
+        raise Refused("already_invoiced", "Some of these were invoiced before, on different invoices.")
+    return await get_invoice(scope, found.pop()) if found else None
+
+
+def _seller(profile: TenantProfile) -> dict[str, Any]:
+    names = ("name", "legal_name", "address", "postal_code", "city", "country", "vat_id", "tax_number",
+             "support_email", "support_phone")  # fmt: skip
+    return {name: getattr(profile, name) for name in names}
+
+
+def _draft(
+    scope: Scope, kind: str, currency: str, lines: Sequence[Line], seller: dict[str, Any], buyer: dict[str, Any],
+    supplied_at: datetime, zone: ZoneInfo,
+) -> Invoice:  # fmt: skip
+    """Invoice years and days are the tenant's (contract.md)."""
+    issued_on = scope.now.astimezone(zone).date()
+    return Invoice(
+        id=uuid7(), kind=kind, series=SERIES[kind], year=issued_on.year, issued_at=scope.now, issued_on=issued_on,
+        supplied_on=supplied_at.astimezone(zone).date(), currency=currency, seller=seller, buyer=buyer,
+        net_minor=sum(line.net_minor for line in lines), vat_minor=sum(line.vat_minor for line in lines),
+        gross_minor=sum(line.gross_minor for line in lines), vat_groups=vat_groups(lines), number_no=None,
+        number=None, prev_hash=b"", is_test=False,
+    )  # fmt: skip
+
+
+def vat_groups(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Per VAT code: rate, net, VAT, gross (pure)."""
+    groups: dict[tuple[str, Decimal], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for line in lines:
+        group = groups[line.vat_code, line.vat_rate]
+        for index, amount in enumerate((line.net_minor, line.vat_minor, line.gross_minor)):
+            group[index] += amount
+    return [
+        {"vat_code": code, "vat_rate": str(rate), "net_minor": net, "vat_minor": vat, "gross_minor": gross}
+        for (code, rate), (net, vat, gross) in sorted(groups.items())
+    ]
+
+
+async def _write(scope: Scope, invoice: Invoice, lines: Sequence[Line]) -> None:
+    """The number is taken last: the counter's row lock makes the series a line, and a rollback leaves no gap."""
+    if invoice.kind in ("invoice", "credit_note"):
+        invoice.number_no = await _next_number(scope, invoice.series, invoice.year)
+        invoice.number = f"{invoice.series}-{invoice.year}-{invoice.number_no:06d}"
+        invoice.prev_hash = await _last_hash(scope, invoice)
+    invoice.hash = chain_hash(invoice.prev_hash, _content(invoice, lines))
+    scope.db.add(invoice)
+    await scope.db.flush()
+    scope.db.add_all(
+        InvoiceLine(invoice_id=invoice.id, kind=invoice.kind, line_no=number, **asdict(line))
+        for number, line in enumerate(lines, start=1)
+    )
+    await scope.db.flush()
+
+
+async def _next_number(scope: Scope, series: str, year: int) -> int:
+    statement = (
+        upsert(InvoiceCounter)
+        .values(id=uuid7(), series=series, year=year, next_no=2)
+        .on_conflict_do_update(
+            index_elements=["tenant_id", "series", "year"], set_={"next_no": InvoiceCounter.next_no + 1}
+        )
+        .returning(InvoiceCounter.next_no)
+    )
+    return (await scope.db.execute(statement)).scalar_one() - 1
+
+
+async def _last_hash(scope: Scope, invoice: Invoice) -> bytes:
+    query = select(Invoice.hash).filter_by(
+        series=invoice.series, year=invoice.year, number_no=(invoice.number_no or 1) - 1
+    )
+    return (await scope.db.execute(query)).scalar_one_or_none() or b""
+
+
+def _content(invoice: Invoice, lines: Sequence[Line]) -> dict[str, Any]:
+    head = {
+        name: getattr(invoice, name)
+        for name in ("kind", "number", "issued_at", "supplied_on", "currency", "net_minor", "vat_minor",
+                     "gross_minor", "seller", "buyer", "vat_groups", "corrects_id")
+    }  # fmt: skip
+    return head | {"lines": [asdict(line) for line in lines]}
+
+
+def _sale(lines: Sequence[Line], currency: str) -> list[Posting]:
+    """Dr driver_receivable / Cr revenue, Cr vat_payable per VAT code."""
+    postings = [
+        Posting("driver_receivable", sum(line.gross_minor for line in lines), currency),
+        Posting("revenue", -sum(line.net_minor for line in lines), currency),
+    ]
+    vat: dict[str, int] = defaultdict(int)
+    for line in lines:
+        vat[line.vat_code] += line.vat_minor
+    return postings + [
+        Posting("vat_payable", -amount, currency, code) for code, amount in sorted(vat.items())
+    ]
+
+
+async def credit_source(scope: Scope, source_type: str, source_id: UUID, reason: str) -> Invoice | None:
+    """A credit note over all that was invoiced for a source, in a series of its own. None where nothing was."""
+    query = select(InvoiceLine).where(
+        InvoiceLine.source_type == source_type, InvoiceLine.source_id == source_id,
+        InvoiceLine.kind.in_(("invoice", "receipt")),
+    )  # fmt: skip
+    billed = list((await scope.db.execute(query.order_by(InvoiceLine.line_no))).scalars())
+    if not billed:
+        return None
+    original = await get_invoice(scope, billed[0].invoice_id)
+    await _check_credit(scope, original, sum(line.gross_minor for line in billed))
+    lines = [_turned(line) for line in billed]
+    profile = (await scope.db.execute(select(TenantProfile))).scalar_one()
+    note = _draft(
+        scope, REVERSAL[original.kind], original.currency, lines, original.seller, original.buyer | {"reason": reason},
+        scope.now, ZoneInfo(profile.time_zone),
+    )  # fmt: skip
+    note.corrects_id = original.id
+    await _write(scope, note, lines)
+    await ledger.post(
+        scope, "credit_note_issued", "invoice", note.id, scope.now, _sale(lines, original.currency)
+    )
+    await audit.record(
+        scope, "credit_note.issued", "invoice", note.id, {"corrects": str(original.id), "reason": reason}
+    )
+    await events.emit(scope, "CreditNoteIssued", "invoice", note.id, {"gross_minor": note.gross_minor})
+    return await get_invoice(scope, note.id)
+
+
+async def _check_credit(scope: Scope, original: Invoice, gross_minor: int) -> None:
+    """Σ credit <= invoice."""
+    query = select(func.coalesce(func.sum(Invoice.gross_minor), 0)).where(Invoice.corrects_id == original.id)
+    credited = -(await scope.db.execute(query)).scalar_one()
+    if credited + gross_minor > original.gross_minor:
+        raise Refused("credit_too_high", "More would be credited than was invoiced.")
+
+
+def _turned(line: InvoiceLine) -> Line:
+    return Line(
+        source_type=line.source_type, source_id=line.source_id, source_part=line.source_part,
+        description=line.description, quantity=-line.quantity, unit=line.unit, unit_price=line.unit_price,
+        vat_rate=line.vat_rate, vat_code=line.vat_code, net_minor=-line.net_minor, vat_minor=-line.vat_minor,
+        gross_minor=-line.gross_minor,
+    )  # fmt: skip
+
+
+async def get_invoice(scope: Scope, invoice_id: UUID) -> Invoice:
+    query = (
+        select(Invoice)
+        .where(Invoice.id == invoice_id)
+        .options(selectinload(Invoice.lines))
+        .execution_options(populate_existing=True)
+    )
+    invoice = (await scope.db.execute(query)).scalar_one_or_none()
+    if invoice is None:
+        raise NotFound("invoice")
+    return invoice
+
+
+async def list_invoices_of(scope: Scope, source_type: str, source_id: UUID) -> list[Invoice]:
+    """Invoices, receipts and credit notes with a line of this source, oldest first."""
+    lines = select(InvoiceLine.invoice_id).where(
+        InvoiceLine.source_type == source_type, InvoiceLine.source_id == source_id
+    )
+    query = select(Invoice).where(Invoice.id.in_(lines)).order_by(Invoice.issued_at, Invoice.id)
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def find_broken_series(scope: Scope) -> list[str]:
+    """Series whose numbers are not {1..n} or whose hashes do not chain (I6); empty when the books are whole."""
+    broken: list[str] = []
+    query = select(Invoice.series, Invoice.year).where(Invoice.number_no.is_not(None)).distinct()
+    for series, year in (await scope.db.execute(query)).all():
+        rows = select(Invoice).filter_by(series=series, year=year).order_by(Invoice.number_no)
+        previous = b""
+        for expected, invoice in enumerate((await scope.db.execute(rows)).scalars(), start=1):
+            if invoice.number_no != expected or invoice.prev_hash != previous:
+                broken.append(f"{series}-{year} at {expected}")
+                break
+            previous = invoice.hash
+    return broken
+
+
+async def unbalanced_postings(scope: Scope) -> list[UUID]:
+    """Postings that do not sum to zero (I1): none, or the trigger was circumvented."""
+    query = (
+        select(LedgerEntry.txn_id)
+        .group_by(LedgerEntry.txn_id, LedgerEntry.currency)
+        .having(func.sum(LedgerEntry.amount_minor) != 0)
+    )
+    empty = select(LedgerTxn.id).where(
+        ~select(LedgerEntry.id).where(LedgerEntry.txn_id == LedgerTxn.id).exists()
+    )
+    return [*(await scope.db.execute(query)).scalars(), *(await scope.db.execute(empty)).scalars()]

@@ -1,0 +1,193 @@
+"""Readings into the database: the values, the live figures of session and EVSE, and what to tell after commit.
+
+The one place that writes `meter_value`, `session_live` and `evse_live`'s figures. The gateway's batched hot path
+(performance.md, "The hot path") will take this module's place behind the same names.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+
+from app.charging.models import ChargingSession
+from app.charging.reports import ENERGY, POWER, Reading
+from tenants.scope import Scope
+
+_INSERT = text("""
+insert into livery.meter_value (
+  station_id, evse_no, session_id, sampled_at, received_at, station_at, measurand, phase, location, context,
+  raw_value, value, unit, signed_data)
+select :station, :evse_no, :session, g.sampled_at, g.received_at, g.station_at, g.measurand, g.phase, g.location,
+       g.context, g.raw_value, g.value, g.unit, g.signed_data
+  from unnest(
+    cast(:sampled_at as timestamptz[]), cast(:received_at as timestamptz[]), cast(:station_at as timestamptz[]),
+    cast(:measurand as text[]), cast(:phase as text[]), cast(:location as text[]), cast(:context as text[]),
+    cast(:raw_value as text[]), cast(:value as numeric[]), cast(:unit as text[]), cast(:signed_data as text[]))
+    as g(sampled_at, received_at, station_at, measurand, phase, location, context, raw_value, value, unit, signed_data)
+on conflict do nothing
+returning 1
+""")
+
+_LIVE_COLUMNS = ("meter_wh", "power_w", "current_a", "voltage_v", "soc_percent")
+
+_SESSION_LIVE = text("""
+insert into livery.session_live as l (session_id, meter_wh, energy_wh, power_w, current_a, voltage_v, soc_percent, reading_at)
+values (:session, cast(:meter_wh as bigint), cast(:meter_wh as bigint) - cast(:meter_start_wh as bigint),
+        cast(:power_w as bigint), cast(:current_a as numeric), cast(:voltage_v as numeric),
+        cast(:soc_percent as numeric), :at)
+on conflict (tenant_id, session_id) do update set
+  meter_wh = coalesce(excluded.meter_wh, l.meter_wh),
+  energy_wh = coalesce(excluded.energy_wh, l.energy_wh),
+  power_w = coalesce(excluded.power_w, l.power_w),
+  current_a = coalesce(excluded.current_a, l.current_a),
+  voltage_v = coalesce(excluded.voltage_v, l.voltage_v),
+  soc_percent = coalesce(excluded.soc_percent, l.soc_percent),
+  reading_at = excluded.reading_at
+where l.reading_at is null or l.reading_at <= excluded.reading_at
+""")
+
+_EVSE_LIVE = text("""
+update livery.evse_live l set
+  meter_wh = coalesce(cast(:meter_wh as bigint), l.meter_wh),
+  power_w = coalesce(cast(:power_w as bigint), l.power_w),
+  current_a = coalesce(cast(:current_a as numeric), l.current_a),
+  voltage_v = coalesce(cast(:voltage_v as numeric), l.voltage_v),
+  soc_percent = coalesce(cast(:soc_percent as numeric), l.soc_percent),
+  reading_at = :at
+where l.evse_id = :evse and l.tenant_id = (select livery.tid()) and (l.reading_at is null or l.reading_at <= :at)
+""")
+
+
+async def ingest(
+    scope: Scope, station_id: UUID, evse_no: int, ocpp_transaction_id: str | None, readings: Sequence[Reading]
+) -> None:
+    """MeterValues. A transaction id that is missing, 0, random or over is replaced by the EVSE's open session."""
+    await store(
+        scope,
+        await _session_of(scope, station_id, evse_no, ocpp_transaction_id),
+        station_id,
+        evse_no,
+        readings,
+    )
+
+
+async def _session_of(
+    scope: Scope, station_id: UUID, evse_no: int, ocpp_transaction_id: str | None
+) -> ChargingSession | None:
+    ours = select(ChargingSession).where(ChargingSession.station_id == station_id)
+    if ocpp_transaction_id is not None:
+        named = ours.where(ChargingSession.ocpp_transaction_id == ocpp_transaction_id)
+        session = (await scope.db.execute(named)).scalar_one_or_none()
+        if session is not None:
+            return session
+    open_here = ours.where(ChargingSession.evse_no == evse_no, ChargingSession.status == "ACTIVE")
+    return (await scope.db.execute(open_here.order_by(ChargingSession.started_at.desc()))).scalars().first()
+
+
+async def store(
+    scope: Scope, session: ChargingSession | None, station_id: UUID, evse_no: int, readings: Sequence[Reading]
+) -> int:
+    """How many values were new. A replay adds none and moves nothing."""
+    if not readings:
+        return 0
+    columns: dict[str, Any] = {
+        "station": station_id, "evse_no": evse_no, "session": session.id if session else None,
+        "raw_value": [r.raw_value if r.raw_value is not None else str(r.value) for r in readings],
+    } | {
+        name: [getattr(reading, name) for reading in readings]
+        for name in ("sampled_at", "received_at", "station_at", "measurand", "phase", "location", "context", "value",
+                     "unit", "signed_data")
+    }  # fmt: skip
+    fresh = len((await scope.db.execute(_INSERT, columns)).all())
+    if fresh:
+        await _move_live(scope, session, station_id, evse_no, latest(readings))
+    return fresh
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The newest of each kind among some readings; None where none was told."""
+
+    at: datetime
+    meter_wh: int | None = None
+    power_w: int | None = None
+    current_a: Decimal | None = None
+    voltage_v: Decimal | None = None
+    soc_percent: Decimal | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _LIVE_COLUMNS}
+
+
+def latest(readings: Sequence[Reading]) -> Figures:
+    """Phases are not summed blindly: power is the total where told, else the sum of L1 to L3 of one instant."""
+    at = max(reading.sampled_at for reading in readings)
+    return Figures(
+        at=at,
+        meter_wh=_whole(_newest(readings, ENERGY)),
+        power_w=_whole(
+            _newest(readings, POWER) if _has_total(readings, POWER) else _phases(readings, POWER, sum)
+        ),
+        current_a=_newest(readings, "Current.Import")
+        if _has_total(readings, "Current.Import")
+        else _phases(readings, "Current.Import", max),
+        voltage_v=_newest(readings, "Voltage")
+        if _has_total(readings, "Voltage")
+        else _phases(readings, "Voltage", max),
+        soc_percent=_newest(readings, "SoC"),
+    )
+
+
+def _whole(value: Decimal | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _told(readings: Sequence[Reading], measurand: str) -> list[Reading]:
+    return [
+        r
+        for r in readings
+        if r.measurand == measurand and r.value is not None and r.location in ("Outlet", "EV")
+    ]
+
+
+def _has_total(readings: Sequence[Reading], measurand: str) -> bool:
+    return any(not reading.phase for reading in _told(readings, measurand))
+
+
+def _newest(readings: Sequence[Reading], measurand: str) -> Decimal | None:
+    told = [reading for reading in _told(readings, measurand) if not reading.phase]
+    return max(told, key=lambda reading: reading.sampled_at).value if told else None
+
+
+def _phases(readings: Sequence[Reading], measurand: str, combine: Any) -> Decimal | None:
+    told = [r for r in _told(readings, measurand) if r.phase.split("-")[0] in ("L1", "L2", "L3")]
+    if not told:
+        return None
+    newest = max(reading.sampled_at for reading in told)
+    return combine(reading.value for reading in told if reading.sampled_at == newest)
+
+
+async def _move_live(
+    scope: Scope, session: ChargingSession | None, station_id: UUID, evse_no: int, figures: Figures
+) -> None:
+    at_evse = figures.as_row() | {"at": figures.at}
+    evse_id = session.evse_id if session else await _evse_id(scope, station_id, evse_no)
+    if evse_id is not None and (session is None or session.status == "ACTIVE"):
+        await scope.db.execute(_EVSE_LIVE, at_evse | {"evse": evse_id})
+        scope.publish(
+            f"station:{station_id}", {"what": "reading", "evse_no": evse_no, "power_w": figures.power_w}
+        )
+    if session is not None and session.status == "ACTIVE":
+        row = at_evse | {"session": session.id, "meter_start_wh": session.meter_start_wh}
+        await scope.db.execute(_SESSION_LIVE, row)
+        scope.publish(f"session:{session.id}", {"what": "reading"})
+        scope.publish("sessions", {"session": str(session.id)})
+
+
+async def _evse_id(scope: Scope, station_id: UUID, evse_no: int) -> UUID | None:
+    query = text("select id from livery.evse where station_id = :station and evse_no = :evse_no")
+    return (await scope.db.execute(query, {"station": station_id, "evse_no": evse_no})).scalar_one_or_none()

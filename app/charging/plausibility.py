@@ -1,0 +1,103 @@
+"""Can this energy be believed? (ocpp.md 2, rows 43 to 46.) What cannot is null and waits for staff, never negative."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import select, text
+
+from app.charging.models import ChargingSession, PriceSnapshot
+from app.charging.reports import ENERGY
+from app.stations.models import Connector
+from tenants.scope import Scope
+
+Review = Literal["orphan", "implausible", "no_tariff"]
+DEFAULT_MAX_POWER_W = 400_000  # no connector on the market gives more; a known one is held to its own plate
+TOLERANCE = 1.1
+SLACK_WH = 200  # meters count in steps, clocks differ by seconds
+MIN_DURATION = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a session's energy. `register_wh` are the readings inside it, in time order."""
+
+    meter_start_wh: int | None
+    meter_stop_wh: int | None
+    register_wh: tuple[int, ...]
+    duration: timedelta
+    max_power_w: int
+
+
+def weigh(evidence: Evidence) -> tuple[int | None, Review | None]:
+    """Energy in Wh and the review it needs (pure). A missing stop is the last reading; a missing start is an orphan."""
+    start, readings = evidence.meter_start_wh, evidence.register_wh
+    if start is None:
+        return None, "orphan"
+    stop = evidence.meter_stop_wh
+    if stop is None:
+        stop = readings[-1] if readings else None
+    if stop is None:
+        return None, "implausible"
+    chain = [start, *readings, stop]
+    if any(later < earlier for earlier, later in zip(chain, chain[1:], strict=False)):
+        return None, "implausible"
+    energy = stop - start
+    hours = max(evidence.duration, MIN_DURATION).total_seconds() / 3600
+    if energy > evidence.max_power_w * hours * TOLERANCE + SLACK_WH:
+        return None, "implausible"
+    return energy, None
+
+
+async def judge(scope: Scope, session: ChargingSession) -> tuple[int | None, Review | None]:
+    ended_at = session.ended_at or scope.now
+    registers = await _registers(scope, session, ended_at)
+    energy, review = weigh(
+        Evidence(
+            meter_start_wh=session.meter_start_wh,
+            meter_stop_wh=session.meter_stop_wh,
+            register_wh=registers,
+            duration=ended_at - session.started_at,
+            max_power_w=await _max_power(scope, session),
+        )  # fmt: skip
+    )
+    if review is None and energy and session.id_token_status not in (None, "Accepted"):
+        review = "orphan"  # energy went to somebody we refused: nobody to bill until staff say who
+    if review is None and await _has_no_tariff(scope, session):
+        review = "no_tariff"
+    return energy, review
+
+
+async def _registers(scope: Scope, session: ChargingSession, until: datetime) -> tuple[int, ...]:
+    query = text(
+        "select value from livery.meter_value where session_id = :session and measurand = :energy and phase = ''"
+        " and value is not null and location = 'Outlet' and sampled_at between :since and :until order by sampled_at, value"
+    )
+    parameters = {"session": session.id, "energy": ENERGY, "since": session.started_at, "until": until}
+    return tuple(round(value) for value in (await scope.db.execute(query, parameters)).scalars())
+
+
+async def _max_power(scope: Scope, session: ChargingSession) -> int:
+    query = select(Connector).where(Connector.evse_id == session.evse_id)
+    known = [
+        watts
+        for connector in (await scope.db.execute(query)).scalars()
+        if (watts := rated_power_w(connector))
+    ]
+    return max(known, default=DEFAULT_MAX_POWER_W)
+
+
+def rated_power_w(connector: Connector) -> int | None:
+    """What the plate says; from volts and amperes where no power is given (OCPI: voltage is line to neutral)."""
+    if connector.max_power_w:
+        return connector.max_power_w
+    if not connector.max_voltage_v or not connector.max_amperage_a:
+        return None
+    phases = {"AC_3_PHASE": 3, "AC_2_PHASE": 2, "AC_2_PHASE_SPLIT": 2}.get(connector.power_type or "", 1)
+    return connector.max_voltage_v * connector.max_amperage_a * phases
+
+
+async def _has_no_tariff(scope: Scope, session: ChargingSession) -> bool:
+    query = select(PriceSnapshot).where(PriceSnapshot.session_id == session.id)
+    frozen = (await scope.db.execute(query)).scalar_one_or_none()
+    return frozen is not None and frozen.tariff is None and not frozen.is_free_vend

@@ -1,0 +1,654 @@
+"""Verbs of the heart: what stations report about transactions, what people ask for, what staff decide.
+
+A report of what already happened is taken, never refused: what does not make sense becomes a review.
+Errors: `no_tariff`, `station_offline`, `evse_busy`, `evse_faulted`, `tenant_suspended`, `not_active`, `not_in_review`,
+`energy_required`.
+"""
+
+import secrets as stdlib_secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import selectinload
+
+from app.access import service as access
+from app.access.models import IdToken
+from app.access.verdict import Accepted, AskOutside, IdTokenValue
+from app.access.verdict import Refused as TokenRefused
+from app.charging import ingest, plausibility, snapshot
+from app.charging.models import ChargingSession, SessionEvent
+from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
+from app.kernel import audit, events, queue
+from app.kernel.clock import uuid7
+from app.kernel.errors import Invalid, NotFound, Refused
+from app.stations import commands
+from app.stations import service as stations
+from app.stations.models import EVSE, ChargingStation, StationCommand, StationConnection
+from app.stations.reports import StatusReport
+from app.tariffs import service as tariffs
+from tenants.scope import Scope
+
+PENDING_LIFETIME = timedelta(minutes=3)
+
+
+# --- what stations report ----------------------------------------------------------------------------------------
+
+
+async def report_transaction(scope: Scope, station_id: UUID, report: TransactionReport) -> TransactionVerdict:
+    """1.6 Start- and StopTransaction, 2.x TransactionEvent; idempotent by natural key, in any order."""
+    await _lock_station(scope, station_id)
+    if report.kind == "Started":
+        session = await _started(scope, station_id, report)
+    elif report.kind == "Updated":
+        session = await _updated(scope, station_id, report)
+    else:
+        session = await _ended(scope, station_id, report)
+    return await _verdict(scope, session, report)
+
+
+async def _lock_station(scope: Scope, station_id: UUID) -> None:
+    """One transaction report of a station at a time, also while two connections of it overlap."""
+    await scope.db.execute(
+        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:station))"),
+        {"tenant": str(scope.tenant_id), "station": str(station_id)},
+    )
+
+
+async def _verdict(scope: Scope, session: ChargingSession, report: TransactionReport) -> TransactionVerdict:
+    """The answer about the token the report carried (ocpp.md 2, row 41: the payer is who started)."""
+    status = group = expires = None
+    if report.id_token is not None:
+        if report.kind == "Started":
+            status = session.id_token_status
+            token = (
+                await scope.db.get(IdToken, (scope.tenant_id, session.id_token_id))
+                if session.id_token_id
+                else None
+            )
+            group, expires = (token.parent_value, token.expires_at) if token else (None, None)
+        else:
+            verdict = await access.plan_authorization(
+                scope, session.station_id, report.id_token, report.evse_no
+            )
+            if isinstance(verdict, Accepted):
+                status, group, expires = "Accepted", verdict.group_value, verdict.expires_at
+            elif isinstance(verdict, TokenRefused):
+                used_here = verdict.reason == "used" and verdict.id_token_id == session.id_token_id
+                status, group = ("Accepted" if used_here else verdict.status), verdict.group_value
+    return TransactionVerdict(
+        ocpp_transaction_id=session.ocpp_transaction_id or "", id_token_status=status,  # pyright: ignore[reportArgumentType]
+        group_value=group, expires_at=expires,
+    )  # fmt: skip
+
+
+async def _started(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
+    known = await _find(scope, station_id, report)
+    if known is not None:
+        if known.meter_start_wh is None or known.review == "orphan":
+            await _complete_start(scope, known, report)
+        await _store(scope, known, report)
+        return known
+    evse = await stations.ensure_evse(scope, station_id, report.evse_no or 1, report.connector_no)
+    session = await _pending_for(scope, evse.id, report)
+    if session is None:
+        session = ChargingSession(
+            id=uuid7(), station_id=station_id, evse_id=evse.id, evse_no=evse.evse_no, origin="station",
+            started_at=report.at, status="ACTIVE",
+        )  # fmt: skip
+        scope.db.add(session)
+    session.connector_no = report.connector_no
+    session.status, session.pending_until = "ACTIVE", None
+    session.started_at, session.is_offline = report.at, report.offline
+    session.start_key = report.natural_key
+    session.meter_start_wh = _start_meter(report)
+    session.ocpp_transaction_id = report.ocpp_transaction_id or await _new_transaction_id(scope, station_id)
+    await _authorise(scope, session, report.id_token)
+    await _supersede_others(scope, session)
+    await scope.db.flush()
+    await snapshot.freeze(scope, session)
+    await _note(scope, session, f"started:{session.ocpp_transaction_id}", report.at, "started", report, {
+        "token": session.id_token_masked, "token_status": session.id_token_status, "offline": report.offline,
+    })  # fmt: skip
+    await _store(scope, session, report)
+    await stations.set_activity(scope, evse.id, "charging")
+    await events.emit(scope, "SessionStarted", "charging_session", session.id, {"evse": str(evse.id)})
+    _tell(scope, session, "started")
+    return session
+
+
+def _start_meter(report: TransactionReport) -> int | None:
+    if report.meter_start_wh is not None:
+        return round(report.meter_start_wh)
+    return _register(report.readings, "Transaction.Begin", first=True)
+
+
+def _stop_meter(report: TransactionReport) -> int | None:
+    if report.meter_stop_wh is not None:
+        return round(report.meter_stop_wh)
+    return _register(report.readings, "Transaction.End", first=False)
+
+
+def _register(readings: tuple[Reading, ...], context: str, *, first: bool) -> int | None:
+    """The energy register at the begin or end; without that context the first or last one told."""
+    told = [r for r in readings if r.measurand == ENERGY and r.value is not None and not r.phase]
+    told = [r for r in told if r.context == context] or told
+    if not told:
+        return None
+    chosen = (min if first else max)(told, key=lambda reading: reading.sampled_at)
+    return round(chosen.value or Decimal(0))
+
+
+async def _new_transaction_id(scope: Scope, station_id: UUID) -> str:
+    """1.6: random, 31 bit, never 0, unique at its station (steve#2058, ocpp.md 3 no. 25)."""
+    while True:
+        number = str(stdlib_secrets.randbelow(2**31 - 1) + 1)
+        if await _by_transaction(scope, station_id, number) is None:
+            return number
+
+
+async def _by_transaction(scope: Scope, station_id: UUID, ocpp_transaction_id: str) -> ChargingSession | None:
+    query = select(ChargingSession).where(
+        ChargingSession.station_id == station_id, ChargingSession.ocpp_transaction_id == ocpp_transaction_id
+    )
+    return (await scope.db.execute(query)).scalar_one_or_none()
+
+
+async def _by_key(scope: Scope, station_id: UUID, natural_key: str) -> ChargingSession | None:
+    query = select(ChargingSession).where(
+        ChargingSession.station_id == station_id, ChargingSession.start_key == natural_key
+    )
+    return (await scope.db.execute(query)).scalar_one_or_none()
+
+
+async def _find(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession | None:
+    """By the id on the wire; a 1.6 start by its natural key."""
+    if report.ocpp_transaction_id is not None:
+        return await _by_transaction(scope, station_id, report.ocpp_transaction_id)
+    if report.natural_key is not None:
+        return await _by_key(scope, station_id, report.natural_key)
+    return None
+
+
+async def _pending_for(scope: Scope, evse_id: UUID, report: TransactionReport) -> ChargingSession | None:
+    """The remote start this belongs to: by its id, by its token, or, for 3 minutes, by the EVSE alone."""
+    query = (
+        select(ChargingSession)
+        .where(ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING")
+        .order_by(ChargingSession.created_at)
+    )
+    waiting = list((await scope.db.execute(query)).scalars())
+    if report.remote_start_id is not None:
+        for session in waiting:
+            if session.remote_start_id == report.remote_start_id:
+                return session
+    token = await access.find_id_token(scope, report.id_token) if report.id_token else None
+    for session in waiting:
+        if token is not None and session.id_token_id == token.id:
+            return session
+    # Some 1.6 stations send another token or none; a token we know belongs to somebody else who came first.
+    live = [one for one in waiting if one.pending_until is not None and one.pending_until > scope.now]
+    return live[0] if live and token is None and not report.offline else None
+
+
+async def _authorise(scope: Scope, session: ChargingSession, presented: IdTokenValue | None) -> None:
+    """Who started, and whether they might: frozen on the session. Refused ones are kept, the station is told."""
+    if presented is None:
+        return
+    if session.id_token_id is not None:  # a remote start: the token was accepted when it was asked for
+        session.id_token_status = "Accepted"
+        await access.mark_used(scope, session.id_token_id)
+        return
+    verdict = await access.plan_authorization(scope, session.station_id, presented, session.evse_no)
+    session.id_token_masked = access.mask(presented.value)
+    if isinstance(verdict, AskOutside):
+        session.id_token_status = "Unknown"
+        return
+    session.id_token_id, session.id_token_status = verdict.id_token_id, verdict.status
+    if isinstance(verdict, Accepted):
+        session.driver_id, session.driver_group_id = verdict.driver_id, verdict.driver_group_id
+        if verdict.id_token_id is not None:
+            await access.mark_used(scope, verdict.id_token_id)
+
+
+async def _supersede_others(scope: Scope, session: ChargingSession) -> None:
+    """Two transactions on one EVSE: the older ends at the new one's start and waits for staff (ocpp.md 2, row 63)."""
+    query = select(ChargingSession).where(
+        ChargingSession.evse_id == session.evse_id, ChargingSession.status == "ACTIVE",
+        ChargingSession.id != session.id, ChargingSession.started_at <= session.started_at,
+    )  # fmt: skip
+    for older in (await scope.db.execute(query)).scalars():
+        older.status, older.review, older.ended_at = "COMPLETED", "superseded", session.started_at
+        older.stopped_reason = "Superseded"
+        older.energy_wh, _ = await plausibility.judge(scope, older)
+        await _note(
+            scope, older, "superseded", session.started_at, "superseded", None, {"by": str(session.id)}
+        )
+        _tell(scope, older, "superseded")
+
+
+async def _complete_start(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+    """The Started of a transaction whose later events came first."""
+    session.meter_start_wh = _start_meter(report)
+    session.started_at = min(session.started_at, report.at)
+    session.connector_no = session.connector_no or report.connector_no
+    if session.id_token_status is None:
+        await _authorise(scope, session, report.id_token)
+    if session.review == "orphan" and session.settled_at is None:
+        session.review = None
+    await scope.db.flush()
+    await snapshot.freeze(scope, session)
+    key = f"started:{session.ocpp_transaction_id}"
+    await _note(
+        scope, session, key, report.at, "started", report, {"token": session.id_token_masked, "late": True}
+    )
+    if session.status == "COMPLETED":
+        await _close(scope, session)
+
+
+async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
+    session = await _find(scope, station_id, report) or await _without_start(scope, station_id, report)
+    if report.id_token is not None and session.id_token_status is None:
+        await _authorise(scope, session, report.id_token)
+    await _store(scope, session, report)
+    return session
+
+
+async def _without_start(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
+    """The start never reached us, or has yet to (ocpp.md 2, row 48): kept, and staff look at it unless it comes."""
+    evse = await stations.ensure_evse(scope, station_id, report.evse_no or 1, report.connector_no)
+    session = ChargingSession(
+        id=uuid7(), station_id=station_id, evse_id=evse.id, evse_no=evse.evse_no, connector_no=report.connector_no,
+        status="ACTIVE", review="orphan", origin="station", started_at=report.at, is_offline=report.offline,
+        ocpp_transaction_id=report.ocpp_transaction_id or await _new_transaction_id(scope, station_id),
+        start_key=report.natural_key,
+    )  # fmt: skip
+    scope.db.add(session)
+    await _authorise(scope, session, report.id_token)
+    await scope.db.flush()
+    await snapshot.freeze(scope, session)
+    if report.kind == "Updated":
+        await stations.set_activity(scope, evse.id, "charging")
+    return session
+
+
+async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
+    session = await _find_ended(scope, station_id, report)
+    if session is None:
+        session = await _without_start(scope, station_id, report)
+    await _store(scope, session, report)
+    if session.status == "COMPLETED" and session.review != "superseded":
+        return session  # a replay: idempotent, the CDR and the invoice stand (ocpp.md 2, row 40)
+    if session.settled_at is not None:
+        return session
+    session.meter_stop_wh = _stop_meter(report)
+    session.stopped_reason = report.stopped_reason or "Local"
+    session.ended_at = max(report.at, session.started_at)
+    await _note(scope, session, f"ended:{session.ocpp_transaction_id}", session.ended_at, "ended", report, {
+        "reason": session.stopped_reason, "offline": report.offline,
+    })  # fmt: skip
+    await _close(scope, session)
+    return session
+
+
+async def _find_ended(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession | None:
+    """By the id; -1, 0 and ids nobody gave out by token and time (libocpp #495, SteVe #292); a retry by its key."""
+    session = await _find(scope, station_id, report)
+    if session is None and report.natural_key is not None:
+        session = await _by_key(scope, station_id, report.natural_key)
+    if session is not None or report.ocpp_transaction_id is not None:
+        return session
+    query = select(ChargingSession).where(
+        ChargingSession.station_id == station_id, ChargingSession.status == "ACTIVE",
+        ChargingSession.started_at <= report.at,
+    )  # fmt: skip
+    if report.evse_no is not None:
+        query = query.where(ChargingSession.evse_no == report.evse_no)
+    if report.id_token is not None:
+        token = await access.find_id_token(scope, report.id_token)
+        query = query.where(ChargingSession.id_token_id == (token.id if token else None))
+    candidates = list((await scope.db.execute(query)).scalars())
+    return candidates[0] if len(candidates) == 1 else None
+
+
+async def _close(scope: Scope, session: ChargingSession) -> None:
+    """COMPLETED with its energy, or with a review; what is clean is settled by a job that must happen."""
+    session.status = "COMPLETED"
+    await scope.db.flush()
+    if session.review in (None, "superseded"):
+        energy, review = await plausibility.judge(scope, session)
+        session.energy_wh = energy
+        session.review = session.review or review
+    if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
+        await stations.set_activity(scope, session.evse_id, "idle")
+    await events.emit(scope, "SessionEnded", "charging_session", session.id, {"review": session.review or ""})
+    if session.review in (None, "no_tariff"):
+        await queue.enqueue(
+            scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}"
+        )
+    _tell(scope, session, "ended")
+
+
+async def _is_busy(scope: Scope, evse_id: UUID, *, except_for: UUID | None = None) -> bool:
+    query = select(ChargingSession.id).where(
+        ChargingSession.evse_id == evse_id,
+        ChargingSession.status == "ACTIVE",
+        ChargingSession.id != except_for,
+    )
+    return (await scope.db.execute(query.limit(1))).first() is not None
+
+
+async def _store(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+    """Readings, and the charging state. Events replayed from a queue do not move the live state back."""
+    evse_no = report.evse_no or session.evse_no or 1
+    await ingest.store(scope, session, session.station_id, evse_no, report.readings)
+    if session.meter_start_wh is None and report.kind == "Started":
+        session.meter_start_wh = _start_meter(report)
+    if report.charging_state is not None:
+        await _state(scope, session, report.charging_state, report.at, report.seq_no)
+
+
+async def _state(
+    scope: Scope, session: ChargingSession, state: str, at: datetime, seq_no: int | None = None
+) -> None:
+    key = f"state:{at.isoformat()}:{state}"
+    await _note(scope, session, key, at, "state", None, {"state": state})
+    if session.status != "ACTIVE":
+        return
+    await scope.db.execute(
+        text(
+            "insert into livery.session_live as l (session_id, charging_state, seq_no) values (:session, :state, :seq)"
+            " on conflict (tenant_id, session_id) do update set charging_state = excluded.charging_state,"
+            " seq_no = coalesce(excluded.seq_no, l.seq_no)"
+            " where l.seq_no is null or excluded.seq_no is null or l.seq_no <= excluded.seq_no"
+        ),
+        {"session": session.id, "state": state, "seq": seq_no},
+    )
+    scope.publish(f"session:{session.id}", {"what": "state"})
+
+
+_STATES_16 = {
+    "Charging": "Charging", "SuspendedEV": "SuspendedEV", "SuspendedEVSE": "SuspendedEVSE",
+    "Finishing": "EVConnected", "Preparing": "EVConnected",
+}  # fmt: skip
+
+
+async def connector_activity(scope: Scope, station_id: UUID, report: StatusReport) -> None:
+    """1.6 tells the charging state by StatusNotification: the finer word moves the session on that EVSE."""
+    state = _STATES_16.get(report.detail or "")
+    if state is None:
+        return
+    query = select(ChargingSession).where(
+        ChargingSession.station_id == station_id, ChargingSession.evse_no == report.evse_no,
+        ChargingSession.status == "ACTIVE", ChargingSession.started_at <= report.sampled_at,
+    )  # fmt: skip
+    session = (await scope.db.execute(query.order_by(ChargingSession.started_at.desc()))).scalars().first()
+    if session is not None:
+        await _state(scope, session, state, report.sampled_at)
+
+
+async def station_rebooted(scope: Scope, station_id: UUID) -> None:
+    """Open transactions were interrupted: a later report closes them, or the watchdog does (ocpp.md 3, no. 18)."""
+    query = select(ChargingSession).where(
+        ChargingSession.station_id == station_id, ChargingSession.status == "ACTIVE"
+    )
+    for session in (await scope.db.execute(query)).scalars():
+        session.interrupted_at = scope.now
+        await _note(scope, session, f"boot:{scope.now.isoformat()}", scope.now, "interrupted", None, {})
+
+
+async def _note(
+    scope: Scope, session: ChargingSession, key: str, at: datetime, kind: str, report: TransactionReport | None,
+    data: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """A line of the timeline. The key makes a replay one line."""
+    values = {
+        "id": uuid7(), "session_id": session.id, "key": key, "at": at, "kind": kind, "data": dict(data),
+        "received_at": report.received_at if report else scope.now,
+    }  # fmt: skip
+    await scope.db.execute(upsert(SessionEvent).values(**values).on_conflict_do_nothing())
+
+
+def _tell(scope: Scope, session: ChargingSession, what: str) -> None:
+    scope.publish(f"session:{session.id}", {"what": what})
+    scope.publish("sessions", {"session": str(session.id)})
+
+
+# --- what people ask for -----------------------------------------------------------------------------------------
+
+
+async def get_session(scope: Scope, session_id: UUID) -> ChargingSession:
+    query = (
+        select(ChargingSession)
+        .where(ChargingSession.id == session_id)
+        .options(
+            selectinload(ChargingSession.station).selectinload(ChargingStation.location),
+            selectinload(ChargingSession.evse),
+            selectinload(ChargingSession.live),
+            selectinload(ChargingSession.driver),
+            selectinload(ChargingSession.id_token),
+        )
+        .execution_options(populate_existing=True)
+    )
+    session = (await scope.db.execute(query)).scalar_one_or_none()
+    if session is None:
+        raise NotFound("charging_session")
+    return session
+
+
+async def request_start(
+    scope: Scope, *, evse_id: UUID, presented: IdTokenValue | None = None
+) -> tuple[ChargingSession, StationCommand]:
+    """A remote start: PENDING for 3 minutes, and the command behind it. Without a token a one-off one is made.
+
+    Refused where nothing could come of it: the page says why.
+    """
+    evse = await _startable(scope, evse_id)
+    if presented is None:
+        token, value = await access.create_one_off_token(scope)
+        presented, token_id, driver_id, group_id = IdTokenValue(value, "Central"), token.id, None, None
+    else:
+        verdict = await access.plan_authorization(scope, evse.station_id, presented, evse.evse_no)
+        if not isinstance(verdict, Accepted):
+            message = (
+                verdict.message
+                if isinstance(verdict, TokenRefused)
+                else "Nobody could be asked about this token."
+            )
+            raise Refused(
+                f"token_{verdict.reason}" if isinstance(verdict, TokenRefused) else "no_answer", message
+            )
+        token_id, driver_id, group_id = verdict.id_token_id, verdict.driver_id, verdict.driver_group_id
+    location = evse.station.location
+    found = await tariffs.find_tariff_for(
+        scope, driver_group_id=group_id, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
+    )
+    if found is None and not (location and location.is_free_vend):
+        raise Refused("no_tariff", "No tariff applies here, so the price of a session would be unknown.")
+    session = ChargingSession(
+        id=uuid7(), station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
+        origin="remote", id_token_id=token_id, id_token_masked=access.mask(presented.value), driver_id=driver_id,
+        driver_group_id=group_id, started_at=scope.now, pending_until=scope.now + PENDING_LIFETIME,
+        remote_start_id=stdlib_secrets.randbelow(2**31 - 1) + 1,
+    )  # fmt: skip
+    scope.db.add(session)
+    await scope.db.flush()
+    action, payload = await _start_payload(scope, evse, session, presented)
+    command = await commands.send_command(
+        scope, evse.station_id, action, payload, expires_in=PENDING_LIFETIME, needs_online=True,
+        source_type="charging_session", source_id=session.id,
+    )  # fmt: skip
+    session.command_id = command.id
+    await _note(scope, session, "requested", scope.now, "requested", None, {"by": scope.actor.name})
+    await queue.enqueue(
+        scope,
+        "charging.expire_pending",
+        session_id=str(session.id),
+        at=session.pending_until + timedelta(seconds=5),  # pyright: ignore[reportOptionalOperand]
+    )
+    await audit.record(
+        scope, "session.start_requested", "charging_session", session.id, {"evse": str(evse.id)}
+    )
+    _tell(scope, session, "requested")
+    return session, command
+
+
+async def _startable(scope: Scope, evse_id: UUID) -> EVSE:
+    query = (
+        select(EVSE)
+        .where(EVSE.id == evse_id)
+        .options(
+            selectinload(EVSE.station).selectinload(ChargingStation.location),
+            selectinload(EVSE.station).selectinload(ChargingStation.connection),
+            selectinload(EVSE.connectors),
+        )
+    )
+    evse = (await scope.db.execute(query)).scalar_one_or_none()
+    if evse is None or evse.station.retired_at is not None:
+        raise NotFound("evse")
+    status = (await scope.db.execute(text("select status from platform.own_tenant()"))).scalar_one()
+    if status != "active":
+        raise Refused("tenant_suspended", "This operator is suspended and takes no new sessions.")
+    if evse.station.connection is None or not evse.station.connection.is_online:
+        raise Refused("station_offline", "The station is offline, and a start does not wait.")
+    if evse.connectors and all(connector.status == "Faulted" for connector in evse.connectors):
+        raise Refused("evse_faulted", "This EVSE reports a fault and cannot be started.")
+    if evse.connectors and all(connector.status == "Unavailable" for connector in evse.connectors):
+        raise Refused("evse_unavailable", "This EVSE is out of service.")
+    if await _is_busy(scope, evse.id):
+        raise Refused("evse_busy", "A session is running on this EVSE already.")
+    return evse
+
+
+async def _start_payload(
+    scope: Scope, evse: EVSE, session: ChargingSession, presented: IdTokenValue
+) -> tuple[str, dict[str, Any]]:
+    if await _version(scope, evse.station_id) == "ocpp1.6":
+        return "RemoteStartTransaction", {"connectorId": evse.evse_no, "idTag": presented.value[:20]}
+    token = {"idToken": presented.value, "type": presented.type or "Central"}
+    return "RequestStartTransaction", {
+        "evseId": evse.evse_no, "remoteStartId": session.remote_start_id, "idToken": token,
+    }  # fmt: skip
+
+
+async def _version(scope: Scope, station_id: UUID) -> str:
+    query = select(StationConnection.ocpp_version).where(StationConnection.station_id == station_id)
+    return (await scope.db.execute(query)).scalar_one_or_none() or ""
+
+
+async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
+    """Asks the station to end the transaction; the session ends when the station says so. May wait for it."""
+    session = await get_session(scope, session_id)
+    if session.status != "ACTIVE" or session.ocpp_transaction_id is None:
+        raise Refused("not_active", "Only a running session can be stopped.")
+    if await _version(scope, session.station_id) == "ocpp1.6":
+        action, payload = "RemoteStopTransaction", {"transactionId": int(session.ocpp_transaction_id)}
+    else:
+        action, payload = "RequestStopTransaction", {"transactionId": session.ocpp_transaction_id}
+    command = await commands.send_command(
+        scope, session.station_id, action, payload, source_type="charging_session", source_id=session.id
+    )
+    await _note(
+        scope, session, f"stop:{command.id}", scope.now, "stop_requested", None, {"by": scope.actor.name}
+    )
+    await audit.record(scope, "session.stop_requested", "charging_session", session.id, {})
+    _tell(scope, session, "stop_requested")
+    return command
+
+
+async def expire_pending(scope: Scope, session_id: UUID) -> None:
+    """Nobody plugged in: the wish is over (INVALID: no energy, no CDR)."""
+    session = await get_session(scope, session_id)
+    if session.status != "PENDING" or session.pending_until is None or session.pending_until > scope.now:
+        return
+    session.status, session.ended_at = "INVALID", scope.now
+    await _note(scope, session, "not_started", scope.now, "not_started", None, {})
+    await events.emit(scope, "SessionNotStarted", "charging_session", session.id)
+    _tell(scope, session, "not_started")
+
+
+async def release_refused(scope: Scope, session_id: UUID, why: str) -> None:
+    """The station refused the remote start: the wish is over at once, and the page says why."""
+    session = await get_session(scope, session_id)
+    if session.status == "PENDING":
+        session.status, session.ended_at = "INVALID", scope.now
+        await _note(scope, session, "start_refused", scope.now, "start_refused", None, {"why": why})
+        _tell(scope, session, "start_refused")
+
+
+# --- what staff decide -------------------------------------------------------------------------------------------
+
+
+async def decide_review(
+    scope: Scope, session_id: UUID, decision: str, note: str, *, energy_wh: int | None = None
+) -> ChargingSession:
+    """`release` settles the session (with `energy_wh` where the meter cannot be believed), `void` ends it unbilled."""
+    session = await get_session(scope, session_id)
+    if session.review is None:
+        raise Refused("not_in_review", "This session is not under review.")
+    if decision not in ("release", "void"):
+        raise Invalid.field("decision", "decision", "The decision is release or void.")
+    if not note.strip():
+        raise Invalid.field("note", "required", "Say in a sentence why.")
+    was = session.review
+    if decision == "void":
+        await _void(scope, session)
+    else:
+        await _release(scope, session, energy_wh)
+    session.review, session.review_note = None, note.strip()[:1000]
+    await _note(scope, session, f"review:{scope.now.isoformat()}", scope.now, "reviewed", None, {
+        "decision": decision, "was": was, "note": session.review_note, "by": scope.actor.name,
+    })  # fmt: skip
+    await audit.record(scope, f"session.review_{decision}", "charging_session", session.id, {"was": was})
+    _tell(scope, session, "reviewed")
+    return session
+
+
+async def _void(scope: Scope, session: ChargingSession) -> None:
+    if session.settled_at is not None:
+        raise Refused("already_settled", "A CDR exists; a correction is a credit CDR.")
+    session.status = "INVALID"
+    session.ended_at = session.ended_at or scope.now
+    if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
+        await stations.set_activity(scope, session.evse_id, "idle")
+
+
+async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None) -> None:
+    if session.settled_at is not None:
+        return
+    if energy_wh is not None:
+        if isinstance(energy_wh, bool) or not 0 <= energy_wh <= 10_000_000:
+            raise Invalid.field(
+                "energy_wh", "out_of_range", "energy_wh is a whole number of Wh, not negative."
+            )
+        session.energy_wh = energy_wh
+    if session.energy_wh is None:
+        raise Invalid.field(
+            "energy_wh", "energy_required", "The meter gives no believable energy: say how many Wh."
+        )
+    session.ended_at = session.ended_at or scope.now
+    session.status = "COMPLETED"
+    await queue.enqueue(scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}")
+
+
+async def close_stuck(scope: Scope, *, silent_for: timedelta = timedelta(hours=48)) -> int:
+    """The watchdog (ocpp.md 2, row 64): open for long without a word. Ends at the last reading, waits for staff."""
+    query = text("""
+        select s.id from livery.charging_session s left join livery.session_live l on l.session_id = s.id
+         and l.tenant_id = s.tenant_id
+         where s.status = 'ACTIVE' and coalesce(l.reading_at, s.started_at) < :limit""")
+    ids = list((await scope.db.execute(query, {"limit": scope.now - silent_for})).scalars())
+    for session_id in ids:
+        session = await get_session(scope, session_id)
+        session.review = "stuck"
+        session.ended_at = session.live.reading_at if session.live and session.live.reading_at else scope.now
+        session.stopped_reason = "Silence"
+        await _note(scope, session, "stuck", scope.now, "stuck", None, {})
+        session.meter_stop_wh = session.live.meter_wh if session.live else None
+        session.energy_wh, _ = await plausibility.judge(scope, session)
+        await _close(scope, session)
+    return len(ids)

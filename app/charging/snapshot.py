@@ -1,0 +1,53 @@
+"""Prices frozen at the start: what is charged is what was shown, also when the tariff changes meanwhile (money I14)."""
+
+import hashlib
+import json
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from app.brands.models import TenantProfile
+from app.charging.models import ChargingSession, PriceSnapshot
+from app.kernel.clock import uuid7
+from app.stations.models import ChargingStation, Location
+from app.tariffs import service as tariffs
+from tenants.scope import Scope
+
+
+async def freeze(scope: Scope, session: ChargingSession) -> None:
+    """Once per session; a replay of the start changes nothing."""
+    known = select(PriceSnapshot.id).where(PriceSnapshot.session_id == session.id)
+    if (await scope.db.execute(known)).first():
+        return
+    profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
+    location = await _location(scope, session)
+    version = await tariffs.find_tariff_for(
+        scope, driver_group_id=session.driver_group_id, evse_id=session.evse_id,
+        location_id=location.id if location else None, at=session.started_at,
+    )  # fmt: skip
+    tariff = version.ocpi if version else None
+    values = {
+        "id": uuid7(), "session_id": session.id, "tariff_version_id": version.id if version else None,
+        "currency": version.currency if version else (profile.currency if profile else "EUR"),
+        "time_zone": location.time_zone if location else (profile.time_zone if profile else "UTC"),
+        "country": location.country if location else "", "tariff": tariff,
+        "is_free_vend": bool(location and location.is_free_vend), "hash": digest_of(tariff),
+    }  # fmt: skip
+    await scope.db.execute(upsert(PriceSnapshot).values(**values).on_conflict_do_nothing())
+
+
+async def _location(scope: Scope, session: ChargingSession) -> Location | None:
+    query = (
+        select(Location)
+        .join(ChargingStation, ChargingStation.location_id == Location.id)
+        .where(ChargingStation.id == session.station_id)
+    )
+    return (await scope.db.execute(query)).scalar_one_or_none()
+
+
+def digest_of(value: Any) -> bytes:
+    """SHA-256 of canonical JSON."""
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()
+    ).digest()

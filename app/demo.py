@@ -1,0 +1,190 @@
+"""The demo's two companies, their people, sites and stations; the tests' cast is the same (`tests/cast.py`).
+
+All of it is invented: no such company, street number or person.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    name: str
+    address: str
+    city: str
+    postal_code: str
+    latitude: str
+    longitude: str
+    country: str = "DEU"
+    time_zone: str = "Europe/Berlin"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A station: `kind` names its plate (PLATES), `scenario` what its simulator does in the demo."""
+
+    identity: str
+    site: int
+    kind: str
+    version: str
+    scenario: str = "charge"
+    evse_count: int = 1
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    name: str
+    email: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    value: str
+    label: str
+    driver: str = ""
+    group: str = ""
+    status: str = "accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    slug: str
+    name: str
+    country: str
+    currency: str
+    time_zone: str
+    preset: str
+    profile: dict[str, str]
+    people: tuple[Person, ...]
+    sites: tuple[Site, ...]
+    boxes: tuple[Box, ...]
+    groups: tuple[tuple[str, str], ...]
+    drivers: tuple[tuple[str, str, str], ...]
+    cards: tuple[Card, ...]
+    tariffs: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = field(default=())
+
+
+PLATES: dict[str, dict[str, Any]] = {
+    "ac22": {"standard": "IEC_62196_T2", "format": "SOCKET", "power_type": "AC_3_PHASE", "max_voltage": 230,
+             "max_amperage": 32},
+    "ac11": {"standard": "IEC_62196_T2", "format": "CABLE", "power_type": "AC_3_PHASE", "max_voltage": 230,
+             "max_amperage": 16},
+    "dc150": {"standard": "IEC_62196_T2_COMBO", "format": "CABLE", "power_type": "DC", "max_voltage": 500,
+              "max_amperage": 300, "max_electric_power": 150_000},
+    "dc300": {"standard": "IEC_62196_T2_COMBO", "format": "CABLE", "power_type": "DC", "max_voltage": 920,
+              "max_amperage": 400, "max_electric_power": 300_000},
+}  # fmt: skip
+
+
+def _tariff(ident: str, name: str, currency: str, elements: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": ident, "currency": currency, "type": "REGULAR", "tariff_alt_text": [{"language": "en", "text": name}],
+        "elements": elements, "last_updated": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+
+
+def _per_kwh(price: str, *, step: int = 1, **restrictions: Any) -> dict[str, Any]:
+    element: dict[str, Any] = {
+        "price_components": [{"type": "ENERGY", "price": price, "vat": "19", "step_size": step}]
+    }
+    return element | ({"restrictions": restrictions} if restrictions else {})
+
+
+def _occupancy(per_hour: str, vat: str = "19") -> dict[str, Any]:
+    return {"price_components": [{"type": "PARKING_TIME", "price": per_hour, "vat": vat, "step_size": 60}]}
+
+
+NORDLICHT = Company(
+    slug="nordlicht", name="Nordlicht Laden", country="DE", currency="EUR", time_zone="Europe/Berlin",
+    preset="nordlicht",
+    profile={
+        "legal_name": "Nordlicht Ladenetz GmbH", "address": "Am Leuchtturm 7", "postal_code": "24999",
+        "city": "Wiesenhafen", "vat_id": "DE136695976", "ocpi_country_code": "DE", "ocpi_party_id": "NLL",
+        "support_email": "hilfe@nordlicht-laden.example", "support_phone": "+49 30 5550 1234",
+    },
+    people=(
+        Person("Anke Petersen", "anke@nordlicht-laden.example", "owner"),
+        Person("Momme Hinrichs", "momme@nordlicht-laden.example", "operator"),
+        Person("Britta Lorenzen", "britta@nordlicht-laden.example", "accountant"),
+    ),
+    sites=(
+        Site("Hafenkante", "Kaistraße 12", "Wiesenhafen", "24999", "54.7937", "9.4469"),
+        Site("Marktgarage", "Süderstraße 3", "Klinkerstedt", "25899", "54.6610", "8.9310"),
+        Site("Rasthof Förde", "An der Förde 1", "Holmby", "24955", "54.8090", "9.5330"),
+    ),
+    boxes=(
+        Box("HK-01", 0, "ac22", "1.6", "charge", 2, "Hafenkante links"),
+        Box("HK-02", 0, "ac22", "2.0.1", "charge", 2, "Hafenkante rechts"),
+        Box("HK-03", 0, "ac22", "1.6", "fault", 2, "Am Kran"),
+        Box("MG-01", 1, "ac11", "1.6", "idle", 1, "Ebene 1"),
+        Box("MG-02", 1, "ac11", "2.0.1", "charge", 1, "Ebene 2"),
+        Box("RF-01", 2, "dc150", "2.0.1", "charge", 2, "Schnelllader Nord"),
+        Box("CP1", 2, "dc300", "2.0.1", "charge", 2, "Schnelllader Süd"),
+    ),
+    groups=(("Stadtwerke-Flotte", "monthly"), ("Gäste des Hafens", "free")),
+    drivers=(
+        ("Jule Thomsen", "jule@example.org", ""),
+        ("Kurierdienst Wattwagen", "fuhrpark@wattwagen.example", "Stadtwerke-Flotte"),
+    ),
+    cards=(
+        Card("04A1B2C3D4E501", "Jules Karte", driver="Jule Thomsen"),
+        Card("04A1B2C3D4E502", "Wattwagen 1", driver="Kurierdienst Wattwagen", group="Stadtwerke-Flotte"),
+        Card("04A1B2C3D4E503", "Hafengast", group="Gäste des Hafens"),
+        Card("04A1B2C3D4E5FF", "Verlorene Karte", status="blocked"),
+    ),
+    tariffs=(
+        (
+            _tariff("NLL-AC", "Hafenstrom: 49 ct/kWh, from 22 to 6 o'clock 39 ct/kWh", "EUR", [
+                _per_kwh("0.3277", start_time="22:00", end_time="06:00"), _per_kwh("0.4118"), _occupancy("1.2605"),
+            ]),
+            {"default": True},
+        ),
+        (
+            _tariff("NLL-DC", "Schnellladen: 0.69 €/kWh", "EUR", [_per_kwh("0.5798")]),
+            {"site": 2},
+        ),
+    ),
+)  # fmt: skip
+
+SOLMARK = Company(
+    slug="solmark", name="Solmark Charge", country="DE", currency="EUR", time_zone="Europe/Berlin", preset="solmark",
+    profile={
+        "legal_name": "Solmark Energie AG", "address": "Sonnenallee 101", "postal_code": "79999",
+        "city": "Rebenheim", "vat_id": "DE129273398", "ocpi_country_code": "DE", "ocpi_party_id": "SLM",
+        "support_email": "support@solmark.example", "support_phone": "+49 761 555 0199",
+    },
+    people=(
+        Person("Selim Aydin", "selim@solmark.example", "owner"),
+        Person("Carla Weiss", "carla@solmark.example", "manager"),
+    ),
+    sites=(
+        Site("Solmark Campus", "Sonnenallee 101", "Rebenheim", "79999", "47.9959", "7.8494"),
+        Site("Kaufpark West", "Industriering 8", "Weinbruck", "79998", "48.0130", "7.8060"),
+    ),
+    boxes=(
+        Box("CP1", 0, "ac22", "1.6", "charge", 2, "Tor A"),
+        Box("CP2", 0, "ac22", "1.6", "charge", 2, "Tor B"),
+        Box("CP3", 0, "ac11", "2.0.1", "offline", 1, "Tor C"),
+        Box("KW-1", 1, "dc150", "2.0.1", "charge", 2, "Westkurve"),
+        Box("KW-2", 1, "dc150", "1.6", "fault", 1, "Parkdeck"),
+    ),
+    groups=(("Solmark-Team", "free"),),
+    drivers=(("Nadia Brenner", "nadia@example.org", ""), ("Ola Lindqvist", "ola@example.org", "Solmark-Team")),
+    cards=(
+        Card("SOL0000001", "Nadia", driver="Nadia Brenner"),
+        Card("SOL0000002", "Team Ola", driver="Ola Lindqvist", group="Solmark-Team"),
+    ),
+    tariffs=(
+        (
+            _tariff("SLM-STD", "Session fee 0.50 €, 0.55 €/kWh, after charging 6 €/h", "EUR", [
+                {"price_components": [{"type": "FLAT", "price": "0.4202", "vat": "19", "step_size": 1}]},
+                _per_kwh("0.4622"), _occupancy("5.0420"),
+            ]),
+            {"default": True},
+        ),
+    ),
+)  # fmt: skip
+
+COMPANIES = (NORDLICHT, SOLMARK)
