@@ -70,6 +70,11 @@ def main() -> None:
         sys.exit(0)
     except PermissionError as error:
         _fail(Refused("no_permission", f"{error.filename or 'A file'} cannot be opened: {error.strerror}."))
+    except Exception as error:
+        cause = getattr(error, "orig", None)  # SQLAlchemy's, which is not imported here: it takes a second
+        if cause is None:
+            raise
+        _fail(Refused("database_failed", f"The database refused: {str(cause).strip().splitlines()[0]}"))
 
 
 # -- what commands share ----------------------------------------------------------------------------------------------
