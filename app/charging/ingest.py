@@ -35,7 +35,8 @@ returning 1
 _LIVE_COLUMNS = ("meter_wh", "power_w", "current_a", "voltage_v", "soc_percent")
 
 _SESSION_LIVE = text("""
-insert into livery.session_live as l (session_id, meter_wh, energy_wh, power_w, current_a, voltage_v, soc_percent, reading_at)
+insert into livery.session_live as l (
+  session_id, meter_wh, energy_wh, power_w, current_a, voltage_v, soc_percent, reading_at)
 values (:session, cast(:meter_wh as bigint), cast(:meter_wh as bigint) - cast(:meter_start_wh as bigint),
         cast(:power_w as bigint), cast(:current_a as numeric), cast(:voltage_v as numeric),
         cast(:soc_percent as numeric), :at)

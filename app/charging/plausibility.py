@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Literal
 
 from sqlalchemy import select, text
@@ -40,7 +41,7 @@ def weigh(evidence: Evidence) -> tuple[int | None, Review | None]:
     if stop is None:
         return None, "implausible"
     chain = [start, *readings, stop]
-    if any(later < earlier for earlier, later in zip(chain, chain[1:], strict=False)):
+    if any(later < earlier for earlier, later in pairwise(chain)):
         return None, "implausible"
     energy = stop - start
     hours = max(evidence.duration, MIN_DURATION).total_seconds() / 3600
@@ -59,7 +60,7 @@ async def judge(scope: Scope, session: ChargingSession) -> tuple[int | None, Rev
             register_wh=registers,
             duration=ended_at - session.started_at,
             max_power_w=await _max_power(scope, session),
-        )  # fmt: skip
+        )
     )
     if review is None and energy and session.id_token_status not in (None, "Accepted"):
         review = "orphan"  # energy went to somebody we refused: nobody to bill until staff say who
@@ -71,7 +72,8 @@ async def judge(scope: Scope, session: ChargingSession) -> tuple[int | None, Rev
 async def _registers(scope: Scope, session: ChargingSession, until: datetime) -> tuple[int, ...]:
     query = text(
         "select value from livery.meter_value where session_id = :session and measurand = :energy and phase = ''"
-        " and value is not null and location = 'Outlet' and sampled_at between :since and :until order by sampled_at, value"
+        " and value is not null and location = 'Outlet' and sampled_at between :since and :until"
+        " order by sampled_at, value"
     )
     parameters = {"session": session.id, "energy": ENERGY, "since": session.started_at, "until": until}
     return tuple(round(value) for value in (await scope.db.execute(query, parameters)).scalars())
