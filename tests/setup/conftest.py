@@ -67,6 +67,14 @@ class Person:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
+    def require(self, module: str) -> None:
+        """Another Python on our packages may miss one that only its version needs."""
+        found = self.run("-c", f"import {module}")
+        if found.returncode:
+            pytest.skip(
+                f"{self.python[0]} cannot import {module} as an ordinary user: {found.stderr.splitlines()[-1]}"
+            )
+
 
 def ourselves() -> Person:
     environment = {

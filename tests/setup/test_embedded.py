@@ -206,3 +206,47 @@ def test_other_commands_find_a_running_instance_and_no_stopped_one(place: Path, 
     host.process.kill()
     wait_until_gone(host.pids, 5)
     assert find_running(place / "data") is None
+
+
+@pytest.fixture
+def private_packages(place: Path) -> Path:
+    """Our packages as root's private checkout holds them: nobody else may walk there."""
+    if os.geteuid() != 0:
+        pytest.skip("only root's servers run as somebody else")
+    private = place / "private"
+    private.mkdir(0o700)
+    (private / "packages").symlink_to(Path(psycopg.__file__).parent.parent)
+    return private / "packages"
+
+
+def test_a_private_checkout_of_root_is_copied_from_and_not_opened(
+    place: Path, private_packages: Path, start_host: Start
+) -> None:
+    us = ourselves()
+    path = {"PYTHONPATH": f"{private_packages}:{us.environment['PYTHONPATH']}"}
+    person = Person(us.uid, us.prefix, us.python, us.environment | path)
+    (place / "data").mkdir(0o755)
+    before = modes_of(private_packages.parent)
+    host = start_host(person, place / "data")
+    running = Path(f"/proc/{host.pids[0]}/exe").readlink()
+    assert running.is_relative_to(place / "data" / "bin")
+    host.end()
+    copied = running.stat().st_ino
+    again = start_host(person, place / "data")
+    assert Path(f"/proc/{again.pids[0]}/exe").stat().st_ino == copied, "it is copied once"
+    assert modes_of(private_packages.parent) == before
+
+
+def test_root_with_everything_private_runs_programs_from_the_systems_folder(
+    place: Path, private_packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.embedded.SYSTEM_PROGRAMS", place / "system" / "bin")
+    monkeypatch.setattr("app.embedded._package", lambda name: private_packages / name)
+    data = private_packages.parent / "data"
+    with EmbeddedServers(data, fsync=False, progress=print) as servers:
+        running = Path(f"/proc/{servers.pids['postgres']}/exe").readlink()
+        assert running.is_relative_to(place / "system" / "bin")
+        url = servers.urls["DATABASE_URL_OWNER_BOOTSTRAP"].replace("+psycopg", "")
+        with psycopg.connect(url) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+    assert stat.S_IMODE(private_packages.parent.stat().st_mode) == 0o700

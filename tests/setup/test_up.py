@@ -2,10 +2,11 @@
 
 import json
 import os
+import queue
 import re
-import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,17 +34,31 @@ class Up:
 
     def wait_until_ready(self, timeout_s: float) -> float:
         """Seconds until the line that begins with `ready`."""
-        deadline = self.started + timeout_s
-        assert self.process.stdout is not None
-        while time.monotonic() < deadline:
-            if not select.select([self.process.stdout], [], [], 0.2)[0]:
-                continue
-            line = self.process.stdout.readline()
+        lines = self._lines()
+        while (left := self.started + timeout_s - time.monotonic()) > 0:
+            try:
+                line = lines.get(timeout=left)
+            except queue.Empty:
+                break
             assert line, f"it ended: {self.said}{self.process.communicate(timeout=30)[1]}"
             self.said += line
             if line.startswith("ready"):
                 return time.monotonic() - self.started
         raise AssertionError(f"not ready after {timeout_s} s: {self.said}")
+
+    def _lines(self) -> "queue.Queue[str]":
+        """What it says, read by a thread: a pipe cannot be asked whether a whole line lies in it."""
+        lines: queue.Queue[str] = queue.Queue()
+        stdout = self.process.stdout
+        assert stdout is not None
+
+        def read() -> None:
+            for line in stdout:
+                lines.put(line)
+            lines.put("")
+
+        threading.Thread(target=read, daemon=True).start()
+        return lines
 
     def descendants(self) -> list[int]:
         """Every process below this one, whatever group it is in."""
@@ -85,6 +100,7 @@ def start() -> Iterator[Start]:
     running: list[Up] = []
 
     def start(person: Person, data_dir: Path) -> Up:
+        person.require("tenants.redis")
         web_port, ocpp_port = free_port(), free_port()
         process = person.popen("-m", "app.cli", "up", "--demo", "--data-dir", str(data_dir),
                                "--web-port", str(web_port), "--ocpp-port", str(ocpp_port))  # fmt: skip
