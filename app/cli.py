@@ -21,6 +21,7 @@ from app.up import run_up
 
 if TYPE_CHECKING:
     from tenants.database import Database
+    from tenants.scope import Scope
 
 JSON = "as_json"
 
@@ -133,6 +134,20 @@ async def open_database(settings: Settings) -> AsyncIterator["Database"]:
         await database.close()
         if redis is not None:
             await redis.close()
+
+
+@asynccontextmanager
+async def open_tenant(settings: Settings, slug: str) -> AsyncIterator["Scope"]:
+    """One transaction for the brand of that slug; committed when the block ends well."""
+    from tenants.resolve import HostResolver
+    from tenants.scope import Actor
+
+    async with open_database(settings) as database:
+        route = await HostResolver(database).resolve(settings.host_of("portal", slug))
+        if route is None or route.slug != slug:
+            raise Invalid.field("--tenant", "unknown_tenant", f"There is no tenant {slug}.")
+        async with database.scope(route.tenant_id, Actor.cli()) as scope:
+            yield scope
 
 
 def run_process(serve: Callable[[Settings], Any], settings: Settings) -> None:
@@ -253,6 +268,28 @@ async def doctor(settings: Settings) -> None:
     tell({"ok": well, "findings": [f.as_dict() for f in findings]}, "\n".join(lines))
     if not well:
         sys.exit(1)
+
+
+@cli.group()
+def station() -> None:
+    """Stations of one brand."""
+
+
+@station.command("create")
+@click.option("--tenant", "slug", required=True, metavar="S", help="The brand's slug.")
+@click.option("--identity", required=True, metavar="CP1", help="What the station calls itself.")
+@click.option("--security-profile", type=click.IntRange(0, 3), default=1, show_default=True)
+@ends
+async def create_station(slug: str, identity: str, security_profile: int, settings: Settings) -> None:
+    """A station and its password, which is told once."""
+    from app.kernel.ids import public_id
+    from app.stations.service import create_station as create
+
+    async with open_tenant(settings, slug) as scope:
+        made = await create(scope, identity=identity, security_profile=security_profile)
+        told = {"id": public_id("charging_station", made.station.id), "identity": identity,
+                "ocpp_url": made.ocpp_url, "password": made.password}  # fmt: skip
+    tell(told)
 
 
 if __name__ == "__main__":

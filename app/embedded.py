@@ -451,7 +451,7 @@ class EmbeddedServers:
 
 
 def find_running(data_dir: Path) -> dict[str, str] | None:
-    """The environment of the `livery up` that uses this folder now, or None; without the superuser's url."""
+    """The environment of the `livery up` that uses this folder now, or None. The superuser's url is among them: hand on only what is needed."""
     data_dir = Path(os.path.abspath(data_dir.expanduser()))
     running = _read_running(data_dir)
     if running is None:
@@ -460,7 +460,6 @@ def find_running(data_dir: Path) -> dict[str, str] | None:
         return None
     stored = json.loads((data_dir / "secrets.json").read_text())
     urls = _urls(Path(running["socket_dir"]), stored)
-    del urls["DATABASE_URL_OWNER_BOOTSTRAP"]
     return urls | {"LIVERY_SECRET_KEY": stored["secret_key"]} | running.get("notes", {})
 
 

@@ -202,7 +202,7 @@ def test_other_commands_find_a_running_instance_and_no_stopped_one(place: Path, 
     found = find_running(place / "data")
     assert found is not None
     assert found["DATABASE_URL"] == host.facts["urls"]["DATABASE_URL"]
-    assert "DATABASE_URL_OWNER_BOOTSTRAP" not in found
+    assert found["LIVERY_SECRET_KEY"].startswith("1:")
     host.process.kill()
     wait_until_gone(host.pids, 5)
     assert find_running(place / "data") is None
