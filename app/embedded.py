@@ -451,7 +451,10 @@ class EmbeddedServers:
 
 
 def find_running(data_dir: Path) -> dict[str, str] | None:
-    """The environment of the `livery up` that uses this folder now, or None. The superuser's url is among them: hand on only what is needed."""
+    """The environment of the `livery up` that uses this folder now, or None.
+
+    The superuser's url is in it: hand on only what is needed.
+    """
     data_dir = Path(os.path.abspath(data_dir.expanduser()))
     running = _read_running(data_dir)
     if running is None:
