@@ -571,13 +571,26 @@ async def expire_pending(scope: Scope, session_id: UUID) -> None:
     _tell(scope, session, "not_started")
 
 
-async def release_refused(scope: Scope, session_id: UUID, why: str) -> None:
-    """The station refused the remote start: the wish is over at once, and the page says why."""
-    session = await get_session(scope, session_id)
-    if session.status == "PENDING":
-        session.status, session.ended_at = "INVALID", scope.now
-        await _note(scope, session, "start_refused", scope.now, "start_refused", None, {"why": why})
-        _tell(scope, session, "start_refused")
+START_ACTIONS = ("RemoteStartTransaction", "RequestStartTransaction")
+
+
+async def command_ended(scope: Scope, event_id: UUID) -> None:
+    """The station refused a remote start: the wish is over at once, and the page says why."""
+    event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
+    if (
+        event is None
+        or event.data["action"] not in START_ACTIONS
+        or event.data["status"] not in ("rejected", "failed")
+    ):
+        return
+    command = await commands.get_command(scope, event.source_id)
+    session = await get_session(scope, UUID(event.data["charging_session"]))
+    if session.status != "PENDING":
+        return
+    session.status, session.ended_at = "INVALID", scope.now
+    why = {"status": command.status, "answer": command.answer, "error": command.error}
+    await _note(scope, session, "start_refused", scope.now, "start_refused", None, why)
+    _tell(scope, session, "start_refused")
 
 
 # --- what staff decide -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from app.kernel import audit
+from app.kernel import audit, events
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.secrets import seal, unseal
 from app.stations import ocpp_schemas
@@ -169,6 +169,9 @@ async def conclude_command(
     command.ended_at = scope.now
     command.payload_sealed = None
     _tell(scope, command)
+    if command.source_type is not None:  # somebody above waits for the outcome
+        data = {"status": status, "action": command.action, command.source_type: str(command.source_id)}
+        await events.emit(scope, "CommandEnded", "station_command", command.id, data, public=False)
 
 
 async def abandon_commands(scope: Scope, station_id: UUID, epoch: int) -> int:

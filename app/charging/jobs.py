@@ -1,0 +1,43 @@
+"""What the worker does for sessions. Each may run twice."""
+
+from uuid import UUID
+
+from app.charging import service, settlement
+from tenants.database import Database
+from tenants.scope import Actor
+
+
+async def settle(database: Database, tenant_id: UUID, session_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.settle")) as scope:
+        await settlement.settle(scope, UUID(session_id))
+
+
+async def expire_pending(database: Database, tenant_id: UUID, session_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.expire_pending")) as scope:
+        await service.expire_pending(scope, UUID(session_id))
+
+
+async def watch(database: Database, tenant_id: UUID) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.watch")) as scope:
+        await service.close_stuck(scope)
+
+
+async def invoice_month(database: Database, tenant_id: UUID) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.invoice_month")) as scope:
+        await settlement.invoice_month(scope)
+
+
+async def command_ended(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.command_ended")) as scope:
+        await service.command_ended(scope, UUID(event_id))
+
+
+JOBS = {
+    "charging.settle": settle,
+    "charging.expire_pending": expire_pending,
+    "charging.watch": watch,
+    "charging.invoice_month": invoice_month,
+    "charging.command_ended": command_ended,
+}
+LISTENERS = {"CommandEnded": ["charging.command_ended"]}
+RECURRING = [("*/10 * * * *", "charging.watch"), ("20 3 * * *", "charging.invoice_month")]

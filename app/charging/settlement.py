@@ -1,0 +1,314 @@
+"""From a finished session to its CDR, its invoice and the books: one transaction that can run twice.
+
+The session's own prices (frozen at its start) and its readings decide; CDR = invoice to the cent, because both come
+from one `Price` whose total was rounded once.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import selectinload
+
+from app.access.models import DriverGroup
+from app.billing import service as billing
+from app.brands.models import TenantProfile
+from app.charging import service
+from app.charging.models import CDR, ChargingSession, PriceSnapshot, SessionEvent
+from app.charging.periods import Sample, StateChange, Stretch, stretches
+from app.charging.reports import ENERGY
+from app.charging.snapshot import digest_of
+from app.kernel import audit, events, tax
+from app.kernel.clock import uuid7
+from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.money import to_minor
+from app.stations.models import EVSE, Location
+from app.tariffs import ocpi, pricing
+from app.tariffs.pricing import Period, Price
+from tenants.scope import Scope
+
+DESCRIPTIONS = {
+    "ENERGY": "Energy", "TIME": "Charging time", "PARKING_TIME": "Time after charging", "FLAT": "Session fee",
+    "MIN_PRICE": "Minimum price", "MAX_PRICE": "Maximum price",
+}  # fmt: skip
+
+
+async def settle(scope: Scope, session_id: UUID) -> CDR | None:
+    """The CDR of a completed session, and what follows from it. None where there is nothing to bill.
+
+    A session under `no_tariff` ends in a CDR of 0 and stays under review.
+    """
+    await scope.db.execute(
+        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:session))"),
+        {"tenant": str(scope.tenant_id), "session": str(session_id)},
+    )
+    session = await service.get_session(scope, session_id)
+    if session.settled_at is not None:
+        return await find_cdr(scope, session_id)
+    if (
+        session.status != "COMPLETED"
+        or session.review not in (None, "no_tariff")
+        or session.energy_wh is None
+    ):
+        return None
+    session.settled_at = scope.now
+    if session.id_token_status not in (None, "Accepted") and session.energy_wh == 0:
+        session.status = "INVALID"  # a token we refused, and nothing was given
+        return None
+    cdr = await _freeze(scope, session)
+    await invoice(scope, cdr)
+    return cdr
+
+
+async def find_cdr(scope: Scope, session_id: UUID) -> CDR | None:
+    """The newest that is not corrected."""
+    query = (
+        select(CDR).where(CDR.session_id == session_id, CDR.kind == "cdr").order_by(CDR.revision_no.desc())
+    )
+    return (await scope.db.execute(query)).scalars().first()
+
+
+async def get_cdr(scope: Scope, cdr_id: UUID) -> CDR:
+    query = select(CDR).where(CDR.id == cdr_id).options(selectinload(CDR.session))
+    cdr = (await scope.db.execute(query)).scalar_one_or_none()
+    if cdr is None:
+        raise NotFound("cdr")
+    return cdr
+
+
+# --- what it costs -----------------------------------------------------------------------------------------------
+
+
+async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
+    """What the session would cost if it ended now, by its frozen prices; None before it began to charge."""
+    frozen = await _snapshot(scope, session.id)
+    if frozen is None or session.status not in ("ACTIVE", "COMPLETED"):
+        return None
+    until = session.ended_at or max(scope.now, session.started_at)
+    energy = session.energy_wh
+    if energy is None:
+        energy = max((session.live.energy_wh or 0) if session.live else 0, 0)
+    return _price(frozen, await _stretches(scope, session, until, energy), until)
+
+
+async def _snapshot(scope: Scope, session_id: UUID) -> PriceSnapshot | None:
+    query = select(PriceSnapshot).where(PriceSnapshot.session_id == session_id)
+    return (await scope.db.execute(query)).scalar_one_or_none()
+
+
+def _price(frozen: PriceSnapshot, parts: Sequence[Stretch], ended_at: datetime) -> Price:
+    """The VAT rate is that of the place at the end of supply; a component's own `vat` wins (money.md 4.2)."""
+    if frozen.tariff is None:
+        return pricing.free(frozen.currency)
+    on = ended_at.astimezone(ZoneInfo(frozen.time_zone)).date()
+    default_vat = tax.vat_rate(frozen.country, on)
+    periods = [_priced(part) for part in parts]
+    return pricing.price(
+        ocpi.read_tariff(frozen.tariff), periods, time_zone=frozen.time_zone, default_vat=default_vat
+    )
+
+
+def _priced(part: Stretch) -> Period:
+    if part.is_charging:
+        return Period.charging(part.start, part.end, part.energy_wh)
+    return Period.parking(part.start, part.end)
+
+
+async def _stretches(
+    scope: Scope, session: ChargingSession, ended_at: datetime, energy_wh: int
+) -> list[Stretch]:
+    readings = text(
+        "select sampled_at, value from livery.meter_value where session_id = :session and measurand = :energy"
+        " and phase = '' and location = 'Outlet' and value is not null order by sampled_at"
+    )
+    rows = (await scope.db.execute(readings, {"session": session.id, "energy": ENERGY})).all()
+    changes = select(SessionEvent).where(SessionEvent.session_id == session.id, SessionEvent.kind == "state")
+    states = [StateChange(e.at, e.data["state"]) for e in (await scope.db.execute(changes)).scalars()]
+    start = None if session.meter_start_wh is None else Decimal(session.meter_start_wh)
+    samples = [Sample(row.sampled_at, row.value) for row in rows]
+    return stretches(session.started_at, ended_at, Decimal(energy_wh), start, samples, states)
+
+
+# --- the CDR -----------------------------------------------------------------------------------------------------
+
+
+async def _freeze(scope: Scope, session: ChargingSession, *, revision_no: int = 1, reason: str = "") -> CDR:
+    frozen = await _snapshot(scope, session.id)
+    assert frozen is not None and session.ended_at is not None and session.energy_wh is not None
+    parts = await _stretches(scope, session, session.ended_at, session.energy_wh)
+    price = _price(frozen, parts, session.ended_at)
+    cdr = CDR(
+        id=uuid7(), session_id=session.id, revision_no=revision_no, started_at=session.started_at,
+        ended_at=session.ended_at, energy_wh=session.energy_wh, currency=frozen.currency,
+        excl_vat_minor=price.total_cost.excl_minor, incl_vat_minor=price.total_cost.incl_minor,
+        price=price.as_json(), charging_periods=[_period(part) for part in parts], tariff=frozen.tariff,
+        location=await _place(scope, session), collection=await _collection(scope, session),
+        driver_group_id=session.driver_group_id, reason=reason, hash=b"",
+    )  # fmt: skip
+    cdr.hash = digest_of(
+        [str(cdr.id), str(session.id), cdr.energy_wh, cdr.price, cdr.charging_periods, cdr.location]
+    )
+    scope.db.add(cdr)
+    await scope.db.flush()
+    news = {"session": str(session.id), "incl_vat_minor": cdr.incl_vat_minor}
+    await events.emit(scope, "CDRCreated", "cdr", cdr.id, news)
+    scope.publish(f"session:{session.id}", {"what": "cdr"})
+    scope.publish("sessions", {"session": str(session.id)})
+    return cdr
+
+
+def _period(part: Stretch) -> dict[str, Any]:
+    """OCPI ChargingPeriod: what was used from its start on."""
+    microseconds = (part.end - part.start) // timedelta(microseconds=1)
+    hours = (Decimal(microseconds) / 3_600_000_000).quantize(Decimal("0.0001"))
+    time = {"type": "TIME" if part.is_charging else "PARKING_TIME", "volume": str(hours)}
+    energy = {"type": "ENERGY", "volume": str((part.energy_wh / 1000).quantize(Decimal("0.0001")))}
+    return {
+        "start_date_time": part.start.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "dimensions": [energy, time] if part.energy_wh else [time],
+    }
+
+
+async def _place(scope: Scope, session: ChargingSession) -> dict[str, Any]:
+    """Where it was, as it was called then: a CDR must not change when a site is renamed."""
+    location: Location | None = session.station.location
+    evse = await scope.db.get(EVSE, (scope.tenant_id, session.evse_id)) if session.evse_id else None
+    names = ("name", "address", "city", "postal_code", "country", "time_zone")
+    return ({name: getattr(location, name) for name in names} if location else {}) | {
+        "station": session.station.ocpp_identity, "evse_no": session.evse_no, "evse_id": evse.evse_id if evse else None,
+        "connector_no": session.connector_no, "token": session.id_token_masked,
+    }  # fmt: skip
+
+
+async def _collection(scope: Scope, session: ChargingSession) -> str:
+    """How it is paid for is the driver group's rule; without any token there is nobody to collect from."""
+    if session.id_token_id is None or (session.id_token is not None and session.id_token.is_single_use):
+        return "free"
+    if session.driver_group_id is None:
+        return "per_session"
+    group = await scope.db.get(DriverGroup, (scope.tenant_id, session.driver_group_id))
+    return group.collection if group else "per_session"
+
+
+# --- invoices ----------------------------------------------------------------------------------------------------
+
+
+async def invoice(scope: Scope, cdr: CDR) -> None:
+    if cdr.collection == "per_session":
+        session = await service.get_session(scope, cdr.session_id)
+        await billing.issue_invoice(
+            scope, currency=cdr.currency, lines=lines_of(cdr), buyer=_buyer(session), supplied_at=cdr.ended_at
+        )
+
+
+def _buyer(session: ChargingSession) -> dict[str, Any]:
+    driver = session.driver
+    if driver is not None:
+        return {"name": driver.name, "email": driver.email or "", "driver_id": str(driver.id)}
+    return {"name": f"Holder of card {session.id_token_masked}", "email": ""}
+
+
+def lines_of(cdr: CDR) -> list[billing.Line]:
+    """One line per line of the price; their sums are the CDR's totals."""
+    country = tax.alpha_2(cdr.location.get("country", "")) or "--"
+    lines = []
+    for number, line in enumerate(cdr.price["lines"]):
+        net, gross = _minor(line["excl_vat"], cdr.currency), _minor(line["incl_vat"], cdr.currency)
+        rate = Decimal(line["vat"])
+        lines.append(
+            billing.Line(
+                source_type="cdr",
+                source_id=cdr.id,
+                source_part=str(number),
+                description=f"{DESCRIPTIONS.get(line['component'], line['component'])}, {cdr.location['station']},"
+                f" {cdr.started_at:%Y-%m-%d}",
+                quantity=Decimal(line["volume"]),
+                unit=line["unit"],
+                unit_price=Decimal(line["unit_price"]),
+                vat_rate=rate,
+                vat_code=f"{country}{rate.normalize():f}",
+                net_minor=net,
+                vat_minor=gross - net,
+                gross_minor=gross,
+            )
+        )
+    return lines
+
+
+def _minor(amount: str, currency: str) -> int:
+    return to_minor(Decimal(amount), currency)
+
+
+async def invoice_month(scope: Scope) -> int:
+    """What waits for the month's invoice: CDRs of months that are over (the tenant's calendar), per driver group."""
+    profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
+    if profile is None:
+        return 0
+    local = scope.now.astimezone(ZoneInfo(profile.time_zone))
+    month = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    query = text("""
+        select c.id from livery.cdr c where c.kind = 'cdr' and c.collection = 'monthly' and c.ended_at < :month
+           and c.incl_vat_minor <> 0
+           and not exists (select from livery.cdr k where k.tenant_id = c.tenant_id and k.corrects_id = c.id)
+           and not exists (select from livery.invoice_line l where l.tenant_id = c.tenant_id
+                            and l.source_type = 'cdr' and l.source_id = c.id)
+         order by c.ended_at, c.id""")
+    waiting = [
+        await get_cdr(scope, cdr_id) for cdr_id in (await scope.db.execute(query, {"month": month})).scalars()
+    ]
+    bundles: dict[tuple[UUID | None, str], list[CDR]] = defaultdict(list)
+    for cdr in waiting:
+        bundles[cdr.driver_group_id, cdr.currency].append(cdr)
+    for (group_id, currency), cdrs in bundles.items():
+        group = await scope.db.get(DriverGroup, (scope.tenant_id, group_id)) if group_id else None
+        await billing.issue_invoice(
+            scope, currency=currency, lines=[line for cdr in cdrs for line in lines_of(cdr)],
+            buyer={"name": group.name if group else "", "email": ""}, supplied_at=max(cdr.ended_at for cdr in cdrs),
+        )  # fmt: skip
+    return len(bundles)
+
+
+# --- corrections -------------------------------------------------------------------------------------------------
+
+
+async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | None = None) -> CDR:
+    """A credit CDR over the whole, and the credit note with it; with `energy_wh` a corrected CDR follows.
+
+    Nothing is ever changed. Errors: `already_credited`, `not_creditable`.
+    """
+    if not reason.strip():
+        raise Invalid.field("reason", "required", "Say in a sentence why.")
+    cdr = await get_cdr(scope, cdr_id)
+    if cdr.kind != "cdr":
+        raise Refused("not_creditable", "Only a CDR can be credited.")
+    if (await scope.db.execute(select(CDR.id).where(CDR.corrects_id == cdr.id))).first():
+        raise Refused("already_credited", "This CDR was credited already.")
+    note = CDR(
+        id=uuid7(), kind="credit", corrects_id=cdr.id, session_id=cdr.session_id, revision_no=cdr.revision_no,
+        started_at=cdr.started_at, ended_at=cdr.ended_at, energy_wh=-cdr.energy_wh, currency=cdr.currency,
+        excl_vat_minor=-cdr.excl_vat_minor, incl_vat_minor=-cdr.incl_vat_minor, price=cdr.price,
+        charging_periods=cdr.charging_periods, tariff=cdr.tariff, location=cdr.location, collection=cdr.collection,
+        driver_group_id=cdr.driver_group_id, reason=reason.strip()[:1000], hash=b"",
+    )  # fmt: skip
+    note.hash = digest_of([str(note.id), str(cdr.id), note.energy_wh, note.incl_vat_minor, note.reason])
+    scope.db.add(note)
+    await scope.db.flush()
+    await billing.credit_source(scope, "cdr", cdr.id, note.reason)
+    await audit.record(scope, "cdr.credited", "cdr", cdr.id, {"reason": note.reason})
+    await events.emit(scope, "CDRCredited", "cdr", note.id, {"corrects": str(cdr.id)})
+    if energy_wh is not None:
+        await _correct(scope, cdr, energy_wh, note.reason)
+    return note
+
+
+async def _correct(scope: Scope, cdr: CDR, energy_wh: int, reason: str) -> None:
+    if isinstance(energy_wh, bool) or not 0 <= energy_wh <= 10_000_000:
+        raise Invalid.field("energy_wh", "out_of_range", "energy_wh is a whole number of Wh, not negative.")
+    session = await service.get_session(scope, cdr.session_id)
+    session.energy_wh = energy_wh
+    await invoice(scope, await _freeze(scope, session, revision_no=cdr.revision_no + 1, reason=reason))
