@@ -117,7 +117,7 @@ class _House:
             if not key.startswith("DATABASE_URL") or key in doors
         }
         if name in self._health:
-            env["LIVERY_HEALTH_PORT"] = str(self._health[name])
+            env["LIVERY_HEALTH_PORT"] = env["LIVERY_WORKER_HEALTH_PORT"] = str(self._health[name])
         return env
 
 

@@ -157,6 +157,7 @@ def test_a_killed_part_comes_back(place: Path, start: Start, ordinary_user: Pers
     assert parts.keys() == {"web", "worker", "gateway", "simulate", "postgres"}
     for name in ("postgres", "web", "gateway", "worker"):
         os.kill(parts[name], signal.SIGKILL)
+    back: dict[str, int] = {}
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         time.sleep(0.5)
