@@ -33,7 +33,7 @@ setup: $(PACKAGES_STAMP) $(FRONT_END_STAMP) ## .venv with everything; does nothi
 
 $(PACKAGES_STAMP):
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with its venv module is needed: apt-get install python3-venv" >&2; exit 1; }
-	@test -x $(BIN)/python || { echo "setup: virtual environment ($(PYTHON))"; "$(PYTHON)" -m venv $(VENV); }
+	@test -x $(BIN)/python || { echo "setup: virtual environment ($(PYTHON))"; "$(PYTHON)" -m venv --clear $(VENV); }
 	@echo "setup: uv, by its hash"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r uv-bootstrap.txt
 	@echo "setup: Python packages, by requirements.lock"

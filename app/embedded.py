@@ -322,7 +322,11 @@ class EmbeddedServers:
     def _accepts(self, binaries: Path) -> bool:
         """True once PostgreSQL takes connections, False once it has ended."""
         assert self._postgres is not None
+        patience = time.monotonic() + 5
         while self._postgres.poll() is None:
+            if time.monotonic() > patience:
+                self._progress("PostgreSQL 18: still recovering from its log")
+                patience += 10
             ready = subprocess.run(
                 [binaries / "pg_isready", "-q", "-h", self.socket_dir, "-U", "postgres", "-d", "postgres"],
                 cwd="/", env=self._environment(), check=False,

@@ -116,6 +116,20 @@ def test_a_folder_in_use_is_refused_in_one_sentence(
     assert len(second.stderr.splitlines()) == 1
 
 
+def test_two_folders_are_two_independent_installations(
+    place: Path, start_host: Start, ordinary_user: Person
+) -> None:
+    first, second = (start_host(ordinary_user, place / name) for name in ("first", "second"))
+    for number, host in enumerate((first, second)):
+        with Redis.from_url(host.url("REDIS_URL")) as client:
+            assert client.set("number", number, nx=True)
+        with psycopg.connect(host.url("DATABASE_URL_OWNER_BOOTSTRAP")) as connection:
+            connection.execute("create table mine ()")
+    assert first.end() == 0
+    with psycopg.connect(second.url("DATABASE_URL_OWNER_BOOTSTRAP")) as connection:
+        assert connection.execute("select count(*) from mine").fetchone() == (0,)
+
+
 def test_an_unwritable_folder_is_refused_in_one_sentence(place: Path, ordinary_user: Person) -> None:
     place.chmod(0o555)
     os.chown(place, 0 if os.geteuid() == 0 else os.geteuid(), -1)
