@@ -165,7 +165,12 @@ class ForeignStation:
             headers["Authorization"] = f"Basic {token}"
         where = {"host": self.connect_to[0], "port": self.connect_to[1]} if self.connect_to else {}
         self.socket = await connect(
-            self.url, subprotocols=[self.version], additional_headers=headers, compression=None, open_timeout=10, **where  # type: ignore[list-item]
+            self.url,
+            subprotocols=[self.version],
+            additional_headers=headers,
+            compression=None,
+            open_timeout=10,
+            **where,  # type: ignore[list-item]
         )
         self.recorder = Recorder(self.socket, self.acknowledged)
         self.cp = self._charge_point(self.recorder)
@@ -214,17 +219,23 @@ class Station16(ForeignStation):
         return _Handlers16(self.identity, recorder)
 
     async def boot(self) -> Any:
-        return await self.call(call16.BootNotification(charge_point_model="Fjord 22", charge_point_vendor="Wattwerk"))
+        return await self.call(
+            call16.BootNotification(charge_point_model="Fjord 22", charge_point_vendor="Wattwerk")
+        )
 
     async def status(self, connector: int, status: str, error: str = "NoError") -> Any:
-        message = call16.StatusNotification(connector_id=connector, error_code=error, status=status, timestamp=stamp())  # type: ignore[arg-type]
+        message = call16.StatusNotification(
+            connector_id=connector, error_code=error, status=status, timestamp=stamp()
+        )  # type: ignore[arg-type]
         return await self.call(message)
 
     async def authorize(self, id_tag: str) -> str:
         return (await self.call(call16.Authorize(id_tag=id_tag))).id_tag_info["status"]
 
     async def start(self, connector: int, id_tag: str, meter_wh: int, at: datetime | None = None) -> Any:
-        message = call16.StartTransaction(connector_id=connector, id_tag=id_tag, meter_start=meter_wh, timestamp=stamp(at))
+        message = call16.StartTransaction(
+            connector_id=connector, id_tag=id_tag, meter_start=meter_wh, timestamp=stamp(at)
+        )
         return await self.call(message)
 
     async def meter(
@@ -241,9 +252,14 @@ class Station16(ForeignStation):
         )  # fmt: skip
         return await self.call(message, message_id=message_id)
 
-    async def stop(self, transaction_id: int, meter_wh: int, at: datetime | None = None, reason: str = "Local") -> Any:
+    async def stop(
+        self, transaction_id: int, meter_wh: int, at: datetime | None = None, reason: str = "Local"
+    ) -> Any:
         message = call16.StopTransaction(
-            meter_stop=meter_wh, timestamp=stamp(at), transaction_id=transaction_id, reason=reason  # type: ignore[arg-type]
+            meter_stop=meter_wh,
+            timestamp=stamp(at),
+            transaction_id=transaction_id,
+            reason=reason,  # type: ignore[arg-type]
         )
         return await self.call(message)
 
@@ -260,7 +276,10 @@ class Station201(ForeignStation):
 
     async def status(self, evse: int, status: str, connector: int = 1) -> Any:
         message = call201.StatusNotification(
-            timestamp=stamp(), connector_status=status, evse_id=evse, connector_id=connector  # type: ignore[arg-type]
+            timestamp=stamp(),
+            connector_status=status,
+            evse_id=evse,
+            connector_id=connector,  # type: ignore[arg-type]
         )
         return await self.call(message)
 
@@ -277,7 +296,9 @@ class Station201(ForeignStation):
         context = {"Started": "Transaction.Begin", "Ended": "Transaction.End"}.get(kind, "Sample.Periodic")
         values = []
         if meter_wh is not None:
-            values.append({"value": meter_wh, "measurand": "Energy.Active.Import.Register", "context": context})
+            values.append(
+                {"value": meter_wh, "measurand": "Energy.Active.Import.Register", "context": context}
+            )
         if power_w is not None:
             values.append({"value": power_w, "measurand": "Power.Active.Import", "context": context})
         info: dict[str, Any] = {"transaction_id": transaction_id, "charging_state": state}

@@ -1,5 +1,6 @@
 """Readings become stretches of constant kind whose energies sum to what is billed."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -18,13 +19,18 @@ def minutes(n: float) -> datetime:
 
 def test_with_nothing_but_start_and_stop_all_of_it_is_charging():
     found = stretches(START, END, Decimal(20_000), Decimal(0), [], [])
-    assert [(s.start, s.end, s.energy_wh, s.is_charging) for s in found] == [(START, END, Decimal(20_000), True)]
+    assert [(s.start, s.end, s.energy_wh, s.is_charging) for s in found] == [
+        (START, END, Decimal(20_000), True)
+    ]
 
 
 def test_time_in_which_the_meter_stood_still_is_parking():
     samples = [Sample(minutes(60), Decimal(10_000)), Sample(minutes(90), Decimal(10_000))]
     found = stretches(START, END, Decimal(10_000), Decimal(0), samples, [])
-    assert [(s.start, s.end, s.is_charging) for s in found] == [(START, minutes(60), True), (minutes(60), END, False)]
+    assert [(s.start, s.end, s.is_charging) for s in found] == [
+        (START, minutes(60), True),
+        (minutes(60), END, False),
+    ]
 
 
 def test_a_car_that_trickles_zero_while_the_station_says_charging_is_charging():
@@ -37,7 +43,11 @@ def test_a_car_that_trickles_zero_while_the_station_says_charging_is_charging():
 
 
 def test_a_reading_beyond_the_billed_energy_or_outside_the_session_is_not_used():
-    samples = [Sample(minutes(-5), Decimal(9)), Sample(minutes(30), Decimal(99_999)), Sample(minutes(125), Decimal(50))]
+    samples = [
+        Sample(minutes(-5), Decimal(9)),
+        Sample(minutes(30), Decimal(99_999)),
+        Sample(minutes(125), Decimal(50)),
+    ]
     found = stretches(START, END, Decimal(100), Decimal(0), samples, [])
     assert [(s.start, s.end) for s in found] == [(START, END)]
 
@@ -51,7 +61,9 @@ sample = st.builds(
     Sample, st.integers(-10, 130).map(minutes), st.integers(0, 60_000).map(lambda n: Decimal(n) / 7)
 )
 change = st.builds(
-    StateChange, st.integers(-10, 130).map(minutes), st.sampled_from(["Charging", "SuspendedEV", "EVConnected"])
+    StateChange,
+    st.integers(-10, 130).map(minutes),
+    st.sampled_from(["Charging", "SuspendedEV", "EVConnected"]),
 )
 
 
@@ -59,11 +71,13 @@ change = st.builds(
     st.lists(sample, max_size=20), st.lists(change, max_size=6), st.integers(0, 50_000),
     st.one_of(st.none(), st.integers(0, 5_000)),
 )  # fmt: skip
-def test_stretches_cover_the_session_without_a_gap_and_sum_to_its_energy(samples, states, energy, meter_start):
+def test_stretches_cover_the_session_without_a_gap_and_sum_to_its_energy(
+    samples, states, energy, meter_start
+):
     start_wh = None if meter_start is None else Decimal(meter_start)
     found = stretches(START, END, Decimal(energy), start_wh, samples, states)
     assert sum((s.energy_wh for s in found), Decimal(0)) == energy
     assert found[0].start == START
     assert found[-1].end == END
-    assert all(a.end == b.start for a, b in zip(found, found[1:], strict=False))
+    assert all(a.end == b.start for a, b in itertools.pairwise(found))
     assert all(s.energy_wh >= 0 and (s.is_charging or s.energy_wh == 0) for s in found)

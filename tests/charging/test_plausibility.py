@@ -11,7 +11,11 @@ HOUR = timedelta(hours=1)
 
 def evidence(start, stop, readings=(), *, duration=HOUR, max_power_w=22_000):
     return Evidence(
-        meter_start_wh=start, meter_stop_wh=stop, register_wh=tuple(readings), duration=duration, max_power_w=max_power_w
+        meter_start_wh=start,
+        meter_stop_wh=stop,
+        register_wh=tuple(readings),
+        duration=duration,
+        max_power_w=max_power_w,
     )
 
 

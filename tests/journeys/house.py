@@ -45,7 +45,10 @@ class Brand:
     def __post_init__(self) -> None:
         self.client = httpx2.Client(
             base_url=f"http://127.0.0.1:{self.web_port}/api/v1",
-            headers={"Host": f"portal-{self.slug}.localhost:{self.web_port}", "Authorization": f"Bearer {self.key}"},
+            headers={
+                "Host": f"portal-{self.slug}.localhost:{self.web_port}",
+                "Authorization": f"Bearer {self.key}",
+            },
             timeout=20,
         )
 
@@ -59,7 +62,9 @@ class Brand:
         return self._ok(self.client.patch(path, json=body))
 
     def _ok(self, answer: httpx2.Response) -> Any:
-        assert answer.status_code < 300, f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
+        assert answer.status_code < 300, (
+            f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
+        )
         return answer.json() if answer.content else None
 
 
@@ -152,9 +157,17 @@ class House:
     def cli(self, *arguments: str) -> Any:
         command = [sys.executable, "-m", "app.cli", *arguments, "--data-dir", str(self.data_dir), "--json"]
         done = subprocess.run(
-            command, cwd=ROOT, env=self._environment(), capture_output=True, text=True, timeout=60, check=False
+            command,
+            cwd=ROOT,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
-        assert done.returncode == 0, f"livery {' '.join(arguments)}: {done.returncode} {done.stdout} {done.stderr}"
+        assert done.returncode == 0, (
+            f"livery {' '.join(arguments)}: {done.returncode} {done.stdout} {done.stderr}"
+        )
         return json.loads(done.stdout)
 
     def brand(self, slug: str, *, with_seller: bool = True) -> Brand:
@@ -174,7 +187,9 @@ class House:
         """A superuser's look, for checks only."""
         running = find_running(self.data_dir)
         assert running is not None, "no servers are running there"
-        url = make_url(running["DATABASE_URL_OWNER_BOOTSTRAP"]).set(database="livery", drivername="postgresql")
+        url = make_url(running["DATABASE_URL_OWNER_BOOTSTRAP"]).set(
+            database="livery", drivername="postgresql"
+        )
         with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
             yield connection
 

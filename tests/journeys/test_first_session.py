@@ -20,7 +20,9 @@ def minute(n: float) -> datetime:
     return START + timedelta(minutes=n)
 
 
-def commission(house: House, brand: Brand, kind: type[ForeignStation], identity: str = "CP1") -> tuple[Any, ForeignStation]:
+def commission(
+    house: House, brand: Brand, kind: type[ForeignStation], identity: str = "CP1"
+) -> tuple[Any, ForeignStation]:
     """Location, station, tariff and card; everything an operator does before the first car."""
     location = brand.post("/locations", LOCATION)
     body = {
@@ -37,7 +39,9 @@ def brands(house: House) -> tuple[Brand, Brand]:
     pair = house.brand("fjord"), house.brand("alpen")
     for brand in pair:
         brand.post("/tariffs", {"tariff": TARIFF, "assign": {"default": True}})
-        brand.post("/id-tokens", {"type": "ISO14443", "value": f"CARD{brand.slug.upper()}", "status": "accepted"})
+        brand.post(
+            "/id-tokens", {"type": "ISO14443", "value": f"CARD{brand.slug.upper()}", "status": "accepted"}
+        )
     return pair
 
 
@@ -71,9 +75,15 @@ async def charge_201(station: Station201, token: str) -> str:
     for n in range(1, 7):
         state = "Charging" if n < 6 else "SuspendedEV"
         reading = 1_000 + n * 11_000 // 6
-        await station.event("Updated", transaction, n, meter_wh=reading, power_w=11_000, at=minute(n * 10), state=state)
-    await station.event("Updated", transaction, 7, meter_wh=12_000, power_w=0, at=minute(75), state="SuspendedEV")
-    await station.event("Ended", transaction, 8, meter_wh=12_000, at=minute(90), trigger="StopAuthorized", reason="Local")
+        await station.event(
+            "Updated", transaction, n, meter_wh=reading, power_w=11_000, at=minute(n * 10), state=state
+        )
+    await station.event(
+        "Updated", transaction, 7, meter_wh=12_000, power_w=0, at=minute(75), state="SuspendedEV"
+    )
+    await station.event(
+        "Ended", transaction, 8, meter_wh=12_000, at=minute(90), trigger="StopAuthorized", reason="Local"
+    )
     return transaction
 
 
@@ -123,7 +133,9 @@ def check_books(brand: Brand, transaction: str) -> None:
     assert cdr["total_cost"] == wanted["total_cost"]
     # 0.50 + 11 * 0.45 + 1 h * 0.60 + 0.5 h * 3.00 = 7.55 net, 19 % on top
     assert cdr["total_cost"] == {"excl_vat": "7.55", "incl_vat": "8.98"}
-    invoices = [i for i in brand.get("/invoices")["data"] if i["gross"] == {"amount": "8.98", "currency": "EUR"}]
+    invoices = [
+        i for i in brand.get("/invoices")["data"] if i["gross"] == {"amount": "8.98", "currency": "EUR"}
+    ]
     assert len(invoices) == 1
     assert invoices[0]["number"]
     detail = brand.get(f"/invoices/{invoices[0]['id']}")
@@ -160,6 +172,8 @@ async def test_a_queue_sent_twice_after_a_cut_counts_once(house: House, brands: 
     assert session["energy_wh"] == 8_000
     with house.sql() as sql:
         query = "select count(*), count(distinct (sampled_at, measurand)) from livery.meter_value where session_id = %s"
-        total, distinct = sql.execute(query, [parse_id("charging_session", cdr["session_id"])]).fetchone() or (0, 0)
+        total, distinct = sql.execute(
+            query, [parse_id("charging_session", cdr["session_id"])]
+        ).fetchone() or (0, 0)
     assert total == distinct == 10
     assert len([c for c in fjord.get("/cdrs")["data"] if c["session_id"] == cdr["session_id"]]) == 1

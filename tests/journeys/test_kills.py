@@ -65,7 +65,9 @@ async def sessions_until(station: Persistent, over: asyncio.Event, base: datetim
         return await station.sure(send, f"k-{rng.getrandbits(64):x}")
 
     while not over.is_set() or count == 0:
-        started = await sure(call.StartTransaction(connector_id=1, id_tag=TAG, meter_start=meter, timestamp=tick()))
+        started = await sure(
+            call.StartTransaction(connector_id=1, id_tag=TAG, meter_start=meter, timestamp=tick())
+        )
         for _ in range(3):
             meter += 30
             sample = {"value": str(meter), "measurand": "Energy.Active.Import.Register", "unit": "Wh"}
@@ -74,7 +76,9 @@ async def sessions_until(station: Persistent, over: asyncio.Event, base: datetim
                 meter_value=[{"timestamp": tick(), "sampledValue": [sample]}],
             ))  # fmt: skip
             await asyncio.sleep(0.02)
-        await sure(call.StopTransaction(meter_stop=meter, timestamp=tick(), transaction_id=started.transaction_id))
+        await sure(
+            call.StopTransaction(meter_stop=meter, timestamp=tick(), transaction_id=started.transaction_id)
+        )
         count += 1
     return count
 
@@ -85,7 +89,10 @@ def missing_or_doubled(house: House, station: Persistent) -> list[str]:
     with house.sql() as sql:
         for done in station.acknowledged:
             if done.action == "StartTransaction":
-                query = "select count(*) from livery.charging_session where ocpp_transaction_id = %s and meter_start_wh = %s"
+                query = (
+                    "select count(*) from livery.charging_session"
+                    " where ocpp_transaction_id = %s and meter_start_wh = %s"
+                )
                 values: list[Any] = [str(done.answer["transactionId"]), done.payload["meterStart"]]
             elif done.action == "MeterValues":
                 value = done.payload["meterValue"][0]
@@ -93,7 +100,11 @@ def missing_or_doubled(house: House, station: Persistent) -> list[str]:
                     "select count(*) from livery.meter_value m join livery.charging_session s on s.id = m.session_id"
                     " where s.ocpp_transaction_id = %s and m.sampled_at = %s and m.value = %s"
                 )
-                values = [str(done.payload["transactionId"]), value["timestamp"], Decimal(value["sampledValue"][0]["value"])]
+                values = [
+                    str(done.payload["transactionId"]),
+                    value["timestamp"],
+                    Decimal(value["sampledValue"][0]["value"]),
+                ]
             elif done.action == "StopTransaction":
                 query = (
                     "select count(*) from livery.charging_session"
@@ -118,7 +129,9 @@ def unsettled(house: House) -> int:
 
 def twice_invoiced(house: House) -> int:
     with house.sql() as sql:
-        query = "select count(*) from (select source_id from livery.invoice_line group by source_id, source_part having count(*) > 1) d"
+        query = """
+            select count(*) from (
+              select source_id from livery.invoice_line group by source_id, source_part having count(*) > 1) d"""
         return (sql.execute(query).fetchone() or (0,))[0]
 
 
@@ -132,22 +145,29 @@ async def test_what_was_acknowledged_survives_kill_9_of_every_part(house: House,
     stations = []
     for n in range(3):
         made = brand.post("/stations", {"identity": f"K{n}", "location_id": location["id"]})
-        stations.append(Persistent(made["ocpp_url"], made["password"], connect_to=("127.0.0.1", house.ocpp_port)))
+        stations.append(
+            Persistent(made["ocpp_url"], made["password"], connect_to=("127.0.0.1", house.ocpp_port))
+        )
     over = asyncio.Event()
     base = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=20)
     work = [
-        asyncio.create_task(sessions_until(station, over, base, random.Random(rng.random()))) for station in stations
+        asyncio.create_task(sessions_until(station, over, base, random.Random(rng.random())))
+        for station in stations
     ]
     order = [part for part in PARTS for _ in range(kills)]
     rng.shuffle(order)
     for part in order:
         await asyncio.sleep(rng.uniform(0.3, 1.5))
-        await asyncio.to_thread(wait_for, f"{part} to run", lambda part=part: house.pids_of(part), timeout_s=60)
+        await asyncio.to_thread(
+            wait_for, f"{part} to run", lambda part=part: house.pids_of(part), timeout_s=60
+        )
         house.kill(part)
     await asyncio.sleep(3)
     over.set()
     sessions = sum(await asyncio.gather(*work))
-    await asyncio.to_thread(wait_for, "every session to be settled", lambda: unsettled(house) == 0, timeout_s=120)
+    await asyncio.to_thread(
+        wait_for, "every session to be settled", lambda: unsettled(house) == 0, timeout_s=120
+    )
     wrong = [line for station in stations for line in missing_or_doubled(house, station)]
     acknowledged = sum(len(station.acknowledged) for station in stations)
     for station in stations:
