@@ -57,10 +57,15 @@ _ALPHA_3 = {
 }  # fmt: skip
 
 
+def alpha_2(country: str) -> str:
+    """`DEU` or `de` -> `DE`; an unknown code as it is."""
+    code = country.strip().upper()
+    return _ALPHA_3.get(code, code)
+
+
 def find_vat_rate(country: str, on: date) -> Decimal | None:
     """Per cent, or None where this table does not reach. `country` as ISO 3166 alpha-2 or alpha-3 (`DE`, `DEU`)."""
-    code = country.strip().upper()
-    for since, rate in reversed(RATES.get(_ALPHA_3.get(code, code), ())):
+    for since, rate in reversed(RATES.get(alpha_2(country), ())):
         if on >= since:
             return rate
     return None

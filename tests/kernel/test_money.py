@@ -115,8 +115,8 @@ def test_the_vat_rate_is_that_of_the_day(country: str, on: date, rate: str) -> N
 
 def test_every_member_state_has_a_rate_today_and_the_table_is_in_order() -> None:
     members = {
-        "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU", "LV",
-        "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK",
+        "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU",
+        "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK",
     }  # fmt: skip
     assert members <= tax.RATES.keys()
     assert all(tax.find_vat_rate(country, date(2026, 1, 1)) for country in members)
@@ -127,3 +127,9 @@ def test_every_member_state_has_a_rate_today_and_the_table_is_in_order() -> None
 def test_a_country_beyond_the_table_has_no_rate_and_adds_none() -> None:
     assert tax.find_vat_rate("CA", date(2026, 1, 1)) is None
     assert tax.vat_rate("CA", date(2026, 1, 1)) == 0
+
+
+def test_a_country_is_the_same_with_two_letters_and_with_three() -> None:
+    assert tax.alpha_2("DEU") == tax.alpha_2("de") == "DE"
+    assert tax.alpha_2("CA") == "CA"
+    assert tax.alpha_2("XYZ") == "XYZ"
