@@ -249,7 +249,7 @@ def migrate(settings: Settings) -> None:
 @ends
 async def seed(demo: bool, settings: Settings) -> None:
     """Fill the database with the demo; what is there already stays."""
-    from app.demo import seed as plant
+    from app.demo.planting import seed as plant
 
     await plant(settings)
     tell({"seeded": "demo"}, "The demo is in the database.")

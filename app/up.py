@@ -90,7 +90,7 @@ class _House:
             f"  data      {settings.data_dir}",
         ]
         if settings.demo:
-            from app.demo import addresses
+            from app.demo.planting import addresses
 
             lines = [f"  start     {settings.url_of(settings.platform_domain)}", *addresses(settings), *lines]
         return lines

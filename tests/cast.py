@@ -1,4 +1,4 @@
-"""The tests' people and stations: the demo's two companies (`app/demo.py`), small enough for a unit test.
+"""The tests' people and stations: the demo's two companies (`app/demo/cast.py`), small enough for a unit test.
 
 Nordlicht is complete (seller data, tariff, cards); Solmark is the other tenant, to whom nothing may leak.
 """
@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.access import service as access
 from app.brands.models import TenantProfile
-from app.demo import NORDLICHT, PLATES, SOLMARK, Company, Site
+from app.demo.cast import NORDLICHT, PLATES, SOLMARK, Company, Site
 from app.stations import service as stations
 from app.tariffs import service as tariffs
 from tenants.database import Database

@@ -278,7 +278,10 @@ async def _put_route(
     digests = [station_digest(scope, password) for password in passwords] + (keep or [])
     attributes = {"security_profile": station.security_profile, **station.leniency}
     await scope.db.execute(
-        text("select platform.put_station_route(:identity, :station, cast(:digests as jsonb), cast(:attributes as jsonb))"),
+        text(
+            "select platform.put_station_route("
+            ":identity, :station, cast(:digests as jsonb), cast(:attributes as jsonb))"
+        ),
         {"identity": station.ocpp_identity, "station": station.id, "digests": json.dumps(digests),
          "attributes": json.dumps(attributes)},
     )  # fmt: skip

@@ -1,0 +1,85 @@
+"""Putting the demo's companies into the database, by the same verbs that people use."""
+
+from typing import Any
+
+from app.access import service as access
+from app.brands import service as brands
+from app.demo.cast import COMPANIES, PLATES, Company, Site
+from app.identity import service as identity
+from app.kernel.secrets import digest
+from app.kernel.settings import Settings
+from app.stations import service as stations
+from app.tariffs import service as tariffs
+from tenants.database import Database
+from tenants.redis import Redis
+from tenants.scope import Actor, Scope
+
+ACTOR = Actor(kind="cli", name="demo")
+
+
+def station_password(settings: Settings, slug: str, identity: str) -> str:
+    """Derived from the installation's key, so that simulator and database agree without a file between them."""
+    return digest(settings.secret_keys, "demo-station", f"{slug}/{identity}")[:20].hex()
+
+
+async def seed(settings: Settings) -> None:
+    """Puts the demo into the database; a company that is there already stays as it is."""
+    redis = Redis(settings.redis_url) if settings.redis_url else None
+    database = Database(settings, redis=redis)
+    try:
+        known = {tenant.slug for tenant in await brands.list_tenants(database, ACTOR)}
+        for company in COMPANIES:
+            if company.slug not in known:
+                await _found(database, company)
+    finally:
+        await database.close()
+        if redis is not None:
+            await redis.close()
+
+
+async def _found(database: Database, company: Company) -> None:
+    owner = company.people[0]
+    made = await brands.create_tenant(
+        database, ACTOR, slug=company.slug, name=company.name, country=company.country, currency=company.currency,
+        time_zone=company.time_zone, admin_email=owner.email, theme=company.preset,
+    )  # fmt: skip
+    async with database.scope(made.tenant_id, ACTOR) as scope:
+        await brands.update_profile(scope, company.profile)
+        for person in company.people[1:]:
+            await identity.invite_staff(scope, email=person.email, name=person.name, role=person.role)
+        sites = [(await stations.create_location(scope, **_fields(site))).id for site in company.sites]
+        for box in company.boxes:
+            await stations.create_station(
+                scope, identity=box.identity, location_id=sites[box.site], name=box.name,
+                evses=[
+                    {"evse_no": number, "connectors": [{"connector_no": 1, **PLATES[box.kind]}]}
+                    for number in range(1, box.evse_count + 1)
+                ],
+                password=station_password(scope.settings, company.slug, box.identity),
+            )  # fmt: skip
+        await _people(scope, company)
+        for tariff, assign in company.tariffs:
+            where = {"location_id": sites[assign["site"]]} if "site" in assign else assign
+            await tariffs.create_tariff(scope, tariff, where)
+
+
+def _fields(site: Site) -> dict[str, Any]:
+    return {name: getattr(site, name) for name in Site.__slots__}
+
+
+async def _people(scope: Scope, company: Company) -> None:
+    groups = {
+        name: (await access.create_driver_group(scope, name=name, collection=collection)).id
+        for name, collection in company.groups
+    }
+    drivers = {
+        name: (
+            await access.create_driver(scope, name=name, email=email, driver_group_id=groups.get(group))
+        ).id
+        for name, email, group in company.drivers
+    }
+    for card in company.cards:
+        await access.create_id_token(
+            scope, value=card.value, label=card.label, status=card.status, driver_id=drivers.get(card.driver),
+            driver_group_id=groups.get(card.group),
+        )  # fmt: skip
