@@ -1,7 +1,10 @@
 """Alembic's environment: every slice's models, only schema `livery` and `platform`, as role owner."""
 
+from collections.abc import MutableMapping
+from typing import Any
+
 from alembic import context
-from alembic.operations import MigrateOperation, ops
+from alembic.operations import ops
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -10,7 +13,7 @@ from migrations.models import Base
 PARTITIONED = ("meter_value", "ocpp_message")
 
 
-def include_name(name: str | None, kind: str, parents: dict[str, str | None]) -> bool:
+def include_name(name: str | None, kind: str, parents: MutableMapping[Any, str | None]) -> bool:
     if kind == "schema":
         return name in ("livery", "platform")
     if kind == "table" and name and parents.get("schema_name") == "livery":
@@ -18,7 +21,7 @@ def include_name(name: str | None, kind: str, parents: dict[str, str | None]) ->
     return True
 
 
-def protect_new_tables(_context: object, _revision: object, directives: list[MigrateOperation]) -> None:
+def protect_new_tables(_context: object, _revision: object, directives: list[ops.MigrationScript]) -> None:
     """Each new tenant-owned table of a generated migration is followed by `protect(...)`."""
     for script in directives:
         upgrade = getattr(script, "upgrade_ops", None)
@@ -33,7 +36,7 @@ def protect_new_tables(_context: object, _revision: object, directives: list[Mig
 def run() -> None:
     connectable = context.config.attributes.get("connection")
     if connectable is None:
-        url = context.config.get_main_option("sqlalchemy.url")
+        url = context.config.get_main_option("sqlalchemy.url") or ""
         connectable = create_engine(url, poolclass=NullPool).connect()
     with connectable as connection:
         connection.execute(text("set role owner"))

@@ -56,7 +56,7 @@ class TenantOwned:
 
 
 def references(column: str, target: str, *, ondelete: str | None = None) -> ForeignKeyConstraint:
-    """FK (tenant_id, column) -> livery.target (tenant_id, id): the key carries the tenant, since FK checks bypass RLS."""
+    """FK (tenant_id, column) -> livery.target (tenant_id, id): it carries the tenant, since FK checks bypass RLS."""
     return ForeignKeyConstraint(
         ["tenant_id", column],
         [f"livery.{target}.tenant_id", f"livery.{target}.id"],
@@ -90,7 +90,7 @@ class Tenant(Base):
 
 
 class TenantRoute(Base):
-    """An outside name that leads to a tenant. `kind` + `key` are globally unique; everything else belongs to the tenant.
+    """An outside name that leads to a tenant. `kind` + `key` are globally unique; all else belongs to the tenant.
 
     kind `host`: key is the host, `surface` driver or portal. kind `station`: key is `{slug}/{identity}`, `name` the
     identity, `digests` the station's keys. kind `api_key`: key is the hex of the key's digest.

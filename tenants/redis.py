@@ -1,6 +1,7 @@
 """Redis keys and channels. Every tenant's begin with the tenant; only this module knows how.
 
-Redis holds nothing that cannot be rebuilt from Postgres. `{…}` is Redis Cluster's hash tag: a tenant's keys lie together.
+Redis holds nothing that cannot be rebuilt from Postgres. `{…}` is Redis Cluster's hash tag: it keeps a tenant's keys
+together.
 """
 
 import json

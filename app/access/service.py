@@ -23,7 +23,8 @@ from app.stations.models import ChargingStation
 from app.stations.service import get_location
 from tenants.scope import Scope
 
-TYPES = ("Central", "eMAID", "ISO14443", "ISO15693", "KeyCode", "Local", "MacAddress", "NoAuthorization", "DirectPayment", "VIN", "EVCCID")  # fmt: skip
+TYPES = ("Central", "eMAID", "ISO14443", "ISO15693", "KeyCode", "Local", "MacAddress",
+         "NoAuthorization", "DirectPayment", "VIN", "EVCCID")  # fmt: skip
 STATUSES = ("accepted", "blocked", "expired", "invalid")
 ONE_OFF_LIFETIME = timedelta(minutes=15)
 

@@ -287,8 +287,8 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
         return session
     session.meter_stop_wh = _stop_meter(report)
     session.stopped_reason = report.stopped_reason or "Local"
-    session.ended_at = max(report.at, session.started_at)
-    await _note(scope, session, f"ended:{session.ocpp_transaction_id}", session.ended_at, "ended", report, {
+    ended_at = session.ended_at = max(report.at, session.started_at)
+    await _note(scope, session, f"ended:{session.ocpp_transaction_id}", ended_at, "ended", report, {
         "reason": session.stopped_reason, "offline": report.offline,
     })  # fmt: skip
     await _close(scope, session)

@@ -172,11 +172,12 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         if values.get(str(key)):
             fields[name] = values[str(key)]
     fields.update({name: value for name, value in overrides.items() if value is not None})
+    settings = None
     try:
         settings = _FromValues(**fields)
     except ValidationError as error:
         faults += [_fault(e) for e in error.errors()]
-    if faults:
+    if faults or settings is None:
         raise ConfigurationFault(faults)
     return settings
 
