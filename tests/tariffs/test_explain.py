@@ -1,0 +1,69 @@
+"""People understand what they will pay."""
+
+from typing import Any
+
+import pytest
+
+from app.tariffs.explain import explain
+from app.tariffs.ocpi import read_tariff
+
+
+def said(*elements: dict[str, Any], **more: Any) -> list[str]:
+    return explain(read_tariff({"currency": "EUR", "elements": list(elements)} | more))
+
+
+def element(kind: str, price: Any, *, vat: Any = 19, step: int = 1, **restrictions: Any) -> dict[str, Any]:
+    component = {"type": kind, "price": price, "step_size": step} | ({} if vat is None else {"vat": vat})
+    return {"price_components": [component]} | ({"restrictions": restrictions} if restrictions else {})
+
+
+def test_prices_come_in_the_order_of_the_law() -> None:
+    assert said(
+        element("PARKING_TIME", 6, step=60),
+        element("FLAT", "0.35"),
+        element("ENERGY", "0.49"),
+        element("TIME", 1),
+    ) == [
+        "EUR 0.49 per kWh plus 19 % VAT",
+        "EUR 1.00 per hour of charging plus 19 % VAT",
+        "EUR 0.35 per session plus 19 % VAT",
+        "EUR 6.00 per hour after charging has ended plus 19 % VAT, in steps of 1 min",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("restrictions", "words"),
+    [
+        ({"day_of_week": ["MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY"], "start_time": "08:00",
+         "end_time": "18:00"},
+         "Monday to Friday, 08:00–18:00"),
+        ({"day_of_week": ["SUNDAY", "SATURDAY"]}, "Saturday and Sunday"), ({"start_time": "20:00"}, "20:00–24:00"),
+        ({"end_time": "06:00"}, "00:00–06:00"), ({"start_time": "20:00", "end_time": "00:00"}, "20:00–24:00"),
+        ({"max_kwh": 10}, "the first 10 kWh"), ({"min_kwh": "10.5"}, "after 10.5 kWh"),
+        ({"min_power": 50}, "from 50 kW"), ({"max_current": 32}, "below 32 A"),
+        ({"max_duration": 1800}, "during the first 30 min"), ({"min_duration": 90}, "after 90 s"),
+        ({"start_date": "2026-12-24", "end_date": "2026-12-27"}, "from 2026-12-24, until 2026-12-27"),
+        ({"day_of_week": ["MONDAY", "WEDNESDAY", "FRIDAY"]}, "Monday, Wednesday and Friday"),
+    ],
+)  # fmt: skip
+def test_conditions_are_told_in_words(restrictions: dict[str, Any], words: str) -> None:
+    assert said(element("ENERGY", "0.5", **restrictions)) == [f"EUR 0.50 per kWh plus 19 % VAT ({words})"]
+
+
+def test_taxes_limits_steps_and_reservations_are_told() -> None:
+    assert said(
+        element("ENERGY", "0.59", vat=None, step=100), element("FLAT", 4, reservation="RESERVATION_EXPIRES"),
+        element("TIME", 2, reservation="RESERVATION"), tax_included="YES", min_price={"before_taxes": 1},
+        max_price={"before_taxes": 10, "after_taxes": "11.9"},
+    ) == [
+        "EUR 0.59 per kWh including VAT, in steps of 0.1 kWh",
+        "EUR 2.00 per hour of reservation including 19 % VAT",
+        "EUR 4.00 for a reservation that nobody uses including 19 % VAT",
+        "At least EUR 1.00 before VAT per session",
+        "At most EUR 11.90 including VAT per session",
+    ]  # fmt: skip
+
+
+def test_what_is_free_is_called_free() -> None:
+    assert said(element("FLAT", 0)) == ["Free per session"]
+    assert said(element("ENERGY", "0.2505"), currency="EUR") == ["EUR 0.2505 per kWh plus 19 % VAT"]
