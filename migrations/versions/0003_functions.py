@@ -11,7 +11,9 @@ from migrations.sql_files import statements
 revision = "0003"
 down_revision = "0002"
 
-APPEND_ONLY = ("ledger_txn", "ledger_entry", "cdr", "invoice", "invoice_line", "audit_entry", "event")
+APPEND_ONLY = (
+    "ledger_txn", "ledger_entry", "cdr", "invoice", "invoice_line", "tariff_version", "audit_entry", "event",
+)  # fmt: skip
 
 
 def upgrade() -> None:
