@@ -84,16 +84,13 @@ class _House:
 
     def addresses(self) -> list[str]:
         settings = self.settings
+        stations = settings.ocpp_url_of("BRAND", "IDENTITY")
         lines = [
-            f"  console   {settings.url_of(settings.host_of('console'))}",
-            f"  stations  {settings.ocpp_url_of('{brand}', '{identity}').replace('%7B', '{').replace('%7D', '}')}",
-            f"  data      {settings.data_dir}",
+            _address("console", settings.url_of(settings.host_of("console"))),
+            _address("stations", stations),
+            _address("data", str(settings.data_dir)),
         ]
-        if settings.demo:
-            from app.demo.planting import addresses
-
-            lines = [f"  start     {settings.url_of(settings.platform_domain)}", *addresses(settings), *lines]
-        return lines
+        return [*(_demo_addresses(settings) if settings.demo else ()), *lines]
 
     def _child(
         self, name: str, arguments: list[str], doors: tuple[str, ...], *, ready_url: str | None = None
@@ -119,6 +116,25 @@ class _House:
         if name in self._health:
             env["LIVERY_HEALTH_PORT"] = env["LIVERY_WORKER_HEALTH_PORT"] = str(self._health[name])
         return env
+
+
+def _address(what: str, where: str, note: str = "") -> str:
+    return f"  {what:<22} {where:<44} {note}".rstrip()
+
+
+def _demo_addresses(settings: Settings) -> list[str]:
+    """The start page, then each company with the people who may log in."""
+    from app.demo.cast import COMPANIES
+
+    lines = [_address("start here", settings.url_of(settings.platform_domain))]
+    for company in COMPANIES:
+        logins = ", ".join(f"{person.email} ({person.role})" for person in company.people)
+        portal = settings.url_of(settings.host_of("portal", company.slug))
+        lines.append(_address(f"{company.slug} portal", portal, logins))
+        lines.append(
+            _address(f"{company.slug} drivers", settings.url_of(settings.host_of("driver", company.slug)))
+        )
+    return lines
 
 
 def _bootstrap(superuser_url: str, passwords: dict[str, str]) -> None:
