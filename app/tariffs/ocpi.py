@@ -334,6 +334,8 @@ def _limit(reader: Reader) -> PriceLimit:
     )  # fmt: skip
     if limit.excl_vat is None and limit.incl_vat is None:
         reader.note(excl, "required", "A limit needs an amount.")
+    elif limit.excl_vat is not None and limit.incl_vat is not None and limit.incl_vat < limit.excl_vat:
+        reader.note(incl, "order", f"{incl} must not be below {excl}.")
     return limit
 
 

@@ -514,7 +514,6 @@ def _adjustments(
         new_excl, new_incl = (
             pick(old, at) for old, at in zip((excl, incl), _limit_amounts(limit, highest), strict=True)
         )
-        new_incl = max(new_incl, new_excl)
         if (new_excl, new_incl) != (excl, incl):
             found += _spread(name, new_excl - excl, new_incl - incl, charges, highest, span)
             excl, incl = new_excl, new_incl

@@ -62,6 +62,8 @@ WINDOW = "tariff.elements[0].restrictions"
         (with_component() | {"elements": [7]}, "tariff.elements[0]", "object"),
         (with_component() | {"min_price": {}}, "tariff.min_price.excl_vat", "required"),
         (with_component() | {"max_price": {"excl_vat": -1}}, "tariff.max_price.excl_vat", "negative"),
+        (with_component() | {"max_price": {"before_taxes": 2, "after_taxes": 1}},
+         "tariff.max_price.after_taxes", "order"),
         (with_component() | {"tax_included": "MAYBE"}, "tariff.tax_included", "unknown_tax_included"),
         (with_component() | {"start_date_time": "soon"}, "tariff.start_date_time", "date_time"),
         (with_component() | {"start_date_time": "2026-02-01T00:00:00Z", "end_date_time": "2026-01-01T00:00:00Z"},

@@ -286,6 +286,26 @@ def test_power_follows_from_energy_and_time_where_nobody_measured_it() -> None:
     assert excl(cost(raw, charging(3600, 19_000))) == "0.00"
 
 
+@pytest.mark.parametrize(("name", "at"), [("power", 11), ("current", 16)])
+def test_a_threshold_belongs_to_what_lies_above_it(name: str, at: int) -> None:
+    raw = {"currency": "EUR", "elements": [
+        {"price_components": [component("TIME", 1)], "restrictions": {f"max_{name}": at}},
+        {"price_components": [component("TIME", 5)], "restrictions": {f"min_{name}": at}},
+    ]}  # fmt: skip
+    unit = {"power": "power_kw", "current": "current_a"}[name]
+    for value, expected in ((at - 1, "1.00"), (at, "5.00"), (at + 1, "5.00")):
+        known: dict[str, Any] = {f"min_{unit}": value, f"max_{unit}": value}
+        period = Period(start_at=MONDAY, end_at=MONDAY + timedelta(hours=1), charging_s=3600, **known)
+        assert excl(cost(raw, period)) == expected
+
+
+def test_a_reservation_that_nobody_used_has_no_minimum_price() -> None:
+    raw = tariff(component("TIME", 1), reservation="RESERVATION") | {"min_price": {"excl_vat": 5}}
+    reserved = Period.reserved(MONDAY - timedelta(hours=1), MONDAY)
+    assert excl(cost(raw, reserved, charging(60), is_reservation_expired=True)) == "1.00"
+    assert excl(cost(raw, reserved, charging(60))) == "5.00"
+
+
 def test_nobody_pays_for_a_current_that_nobody_measured() -> None:
     raw = {"currency": "EUR", "elements": [
         {"price_components": [component("TIME", 2)], "restrictions": {"min_current": 32}},
