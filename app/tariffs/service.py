@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import and_, delete, or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import selectinload
 
 from app.access.service import get_driver_group
@@ -37,11 +38,12 @@ async def create_tariff(scope: Scope, tariff: Any, assign: Any = None) -> Tariff
     """`tariff` is an OCPI Tariff object, `assign` one target: `{"default": True}`, or an id (UUID) of something."""
     content = await _owned(scope, ocpi.read_tariff(tariff), tariff_id=None)
     assert content.id is not None
-    if (await scope.db.execute(select(Tariff.id).where(Tariff.ocpi_id == content.id))).first():
-        raise Refused("tariff_taken", "There is a tariff with this id already.")
     row = Tariff(id=uuid7(), ocpi_id=content.id, name=name_of(content), version_no=1)
-    scope.db.add(row)
-    await scope.db.flush()
+    try:
+        async with scope.db.begin_nested():
+            scope.db.add(row)
+    except IntegrityError:
+        raise Refused("tariff_taken", "There is a tariff with this id already.") from None
     await _write_version(scope, row, content)
     await assign_tariff(scope, row.id, assign)
     await audit.record(scope, "tariff.created", "tariff", row.id, {"ocpi_id": content.id})
