@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from app.tariffs import ocpi, pricing
+from app.tariffs import ocpi_tariff, pricing
 
 ROUNDS = 30
 
 
-def _tariff() -> ocpi.Tariff:
+def _tariff() -> ocpi_tariff.Tariff:
     def energy(price: str, **restrictions: Any) -> dict[str, Any]:
         return {
             "price_components": [{"type": "ENERGY", "price": price, "vat": "19", "step_size": 1}],
@@ -18,7 +18,7 @@ def _tariff() -> ocpi.Tariff:
         }
 
     elements = [energy("0.33", start_time="22:00", end_time="06:00"), energy("0.41")]
-    return ocpi.read_tariff({"currency": "EUR", "elements": elements})
+    return ocpi_tariff.read_tariff({"currency": "EUR", "elements": elements})
 
 
 def _periods() -> list[pricing.Period]:

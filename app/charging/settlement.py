@@ -28,7 +28,7 @@ from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.money import to_minor
 from app.stations.models import EVSE, Location
-from app.tariffs import ocpi, pricing
+from app.tariffs import ocpi_tariff, pricing
 from app.tariffs.pricing import Period, Price
 from tenants.scope import Scope
 
@@ -109,7 +109,7 @@ def _price(frozen: PriceSnapshot, parts: Sequence[Stretch], ended_at: datetime) 
     default_vat = tax.vat_rate(frozen.country, on)
     periods = [_priced(part) for part in parts]
     return pricing.price(
-        ocpi.read_tariff(frozen.tariff), periods, time_zone=frozen.time_zone, default_vat=default_vat
+        ocpi_tariff.read_tariff(frozen.tariff), periods, time_zone=frozen.time_zone, default_vat=default_vat
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.kernel.errors import FieldFault, Invalid
-from app.tariffs.ocpi import Reader, read_amount, read_flag, read_moment, read_text, refuse
+from app.tariffs.ocpi_tariff import Reader, read_amount, read_flag, read_moment, read_text, refuse
 from app.tariffs.pricing import Period
 
 MAX_PERIODS = 20_000

@@ -6,7 +6,7 @@ Directive (EU) 2023/1804, Art. 5: price per kWh, per minute, per session, then w
 from decimal import Decimal
 
 from app.kernel.money import exponent
-from app.tariffs.ocpi import DAYS, PriceComponent, PriceLimit, Tariff, TariffRestrictions
+from app.tariffs.ocpi_tariff import DAYS, PriceComponent, PriceLimit, Tariff, TariffRestrictions
 
 _ORDER = ("ENERGY", "TIME", "FLAT", "PARKING_TIME")
 _PER = {

@@ -23,7 +23,14 @@ from zoneinfo import ZoneInfo
 
 from app.kernel.money import Exact, half_up, split, to_decimal
 from app.kernel.money import exponent as exponent_of
-from app.tariffs.ocpi import DAYS, PriceComponent, PriceLimit, Tariff, TariffElement, TariffRestrictions
+from app.tariffs.ocpi_tariff import (
+    DAYS,
+    PriceComponent,
+    PriceLimit,
+    Tariff,
+    TariffElement,
+    TariffRestrictions,
+)
 
 CATEGORIES = ("energy", "time", "parking", "fixed", "reservation")
 _CATEGORY = {"ENERGY": "energy", "TIME": "time", "PARKING_TIME": "parking", "FLAT": "fixed"}

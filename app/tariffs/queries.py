@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.kernel.ids import public_id
-from app.tariffs import ocpi, service
+from app.tariffs import ocpi_tariff, service
 from app.tariffs.explain import explain
 from app.tariffs.models import Tariff, TariffAssignment
 from tenants.scope import Scope
@@ -25,7 +25,7 @@ def _show(tariff: Tariff, assignments: list[TariffAssignment]) -> dict[str, Any]
     return {
         "id": public_id("tariff", tariff.id), "name": tariff.name, "version_no": tariff.version_no,
         "currency": current.currency, "tariff": current.ocpi, "assign": targets[-1] if targets else {},
-        "assignments": targets, "summary": explain(ocpi.read_tariff(current.ocpi)),
+        "assignments": targets, "summary": explain(ocpi_tariff.read_tariff(current.ocpi)),
         "created_at": _stamp(tariff.created_at), "updated_at": _stamp(current.created_at),
     }  # fmt: skip
 

@@ -22,7 +22,7 @@ from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.stations.models import EVSE
 from app.stations.service import get_location
-from app.tariffs import ocpi, pricing
+from app.tariffs import ocpi_tariff, pricing
 from app.tariffs.described import DescribedSession, read_session
 from app.tariffs.models import Tariff, TariffAssignment, TariffVersion
 from tenants.scope import Scope
@@ -36,7 +36,7 @@ CLOCK_TOLERANCE = timedelta(minutes=10)  # a station's clock may be this far beh
 
 async def create_tariff(scope: Scope, tariff: Any, assign: Any = None) -> Tariff:
     """`tariff` is an OCPI Tariff object, `assign` one target: `{"default": True}`, or an id (UUID) of something."""
-    content = await _owned(scope, ocpi.read_tariff(tariff), tariff_id=None)
+    content = await _owned(scope, ocpi_tariff.read_tariff(tariff), tariff_id=None)
     assert content.id is not None
     row = Tariff(id=uuid7(), ocpi_id=content.id, name=name_of(content), version_no=1)
     try:
@@ -56,7 +56,7 @@ async def replace_tariff(scope: Scope, tariff_id: UUID, tariff: Any, assign: Any
 
     `assign` None leaves the assignments as they are, `{}` takes them all away.
     """
-    content = ocpi.read_tariff(tariff)
+    content = ocpi_tariff.read_tariff(tariff)
     locked = select(Tariff).where(Tariff.id == tariff_id, Tariff.retired_at.is_(None)).with_for_update()
     row = (await scope.db.execute(locked)).scalar_one_or_none()
     if row is None:
@@ -83,7 +83,7 @@ async def retire_tariff(scope: Scope, tariff_id: UUID) -> None:
         await events.emit(scope, "TariffRetired", "tariff", tariff.id, {})
 
 
-async def _owned(scope: Scope, content: ocpi.Tariff, tariff_id: str | None) -> ocpi.Tariff:
+async def _owned(scope: Scope, content: ocpi_tariff.Tariff, tariff_id: str | None) -> ocpi_tariff.Tariff:
     """Owner and id default to the tenant's; `last_updated` is when we took it."""
     profile = await _profile(scope)
     country = profile.ocpi_country_code or tax.alpha_2(profile.country) or "" if profile else ""
@@ -94,16 +94,16 @@ async def _owned(scope: Scope, content: ocpi.Tariff, tariff_id: str | None) -> o
     )  # fmt: skip
 
 
-async def _write_version(scope: Scope, row: Tariff, content: ocpi.Tariff) -> None:
+async def _write_version(scope: Scope, row: Tariff, content: ocpi_tariff.Tariff) -> None:
     version = TariffVersion(
-        id=uuid7(), tariff_id=row.id, version_no=row.version_no, currency=content.currency, ocpi=ocpi.as_json(content),
+        id=uuid7(), tariff_id=row.id, version_no=row.version_no, currency=content.currency, ocpi=ocpi_tariff.as_json(content),
         created_at=scope.now, created_by=scope.actor.name,
     )  # fmt: skip
     scope.db.add(version)
     await scope.db.flush()
 
 
-def name_of(content: ocpi.Tariff) -> str:
+def name_of(content: ocpi_tariff.Tariff) -> str:
     """What staff call it: our own `name` beside the OCPI fields, else its first text, else its id."""
     name = content.extra.get("name")
     texts = [entry.get("text", "") for entry in content.tariff_alt_text]
@@ -243,12 +243,12 @@ async def _assigned(
 
 def _valid_version(versions: Iterable[TariffVersion], at: datetime) -> TariffVersion | None:
     """The newest that was written by then and holds at that time; else the newest that holds."""
-    valid = [version for version in versions if _holds_at(ocpi.read_tariff(version.ocpi), at)]
+    valid = [version for version in versions if _holds_at(ocpi_tariff.read_tariff(version.ocpi), at)]
     known = [version for version in valid if version.created_at <= at + CLOCK_TOLERANCE]
     return max(known or valid, key=lambda version: version.version_no, default=None)
 
 
-def _holds_at(tariff: ocpi.Tariff, at: datetime) -> bool:
+def _holds_at(tariff: ocpi_tariff.Tariff, at: datetime) -> bool:
     starts, ends = tariff.start_date_time, tariff.end_date_time
     return (starts is None or starts <= at) and (ends is None or at < ends)
 
@@ -269,12 +269,14 @@ async def preview(scope: Scope, tariff: Any, session: Any) -> dict[str, Any]:
     return found.as_json()
 
 
-def _read_both(tariff: Any, session: Any, now: datetime, zone: str) -> tuple[ocpi.Tariff, DescribedSession]:
+def _read_both(
+    tariff: Any, session: Any, now: datetime, zone: str
+) -> tuple[ocpi_tariff.Tariff, DescribedSession]:
     """The faults of both at once."""
     faults: list[FieldFault] = []
     content = described = None
     try:
-        content = ocpi.read_tariff(tariff)
+        content = ocpi_tariff.read_tariff(tariff)
     except Invalid as invalid:
         faults += invalid.faults
     try:
@@ -287,7 +289,7 @@ def _read_both(tariff: Any, session: Any, now: datetime, zone: str) -> tuple[ocp
 
 
 def price_described(
-    tariff: ocpi.Tariff, described: DescribedSession, *, default_vat: Decimal
+    tariff: ocpi_tariff.Tariff, described: DescribedSession, *, default_vat: Decimal
 ) -> pricing.Price:
     return pricing.price(
         tariff, described.periods, time_zone=described.time_zone, default_vat=default_vat,

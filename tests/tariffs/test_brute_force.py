@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from app.tariffs.ocpi import read_tariff
+from app.tariffs.ocpi_tariff import read_tariff
 from app.tariffs.pricing import Price, price
 from tests.conftest import Proof
 from tests.tariffs.brute_force import total

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.tariffs.explain import explain
-from app.tariffs.ocpi import read_tariff
+from app.tariffs.ocpi_tariff import read_tariff
 
 
 def said(*elements: dict[str, Any], **more: Any) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.tariffs.ocpi import read_tariff
+from app.tariffs.ocpi_tariff import read_tariff
 from app.tariffs.pricing import CATEGORIES, Period, Price, free, price, running_cost
 from tests.tariffs.random_tariffs import Case, case
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.tariffs.described import read_session
-from app.tariffs.ocpi import decode, encode, read_tariff, write_tariff
+from app.tariffs.ocpi_tariff import decode, encode, read_tariff, write_tariff
 from app.tariffs.pricing import Price, price
 
 VECTORS = Path(os.environ.get("LIVERY_VECTORS") or Path(__file__).parents[3] / "shared" / "vectors")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.kernel.errors import Invalid
 from app.tariffs.described import read_session
-from app.tariffs.ocpi import as_json, decode, encode, read_tariff, write_tariff
+from app.tariffs.ocpi_tariff import as_json, decode, encode, read_tariff, write_tariff
 from app.tariffs.pricing import price
 
 NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
