@@ -96,8 +96,8 @@ async def _owned(scope: Scope, content: ocpi_tariff.Tariff, tariff_id: str | Non
 
 async def _write_version(scope: Scope, row: Tariff, content: ocpi_tariff.Tariff) -> None:
     version = TariffVersion(
-        id=uuid7(), tariff_id=row.id, version_no=row.version_no, currency=content.currency, ocpi=ocpi_tariff.as_json(content),
-        created_at=scope.now, created_by=scope.actor.name,
+        id=uuid7(), tariff_id=row.id, version_no=row.version_no, currency=content.currency,
+        ocpi=ocpi_tariff.as_json(content), created_at=scope.now, created_by=scope.actor.name,
     )  # fmt: skip
     scope.db.add(version)
     await scope.db.flush()
