@@ -118,8 +118,8 @@ class _House:
         return env
 
 
-def _address(what: str, where: str, note: str = "") -> str:
-    return f"  {what:<22} {where:<44} {note}".rstrip()
+def _address(what: str, where: str) -> str:
+    return f"  {what:<20} {where}"
 
 
 def _demo_addresses(settings: Settings) -> list[str]:
@@ -128,12 +128,12 @@ def _demo_addresses(settings: Settings) -> list[str]:
 
     lines = [_address("start here", settings.url_of(settings.platform_domain))]
     for company in COMPANIES:
-        logins = ", ".join(f"{person.email} ({person.role})" for person in company.people)
-        portal = settings.url_of(settings.host_of("portal", company.slug))
-        lines.append(_address(f"{company.slug} portal", portal, logins))
         lines.append(
-            _address(f"{company.slug} drivers", settings.url_of(settings.host_of("driver", company.slug)))
+            _address(f"{company.slug} portal", settings.url_of(settings.host_of("portal", company.slug)))
         )
+        lines += [_address("", f"{person.email} ({person.role})") for person in company.people]
+        drivers = settings.url_of(settings.host_of("driver", company.slug))
+        lines.append(_address(f"{company.slug} drivers", drivers))
     return lines
 
 
