@@ -38,8 +38,8 @@ async def examine(
             await _asked("roles", lambda: _roles(database)),
             await _asked("migrations", lambda: _migrations(settings, revision_at, revision_wanted)),
             await _redis(settings),
-            await _port("web port", settings.host, settings.web_port),
-            await _port("ocpp port", settings.host, settings.ocpp_port),
+            await _port("web port", settings.host, settings.web_port, b"HTTP/1.1 200"),
+            await _port("ocpp port", settings.host, settings.ocpp_port, b"HTTP/1.1 "),
         ]
     finally:
         await database.close()
@@ -108,7 +108,7 @@ async def _redis(settings: Settings) -> Finding:
     return Finding("redis", answers, "answers" if answers else "does not answer")
 
 
-async def _port(name: str, host: str, port: int) -> Finding:
+async def _port(name: str, host: str, port: int, expected: bytes) -> Finding:
     """Free, or taken by something that speaks HTTP as our processes do."""
     try:
         async with asyncio.timeout(ANSWER_S):
@@ -122,6 +122,6 @@ async def _port(name: str, host: str, port: int) -> Finding:
         return Finding(
             name, False, f"{port} is taken by something that does not answer ({type(error).__name__})"
         )
-    if line.startswith(b"HTTP/1.1 200"):
+    if line.startswith(expected):
         return Finding(name, True, f"{port} answers")
     return Finding(name, False, f"{port} is taken by something that is not Livery")
