@@ -1,0 +1,152 @@
+"""Frames <-> messages (OCPP-J section 4). Lenient in what it takes, strict in what it writes; pure.
+
+What cannot be read becomes `Broken` with all that could be saved of it, so that the log shows it and the socket lives.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+MAX_BYTES = 64 * 1024
+MAX_DEPTH = 16
+MAX_ID = 36
+UNKNOWN_ID = "-1"
+
+_ID = re.compile(r'^\s*\[\s*2\s*,\s*"([^"\\]{1,36})"')
+_ENCODER = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    message_id: str
+    action: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    message_id: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    message_id: str
+    code: str
+    description: str
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """`code` is 1.6's name of the fault; `message_id` None where none could be found."""
+
+    message_id: str | None
+    code: str
+    reason: str
+
+
+Message = Call | Result | Error | Broken
+ErrorCode = Literal[
+    "NotImplemented", "NotSupported", "InternalError", "ProtocolError", "SecurityError", "FormationViolation",
+    "PropertyConstraintViolation", "OccurenceConstraintViolation", "TypeConstraintViolation", "GenericError",
+]  # fmt: skip
+
+# 2.x spells two of them otherwise.
+_IN_2X = {
+    "FormationViolation": "FormatViolation",
+    "OccurenceConstraintViolation": "OccurrenceConstraintViolation",
+}
+
+
+def error_code(version: str, code: str) -> str:
+    return code if version == "ocpp1.6" else _IN_2X.get(code, code)
+
+
+def decode(raw: str) -> Message:
+    """NaN, Infinity, lone surrogates and numbers that overflow are refused by the JSON reader itself."""
+    try:
+        frame = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        return Broken(_rescued_id(raw), "FormationViolation", f"not JSON: {str(error)[:80]}")
+    if not isinstance(frame, list) or not frame or _depth_exceeds(frame, MAX_DEPTH):
+        return Broken(_rescued_id(raw), "FormationViolation", "not an OCPP frame")
+    return _message(frame)
+
+
+def _message(frame: list[Any]) -> Message:
+    kind, message_id = frame[0], _id_of(frame[1] if len(frame) > 1 else None)
+    if kind == 2:
+        if message_id is None:
+            return Broken(
+                None, "FormationViolation", "the message id is missing or longer than 36 characters"
+            )
+        if len(frame) < 4 or not isinstance(frame[2], str) or not isinstance(frame[3], dict):
+            return Broken(message_id, "FormationViolation", "a CALL is [2, id, action, payload]")
+        if "\0" in frame[2] or _has_nul(frame[3]):
+            return Broken(message_id, "PropertyConstraintViolation", "NUL characters cannot be stored")
+        return Call(message_id, frame[2], frame[3])
+    if kind == 3 and message_id is not None and len(frame) >= 3:
+        return Result(message_id, frame[2] if isinstance(frame[2], dict) else {})
+    if kind == 4 and message_id is not None and len(frame) >= 3:
+        details = frame[4] if len(frame) > 4 and isinstance(frame[4], dict) else {}
+        return Error(message_id, str(frame[2])[:64], str(frame[3])[:255] if len(frame) > 3 else "", details)
+    return Broken(message_id, "FormationViolation", "the message type is not 2, 3 or 4")
+
+
+def _id_of(value: Any) -> str | None:
+    """Numbers are read as their text: some stations count."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value)
+    return text if 0 < len(text) <= MAX_ID and "\0" not in text else None
+
+
+def _rescued_id(raw: str) -> str | None:
+    """The id of a CALL whose payload is broken JSON (AEFA: `"transactionId":,`), so that it can be answered."""
+    found = _ID.match(raw[:200])
+    return found.group(1) if found else None
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, list | dict)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any("\0" in key or _has_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(_has_nul(item) for item in value)
+
+
+def encode_call(message_id: str, action: str, payload: dict[str, Any]) -> str:
+    return _ENCODER.encode([2, message_id, action, payload]).decode()
+
+
+def encode_result(message_id: str, payload: dict[str, Any]) -> str:
+    return _ENCODER.encode([3, message_id, payload]).decode()
+
+
+def encode_error(version: str, message_id: str | None, code: str, description: str = "") -> str:
+    """OCPP-J 4.2.3; the id is "-1" where the frame's own could not be read (2.0.1)."""
+    frame = [4, message_id or UNKNOWN_ID, error_code(version, code), description[:255], {}]
+    return _ENCODER.encode(frame).decode()
+
+
+def timestamp(at: datetime) -> str:
+    """`YYYY-MM-DDTHH:MM:SS.mmmZ`: some stations read nothing else (ocpp.md 3, no. 21)."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

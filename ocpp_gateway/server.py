@@ -1,0 +1,216 @@
+"""The gateway's process: accepts stations of all brands on one port, and drains when asked to stop."""
+
+import asyncio
+import contextlib
+import http
+import logging
+import os
+import signal
+import socket as sockets
+import ssl
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import text
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
+from websockets.datastructures import Headers
+from websockets.exceptions import NegotiationError
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from app.kernel.settings import Settings
+from ocpp_gateway import v16
+from ocpp_gateway.codec import MAX_BYTES
+from ocpp_gateway.connection import Connection
+from ocpp_gateway.handshake import VERSIONS, Doorkeeper, choose_version, read_path
+from ocpp_gateway.metrics import CONNECTIONS, REFUSED, serve_health
+from ocpp_gateway.presence import Presence
+from ocpp_gateway.seam import Seam
+from tenants.database import Database
+from tenants.redis import Redis
+from tenants.resolve import StationRoute
+
+log = logging.getLogger("livery.gateway")
+OPEN_TIMEOUT_S = 5
+TOUCH_S = 20.0
+UNAUTHORIZED = b"Unauthorized\n"
+
+
+class Gateway:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.node = f"{sockets.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+        self.redis = Redis(settings.redis_url or "")
+        self.database = Database(settings, redis=self.redis, pool_size=10)
+        self.seam = Seam(self.database, self.node)
+        self.presence = Presence(self.redis, self.node)
+        self.door = Doorkeeper(self.database, settings)
+        self.is_draining = False
+
+    # -- the handshake ---------------------------------------------------------------------------------------------
+
+    async def knock(self, connection: ServerConnection, request: Request) -> Response | None:
+        """websockets' process_request: None lets the upgrade go on."""
+        address = read_path(request.path)
+        if address is None:
+            return _refuse(http.HTTPStatus.NOT_FOUND, b"Not Found\n", "path")
+        remote = self._remote(connection, request)
+        if self.door.attempts.are_too_many(address.identity, remote):
+            return _refuse(http.HTTPStatus.TOO_MANY_REQUESTS, b"Too Many Requests\n", "attempts")
+        authorization = _only(request.headers, "Authorization")
+        route = await self.door.admit(
+            address, authorization, remote, is_secure=self._is_secure(connection, request)
+        )
+        if route is None:
+            response = _refuse(http.HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, "credentials")
+            response.headers["WWW-Authenticate"] = 'Basic realm="OCPP"'
+            return response
+        connection.route, connection.remote = route, remote  # type: ignore[attr-defined]
+        return None
+
+    def _remote(self, connection: ServerConnection, request: Request) -> str:
+        peer = str((connection.remote_address or ("?",))[0])
+        forwarded = _only(request.headers, "X-Forwarded-For")
+        return (
+            forwarded.split(",")[-1].strip() if forwarded and peer in self.settings.trusted_proxies else peer
+        )
+
+    def _is_secure(self, connection: ServerConnection, request: Request) -> bool:
+        if connection.transport.get_extra_info("ssl_object") is not None:
+            return True
+        peer = str((connection.remote_address or ("?",))[0])
+        return peer in self.settings.trusted_proxies and _only(request.headers, "X-Forwarded-Proto") in (
+            "https",
+            "wss",
+        )
+
+    def choose(self, connection: ServerConnection, offered: list[Subprotocol]) -> Subprotocol | None:
+        version = choose_version([str(one) for one in offered])
+        if version is None:
+            route: StationRoute = connection.route  # type: ignore[attr-defined]
+            if not offered and route.attributes.get("assume_ocpp16"):
+                return None
+            REFUSED.labels("subprotocol").inc()
+            log.info("station %s offers %s: no version in common", route.identity, list(offered))
+            raise NegotiationError("no OCPP version in common")
+        return Subprotocol(next(str(one) for one in offered if str(one).strip().lower() == version))
+
+    # -- a station's life ------------------------------------------------------------------------------------------
+
+    async def handle(self, socket: ServerConnection) -> None:
+        route: StationRoute = socket.route  # type: ignore[attr-defined]
+        version = VERSIONS.get(str(socket.subprotocol or v16.SUBPROTOCOL).strip().lower(), v16)
+        connection = Connection(socket, route, version, self.seam, socket.remote)  # type: ignore[attr-defined]
+        CONNECTIONS.inc()
+        try:
+            await connection.run(self.presence.arrived)
+        except Exception:
+            log.exception("station %s: the connection failed", route.identity)
+        finally:
+            CONNECTIONS.dec()
+            await self.presence.left(connection)
+            with contextlib.suppress(Exception):
+                await self.seam.closed(route, connection.epoch, connection.close_reason or "closed")
+
+    async def touch(self) -> None:
+        """Last seen, in batches: never a write per heartbeat."""
+        while True:
+            await asyncio.sleep(TOUCH_S)
+            by_tenant: dict[Any, dict[Any, Any]] = {}
+            for (tenant_id, station_id), connection in self.presence.here.items():
+                by_tenant.setdefault(tenant_id, {})[station_id] = connection.seen_at
+            for tenant_id, seen in by_tenant.items():
+                with contextlib.suppress(Exception):
+                    await self.seam.touch(tenant_id, seen)
+
+    async def is_ready(self) -> dict[str, bool]:
+        try:
+            async with asyncio.timeout(2), self.database.anonymous() as db:
+                database = (await db.execute(text("select 1"))).scalar_one() == 1
+        except Exception:
+            database = False
+        return {"database": database, "redis": await self.redis.ping(), "accepting": not self.is_draining}
+
+    # -- the process -----------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        faults = await self.database.check_roles()
+        if faults:
+            raise SystemExit("refusing to start: " + "; ".join(faults))
+        await self.seam.ensure_days()
+        background = [asyncio.create_task(one) for one in (
+            self.presence.hold_lease(), self.presence.listen(), self.touch(),
+        )]  # fmt: skip
+        health = None
+        if self.settings.health_port:
+            health = await serve_health(self.settings.host, self.settings.health_port, self.is_ready)
+        servers = [await self._listen(self.settings.ocpp_port, None)]
+        if self.settings.ocpp_tls_port:
+            servers.append(await self._listen(self.settings.ocpp_tls_port, self._tls()))
+        await stop.wait()
+        await self._drain(servers)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await self.presence.give_up_lease()
+        if health is not None:
+            health.close()
+        await self.database.close()
+        await self.redis.close()
+
+    async def _listen(self, port: int, tls: ssl.SSLContext | None) -> Server:
+        return await serve_websockets(
+            self.handle, self.settings.host, port, ssl=tls, process_request=self.knock, select_subprotocol=self.choose,
+            compression=None, open_timeout=OPEN_TIMEOUT_S, ping_interval=None, close_timeout=3, max_size=MAX_BYTES,
+            server_header=None, logger=logging.getLogger("livery.gateway.websockets"),
+        )  # fmt: skip
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        assert self.settings.ocpp_tls_cert and self.settings.ocpp_tls_key
+        context.load_cert_chain(self.settings.ocpp_tls_cert, self.settings.ocpp_tls_key)
+        if self.settings.ocpp_tls_client_ca:
+            context.load_verify_locations(self.settings.ocpp_tls_client_ca)
+            context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
+    async def _drain(self, servers: list[Server]) -> None:
+        """Nobody new; what was taken is answered; then each station is told 1012 and goes elsewhere."""
+        self.is_draining = True
+        for server in servers:
+            server.close(close_connections=False)
+        await asyncio.gather(
+            *(one.drain() for one in list(self.presence.here.values())), return_exceptions=True
+        )
+        for server in servers:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await server.wait_closed()
+
+
+def _refuse(status: http.HTTPStatus, body: bytes, reason: str) -> Response:
+    REFUSED.labels(reason).inc()
+    headers = Headers({"Content-Type": "text/plain", "Content-Length": str(len(body)), "Connection": "close"})
+    return Response(status.value, status.phrase, headers, body)
+
+
+def _only(headers: Headers, name: str) -> str | None:
+    """Exactly one header of that name, or none at all."""
+    values = headers.get_all(name)
+    return values[0] if len(values) == 1 else None
+
+
+def serve(settings: Settings) -> int:
+    """`livery gateway`: until SIGTERM or Ctrl-C. 0 after a clean drain."""
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    await Gateway(settings).run(stop)
+    return 0
