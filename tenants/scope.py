@@ -63,6 +63,10 @@ class _Work:
         """What is nice to see now (a publication). What must happen is a row or a job in this transaction."""
         self._after.append(callback)
 
+    def forget_after_commit(self) -> None:
+        """For a unit of work that was rolled back although nothing was raised: a form shown again."""
+        self._after.clear()
+
     async def run_after_commit(self) -> None:
         for callback in self._after:
             await callback()
