@@ -82,6 +82,17 @@ class Database:
             yield session
 
     @asynccontextmanager
+    async def platform_login(self) -> AsyncIterator[AsyncSession]:
+        """For the console's own login only: admins, their links and sessions, before there is anybody to audit."""
+        if self._platform is None:
+            raise RuntimeError("DATABASE_URL_PLATFORM is not set")
+        async with (
+            AsyncSession(self._platform, expire_on_commit=False, info={"tenant_id": None}) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @asynccontextmanager
     async def platform_scope(
         self, actor: Actor, reason: str, *, tenant_id: UUID | None = None, now: datetime | None = None
     ) -> AsyncIterator[PlatformScope]:

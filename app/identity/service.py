@@ -1,0 +1,409 @@
+"""Verbs on staff, their logins and API keys.
+
+Errors: `email`, `role`, `already_staff`, `last_owner`, `owner_only`, `login_link_invalid`, `unknown_scope`, `scope_too_wide`.
+"""
+
+import hashlib
+import re
+import secrets as stdlib_secrets
+import zlib
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, text, update
+
+from app.identity.limits import is_within
+from app.identity.models import ApiKey, LoginLink, LoginSession, StaffMember
+from app.identity.permissions import (
+    ALL,
+    ROLES,
+    SCOPES,
+    permissions_of,
+    permissions_of_scopes,
+)
+from app.kernel import audit, events
+from app.kernel.clock import uuid7
+from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany, Unauthenticated
+from app.kernel.secrets import digest, digests, new_token
+from tenants.database import Database
+from tenants.resolve import resolve_api_key
+from tenants.scope import Actor, Scope
+
+LINK_LIFETIME = timedelta(minutes=30)
+INVITATION_LIFETIME = timedelta(days=7)
+SESSION_LIFETIME = timedelta(days=30)
+IDLE_LIFETIME = timedelta(days=7)
+_TOUCH_AFTER = timedelta(minutes=5)
+LINKS_PER_ADDRESS = 5
+LOGINS_PER_REMOTE = 30
+WINDOW = timedelta(minutes=15)
+
+_EMAIL = re.compile(r"[^@\s\x00-\x1f<>,;\"]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+KEY_PREFIX = "lvk_"
+
+
+def check_email(email: str, field: str = "email") -> str:
+    cleaned = email.strip()
+    if not _EMAIL.fullmatch(cleaned) or ".." in cleaned or len(cleaned) > 254:
+        raise Invalid.field(field, "email", "This is no e-mail address.")
+    return cleaned
+
+
+def email_norm(email: str) -> str:
+    return email.strip().casefold()
+
+
+# -- staff ---------------------------------------------------------------------------------------------------
+
+
+async def list_staff(scope: Scope) -> Sequence[StaffMember]:
+    query = select(StaffMember).order_by(StaffMember.email_norm)
+    return (await scope.db.execute(query)).scalars().all()
+
+
+async def get_staff_member(scope: Scope, staff_member_id: UUID) -> StaffMember:
+    found = await scope.db.get(StaffMember, (scope.tenant_id, staff_member_id))
+    if found is None:
+        raise NotFound("staff_member")
+    return found
+
+
+async def find_staff_member(scope: Scope, email: str) -> StaffMember | None:
+    query = select(StaffMember).where(StaffMember.email_norm == email_norm(email))
+    return (await scope.db.execute(query)).scalar_one_or_none()
+
+
+async def invite_staff(scope: Scope, *, email: str, name: str = "", role: str) -> StaffMember:
+    """A new member of staff; the invitation with a login link goes out by mail."""
+    email = check_email(email)
+    _check_role(scope, role)
+    if await find_staff_member(scope, email) is not None:
+        raise Invalid.field("email", "already_staff", f"{email} is in the team already.")
+    member = StaffMember(email=email, email_norm=email_norm(email), name=name.strip()[:100], role=role)
+    scope.db.add(member)
+    await scope.db.flush()
+    await audit.record(scope, "staff_member.invited", "staff_member", member.id, {"role": role})
+    link, _token = await make_login_link(scope, member.id, INVITATION_LIFETIME)
+    await events.emit(
+        scope, "StaffInvited", "staff_member", member.id, {"login_link_id": str(link.id)}, public=False
+    )
+    return member
+
+
+async def update_staff_member(
+    scope: Scope, staff_member_id: UUID, *, role: str | None = None, status: str | None = None
+) -> StaffMember:
+    """A change of role or status ends that person's logins: the next one begins with the new rights."""
+    member = await get_staff_member(scope, staff_member_id)
+    role, status = role or member.role, status or member.status
+    if status not in ("active", "disabled"):
+        raise Invalid.field("status", "status", "status is active or disabled.")
+    if role != member.role or member.role == "owner":
+        _check_role(scope, role)
+        _check_role(scope, member.role)
+    if member.role == "owner" and member.status == "active" and (role != "owner" or status != "active"):
+        await _refuse_last_owner(scope, member)
+    if (role, status) == (member.role, member.status):
+        return member
+    member.role, member.status = role, status
+    await scope.db.execute(delete(LoginSession).where(LoginSession.staff_member_id == member.id))
+    await audit.record(
+        scope, "staff_member.changed", "staff_member", member.id, {"role": role, "status": status}
+    )
+    return member
+
+
+def _check_role(scope: Scope, role: str) -> None:
+    if role not in ROLES:
+        raise Invalid.field("role", "role", f"role is one of {', '.join(ROLES)}.")
+    if role == "owner" and scope.actor.kind == "staff" and scope.actor.role != "owner":
+        raise Forbidden("owner_only", "Only an owner can make or change an owner.")
+
+
+async def _refuse_last_owner(scope: Scope, member: StaffMember) -> None:
+    query = select(StaffMember.id).where(StaffMember.role == "owner", StaffMember.status == "active")
+    owners = (await scope.db.execute(query.with_for_update())).scalars().all()
+    if set(owners) <= {member.id}:
+        raise Refused("last_owner", "The last owner cannot be demoted or disabled.")
+
+
+# -- logging in ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login that stands. `secret` is set only when it was made just now: the cookie's value."""
+
+    digest: bytes
+    member: StaffMember
+    secret: str = ""
+
+    @property
+    def actor(self) -> Actor:
+        member = self.member
+        return Actor(
+            kind="staff", id=member.id, name=member.name or member.email, role=member.role,
+            permissions=permissions_of(member.role),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLetter:
+    """What a mail with a login link needs."""
+
+    to: str
+    name: str
+    url: str
+    expires_at: datetime
+
+
+async def request_login(scope: Scope, email: str, *, remote: str = "") -> None:
+    """The answer is the same whoever asks: it tells nobody who works here. Refused only by the sender's own haste."""
+    email = check_email(email)
+    if not await is_within(scope.redis, scope.tenant_id, f"login:{remote}", LOGINS_PER_REMOTE, WINDOW):
+        raise TooMany(retry_after_s=int(WINDOW.total_seconds()))
+    member = await find_staff_member(scope, email)
+    if member is None or member.status != "active" or await _has_many_links(scope, member):
+        return
+    link, _token = await make_login_link(scope, member.id)
+    await events.emit(
+        scope, "LoginLinkRequested", "staff_member", member.id, {"login_link_id": str(link.id)}, public=False
+    )
+
+
+async def _has_many_links(scope: Scope, member: StaffMember) -> bool:
+    recent = select(func.count()).where(
+        LoginLink.staff_member_id == member.id, LoginLink.expires_at > scope.now + LINK_LIFETIME - WINDOW
+    )
+    # Invitations live longer and would count for days.
+    recent = recent.where(LoginLink.expires_at <= scope.now + LINK_LIFETIME)
+    return (await scope.db.execute(recent)).scalar_one() >= LINKS_PER_ADDRESS
+
+
+async def make_login_link(
+    scope: Scope, staff_member_id: UUID, lifetime: timedelta = LINK_LIFETIME
+) -> tuple[LoginLink, str]:
+    """The token is derived from the link's id by the installation's key: it is stored nowhere, and a mail can be made later."""
+    link_id, expires_at = uuid7(), scope.now + lifetime
+    token = _link_token(scope, link_id)
+    link = LoginLink(
+        id=link_id, staff_member_id=staff_member_id, digest=_link_digest(token), expires_at=expires_at
+    )
+    scope.db.add(link)
+    await scope.db.flush()
+    return link, token
+
+
+def _link_token(scope: Scope, link_id: UUID) -> str:
+    mac = digest(scope.settings.secret_keys, "login-link", f"{scope.tenant_id}:{link_id}")
+    return urlsafe_b64encode(mac).decode().rstrip("=")
+
+
+def _link_digest(token: str) -> bytes:
+    """The token has 256 bits: a plain digest is enough, and it outlives a change of keys."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+async def login_url(scope: Scope, token: str) -> str:
+    slug = (await scope.db.execute(text("select slug from platform.own_tenant()"))).scalar_one()
+    return scope.settings.url_of(scope.settings.host_of("portal", slug), f"/login/{token}")
+
+
+async def find_letter(scope: Scope, login_link_id: UUID) -> LinkLetter | None:
+    """For the mail. None when the link was used, has expired or was made under a key that is gone."""
+    link = await scope.db.get(LoginLink, (scope.tenant_id, login_link_id))
+    if link is None or link.used_at is not None or link.expires_at <= scope.now:
+        return None
+    token = _link_token(scope, link.id)
+    if _link_digest(token) != link.digest:
+        return None
+    member = await get_staff_member(scope, link.staff_member_id)
+    return LinkLetter(member.email, member.name, await login_url(scope, token), link.expires_at)
+
+
+async def find_login_link(scope: Scope, token: str) -> LoginLink | None:
+    """Looks without using it: a mail scanner that follows links must not burn one."""
+    query = select(LoginLink).where(LoginLink.digest == _link_digest(token), LoginLink.used_at.is_(None))
+    link = (await scope.db.execute(query)).scalar_one_or_none()
+    return link if link is not None and link.expires_at > scope.now else None
+
+
+async def login_with(scope: Scope, token: str, *, host: str) -> Login:
+    """Uses the link up; a session with a new id, bound to this host."""
+    query = (
+        update(LoginLink)
+        .where(LoginLink.digest == _link_digest(token), LoginLink.used_at.is_(None))
+        .where(LoginLink.expires_at > scope.now)
+        .values(used_at=scope.now)
+        .returning(LoginLink.staff_member_id)
+    )
+    staff_member_id = (await scope.db.execute(query)).scalar_one_or_none()
+    member = await get_staff_member(scope, staff_member_id) if staff_member_id is not None else None
+    if member is None or member.status != "active":
+        raise Unauthenticated("login_link_invalid", "This login link was used already or has expired.")
+    login = await _open_session(scope, member, host)
+    scope.actor = login.actor
+    await audit.record(scope, "staff_member.logged_in", "staff_member", member.id, {"host": host})
+    return login
+
+
+async def _open_session(scope: Scope, member: StaffMember, host: str) -> Login:
+    secret = new_token()
+    known = digest(scope.settings.secret_keys, "login-session", secret)
+    scope.db.add(LoginSession(
+        staff_member_id=member.id, digest=known, host=host, created_at=scope.now, seen_at=scope.now,
+        expires_at=scope.now + SESSION_LIFETIME,
+    ))  # fmt: skip
+    member.last_seen_at = scope.now
+    await scope.db.flush()
+    return Login(known, member, secret)
+
+
+async def find_session(scope: Scope, secret: str, *, host: str) -> Login | None:
+    """The login behind a cookie. One that comes to another host than its own is destroyed (`isolation.md`)."""
+    query = (
+        select(LoginSession, StaffMember)
+        .join(
+            StaffMember,
+            (StaffMember.tenant_id == LoginSession.tenant_id)
+            & (StaffMember.id == LoginSession.staff_member_id),
+        )
+        .where(LoginSession.digest.in_(digests(scope.settings.secret_keys, "login-session", secret)))
+    )
+    found = (await scope.db.execute(query)).first()
+    if found is None:
+        return None
+    session, member = found
+    if not is_own_host(session.host, host):
+        await scope.db.delete(session)
+        return None
+    idle = scope.now - session.seen_at
+    if session.expires_at <= scope.now or idle > IDLE_LIFETIME or member.status != "active":
+        return None
+    if idle > _TOUCH_AFTER:
+        session.seen_at = member.last_seen_at = scope.now
+    return Login(session.digest, member)
+
+
+def is_own_host(bound_to: str, host: str) -> bool:
+    return bound_to == host
+
+
+async def logout(scope: Scope, session_digest: bytes) -> None:
+    await scope.db.execute(delete(LoginSession).where(LoginSession.digest == session_digest))
+
+
+async def forget_old_logins(scope: Scope) -> None:
+    """Links and sessions that can no longer be used."""
+    await scope.db.execute(delete(LoginLink).where(LoginLink.expires_at < scope.now - timedelta(days=1)))
+    await scope.db.execute(delete(LoginSession).where(LoginSession.expires_at < scope.now))
+
+
+# -- API keys ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """`key` is told once; what is stored is its digest."""
+
+    id: UUID
+    name: str
+    key: str
+    scopes: tuple[str, ...]
+
+
+def _checksum(body: str) -> str:
+    number, letters = zlib.crc32(body.encode()), []
+    for _ in range(6):
+        number, rest = divmod(number, 62)
+        letters.append(_LETTERS[rest])
+    return "".join(letters)
+
+
+def new_api_key_text() -> str:
+    """`lvk_`, 32 random letters (190 bits), and a checksum by which a scanner knows a leaked key from chance."""
+    body = "".join(stdlib_secrets.choice(_LETTERS) for _ in range(32))
+    return KEY_PREFIX + body + _checksum(body)
+
+
+def is_api_key_text(key: str) -> bool:
+    body = key[len(KEY_PREFIX) : -6]
+    return key.startswith(KEY_PREFIX) and len(key) == 42 and key[-6:] == _checksum(body)
+
+
+async def create_api_key(
+    scope: Scope, name: str, scopes: Iterable[str], *, expires_at: datetime | None = None
+) -> NewApiKey:
+    """`scopes` are names of the permission table, or `all`. Nobody can hand out more than they may themselves."""
+    wanted = _check_scopes(scope, scopes)
+    name = name.strip()
+    if not name or len(name) > 100:
+        raise Invalid.field("name", "required", "name is required, at most 100 characters.")
+    if expires_at is not None and expires_at <= scope.now:
+        raise Invalid.field("expires_at", "past", "expires_at lies in the past.")
+    key = new_api_key_text()
+    known = digest(scope.settings.secret_keys, "api-key", key)
+    row = ApiKey(
+        id=uuid7(), name=name, digest=known, hint=f"{key[:8]}…{key[-4:]}", scopes=list(wanted), created_at=scope.now,
+        created_by=scope.actor.name, expires_at=expires_at,
+    )  # fmt: skip
+    scope.db.add(row)
+    await scope.db.flush()
+    route = text("select platform.put_api_key_route(:digest, :api_key)")
+    await scope.db.execute(route, {"digest": known.hex(), "api_key": row.id})
+    await audit.record(scope, "api_key.created", "api_key", row.id, {"name": name, "scopes": list(wanted)})
+    return NewApiKey(row.id, name, key, wanted)
+
+
+def _check_scopes(scope: Scope, scopes: Iterable[str]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(scopes))
+    unknown = [name for name in wanted if name != ALL and name not in SCOPES]
+    if unknown or not wanted:
+        named = f"There is no scope {unknown[0]!r}." if unknown else "Choose at least one scope."
+        raise Invalid.field("scopes", "unknown_scope", named)
+    if scope.actor.kind in ("staff", "api_key"):
+        if permissions_of_scopes(wanted) - scope.actor.permissions:
+            raise Forbidden("scope_too_wide", "A key cannot do more than you may yourself.")
+    return wanted
+
+
+async def list_api_keys(scope: Scope) -> Sequence[ApiKey]:
+    """Those that can be used, newest first, then the revoked ones."""
+    query = select(ApiKey).order_by(ApiKey.revoked_at.is_not(None), ApiKey.id.desc())
+    return (await scope.db.execute(query)).scalars().all()
+
+
+async def revoke_api_key(scope: Scope, api_key_id: UUID) -> None:
+    key = await scope.db.get(ApiKey, (scope.tenant_id, api_key_id))
+    if key is None:
+        raise NotFound("api_key")
+    if key.revoked_at is not None:
+        return
+    key.revoked_at = scope.now
+    await scope.db.execute(text("select platform.drop_api_key_route(:api_key)"), {"api_key": key.id})
+    await audit.record(scope, "api_key.revoked", "api_key", key.id, {"name": key.name})
+
+
+async def authenticate_api_key(database: Database, presented: str, tenant_id: UUID) -> Actor | None:
+    """The key's tenant must be the host's."""
+    if not is_api_key_text(presented):
+        return None
+    keys = database.settings.secret_keys
+    found = await resolve_api_key(database, digests(keys, "api-key", presented))
+    if found is None or not is_own_tenant(found[0], tenant_id):
+        return None
+    async with database.scope(found[0], Actor(kind="api_key", id=found[1])) as scope:
+        key = await scope.db.get(ApiKey, found)
+        if key is None or key.revoked_at is not None or (key.expires_at and key.expires_at <= scope.now):
+            return None
+        if key.last_used_at is None or scope.now - key.last_used_at > timedelta(minutes=1):
+            key.last_used_at = scope.now
+        return Actor(kind="api_key", id=key.id, name=key.name, permissions=permissions_of_scopes(key.scopes))
+
+
+def is_own_tenant(key_of: UUID, host_of: UUID) -> bool:
+    return key_of == host_of
