@@ -8,6 +8,7 @@ import os
 import signal
 import socket as sockets
 import ssl
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -19,12 +20,13 @@ from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from app.kernel.health import serve_health
 from app.kernel.settings import Settings
 from ocpp_gateway import v16
 from ocpp_gateway.codec import MAX_BYTES
 from ocpp_gateway.connection import Connection
 from ocpp_gateway.handshake import VERSIONS, Doorkeeper, choose_version, read_path
-from ocpp_gateway.metrics import CONNECTIONS, REFUSED, serve_health
+from ocpp_gateway.metrics import CONNECTIONS, REFUSED
 from ocpp_gateway.presence import Presence
 from ocpp_gateway.seam import Seam
 from tenants.database import Database
@@ -85,7 +87,7 @@ class Gateway:
             "wss",
         )
 
-    def choose(self, connection: ServerConnection, offered: list[Subprotocol]) -> Subprotocol | None:
+    def choose(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         version = choose_version([str(one) for one in offered])
         if version is None:
             route: StationRoute = connection.route  # type: ignore[attr-defined]

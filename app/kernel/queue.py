@@ -25,6 +25,6 @@ async def enqueue(
     priority: int = 0,
     **ids: str | int,
 ) -> None:
-    """`task` is `<slice>.<name>` as the worker gathers them. Jobs that share a `lock` run one after the other in their tenant."""
+    """`task` is `<slice>.<name>` as the worker gathers them. Jobs of a tenant that share a `lock` run in turn."""
     arguments = {"task": task, "priority": priority, "lock": lock, "args": json.dumps(ids), "at": at}
     await scope.db.execute(_DEFER, arguments)

@@ -1,0 +1,243 @@
+"""Tenants and their faces: provisioning, suspension, the profile that invoices name, the theme.
+
+Errors: `slug_taken`, `slug_reserved`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from babel import Locale
+from sqlalchemy import insert, select, text, update
+from themes.css import stylesheet
+from themes.theme import Theme, preset, read_theme
+
+from app.brands.models import Brand, TenantProfile
+from app.identity import service as identity
+from app.kernel import audit
+from app.kernel.clock import uuid7
+from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
+from app.kernel.money import is_currency
+from tenants.database import Database
+from tenants.models import Tenant, TenantRoute, TenantStats
+from tenants.resolve import RESERVED_SLUGS
+from tenants.scope import Actor, PlatformScope, Scope
+
+SLUG = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
+_VAT_ID = re.compile(r"[A-Z]{2}[A-Z0-9+*.]{2,13}")
+_TEXTS = ("name", "legal_name", "address", "postal_code", "city", "tax_number", "support_phone")
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedTenant:
+    """`login_secret` opens the first admin's login; told once."""
+
+    tenant_id: UUID
+    slug: str
+    login_secret: str
+
+
+def check_slug(slug: str) -> str:
+    if slug in RESERVED_SLUGS or slug.startswith("portal-"):
+        raise Refused("slug_reserved", f"The slug {slug} is reserved.")
+    if not SLUG.fullmatch(slug):
+        raise Invalid.field("slug", "slug", "The slug is 3 to 32 lower-case letters, digits and dashes.")
+    return slug
+
+
+async def create_tenant(
+    database: Database, actor: Actor, *, slug: str, name: str, country: str, currency: str, time_zone: str,
+    admin_email: str, theme: str | None = None,
+) -> CreatedTenant:  # fmt: skip
+    """The tenant, its hosts, its profile, its look and its first owner. `theme` names a preset."""
+    check_slug(slug)
+    cleaned = check_profile({"name": name, "country": country, "currency": currency, "time_zone": time_zone})
+    identity.check_email(admin_email, "admin_email")
+    look = preset(theme or "default")
+    tenant_id = uuid7()
+    async with database.platform_scope(actor, f"create tenant {slug}") as scope:
+        await _register(scope, tenant_id, slug, cleaned["name"])
+    async with database.scope(tenant_id, actor) as scope:
+        css_hash, _ = stylesheet(look)
+        scope.db.add(TenantProfile(**cleaned))
+        scope.db.add(Brand(theme=look.values(), css_hash=css_hash))
+        await scope.db.flush()
+        owner = await identity.invite_staff(scope, email=admin_email, role="owner")
+        secret = await identity.make_login_link(scope, owner)
+        await audit.record(scope, "tenant.created", "tenant", tenant_id, {"slug": slug})
+    return CreatedTenant(tenant_id, slug, secret)
+
+
+async def _register(scope: PlatformScope, tenant_id: UUID, slug: str, name: str) -> None:
+    if (await scope.db.execute(select(Tenant.id).where(Tenant.slug == slug))).first():
+        raise Refused("slug_taken", f"There is a tenant {slug} already.")
+    await scope.db.execute(insert(Tenant).values(id=tenant_id, slug=slug, name=name))
+    settings = scope.settings
+    for surface in ("driver", "portal"):
+        host = settings.host_of(surface, slug)
+        row = {"kind": "host", "key": host, "tenant_id": tenant_id, "surface": surface}
+        await scope.db.execute(insert(TenantRoute).values(**row))
+    await scope.write_audit("tenant.created", {"slug": slug})
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLine:
+    """A row of the console's list; figures come from the tenant's own job."""
+
+    id: UUID
+    slug: str
+    name: str
+    status: str
+    created_at: Any
+    figures: dict[str, Any]
+    figures_at: Any
+
+
+async def list_tenants(database: Database, actor: Actor) -> list[TenantLine]:
+    query = (
+        select(Tenant, TenantStats)
+        .outerjoin(TenantStats, TenantStats.tenant_id == Tenant.id)
+        .where(Tenant.kind == "cpo")
+        .order_by(Tenant.slug)
+    )
+    async with database.platform_scope(actor, "list tenants") as scope:
+        rows = (await scope.db.execute(query)).all()
+    return [
+        TenantLine(t.id, t.slug, t.name, t.status, t.created_at, s.figures if s else {}, s.at if s else None)
+        for t, s in rows
+    ]
+
+
+async def find_tenant(database: Database, actor: Actor, slug: str) -> UUID:
+    """The id of a tenant by its slug. NotFound."""
+    async with database.platform_scope(actor, f"look up {slug}") as scope:
+        found = (await scope.db.execute(select(Tenant.id).where(Tenant.slug == slug))).scalar_one_or_none()
+    if found is None:
+        raise NotFound("tenant")
+    return found
+
+
+async def suspend_tenant(database: Database, actor: Actor, slug: str, reason: str = "suspended") -> None:
+    """Running sessions end normally, new starts are refused, stations stay connected, staff read only."""
+    await _set_status(database, actor, slug, "suspended", reason)
+
+
+async def resume_tenant(database: Database, actor: Actor, slug: str, reason: str = "resumed") -> None:
+    await _set_status(database, actor, slug, "active", reason)
+
+
+async def _set_status(database: Database, actor: Actor, slug: str, status: str, reason: str) -> None:
+    tenant_id = await find_tenant(database, actor, slug)
+    async with database.platform_scope(actor, reason, tenant_id=tenant_id) as scope:
+        suspended_at = scope.now if status == "suspended" else None
+        change = update(Tenant).where(Tenant.id == tenant_id).values(status=status, suspended_at=suspended_at)
+        await scope.db.execute(change)
+        await scope.write_audit(f"tenant.{status}", {"slug": slug})
+    async with database.scope(tenant_id, actor) as scope:
+        await audit.record(scope, f"tenant.{status}", "tenant", tenant_id, {"reason": reason})
+
+
+# --- the profile -------------------------------------------------------------------------------------------------
+
+
+async def get_profile(scope: Scope) -> TenantProfile:
+    profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
+    if profile is None:
+        raise NotFound("tenant")
+    return profile
+
+
+async def update_profile(scope: Scope, changes: Mapping[str, Any]) -> TenantProfile:
+    """Any of: name, legal_name, address, postal_code, city, country, currency, time_zone, language, vat_id,
+    tax_number, ocpi_country_code, ocpi_party_id, support_email, support_phone."""
+    profile = await get_profile(scope)
+    cleaned = check_profile(changes)
+    for field, value in cleaned.items():
+        setattr(profile, field, value)
+    profile.updated_at = scope.now
+    await audit.record(
+        scope, "tenant.profile_changed", "tenant", scope.tenant_id, {"fields": sorted(cleaned)}
+    )
+    await scope.db.flush()
+    return profile
+
+
+def check_profile(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Cleaned values. Invalid names every wrong field (pure)."""
+    faults: list[FieldFault] = []
+    cleaned: dict[str, Any] = {}
+    for field, value in values.items():
+        text_value = str(value if value is not None else "").strip()
+        fault = _profile_fault(field, text_value)
+        if fault is not None:
+            faults.append(fault)
+        cleaned[field] = text_value.upper() if field in _UPPER else text_value
+    if faults:
+        raise Invalid("invalid", "The profile has wrong fields.", faults=faults)
+    return cleaned
+
+
+_UPPER = frozenset({"country", "currency", "vat_id", "ocpi_country_code", "ocpi_party_id"})
+
+
+def _profile_fault(field: str, value: str) -> FieldFault | None:
+    if field in _TEXTS:
+        if field == "name" and not value:
+            return FieldFault(field, "required", "The name is required.")
+        return (
+            FieldFault(field, "too_long", f"{field} has at most 255 characters.")
+            if len(value) > 255
+            else None
+        )
+    wrong = {
+        "country": lambda: value.upper() not in Locale("en").territories or len(value) != 2,
+        "currency": lambda: not is_currency(value.upper()),
+        "time_zone": lambda: not _is_time_zone(value),
+        "language": lambda: value not in ("en", "de"),
+        "vat_id": lambda: bool(value) and not _VAT_ID.fullmatch(value.upper()),
+        "ocpi_country_code": lambda: bool(value) and not re.fullmatch(r"[A-Za-z]{2}", value),
+        "ocpi_party_id": lambda: bool(value) and not re.fullmatch(r"[A-Za-z0-9]{3}", value),
+        "support_email": lambda: bool(value) and "@" not in value,
+    }.get(field)
+    if wrong is None:
+        return FieldFault(field, "unknown_field", f"There is no field {field}.")
+    return FieldFault(field, field, _MESSAGES[field]) if wrong() else None
+
+
+_MESSAGES = {
+    "country": "country is an ISO 3166-1 alpha-2 code such as DE.",
+    "currency": "currency is an ISO 4217 code such as EUR.",
+    "time_zone": "time_zone is an IANA name such as Europe/Berlin.",
+    "language": "language is en or de.",
+    "vat_id": "The VAT id begins with its country's two letters, such as DE136695976.",
+    "ocpi_country_code": "ocpi_country_code has two letters.",
+    "ocpi_party_id": "ocpi_party_id has three letters or digits.",
+    "support_email": "This is not an e-mail address.",
+}
+
+
+def _is_time_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return bool(name)
+
+
+# --- the look ----------------------------------------------------------------------------------------------------
+
+
+async def get_theme(scope: Scope) -> tuple[Theme, str]:
+    """The theme and the hash under which its stylesheet is served."""
+    brand = (await scope.db.execute(select(Brand))).scalar_one_or_none()
+    theme = read_theme(brand.theme) if brand else preset("default")
+    return theme, stylesheet(theme)[0]
+
+
+async def own_tenant(scope: Scope) -> tuple[str, str, str]:
+    """(slug, name, status) of the tenant this scope serves."""
+    row = (await scope.db.execute(text("select slug, name, status from platform.own_tenant()"))).one()
+    return row.slug, row.name, row.status

@@ -1,0 +1,55 @@
+"""Mails: written in the verb's own transaction, sent by a job, readable in the console where no SMTP is set."""
+
+import re
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from app.kernel import queue
+from app.kernel.clock import uuid7
+from app.kernel.errors import NotFound
+from app.notifications.models import Mail
+from tenants.scope import Scope
+
+_LINK = re.compile(r"https?://\S+/login/\S+")
+MAX_ATTEMPTS = 5
+
+
+async def send_mail(
+    scope: Scope, *, key: str, kind: str, to: str, subject: str, body: str, source_id: UUID | None = None
+) -> None:
+    """Once per `key`, however often the cause runs. Line breaks in a subject or an address are cut out."""
+    values = {
+        "id": uuid7(), "key": key, "kind": kind, "to_address": _one_line(to), "subject": _one_line(subject)[:200],
+        "body": body, "source_id": source_id,
+    }  # fmt: skip
+    statement = upsert(Mail).values(**values).on_conflict_do_nothing().returning(Mail.id)
+    mail_id = (await scope.db.execute(statement)).scalar_one_or_none()
+    if mail_id is not None:
+        await queue.enqueue(scope, "notifications.send", mail_id=str(mail_id))
+
+
+def _one_line(value: str) -> str:
+    return re.sub(r"[\r\n\0]+", " ", value).strip()
+
+
+async def get_mail(scope: Scope, mail_id: UUID) -> Mail:
+    mail = await scope.db.get(Mail, (scope.tenant_id, mail_id))
+    if mail is None:
+        raise NotFound("mail")
+    return mail
+
+
+async def list_mails(scope: Scope, limit: int = 100) -> list[Mail]:
+    query = select(Mail).order_by(Mail.created_at.desc(), Mail.id.desc()).limit(limit)
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def conclude(scope: Scope, mail_id: UUID, status: str, error: str | None = None) -> None:
+    """Outside development a sent mail keeps no login link."""
+    mail = await get_mail(scope, mail_id)
+    mail.status, mail.error, mail.attempts_count = status, error, mail.attempts_count + 1
+    mail.sent_at = scope.now if status == "sent" else mail.sent_at
+    if scope.settings.is_production and status == "sent":
+        mail.body = _LINK.sub("[login link]", mail.body)

@@ -1,0 +1,206 @@
+"""The worker's process: takes queued jobs one tenant at a time, runs what recurs, gives a dead worker's jobs back.
+
+Two doors: `queue_rw` for procrastinate's own tables, `app_rw` for the body of each job. Slices offer their jobs in
+`jobs.py`: JOBS (name -> function of database, tenant and ids), LISTENERS (event kind -> job names), RECURRING (cron
+with seconds or without, job name; once per tenant). Jobs run at least once: each is idempotent.
+"""
+
+import asyncio
+import importlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+from typing import Any
+from uuid import UUID
+
+from procrastinate import App, PsycopgConnector, RetryStrategy
+from procrastinate.jobs import Status
+from sqlalchemy import text
+
+from app.kernel import queue
+from app.kernel.events import Event
+from app.kernel.health import serve_health
+from app.kernel.settings import Settings
+from tenants.database import Database
+from tenants.redis import Redis
+from tenants.scope import Actor
+
+log = logging.getLogger("livery.worker")
+SLICES = ("stations", "charging", "billing", "notifications", "reporting")
+CONCURRENCY = 8
+MAX_ATTEMPTS = 12
+POISON_ATTEMPTS = 20
+RETRY = RetryStrategy(max_attempts=MAX_ATTEMPTS, exponential_wait=2)
+KEPT_HOURS = 7 * 24
+
+Job = Callable[..., Awaitable[None]]
+
+
+class Gathered:
+    """What the slices offer."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.listeners: dict[str, list[str]] = {}
+        self.recurring: list[tuple[str, str]] = []
+        for name in SLICES:
+            if find_spec(f"app.{name}") is None or find_spec(f"app.{name}.jobs") is None:
+                continue
+            module = importlib.import_module(f"app.{name}.jobs")
+            self.jobs |= module.JOBS
+            self.recurring += module.RECURRING
+            for kind, listeners in module.LISTENERS.items():
+                self.listeners.setdefault(kind, []).extend(listeners)
+
+
+class Worker:
+    def __init__(self, settings: Settings, *, heartbeat_s: float = 5.0, stalled_s: float = 15.0) -> None:
+        if not settings.database_url_queue:
+            raise RuntimeError("DATABASE_URL_QUEUE is not set and no embedded server was found")
+        self.settings = settings
+        self.heartbeat_s, self.stalled_s = heartbeat_s, stalled_s
+        self.redis = Redis(settings.redis_url) if settings.redis_url else None
+        self.database = Database(settings, redis=self.redis, pool_size=CONCURRENCY)
+        self.gathered = Gathered()
+        self.app = App(
+            connector=PsycopgConnector(
+                conninfo=_conninfo(settings.database_url_queue), min_size=1, max_size=6
+            )
+        )
+        self._register()
+
+    # -- what runs -------------------------------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        for name, job in self.gathered.jobs.items():
+            self._task(name, job)
+        self._task("events.fan_out", self.fan_out)
+        for number, (cron, name) in enumerate(self.gathered.recurring):
+            self._periodic(cron, f"recurring.{number}.{name}", lambda name=name: self.for_each_tenant(name))
+        self._periodic("* * * * * */15", "platform.retry_stalled", self.retry_stalled)
+        self._periodic("7 * * * *", "platform.days", self.keep_days)
+        self._periodic("41 4 * * *", "platform.purge_jobs", self.purge_jobs)
+
+    def _task(self, name: str, job: Job) -> None:
+        async def run(tenant: str | None = None, **ids: Any) -> None:
+            if not tenant:
+                raise ValueError(f"job {name} came without a tenant")
+            await job(self.database, UUID(tenant), **ids)
+
+        self.app.task(name=name, retry=RETRY)(run)
+
+    def _periodic(self, cron: str, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        async def run(timestamp: int) -> None:
+            await work()
+
+        self.app.periodic(cron=cron)(self.app.task(name=name, queueing_lock=name, pass_context=False)(run))
+
+    async def for_each_tenant(self, job: str) -> None:
+        """Every tenant's job in that tenant's own transaction."""
+        for tenant_id in await self.tenant_ids():
+            async with self.database.scope(tenant_id, Actor.job(job)) as scope:
+                await queue.enqueue(scope, job, lock=job)
+
+    async def tenant_ids(self) -> list[UUID]:
+        async with self.database.anonymous() as db:
+            return list((await db.execute(text("select platform.active_tenant_ids()"))).scalars())
+
+    async def fan_out(self, database: Database, tenant_id: UUID, event_id: str) -> None:
+        """News to its listeners: one job each, in one transaction."""
+        async with database.scope(tenant_id, Actor.job("events.fan_out")) as scope:
+            event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+            for job in self.gathered.listeners.get(event.kind, []) if event else []:
+                await queue.enqueue(scope, job, event_id=event_id)
+
+    async def retry_stalled(self) -> None:
+        """procrastinate leaves a killed worker's jobs `doing` for ever (recipes.md 2, trap 1)."""
+        for job in await self.app.job_manager.get_stalled_jobs(seconds_since_heartbeat=self.stalled_s):
+            if job.attempts >= POISON_ATTEMPTS:
+                log.error(
+                    "job %s (%s) killed its worker %s times and is given up",
+                    job.id,
+                    job.task_name,
+                    job.attempts,
+                )
+                await self.app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
+            else:
+                await self.app.job_manager.retry_job(job)
+
+    async def keep_days(self) -> None:
+        """Partitions are made ahead and, for the raw log, dropped after 30 days."""
+        async with self.database.anonymous() as db:
+            for parent in ("meter_value", "ocpp_message"):
+                for ahead in range(4):
+                    await db.execute(
+                        text("select livery.ensure_day(:parent, current_date + cast(:ahead as integer))"),
+                        {"parent": parent, "ahead": ahead},
+                    )
+            await db.execute(
+                text("select livery.drop_day('ocpp_message', day) from livery.old_days('ocpp_message') day")
+            )
+
+    async def purge_jobs(self) -> None:
+        await self.app.job_manager.delete_old_jobs(nb_hours=KEPT_HOURS)
+
+    # -- the process -----------------------------------------------------------------------------------------------
+
+    async def is_ready(self) -> dict[str, bool]:
+        try:
+            async with asyncio.timeout(2), self.database.anonymous() as db:
+                return {"database": (await db.execute(text("select 1"))).scalar_one() == 1}
+        except Exception:
+            return {"database": False}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        faults = await self.database.check_roles()
+        if faults:
+            raise SystemExit("refusing to start: " + "; ".join(faults))
+        health = None
+        if self.settings.worker_health_port:
+            health = await serve_health(self.settings.host, self.settings.worker_health_port, self.is_ready)
+        async with self.app.open_async():
+            await self.keep_days()
+            await self.retry_stalled()
+            working = asyncio.create_task(
+                self.app.run_worker_async(
+                    concurrency=CONCURRENCY,
+                    fetch_job_polling_interval=1.0,
+                    abort_job_polling_interval=5.0,
+                    install_signal_handlers=False,
+                    update_heartbeat_interval=self.heartbeat_s,
+                    stalled_worker_timeout=self.stalled_s,
+                    shutdown_graceful_timeout=20.0,
+                    name="livery",
+                )  # fmt: skip
+            )
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            working.cancel()
+            results = await asyncio.gather(working, return_exceptions=True)
+        if health is not None:
+            health.close()
+        await self.database.close()
+        if self.redis is not None:
+            await self.redis.close()
+        if not stop.is_set() and isinstance(results[0], Exception):
+            raise results[0]
+
+
+def _conninfo(url: str) -> str:
+    return url.replace("postgresql+psycopg://", "postgresql://")
+
+
+def serve(settings: Settings) -> int:
+    """`livery worker`: until SIGTERM or Ctrl-C; running jobs get 20 s to end, then go back to the queue."""
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    await Worker(settings).run(stop)
+    return 0
