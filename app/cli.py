@@ -145,7 +145,7 @@ async def open_tenant(settings: Settings, slug: str) -> AsyncIterator["Scope"]:
     async with open_database(settings) as database:
         route = await HostResolver(database).resolve(settings.host_of("portal", slug))
         if route is None or route.slug != slug:
-            raise Invalid.field("--tenant", "unknown_tenant", f"There is no tenant {slug}.")
+            raise Refused("unknown_tenant", f"--tenant: there is no tenant {slug}.")
         async with database.scope(route.tenant_id, Actor.cli()) as scope:
             yield scope
 
@@ -268,6 +268,118 @@ async def doctor(settings: Settings) -> None:
     tell({"ok": well, "findings": [f.as_dict() for f in findings]}, "\n".join(lines))
     if not well:
         sys.exit(1)
+
+
+@cli.group()
+def admin() -> None:
+    """Platform admins."""
+
+
+@admin.command("create")
+@click.option("--email", required=True, metavar="E")
+@ends
+async def create_admin(email: str, settings: Settings) -> None:
+    """A platform admin, new or known; prints a login link."""
+    from app.identity.admins import create_platform_admin
+
+    async with open_database(settings) as database:
+        link = await create_platform_admin(database, email)
+    tell({"email": email, "login_link": link}, link)
+
+
+@cli.group()
+def tenant() -> None:
+    """Brands: one tenant each."""
+
+
+@tenant.command("create")
+@click.option(
+    "--slug", required=True, metavar="S", help="What its addresses carry: S.localhost, portal-S.localhost."
+)
+@click.option("--name", required=True, metavar="N")
+@click.option("--country", required=True, metavar="DE", help="ISO 3166-1 alpha-2.")
+@click.option("--currency", required=True, metavar="EUR", help="ISO 4217.")
+@click.option("--time-zone", required=True, metavar="Europe/Berlin")
+@click.option("--admin-email", required=True, metavar="E", help="Its first owner.")
+@ends
+async def create_tenant(settings: Settings, **values: str) -> None:
+    """A brand and its first owner; prints the owner's login link."""
+    from app.brands.service import create_tenant as create
+    from app.identity.service import login_url
+    from app.kernel.ids import public_id
+    from tenants.scope import Actor
+
+    async with open_database(settings) as database:
+        made = await create(database, Actor.cli(), **values)
+        async with database.scope(made.tenant_id, Actor.cli()) as scope:
+            link = await login_url(scope, made.login_secret)
+    tell({"id": public_id("tenant", made.tenant_id), "slug": made.slug, "login_link": link}, link)
+
+
+@tenant.command("list")
+@ends
+async def list_tenants(settings: Settings) -> None:
+    """Every brand and whether it is active."""
+    from app.brands.service import list_tenants as listed
+    from app.kernel.ids import public_id
+    from tenants.scope import Actor
+
+    async with open_database(settings) as database:
+        rows = await listed(database, Actor.cli())
+    data = [
+        {"id": public_id("tenant", row.id), "slug": row.slug, "name": row.name, "status": row.status,
+         "created_at": row.created_at.isoformat()}
+        for row in rows
+    ]  # fmt: skip
+    tell({"data": data}, "\n".join(f"{row.slug:<32}  {row.status:<10}  {row.name}" for row in rows))
+
+
+@tenant.command("suspend")
+@click.argument("slug")
+@ends
+async def suspend_tenant(slug: str, settings: Settings) -> None:
+    """Running sessions end normally, new ones are refused, staff read only."""
+    from app.brands.service import suspend_tenant as suspend
+    from tenants.scope import Actor
+
+    async with open_database(settings) as database:
+        await suspend(database, Actor.cli(), slug)
+    tell({"slug": slug, "status": "suspended"}, f"{slug} is suspended.")
+
+
+@tenant.command("resume")
+@click.argument("slug")
+@ends
+async def resume_tenant(slug: str, settings: Settings) -> None:
+    """Ends a suspension."""
+    from app.brands.service import resume_tenant as resume
+    from tenants.scope import Actor
+
+    async with open_database(settings) as database:
+        await resume(database, Actor.cli(), slug)
+    tell({"slug": slug, "status": "active"}, f"{slug} is active.")
+
+
+@cli.group("api-key")
+def api_key() -> None:
+    """Keys for REST."""
+
+
+@api_key.command("create")
+@click.option("--tenant", "slug", required=True, metavar="S", help="The brand's slug.")
+@click.option(
+    "--scope", "scopes", required=True, multiple=True, metavar="SCOPE", help="`all`, or names; repeatable."
+)
+@click.option("--name", default="command line", show_default=True)
+@ends
+async def create_api_key(slug: str, scopes: tuple[str, ...], name: str, settings: Settings) -> None:
+    """A key, which is told once."""
+    from app.identity.service import create_api_key as create
+    from app.kernel.ids import public_id
+
+    async with open_tenant(settings, slug) as scope:
+        made = await create(scope, name, scopes)
+    tell({"id": public_id("api_key", made.id), "key": made.key, "scopes": made.scopes}, made.key)
 
 
 @cli.group()
