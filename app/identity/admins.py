@@ -7,7 +7,7 @@ through `Database.platform_scope`.
 import hashlib
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, update
@@ -192,7 +192,9 @@ async def _find_link(db: AsyncSession, token: str) -> PlatformLoginLink | None:
 
 def _token(database: Database, admin_id: UUID, expires_at: datetime) -> str:
     mac = digest(
-        database.settings.secret_keys, "admin-login-link", f"{admin_id}:{expires_at.timestamp():.6f}"
+        database.settings.secret_keys,
+        "admin-login-link",
+        f"{admin_id}:{expires_at.astimezone(UTC).isoformat()}",
     )
     return urlsafe_b64encode(mac).decode().rstrip("=")
 

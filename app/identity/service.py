@@ -1,6 +1,7 @@
 """Verbs on staff, their logins and API keys.
 
-Errors: `email`, `role`, `already_staff`, `last_owner`, `owner_only`, `login_link_invalid`, `unknown_scope`, `scope_too_wide`.
+Errors: `email`, `role`, `already_staff`, `last_owner`, `owner_only`, `login_link_invalid`, `unknown_scope`,
+`scope_too_wide`.
 """
 
 import hashlib
@@ -187,7 +188,7 @@ async def _has_many_links(scope: Scope, member: StaffMember) -> bool:
 async def make_login_link(
     scope: Scope, staff_member_id: UUID, lifetime: timedelta = LINK_LIFETIME
 ) -> tuple[LoginLink, str]:
-    """The token is derived from the link's id by the installation's key: it is stored nowhere, and a mail can be made later."""
+    """The token is derived from the link's id by the installation's key: stored nowhere, and a mail can be made later."""
     link_id, expires_at = uuid7(), scope.now + lifetime
     token = _link_token(scope, link_id)
     link = LoginLink(
@@ -365,9 +366,9 @@ def _check_scopes(scope: Scope, scopes: Iterable[str]) -> tuple[str, ...]:
     if unknown or not wanted:
         named = f"There is no scope {unknown[0]!r}." if unknown else "Choose at least one scope."
         raise Invalid.field("scopes", "unknown_scope", named)
-    if scope.actor.kind in ("staff", "api_key"):
-        if permissions_of_scopes(wanted) - scope.actor.permissions:
-            raise Forbidden("scope_too_wide", "A key cannot do more than you may yourself.")
+    is_limited = scope.actor.kind in ("staff", "api_key")
+    if is_limited and permissions_of_scopes(wanted) - scope.actor.permissions:
+        raise Forbidden("scope_too_wide", "A key cannot do more than you may yourself.")
     return wanted
 
 

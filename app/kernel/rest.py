@@ -1,8 +1,8 @@
 """What REST v1 handlers need (`contract.md`). The conventions of `app/kernel/web.py` hold, and:
 
-- handlers lie in `<slice>/api.py`, take `tenant_scope: Scope` and, for a body, `data: dict[str, Any]` (a JSON object is all
-  that gets through; fields we do not know are ignored), and return plain dicts. Creating is `status_code=201`, work to be
-  done 202, the rest 200; a `delete` that answers nothing 204.
+- handlers lie in `<slice>/api.py`, take `tenant_scope: Scope` and, for a body, `data: dict[str, Any]` (a JSON object
+  is all that gets through; fields we do not know are ignored), and return plain dicts. Creating is `status_code=201`,
+  work to be done 202, the rest 200; a `delete` that answers nothing 204.
 - ids go out by `public_id`, come in by `parse_id`; times by `rfc3339`; amounts by `money`.
 - lists: `return (await listed(tenant_scope, select(Location), Location.id, "location", limit, after)).answer(shown)`.
 - `Idempotency-Key` needs nothing: the first answer of a POST is kept for a day in the transaction that made it.
@@ -36,7 +36,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 T = TypeVar("T")
 
 
-# -- values --------------------------------------------------------------------------------------------------------------
+# -- values --------------------------------------------------------------------------------------------------
 
 
 def rfc3339(at: datetime | None) -> str | None:
@@ -75,7 +75,7 @@ def read_id(kind: str, data: Mapping[str, Any], field: str) -> UUID | None:
         raise Invalid.field(field, "not_found", missing.message) from None
 
 
-# -- lists ---------------------------------------------------------------------------------------------------------------
+# -- lists ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ async def listed(
     return Listed(page, cursor)
 
 
-# -- errors --------------------------------------------------------------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------------------------
 
 
 def problem(error: LiveryError, request_id: str) -> Response[bytes]:
@@ -135,7 +135,7 @@ def pointer(field: str) -> str:
     return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-# -- Idempotency-Key -----------------------------------------------------------------------------------------------------
+# -- Idempotency-Key -----------------------------------------------------------------------------------------
 
 
 class Replay(Exception):

@@ -1,80 +1,106 @@
-"""What every surface's handlers share: the visit, pages, forms, flashes, live streams, lists.
+"""What every page needs, whatever its surface. Page builders: this is how.
 
-A handler lives in `<slice>/portal.py` (`console.py`, `driver.py`, `api.py`) and stands in that module's list `routes`:
+**Where.** Handlers are Litestar functions in `<slice>/portal.py`, `console.py`, `driver.py` or `api.py`, collected in a
+module-level list `routes`; the surface of that name gathers them (`app/kernel/slices.py`). Templates lie in
+`<slice>/templates/` and are named `<slice>/file.html`. Navigation: a module-level list `nav` of `NavItem`s.
 
-    @get("/stations/{station_id:str}", opt={"permission": "stations.view"}, name="station")
-    async def show_station(request: Request, tenant_scope: Scope, station_id: str) -> Response:
-        station = await service.get_station(tenant_scope, parse_id("charging_station", station_id))
-        return page(request, "stations/station.html", title=station.name, station=station)
+**Who may.** Every route says `opt={"permission": "stations.view"}` (names: `app/identity/permissions.py`) or
+`opt={"public": True}`; start-up refuses a route without. `"self"` is for everybody who is logged in. Login, host,
+permission, Origin, CSRF and suspension are checked before the handler runs (`app/surfaces/guards.py`).
 
-    @post("/stations", opt={"permission": "stations.manage"}, status_code=303)
-    async def create_station(request: Request, tenant_scope: Scope) -> Response:
+**Scope.** The parameter `tenant_scope: Scope` is the request's transaction (Litestar keeps the name `scope` for its
+own). It commits after the handler returned and before the answer is sent, so that a failed commit is a 500 and never a
+success page. Whatever the handler raises rolls it back. Console handlers have no tenant:
+`async with platform(request, "why") as scope:`.
+
+**Forms.** `form = await read_form(request)`; the template's form carries
+`<input type="hidden" name="_csrf" value="{{ csrf_token }}">`. After success `redirect(request, path, flash="…")` (303).
+A verb's `Invalid` or `Refused` goes back into the form with `form_again(...)`: status 422 or 409, `values` as they were
+typed, `errors` a dict field -> message, `alert` the sentence on top; and everything written so far is rolled back.
+
+**Live.** `return live(request, topics, render)`: `render(scope, message)` gives an HTML fragment, first with `None` for
+the snapshot, then for each message published on these topics; None sends nothing. The route's path ends in `/live`.
+
+A whole example:
+
+    nav = [NavItem("Locations", "/locations", "map-pin", "stations.view", order=30)]
+
+    @get("/locations/new", opt={"permission": "stations.manage"})
+    async def new_location(request: Request, tenant_scope: Scope) -> Response:
+        return page(request, tenant_scope, "stations/location.html", title="New location", values={}, errors={})
+
+    @post("/locations", opt={"permission": "stations.manage"})
+    async def create_location(request: Request, tenant_scope: Scope) -> Response:
         form = await read_form(request)
         try:
-            new = await service.create_station(tenant_scope, identity=form.get("identity", ""))
-        except Invalid as error:
-            return page(request, "stations/new.html", title="New station", status=422, form=form, faults=error.faults)
-        return redirect(f"/stations/{public_id('charging_station', new.station.id)}", flash="The station is there.")
+            made = await service.create_location(tenant_scope, name=form.text("name"), city=form.text("city"))
+        except (Invalid, Refused) as error:
+            return form_again(request, tenant_scope, "stations/location.html", error, form, title="New location")
+        return redirect(request, f"/locations/{public_id('location', made.id)}", flash="The location was created.")
 
-    @get("/stations/{station_id:str}/live", opt={"permission": "stations.view"})
-    async def live_station(request: Request, station_id: str) -> Stream:
-        key = parse_id("charging_station", station_id)
-        async def render(scope: Scope) -> str:
-            return fragment(request, "stations/_live.html", station=await service.get_station(scope, key))
-        return live(request, [f"station:{key}"], render)
+    @get("/locations/{location_id:str}/live", opt={"permission": "stations.view"})
+    async def live_location(request: Request, tenant_scope: Scope, location_id: str) -> Stream:
+        location = await service.get_location(tenant_scope, parse_id("location", location_id))
 
-Rules: every route names a permission or says `"public": True`; start-up refuses one without. `tenant_scope` is the
-request's transaction (Litestar keeps the name `scope` for itself): it commits before the response leaves, and rolls
-back when the handler raises. LiveryErrors become an error page or problem+json by themselves. Each form carries
-`{{ ui.csrf(csrf_token) }}`. A page element is live by `hx-sse:connect="…/live"`; each message is its inner HTML.
+        async def render(scope: Scope, message: dict[str, Any] | None) -> str:
+            return fragment(request, "stations/_tiles.html", tiles=await queries.tiles(scope, location.id))
+
+        return live(request, ["stations"], render)
+
+    routes = [new_location, create_location, live_location]
+
+**Templates** extend `layouts/staff.html` or `layouts/plain.html` and get: `title`, `brand`, `nav`, `person`,
+`may(permission)`, `csrf_token`, `flashes`, `request_path`, `request_id`, `time_zone`, `language`, `now`, `host`,
+`surface`, `read_only` (a suspended tenant), and what the handler passes.
+
+REST handlers: `app/kernel/rest.py`.
 """
 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 from uuid import UUID
 
-from litestar import Request
-from litestar.response import Response, Stream
+import jinja2
+from litestar import Request, Response
+from litestar.datastructures import Cookie
+from litestar.response import Stream
 
 from app.kernel.clock import utcnow
-from app.kernel.errors import Invalid
-from app.kernel.secrets import Keys, digest
+from app.kernel.errors import Invalid, LiveryError
+from app.kernel.live import GAP, Live
+from app.kernel.secrets import digest, digests, same
 from tenants.database import Database
-from tenants.redis import Redis, RedisError, channel, platform_key
-from tenants.scope import Actor, Scope
+from tenants.scope import Actor, PlatformScope, Scope
 
-HTML = "text/html; charset=utf-8"
-FLASH_COOKIE, MODE_COOKIE, LOGIN_COOKIE = "__Host-livery-flash", "__Host-livery-mode", "__Host-livery"
-KEEP_ALIVE_S, RECHECK_S, BACKLOG = 15.0, 60.0, 100
-MAX_LIMIT = 200
+ANONYMOUS = Actor(kind="anonymous")
+LOGIN_COOKIE = "__Host-livery"
+FLASH_COOKIE = "__Host-livery-flash"
+MODE_COOKIE = "__Host-livery-mode"
+KEEP_ALIVE_S = 15
+RECHECK_S = 60
+
+AnyRequest = Request[Any, Any, Any]
+Render = Callable[[Scope, dict[str, Any] | None], Awaitable[str | None]]
 
 
-@dataclass(slots=True, kw_only=True)
-class Visit:
-    """Whose page this is and who looks at it. Made by the surface's gate; `request.state.visit`."""
+# -- the visit: what is known of a request before its handler runs ---------------------------------------------
 
-    surface: str
-    host: str
-    origin: str
-    tenant_id: UUID | None = None
-    slug: str = ""
-    tenant_name: str = ""
-    tenant_status: str = "active"
-    actor: Actor = field(default_factory=lambda: Actor(kind="anonymous"))
-    email: str = ""
-    login_key: str = ""
-    brand: dict[str, Any] = field(default_factory=dict)
-    time_zone: str = "UTC"
-    csrf_token: str = ""
-    banner: str | None = None
 
-    @property
-    def is_logged_in(self) -> bool:
-        return self.actor.kind in ("staff", "platform_admin")
+@dataclass(frozen=True, slots=True)
+class BrandFace:
+    """What templates need of a brand. `mode` is `auto`, `light` or `dark`: the brand's lock or the viewer's choice."""
+
+    name: str
+    css_url: str
+    logo_text: str
+    logo_url: str | None = None
+    mode: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,269 +109,302 @@ class NavItem:
     href: str
     icon: str
     permission: str
+    order: int = 50
 
 
-def visit_of(request: Request[Any, Any, Any]) -> Visit:
-    return request.state.visit
+@dataclass(slots=True, kw_only=True)
+class Visit:
+    """One request: made by the front door, completed by the surface's door (brand, login), read by everyone."""
+
+    database: Database
+    live: Live
+    surface: str
+    host: str
+    origin: str
+    remote: str
+    request_id: str
+    tenant_id: UUID | None = None
+    slug: str = ""
+    tenant_name: str = ""
+    is_suspended: bool = False
+    actor: Actor = ANONYMOUS
+    session_digest: str = ""
+    person: dict[str, Any] | None = None
+    brand: BrandFace | None = None
+    time_zone: str = "UTC"
+    language: str = "en"
+    is_spoiled: bool = False
+    is_welcome: Callable[[], Awaitable[bool]] | None = None
+    idempotency: Any = None
+
+    @property
+    def is_logged_in(self) -> bool:
+        return self.actor.kind != "anonymous"
+
+    @property
+    def tenant(self) -> UUID:
+        if self.tenant_id is None:
+            raise RuntimeError("this host belongs to no tenant")
+        return self.tenant_id
+
+    @property
+    def keys(self) -> dict[str, bytes]:
+        return self.database.settings.secret_keys
 
 
-def csrf_token(keys: Keys, visit: Visit) -> str:
-    """Bound to tenant, host and login: a token of brand A or of another login never passes."""
-    bound = f"{visit.tenant_id}|{visit.host}|{visit.login_key}"
-    return base64.urlsafe_b64encode(digest(keys, "csrf", bound)[:24]).decode()
+CURRENT: ContextVar[Visit] = ContextVar("visit")
 
 
-# --- pages -------------------------------------------------------------------------------------------------------
+def visit_of(request: Any) -> Visit:
+    return request.scope["livery.visit"]
+
+
+async def provide_tenant_scope(request: AnyRequest) -> AsyncGenerator[Scope, None]:
+    """The request's transaction. A page that says "this was refused" (`form_again`) leaves nothing half-written."""
+    visit = visit_of(request)
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        yield scope
+        if visit.is_spoiled:
+            await scope.db.rollback()
+            scope.forget_after_commit()
+
+
+def platform(
+    request: AnyRequest, reason: str, *, tenant_id: UUID | None = None
+) -> AbstractAsyncContextManager[PlatformScope]:
+    """The console's transaction; `reason` stands in the platform's audit log."""
+    visit = visit_of(request)
+    return visit.database.platform_scope(visit.actor, reason, tenant_id=tenant_id)
+
+
+# -- forms -----------------------------------------------------------------------------------------------------
+
+CSRF_FIELD = "_csrf"
+CSRF_HEADER = "X-CSRFToken"
+
+
+def csrf_token(visit: Visit) -> str:
+    """Bound to tenant and login, so that one brand's token is worth nothing on another. Empty before a login."""
+    if not visit.session_digest:
+        return ""
+    return digest(visit.keys, "csrf", f"{visit.tenant_id}:{visit.session_digest}").hex()
+
+
+def is_csrf_token(visit: Visit, presented: str) -> bool:
+    if not visit.session_digest or not presented:
+        return False
+    bound = f"{visit.tenant_id}:{visit.session_digest}"
+    return any(same(known.hex().encode(), presented.encode()) for known in digests(visit.keys, "csrf", bound))
+
+
+class Form:
+    """What was sent, as text. The getters strip, and raise `Invalid` naming the field."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            if isinstance(value, str) and name != CSRF_FIELD:
+                self._values.setdefault(name, []).append(value)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """For filling the form in again: the last value of each field, as it was typed."""
+        return {name: found[-1] for name, found in self._values.items()}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def text(self, name: str, default: str = "") -> str:
+        found = self._values.get(name)
+        return found[-1].strip() if found else default
+
+    def texts(self, name: str) -> list[str]:
+        return [value.strip() for value in self._values.get(name, ())]
+
+    def flag(self, name: str) -> bool:
+        return self.text(name).lower() in ("on", "true", "1", "yes")
+
+    def integer(self, name: str) -> int | None:
+        value = self.text(name)
+        if not value:
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            raise Invalid.field(name, "number", "This must be a whole number.") from None
+
+
+async def read_form(request: AnyRequest) -> Form:
+    return Form((await request.form()).multi_items())
+
+
+# -- answers ---------------------------------------------------------------------------------------------------
+
+
+def fragment(request: AnyRequest, template: str, **context: Any) -> str:
+    """A piece of a page as text: for `live`, or for an htmx answer."""
+    return _template(request, template).render(_context(request) | {"now": utcnow()} | context)
 
 
 def page(
-    request: Request[Any, Any, Any], template: str, *, title: str, status: int = 200, **context: Any
-) -> Response[str]:
-    """A whole page in the brand's layout."""
+    request: AnyRequest, scope: Scope | PlatformScope | None, template: str, *, title: str, status: int = 200,
+    **context: Any,
+) -> Response[str]:  # fmt: skip
+    """A whole page. Flash messages are shown once. With a status of 400 or more nothing is committed."""
     visit = visit_of(request)
-    flashes = read_flashes(request)
-    html = _render(request, template, title=title, flashes=flashes, **_frame(request, visit), **context)
-    response = Response(html, media_type=HTML, status_code=status)
-    response.headers["Cache-Control"] = "no-store"
-    if flashes:
-        response.delete_cookie(FLASH_COOKIE, path="/")
+    now = scope.now if scope is not None else utcnow()
+    values = _context(request) | {"title": title, "now": now, "flashes": _flashes(request)} | context
+    html = _template(request, template).render(values)
+    response = Response(html, status_code=status, media_type="text/html; charset=utf-8")
+    if FLASH_COOKIE in request.cookies:
+        response.set_cookie(own_cookie(FLASH_COOKIE, "", max_age=0))
+    if status >= 400:
+        visit.is_spoiled = True
     return response
 
 
-def fragment(request: Request[Any, Any, Any], template: str, **context: Any) -> str:
-    """A piece of a page, for a live stream or a partial answer."""
-    return _render(request, template, **_frame(request, visit_of(request)), flashes=[], title="", **context)
+def form_again(
+    request: AnyRequest, scope: Scope | PlatformScope | None, template: str, error: LiveryError, form: Form, *,
+    title: str, **context: Any,
+) -> Response[str]:  # fmt: skip
+    """The form once more, with what was typed and what is wrong with it; nothing of it is stored."""
+    errors = {fault.field: fault.message for fault in reversed(error.faults)}
+    return page(
+        request, scope, template, title=title, status=error.status, values=form.values, errors=errors,
+        alert=error.message, error_code=error.code, **context,
+    )  # fmt: skip
 
 
-def partial(
-    request: Request[Any, Any, Any], template: str, *, status: int = 200, **context: Any
-) -> Response[str]:
-    return Response(fragment(request, template, **context), media_type=HTML, status_code=status)
+def redirect(
+    request: AnyRequest, path: str, *, flash: str | None = None, kind: str = "success"
+) -> Response[Any]:
+    """303 after a POST: a reload does not send the form again. `path` is one of ours."""
+    response: Response[Any] = Response(None, status_code=303, headers={"Location": local_path(path)})
+    if flash:
+        response.set_cookie(own_cookie(FLASH_COOKIE, _seal_flash(visit_of(request), kind, flash), max_age=60))
+    return response
 
 
-def is_partial(request: Request[Any, Any, Any]) -> bool:
-    """htmx 4 asks for a piece, not a page (experience.md 1.3)."""
-    return request.headers.get("HX-Request-Type") == "partial"
+def local_path(path: str) -> str:
+    """A path on this very host, or `/`: no answer of ours leads elsewhere."""
+    is_local = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable()
+    return path if is_local else "/"
 
 
-def _frame(request: Request[Any, Any, Any], visit: Visit) -> dict[str, Any]:
-    path = request.url.path
-    nav: Sequence[NavItem] = request.app.state.nav
-    mode = request.cookies.get(MODE_COOKIE, "auto")
-    locked = visit.brand.get("lock_mode")
+def login_cookie(secret: str) -> Cookie:
+    """Empty ends it."""
+    return own_cookie(LOGIN_COOKIE, secret, max_age=None if secret else 0)
+
+
+def own_cookie(name: str, value: str, *, max_age: int | None) -> Cookie:
+    return Cookie(name, value, path="/", secure=True, httponly=True, samesite="lax", max_age=max_age)
+
+
+def _template(request: AnyRequest, name: str) -> jinja2.Template:
+    return request.app.state.templates.get_template(name)
+
+
+def _context(request: AnyRequest) -> dict[str, Any]:
+    visit = visit_of(request)
     return {
-        "brand": visit.brand, "mode": locked or (mode if mode in ("light", "dark") else "auto"),
-        "csrf_token": visit.csrf_token, "request_path": path, "time_zone": visit.time_zone, "now": utcnow(),
-        "banner": visit.banner, "surface": visit.surface, "may": visit.actor.may,
-        "person": {"name": visit.actor.name, "email": visit.email, "role": visit.actor.role}
-        if visit.is_logged_in
-        else None,
-        "nav": [
-            {"label": item.label, "href": item.href, "icon": item.icon, "current": _is_current(path, item.href)}
-            for item in nav
-            if visit.actor.may(item.permission)
-        ],
+        "brand": visit.brand, "nav": _nav(request, visit), "person": visit.person, "may": visit.actor.may,
+        "csrf_token": csrf_token(visit), "request_path": request.url.path, "request_id": visit.request_id,
+        "time_zone": visit.time_zone, "language": visit.language, "host": visit.host, "surface": visit.surface,
+        "read_only": visit.is_suspended, "flashes": [],
     }  # fmt: skip
 
 
-def _is_current(path: str, href: str) -> bool:
-    return path == href if href == "/" else path == href or path.startswith(href + "/")
+def _nav(request: AnyRequest, visit: Visit) -> list[dict[str, Any]]:
+    items: list[NavItem] = request.app.state.nav
+    path = request.url.path
+    return [
+        {
+            "label": item.label, "href": item.href, "icon": item.icon,
+            "current": path == item.href or (item.href != "/" and path.startswith(item.href + "/")),
+        }
+        for item in items
+        if visit.actor.may(item.permission)
+    ]  # fmt: skip
 
 
-def _render(request: Request[Any, Any, Any], template: str, **context: Any) -> str:
-    return request.app.state.templates.get_template(template).render(**context)
+def _seal_flash(visit: Visit, kind: str, message: str) -> str:
+    text = base64.urlsafe_b64encode(json.dumps([kind, message[:300]]).encode()).decode()
+    return f"{text}.{_flash_mac(visit, text)}"
 
 
-def redirect(path: str, *, flash: str | None = None, kind: str = "success") -> Response[None]:
-    """303 after a POST. The flash travels in a cookie; nothing is stored for it."""
-    if not path.startswith("/") or path.startswith("//"):
-        raise ValueError("a redirect stays on its host")
-    response: Response[None] = Response(None, status_code=303, headers={"Location": path})
-    if flash:
-        response.set_cookie(
-            key=FLASH_COOKIE, value=base64.urlsafe_b64encode(json.dumps([kind, flash]).encode()).decode(), path="/",
-            secure=True, httponly=True, samesite="lax", max_age=60,
-        )  # fmt: skip
-    return response
+def _flash_mac(visit: Visit, text: str) -> str:
+    return digest(visit.keys, "flash", f"{visit.host}:{text}").hex()[:32]
 
 
-def read_flashes(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
-    """Text only, shown escaped: a visitor who forges his own cookie shows it to himself."""
-    try:
-        kind, text = json.loads(base64.urlsafe_b64decode(request.cookies.get(FLASH_COOKIE, "")))
-        return (
-            [{"kind": kind, "text": str(text)[:500]}]
-            if kind in ("success", "error", "info", "warning")
-            else []
-        )
-    except (ValueError, TypeError):
+def _flashes(request: AnyRequest) -> list[dict[str, str]]:
+    """Signed, so that nobody else's cookie puts words into our mouth."""
+    text, _, mac = request.cookies.get(FLASH_COOKIE, "").partition(".")
+    if not text or not same(_flash_mac(visit_of(request), text).encode(), mac.encode()):
         return []
+    kind, message = json.loads(base64.urlsafe_b64decode(text))
+    return [{"kind": kind, "message": message}]
 
 
-async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """The fields of a form as text, without our own. Uploads and repeated names are the caller's (`request.form()`)."""
-    form = await request.form()
-    return {name: value.strip() for name, value in form.items() if isinstance(value, str) and name != "_csrf"}
+# -- live ------------------------------------------------------------------------------------------------------
 
 
-# --- REST --------------------------------------------------------------------------------------------------------
-
-
-def read_limit(limit: int) -> int:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise Invalid.field("limit", "range", f"limit is 1 to {MAX_LIMIT}.")
-    return limit
-
-
-def listing(
-    rows: Sequence[Any], limit: int, show: Callable[[Any], Any], cursor: Callable[[Any], str]
-) -> dict[str, Any]:
-    """`rows` were asked for with limit + 1: the one too many says that there is more."""
-    shown = rows[:limit]
-    more = cursor(shown[-1]) if len(rows) > limit and shown else None
-    return {"data": [show(row) for row in shown], "next_cursor": more}
-
-
-def stamp(at: Any) -> str | None:
-    """RFC 3339, UTC, to the second or finer where there is more."""
-    if at is None:
-        return None
-    return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds").replace("+00:00", "Z")
-
-
-# --- live --------------------------------------------------------------------------------------------------------
-
-Render = Callable[[Scope], Awaitable[str]]
-
-
-class Hub:
-    """One Redis subscription of this process, shared by all its open streams. What is lost is only late."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._queues: dict[str, set[asyncio.Queue[str]]] = {}
-        self._pubsub: Any = None
-        self._task: asyncio.Task[None] | None = None
-        self.draining = asyncio.Event()
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._listen())
-
-    async def stop(self) -> None:
-        self.draining.set()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _listen(self) -> None:
-        while True:
-            try:
-                async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(platform_key("web"), *self._queues)
-                    self._pubsub = pubsub
-                    self._everybody()
-                    async for message in pubsub.listen():
-                        if message.get("type") == "message":
-                            self._tell(message["channel"].decode(), message["data"].decode())
-            except (RedisError, OSError):
-                self._pubsub = None
-                await asyncio.sleep(1)
-
-    def _everybody(self) -> None:
-        """After a loss of Redis each stream shows its page anew."""
-        for name in self._queues:
-            self._tell(name, "{}")
-
-    def _tell(self, name: str, data: str) -> None:
-        for queue in self._queues.get(name, ()):
-            if queue.full():
-                queue.get_nowait()  # drop the oldest: the page is drawn whole anyway
-            queue.put_nowait(data)
-
-    async def subscribe(self, tenant_id: UUID, topics: Sequence[str]) -> tuple[asyncio.Queue[str], list[str]]:
-        queue: asyncio.Queue[str] = asyncio.Queue(maxsize=BACKLOG)
-        names = [channel(tenant_id, topic) for topic in topics]
-        for name in names:
-            first = name not in self._queues
-            self._queues.setdefault(name, set()).add(queue)
-            if first and self._pubsub is not None:
-                try:
-                    await self._pubsub.subscribe(name)
-                except (RedisError, OSError):
-                    pass  # the listener reconnects and subscribes to all of them
-        return queue, names
-
-    async def unsubscribe(self, queue: asyncio.Queue[str], names: Sequence[str]) -> None:
-        for name in names:
-            queues = self._queues.get(name, set())
-            queues.discard(queue)
-            if not queues:
-                self._queues.pop(name, None)
-                if self._pubsub is not None:
-                    try:
-                        await self._pubsub.unsubscribe(name)
-                    except (RedisError, OSError):
-                        pass
-
-
-def live(
-    request: Request[Any, Any, Any], topics: Sequence[str], render: Render, *, pause_s: float = 0.15
-) -> Stream:
-    """Server-sent events: a snapshot, then the same fragment at each change; a comment every 15 s.
-
-    Subscribes first and renders then, so that nothing falls between. Ends when the process drains or the login does.
-    """
-    visit, state = visit_of(request), request.app.state
+def live(request: AnyRequest, topics: Iterable[str], render: Render, *, each: bool = False) -> Stream:
+    """Server-sent events: the snapshot, then a fragment per message (`each`) or for the newest of those that wait."""
+    visit = visit_of(request)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _events(
-        visit, state.hub, state.database, topics, render, pause_s, lambda: state.still_welcome(request)
-    )
+    stream = _frames(visit, list(topics), render, each)
     return Stream(stream, media_type="text/event-stream", headers=headers)
 
 
-async def _events(
-    visit: Visit, hub: Hub, database: Database, topics: Sequence[str], render: Render, pause_s: float,
-    still_welcome: Callable[[], Awaitable[bool]],
-) -> AsyncIterator[bytes]:  # fmt: skip
-    assert visit.tenant_id is not None
-    queue, names = await hub.subscribe(visit.tenant_id, topics)
-    drained = asyncio.ensure_future(hub.draining.wait())
+async def _frames(visit: Visit, topics: list[str], render: Render, each: bool) -> AsyncIterator[bytes]:
+    async with visit.live.listen(visit.tenant, topics) as listener:
+        yield await _rendered(visit, render, None) or b": nothing yet\n\n"
+        async for messages in _until_drained(visit, listener.take):
+            if messages is None:
+                yield b": keep-alive\n\n"
+                continue
+            for message in messages if each else messages[-1:]:
+                frame = await _rendered(visit, render, None if message is GAP else message)
+                if frame is not None:
+                    yield frame
+
+
+_T = TypeVar("_T")
+
+
+async def _until_drained(
+    visit: Visit, take: Callable[[], Awaitable[list[tuple[str, _T]]]]
+) -> AsyncIterator[list[_T] | None]:
+    """What was taken, or None when it is time for a sign of life. Ends on SIGTERM, and when the login has ended."""
     loop = asyncio.get_running_loop()
-    checked_at, shown = loop.time(), ""
+    drained = asyncio.ensure_future(visit.live.draining.wait())
+    taking = asyncio.ensure_future(take())
+    check_at = loop.time() + RECHECK_S
     try:
         while True:
-            async with database.scope(visit.tenant_id, visit.actor) as scope:
-                html = await render(scope)
-            if html != shown:
-                shown = html
-                yield _event(html)
-            while queue.empty():
-                heard = asyncio.ensure_future(queue.get())
-                done, _ = await asyncio.wait(
-                    {heard, drained}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                if drained in done:
-                    heard.cancel()
+            done, _ = await asyncio.wait(
+                {drained, taking}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if drained in done:
+                return
+            if loop.time() >= check_at:
+                if visit.is_welcome is not None and not await visit.is_welcome():
                     return
-                if heard in done:
-                    break
-                heard.cancel()
-                yield b": keep-alive\n\n"
-                if loop.time() - checked_at > RECHECK_S:
-                    checked_at = loop.time()
-                    if not await still_welcome():
-                        return
-            await asyncio.sleep(pause_s)  # several changes at once are one picture
-            while not queue.empty():
-                queue.get_nowait()
-            if loop.time() - checked_at > RECHECK_S:
-                checked_at = loop.time()
-                if not await still_welcome():
-                    return
+                check_at = loop.time() + RECHECK_S
+            if taking in done:
+                yield [message for _topic, message in taking.result()]
+                taking = asyncio.ensure_future(take())
+            else:
+                yield None
     finally:
         drained.cancel()
-        await hub.unsubscribe(queue, names)
+        taking.cancel()
 
 
-def _event(html: str) -> bytes:
-    return ("\n".join(f"data: {line}" for line in html.strip().splitlines() or [""]) + "\n\n").encode()
+async def _rendered(visit: Visit, render: Render, message: dict[str, Any] | None) -> bytes | None:
+    """In a transaction of its own: a stream lives for hours and holds none."""
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        html = await render(scope, message)
+    if html is None:
+        return None
+    return b"".join(b"data: " + line.encode() + b"\n" for line in html.splitlines() or [""]) + b"\n"
