@@ -72,10 +72,11 @@ def main() -> None:
     except PermissionError as error:
         _fail(Refused("no_permission", f"{error.filename or 'A file'} cannot be opened: {error.strerror}."))
     except Exception as error:
-        cause = getattr(error, "orig", None)  # SQLAlchemy's, which is not imported here: it takes a second
-        if cause is None:
+        # By name: importing SQLAlchemy only to catch its error would cost every command half a second.
+        if type(error).__name__ != "OperationalError":
             raise
-        _fail(Refused("database_failed", f"The database refused: {str(cause).strip().splitlines()[0]}"))
+        cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        _fail(Refused("database_away", f"The database does not answer: {cause}"))
 
 
 # -- what commands share ----------------------------------------------------------------------------------------------
@@ -217,16 +218,44 @@ def worker(**flags: Any) -> None:
     "--stations", "count", type=click.IntRange(1, 10_000), default=1, metavar="N", show_default=True
 )
 @click.option("--version", type=click.Choice(["1.6", "2.0.1", "2.1"]), default="2.0.1", show_default=True)
-@click.option("--scenario", metavar="NAME", help="What they live through (default: a day).")
+@click.option(
+    "--scenario",
+    default="charge",
+    show_default=True,
+    metavar="NAME",
+    help="charge, idle, fault, offline, day",
+)
 @click.option("--password", help="The stations' password (security profile 1).")
+@click.option(
+    "--card", "cards", multiple=True, metavar="VALUE", help="A card their drivers carry; may be repeated."
+)
 @click.option("--demo", is_flag=True, help="The demo's stations, with their own passwords.")
 def simulate(url: str | None, demo: bool, **flags: Any) -> None:
     """Simulated stations: real OCPP over real sockets."""
     if not url and not demo:
         raise click.UsageError("--url is needed, such as ws://localhost:9000/brand")
-    from ocpp_gateway.simulator import run
+    if demo:
+        from app.demo.planting import run_stations
 
-    run_process(lambda _settings: run(url=url, demo=demo, **flags), load_settings())
+        run_process(run_stations, load_settings())
+    else:
+        run_process(lambda _settings: _simulate(url or "", **flags), load_settings())
+
+
+async def _simulate(
+    url: str, count: int, version: str, scenario: str, password: str | None, cards: tuple[str, ...]
+) -> None:
+    from ocpp_gateway.simulator import simulate as run
+    from ocpp_gateway.simulator import stations_of
+
+    if version == "2.1":
+        raise click.UsageError("The simulator speaks 1.6 and 2.0.1; 2.1 is yet to come.")
+    try:
+        stations = stations_of(url, count, version, scenario, password, cards)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    say(f"{count} stations on their way to {url}")
+    await run(stations)
 
 
 # -- commands that end -------------------------------------------------------------------------------------------------

@@ -95,3 +95,11 @@ def test_secrets_may_come_from_files(us: Person, place: Path) -> None:
     done = livery(us, "migrate", DATABASE_URL_FILE=str(missing))
     assert done.returncode == 1
     assert "DATABASE_URL_FILE: cannot be read" in done.stderr
+
+
+def test_a_database_that_is_away_is_one_sentence(us: Person) -> None:
+    away = "postgresql+psycopg://migrate:x@127.0.0.1:1/livery"
+    done = livery(us, "migrate", DATABASE_URL=away, DATABASE_URL_MIGRATE=away)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: The database does not answer: ")
+    assert len(done.stderr.splitlines()) == 1
