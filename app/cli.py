@@ -5,9 +5,10 @@ import functools
 import inspect
 import json
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -217,45 +218,40 @@ def worker(**flags: Any) -> None:
 @click.option(
     "--stations", "count", type=click.IntRange(1, 10_000), default=1, metavar="N", show_default=True
 )
-@click.option("--version", type=click.Choice(["1.6", "2.0.1", "2.1"]), default="2.0.1", show_default=True)
+@click.option("--version", type=click.Choice(["1.6", "2.0.1"]), default="2.0.1", show_default=True)
 @click.option(
-    "--scenario",
-    default="charge",
-    show_default=True,
-    metavar="NAME",
-    help="charge, idle, fault, offline, day",
+    "--scenario", default="charge", metavar="NAME", show_default=True, help="What they live through."
 )
 @click.option("--password", help="The stations' password (security profile 1).")
 @click.option(
-    "--card", "cards", multiple=True, metavar="VALUE", help="A card their drivers carry; may be repeated."
+    "--card", "cards", multiple=True, metavar="VALUE", help="A token its drivers carry; repeatable."
 )
 @click.option("--demo", is_flag=True, help="The demo's stations, with their own passwords.")
-def simulate(url: str | None, demo: bool, **flags: Any) -> None:
-    """Simulated stations: real OCPP over real sockets."""
-    if not url and not demo:
-        raise click.UsageError("--url is needed, such as ws://localhost:9000/brand")
+@data_dir_option
+def simulate(url: str | None, demo: bool, data_dir: Path | None, **flags: Any) -> None:
+    """Simulated stations: real OCPP over real sockets; SIM-0001 and so on below the address."""
     if demo:
         from app.demo.planting import run_stations
 
-        run_process(run_stations, load_settings())
-    else:
-        run_process(lambda _settings: _simulate(url or "", **flags), load_settings())
+        asyncio.run(_until_stopped(run_stations(settings_of(data_dir))))
+        return
+    if not url:
+        raise click.UsageError("--url is needed, such as ws://localhost:9000/brand")
+    from ocpp_gateway import simulator
 
-
-async def _simulate(
-    url: str, count: int, version: str, scenario: str, password: str | None, cards: tuple[str, ...]
-) -> None:
-    from ocpp_gateway.simulator import simulate as run
-    from ocpp_gateway.simulator import stations_of
-
-    if version == "2.1":
-        raise click.UsageError("The simulator speaks 1.6 and 2.0.1; 2.1 is yet to come.")
     try:
-        stations = stations_of(url, count, version, scenario, password, cards)
+        stations = simulator.stations_of(url, **flags)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    say(f"{count} stations on their way to {url}")
-    await run(stations)
+    asyncio.run(_until_stopped(simulator.simulate(stations)))
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 # -- commands that end -------------------------------------------------------------------------------------------------
