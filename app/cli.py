@@ -233,7 +233,11 @@ def simulate(url: str | None, demo: bool, data_dir: Path | None, **flags: Any) -
     if demo:
         from app.demo.planting import run_stations
 
-        asyncio.run(_until_stopped(run_stations(settings_of(data_dir))))
+        told = load_settings(
+            data_dir=data_dir
+        )  # stations have no business with a database, only with the key
+        settings = told if told.secret_keys else settings_of(data_dir)
+        asyncio.run(_until_stopped(run_stations(settings)))
         return
     if not url:
         raise click.UsageError("--url is needed, such as ws://localhost:9000/brand")

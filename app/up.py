@@ -80,7 +80,7 @@ class _House:
             self._once(["seed", "--demo"], (*doors, "DATABASE_URL_PLATFORM"))
         supervisor.wait_until_ready(READY_TIMEOUT_S)
         if settings.demo:
-            supervisor.start(self._child("simulate", ["simulate", "--demo"], doors))
+            supervisor.start(self._child("simulate", ["simulate", "--demo"], ()))
 
     def addresses(self) -> list[str]:
         settings = self.settings
