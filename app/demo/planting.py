@@ -4,12 +4,13 @@ from typing import Any
 
 from app.access import service as access
 from app.brands import service as brands
-from app.demo.cast import COMPANIES, PLATES, Company, Site
+from app.demo.cast import COMPANIES, PLATES, Box, Company, Site
 from app.identity import service as identity
 from app.kernel.secrets import digest
 from app.kernel.settings import Settings
 from app.stations import service as stations
 from app.tariffs import service as tariffs
+from ocpp_gateway.simulator import Plan, SimulatedStation, simulate
 from tenants.database import Database
 from tenants.redis import Redis
 from tenants.scope import Actor, Scope
@@ -83,3 +84,26 @@ async def _people(scope: Scope, company: Company) -> None:
             scope, value=card.value, label=card.label, status=card.status, driver_id=drivers.get(card.driver),
             driver_group_id=groups.get(card.group),
         )  # fmt: skip
+
+
+# --- its stations ------------------------------------------------------------------------------------------------
+
+POWER_W = {"ac11": 11_000, "ac22": 22_000, "dc150": 150_000, "dc300": 300_000}
+
+
+async def run_stations(settings: Settings) -> None:
+    """The demo's stations, as real OCPP clients, until cancelled."""
+    await simulate([_simulated(settings, company, box) for company in COMPANIES for box in company.boxes])
+
+
+def _simulated(settings: Settings, company: Company, box: Box) -> SimulatedStation:
+    cards = tuple(card.value for card in company.cards if card.status == "accepted")
+    plan = Plan(
+        scenario=box.scenario, max_power_w=POWER_W[box.kind], evse_count=box.evse_count,
+        cards=() if box.scenario == "idle" else cards, seed=len(company.slug) * 100 + len(box.identity),
+    )  # fmt: skip
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return SimulatedStation(
+        settings.ocpp_url_of(company.slug, box.identity), station_password(settings, company.slug, box.identity),
+        box.version, plan, connect_to=(host, settings.ocpp_port),
+    )  # fmt: skip

@@ -1,0 +1,738 @@
+"""Simulated stations: the `ocpp` package's client over real sockets, with cars, faults and recoveries.
+
+A station has EVSEs; cars come and go, charge along a plausible curve and leave. Deterministic by seed but for the wall
+clock. While the link is away, transaction messages wait in a queue and are sent in order when it is back, as real
+stations do. `livery simulate` runs many; the demo and tests use `SimulatedStation`.
+"""
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from ocpp.charge_point import ChargePoint
+from ocpp.exceptions import OCPPError
+from ocpp.routing import on
+from ocpp.v16 import ChargePoint as ChargePoint16
+from ocpp.v16 import call as call16
+from ocpp.v16 import call_result as result16
+from ocpp.v201 import ChargePoint as ChargePoint201
+from ocpp.v201 import call as call201
+from ocpp.v201 import call_result as result201
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+log = logging.getLogger("livery.simulator")
+SCENARIOS = ("charge", "idle", "fault", "offline", "day")
+RECONNECT_S = (1.0, 2.0, 5.0, 10.0)
+ANSWER_S = 40.0
+
+
+def _stamp(at: datetime | None = None) -> str:
+    return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a station lives. `pace` < 1 makes everything faster (tests); `cards` are tokens its drivers carry."""
+
+    scenario: str = "charge"
+    max_power_w: int = 22_000
+    evse_count: int = 1
+    cards: tuple[str, ...] = ()
+    meter_interval_s: float = 5.0
+    pace: float = 1.0
+    seed: int = 1
+
+
+@dataclass(slots=True)
+class Evse:
+    """One EVSE and the car before it. The meter counts for life."""
+
+    number: int
+    meter_wh: float
+    status: str = "Available"
+    transaction: str | None = None
+    token: str | None = None
+    wanted_wh: float = 0
+    taken_wh: float = 0
+    soc: float = 40
+    power_w: float = 0
+    seq_no: int = 0
+    stop_reason: str | None = None
+    remote_start_id: int | None = None
+    remote_token: tuple[str, str] | None = None
+    is_operative: bool = True
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def charge(self, seconds: float, most_w: float) -> None:
+        """A battery: full power, and from 80 % on less and less. The battery holds 60 kWh."""
+        taper = 1.0 if self.soc < 80 else max(0.08, (100 - self.soc) / 20)
+        self.power_w = min(most_w, 60_000 * 3) * taper
+        gained = self.power_w * seconds / 3600
+        self.meter_wh += gained
+        self.taken_wh += gained
+        self.soc = min(100.0, self.soc + gained / 600)
+
+    @property
+    def is_satisfied(self) -> bool:
+        return self.taken_wh >= self.wanted_wh or self.soc >= 99.5
+
+
+class _Link16(ChargePoint16):
+    station: "SimulatedStation"
+
+    @on("RemoteStartTransaction")
+    async def _start(self, id_tag: str, connector_id: int | None = None, **_: Any) -> Any:
+        return result16.RemoteStartTransaction(
+            status=self.station.remote_start(connector_id or 1, (id_tag, "Central"), None)
+        )  # type: ignore[arg-type]
+
+    @on("RemoteStopTransaction")
+    async def _stop(self, transaction_id: int, **_: Any) -> Any:
+        return result16.RemoteStopTransaction(status=self.station.remote_stop(str(transaction_id)))  # type: ignore[arg-type]
+
+    @on("Reset")
+    async def _reset(self, **_: Any) -> Any:
+        self.station.restart_soon()
+        return result16.Reset(status="Accepted")  # type: ignore[arg-type]
+
+    @on("UnlockConnector")
+    async def _unlock(self, connector_id: int, **_: Any) -> Any:
+        return result16.UnlockConnector(
+            status="Unlocked" if self.station.evse(connector_id) else "NotSupported"
+        )  # type: ignore[arg-type]
+
+    @on("ChangeAvailability")
+    async def _availability(self, connector_id: int, type: str, **_: Any) -> Any:  # noqa: A002
+        self.station.set_operative(connector_id, type == "Operative")
+        return result16.ChangeAvailability(status="Accepted")  # type: ignore[arg-type]
+
+    @on("GetConfiguration")
+    async def _get_configuration(self, key: list[str] | None = None, **_: Any) -> Any:
+        known = self.station.variables
+        wanted = key or list(known)
+        rows = [{"key": name, "readonly": False, "value": known[name]} for name in wanted if name in known]
+        return result16.GetConfiguration(
+            configuration_key=rows, unknown_key=[n for n in wanted if n not in known]
+        )
+
+    @on("ChangeConfiguration")
+    async def _change_configuration(self, key: str, value: str, **_: Any) -> Any:
+        return result16.ChangeConfiguration(status=self.station.set_variable(key, value))  # type: ignore[arg-type]
+
+    @on("TriggerMessage")
+    async def _trigger(self, requested_message: str, connector_id: int | None = None, **_: Any) -> Any:
+        return result16.TriggerMessage(status=self.station.trigger(requested_message, connector_id))  # type: ignore[arg-type]
+
+    @on("ClearCache")
+    async def _clear_cache(self, **_: Any) -> Any:
+        return result16.ClearCache(status="Accepted")  # type: ignore[arg-type]
+
+
+class _Link201(ChargePoint201):
+    station: "SimulatedStation"
+
+    @on("RequestStartTransaction")
+    async def _start(
+        self, id_token: dict[str, Any], remote_start_id: int, evse_id: int | None = None, **_: Any
+    ) -> Any:
+        token = (id_token["id_token"], id_token["type"])
+        return result201.RequestStartTransaction(
+            status=self.station.remote_start(evse_id or 1, token, remote_start_id)
+        )  # type: ignore[arg-type]
+
+    @on("RequestStopTransaction")
+    async def _stop(self, transaction_id: str, **_: Any) -> Any:
+        return result201.RequestStopTransaction(status=self.station.remote_stop(transaction_id))  # type: ignore[arg-type]
+
+    @on("Reset")
+    async def _reset(self, **_: Any) -> Any:
+        self.station.restart_soon()
+        return result201.Reset(status="Accepted")  # type: ignore[arg-type]
+
+    @on("UnlockConnector")
+    async def _unlock(self, evse_id: int, **_: Any) -> Any:
+        return result201.UnlockConnector(
+            status="Unlocked" if self.station.evse(evse_id) else "UnknownConnector"
+        )  # type: ignore[arg-type]
+
+    @on("ChangeAvailability")
+    async def _availability(
+        self, operational_status: str, evse: dict[str, Any] | None = None, **_: Any
+    ) -> Any:
+        self.station.set_operative((evse or {}).get("id", 0), operational_status == "Operative")
+        return result201.ChangeAvailability(status="Accepted")  # type: ignore[arg-type]
+
+    @on("GetVariables")
+    async def _get_variables(self, get_variable_data: list[dict[str, Any]], **_: Any) -> Any:
+        rows = []
+        for item in get_variable_data:
+            value = self.station.variables.get(item["variable"]["name"])
+            row = {
+                "attribute_status": "UnknownVariable" if value is None else "Accepted",
+                "component": item["component"],
+                "variable": item["variable"],
+            }
+            rows.append(row | ({"attribute_value": value} if value is not None else {}))
+        return result201.GetVariables(get_variable_result=rows)
+
+    @on("SetVariables")
+    async def _set_variables(self, set_variable_data: list[dict[str, Any]], **_: Any) -> Any:
+        words = {"Accepted": "Accepted", "NotSupported": "UnknownVariable"}
+        rows = [
+            {
+                "attribute_status": words.get(
+                    self.station.set_variable(item["variable"]["name"], item["attribute_value"]), "Rejected"
+                ),
+                "component": item["component"], "variable": item["variable"],
+            }
+            for item in set_variable_data
+        ]  # fmt: skip
+        return result201.SetVariables(set_variable_result=rows)
+
+    @on("TriggerMessage")
+    async def _trigger(self, requested_message: str, evse: dict[str, Any] | None = None, **_: Any) -> Any:
+        return result201.TriggerMessage(
+            status=self.station.trigger(requested_message, (evse or {}).get("id"))
+        )  # type: ignore[arg-type]
+
+    @on("ClearCache")
+    async def _clear_cache(self, **_: Any) -> Any:
+        return result201.ClearCache(status="Accepted")  # type: ignore[arg-type]
+
+
+class SimulatedStation:
+    """`url` as commissioning told it; `connect_to` is where to dial instead of resolving its host."""
+
+    def __init__(
+        self,
+        url: str,
+        password: str | None,
+        version: str,
+        plan: Plan,
+        *,
+        connect_to: tuple[str, int] | None = None,
+    ) -> None:
+        self.url, self.password, self.version, self.plan, self.connect_to = (
+            url,
+            password,
+            version,
+            plan,
+            connect_to,
+        )
+        self.identity = urlsplit(url).path.rsplit("/", 1)[-1]
+        self.random = random.Random(f"{plan.seed}:{url}")
+        self.evses = [Evse(n, self.random.randint(10_000, 900_000)) for n in range(1, plan.evse_count + 1)]
+        self.variables = {
+            "HeartbeatInterval": "300",
+            "MeterValueSampleInterval": "5",
+            "ConnectionTimeOut": "120",
+        }
+        self.link: ChargePoint | None = None
+        self.is_booted = asyncio.Event()
+        self.boots = 0
+        self._queue: deque[Callable[[], Awaitable[None]]] = deque()
+        self._queued = asyncio.Event()
+        self._restart = asyncio.Event()
+        self._silent_until = 0.0
+        self._numbers = itertools.count(1)
+        self._background: set[asyncio.Task[Any]] = set()
+
+    @property
+    def is_16(self) -> bool:
+        return self.version == "1.6"
+
+    # -- life ----
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        life = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._drain_queue())]
+        if self.plan.scenario != "idle":
+            life += [asyncio.create_task(self._serve_cars(evse)) for evse in self.evses]
+        if self.plan.scenario in ("fault", "day"):
+            life.append(asyncio.create_task(self._break_and_recover()))
+        if self.plan.scenario in ("offline", "day"):
+            life.append(asyncio.create_task(self._lose_the_link()))
+        try:
+            await asyncio.gather(*life)
+        finally:
+            for task in [*life, *self._background]:
+                task.cancel()
+            await asyncio.gather(*life, return_exceptions=True)
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds * self.plan.pace)
+
+    async def _stay_connected(self) -> None:
+        waits = itertools.chain(RECONNECT_S, itertools.repeat(RECONNECT_S[-1]))
+        while True:
+            away = self._silent_until - asyncio.get_running_loop().time()
+            if away > 0:
+                await asyncio.sleep(away)
+            try:
+                await self._connect_once()
+                waits = itertools.chain(RECONNECT_S, itertools.repeat(RECONNECT_S[-1]))
+            except (OSError, WebSocketException, TimeoutError, OCPPError) as error:
+                log.debug("%s: %s", self.identity, error)
+            self.link = None
+            self.is_booted.clear()
+            await asyncio.sleep(next(waits) * (0.5 + self.random.random()))
+
+    async def _connect_once(self) -> None:
+        headers = {}
+        if self.password:
+            token = base64.b64encode(f"{self.identity}:{self.password}".encode()).decode()
+            headers["Authorization"] = f"Basic {token}"
+        where: dict[str, Any] = (
+            {"host": self.connect_to[0], "port": self.connect_to[1]} if self.connect_to else {}
+        )
+        subprotocol: Any = "ocpp1.6" if self.is_16 else "ocpp2.0.1"
+        async with connect(
+            self.url, subprotocols=[subprotocol], additional_headers=headers, compression=None, **where
+        ) as socket:
+            link: Any = (_Link16 if self.is_16 else _Link201)(self.identity, socket)
+            link.station, link._response_timeout = self, ANSWER_S
+            self.link = link
+            self._restart.clear()
+            reading = asyncio.create_task(link.start())
+            booting = asyncio.create_task(self._boot_and_beat())
+            restart = asyncio.create_task(self._restart.wait())
+            tasks = (reading, booting, restart)
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            for task in done:
+                if task is not restart and not task.cancelled() and task.exception() is not None:
+                    raise task.exception()  # type: ignore[misc]
+
+    async def _boot_and_beat(self) -> None:
+        while True:
+            answer = await self._boot()
+            self.boots += 1
+            if answer is not None and answer.status == "Accepted":
+                break
+            await asyncio.sleep(min(30, getattr(answer, "interval", 30)))
+        for evse in self.evses:
+            await self._send_status(evse)
+        self.is_booted.set()
+        self._queued.set()
+        while True:
+            await asyncio.sleep(max(10, int(answer.interval)))
+            await self._call(call16.Heartbeat() if self.is_16 else call201.Heartbeat())
+
+    async def _boot(self) -> Any:
+        if self.is_16:
+            return await self._call(
+                call16.BootNotification(
+                    charge_point_model="Sim 22",
+                    charge_point_vendor="Livery Works",
+                    firmware_version="1.8.2",
+                    charge_point_serial_number=f"LW-{self.identity}",
+                )
+            )
+        station = {"model": "Sim DC" if self.plan.max_power_w > 43_000 else "Sim 22", "vendor_name": "Livery Works",
+                   "firmware_version": "2.1.0", "serial_number": f"LW-{self.identity}"}  # fmt: skip
+        return await self._call(call201.BootNotification(charging_station=station, reason="PowerUp"))  # type: ignore[arg-type]
+
+    async def _call(self, message: Any) -> Any:
+        if self.link is None:
+            raise ConnectionError("no link")
+        return await self.link.call(message, suppress=False)
+
+    # -- the queue of what must arrive ----
+
+    def _must_arrive(self, send: Callable[[], Awaitable[None]]) -> None:
+        self._queue.append(send)
+        self._queued.set()
+
+    async def _drain_queue(self) -> None:
+        """In order; what got no answer is sent again."""
+        while True:
+            await self._queued.wait()
+            await self.is_booted.wait()
+            while self._queue and self.is_booted.is_set():
+                try:
+                    await self._queue[0]()
+                    self._queue.popleft()
+                except (OSError, WebSocketException, TimeoutError):
+                    await asyncio.sleep(0.5)
+                    break
+                except OCPPError as error:
+                    log.info("%s: %s", self.identity, error)
+                    self._queue.popleft()
+            if not self._queue:
+                self._queued.clear()
+            await asyncio.sleep(0.02)
+
+    # -- cars ----
+
+    async def _serve_cars(self, evse: Evse) -> None:
+        await self.is_booted.wait()
+        await self.pause(self.random.uniform(1, 15))
+        while True:
+            if evse.remote_token is None:
+                await self._wait_for_car(evse)
+            if evse.status in ("Faulted", "Unavailable"):
+                await self.pause(5)
+                continue
+            token = await self._authorised_token(evse)
+            if token is not None:
+                await self._charge(evse, token)
+            evse.remote_token = evse.remote_start_id = None
+            await self._set_status(evse, "Available")
+
+    async def _wait_for_car(self, evse: Evse) -> None:
+        evse.changed.clear()
+        wait = self.random.uniform(5, 90) if self.plan.cards else 3600.0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait * self.plan.pace):
+                await evse.changed.wait()
+
+    async def _authorised_token(self, evse: Evse) -> tuple[str, str] | None:
+        if evse.remote_token is not None:
+            await self._set_status(evse, "Preparing")
+            await self.pause(2)
+            return evse.remote_token
+        if not self.plan.cards:
+            return None
+        card = self.random.choice(self.plan.cards)
+        await self._set_status(evse, "Preparing")
+        await self.pause(self.random.uniform(1, 4))
+        try:
+            if self.is_16:
+                info = (await self._call(call16.Authorize(id_tag=card))).id_tag_info
+            else:
+                token = {"id_token": card, "type": "ISO14443"}
+                info = (await self._call(call201.Authorize(id_token=token))).id_token_info  # type: ignore[arg-type]
+        except (OSError, WebSocketException, TimeoutError, OCPPError):
+            return card, "ISO14443"  # offline: start, and tell later
+        return (card, "ISO14443") if info["status"] == "Accepted" else None
+
+    async def _charge(self, evse: Evse, token: tuple[str, str]) -> None:
+        evse.wanted_wh = self.random.uniform(0.05, 0.35) * self.plan.max_power_w * self.plan.pace
+        evse.taken_wh, evse.soc, evse.stop_reason, evse.seq_no = 0, self.random.uniform(15, 60), None, 0
+        evse.token = token[0]
+        await self._start(evse, token)
+        await self._set_status(evse, "Charging")
+        while evse.stop_reason is None and not evse.is_satisfied:
+            await self.pause(self.plan.meter_interval_s)
+            if evse.status == "Faulted":
+                evse.stop_reason = "Other"
+                break
+            evse.charge(
+                self.plan.meter_interval_s * self.plan.pace,
+                self.plan.max_power_w * self.random.uniform(0.93, 1.0),
+            )
+            self._meter(evse)
+        if evse.stop_reason is None:
+            evse.power_w = 0
+            await self._set_status(evse, "SuspendedEV")
+            self._meter(evse)
+            await self.pause(self.random.uniform(5, 30))
+        await self._stop(evse)
+        await self._set_status(evse, "Finishing")
+        await self.pause(self.random.uniform(2, 6))
+
+    async def _start(self, evse: Evse, token: tuple[str, str]) -> None:
+        at, meter = _stamp(), round(evse.meter_wh)
+        if self.is_16:
+            evse.transaction = f"waiting-{next(self._numbers)}"
+
+            async def send16() -> None:
+                answer = await self._call(
+                    call16.StartTransaction(
+                        connector_id=evse.number, id_tag=token[0][:20], meter_start=meter, timestamp=at
+                    )
+                )
+                evse.transaction = str(answer.transaction_id)
+                if answer.id_tag_info["status"] != "Accepted":
+                    evse.stop_reason = "DeAuthorized"
+
+            self._must_arrive(send16)
+            return
+        evse.transaction = f"{self.identity}-{evse.number}-{self.random.getrandbits(40):x}"
+        self._event(
+            evse, "Started", at, meter, "RemoteStart" if evse.remote_start_id else "Authorized", token=token
+        )
+
+    def _meter(self, evse: Evse) -> None:
+        at, meter, power, soc = _stamp(), round(evse.meter_wh), round(evse.power_w), round(evse.soc)
+        if not self.is_16:
+            self._event(evse, "Updated", at, meter, "MeterValuePeriodic")
+            return
+
+        async def send16() -> None:
+            transaction = evse.transaction or ""
+            samples = [
+                {"value": str(meter), "measurand": "Energy.Active.Import.Register", "unit": "Wh"},
+                {"value": str(power), "measurand": "Power.Active.Import", "unit": "W"},
+                {"value": str(soc), "measurand": "SoC", "unit": "Percent"},
+            ]
+            await self._call(
+                call16.MeterValues(
+                    connector_id=evse.number,
+                    transaction_id=int(transaction) if transaction.isdigit() else None,
+                    meter_value=[{"timestamp": at, "sampledValue": samples}],
+                )
+            )
+
+        self._must_arrive(send16)
+
+    async def _stop(self, evse: Evse) -> None:
+        at, meter, reason = _stamp(), round(evse.meter_wh), evse.stop_reason or "Local"
+        evse.power_w = 0
+        if not self.is_16:
+            self._event(
+                evse,
+                "Ended",
+                at,
+                meter,
+                "RemoteStop" if reason == "Remote" else "StopAuthorized",
+                reason=reason,
+            )
+            evse.transaction = None
+            return
+
+        async def send16() -> None:
+            transaction = evse.transaction or ""
+            await self._call(
+                call16.StopTransaction(
+                    meter_stop=meter,
+                    timestamp=at,
+                    transaction_id=int(transaction) if transaction.isdigit() else -1,
+                    reason=reason,
+                    id_tag=(evse.token or "")[:20] or None,  # type: ignore[arg-type]
+                )
+            )
+            evse.transaction = None
+
+        self._must_arrive(send16)
+
+    def _event(
+        self, evse: Evse, kind: str, at: str, meter: int, trigger: str, *, token: tuple[str, str] | None = None,
+        reason: str | None = None,
+    ) -> None:  # fmt: skip
+        seq_no, evse.seq_no = evse.seq_no, evse.seq_no + 1
+        info: dict[str, Any] = {
+            "transaction_id": evse.transaction,
+            "charging_state": _STATE_201.get(evse.status, "Charging"),
+        }
+        if evse.remote_start_id is not None and kind == "Started":
+            info["remote_start_id"] = evse.remote_start_id
+        if reason is not None:
+            info["stopped_reason"] = {"Other": "Other", "DeAuthorized": "DeAuthorized"}.get(reason, reason)
+        context = {"Started": "Transaction.Begin", "Ended": "Transaction.End"}.get(kind, "Sample.Periodic")
+        values = [
+            {"value": meter, "measurand": "Energy.Active.Import.Register", "context": context},
+            {"value": round(evse.power_w), "measurand": "Power.Active.Import", "context": context},
+            {"value": round(evse.soc), "measurand": "SoC", "context": context},
+        ]
+        was_online = self.is_booted.is_set()
+
+        async def send() -> None:
+            answer = await self._call(
+                call201.TransactionEvent(
+                    event_type=kind,
+                    timestamp=at,
+                    trigger_reason=trigger,
+                    seq_no=seq_no,
+                    transaction_info=info,  # type: ignore[arg-type]
+                    evse={"id": evse.number, "connector_id": 1},
+                    offline=None if was_online else True,  # type: ignore[arg-type]
+                    id_token={"id_token": token[0], "type": token[1]} if token else None,  # type: ignore[arg-type]
+                    meter_value=[{"timestamp": at, "sampled_value": values}],  # type: ignore[arg-type]
+                )
+            )
+            status = (answer.id_token_info or {}).get("status") if answer is not None else None
+            if status not in (None, "Accepted"):
+                evse.stop_reason = "DeAuthorized"
+
+        self._must_arrive(send)
+
+    # -- states ----
+
+    async def _set_status(self, evse: Evse, status: str) -> None:
+        if evse.status == "Faulted" and status != "Recovered":
+            return
+        evse.status = "Available" if status == "Recovered" else status
+        if not evse.is_operative and evse.status == "Available":
+            evse.status = "Unavailable"
+        with contextlib.suppress(OSError, WebSocketException, TimeoutError, OCPPError):
+            await self._send_status(evse)
+
+    async def _send_status(self, evse: Evse) -> None:
+        if self.is_16:
+            error = "GroundFailure" if evse.status == "Faulted" else "NoError"
+            message: Any = call16.StatusNotification(
+                connector_id=evse.number,
+                error_code=error,
+                status=evse.status,
+                timestamp=_stamp(),  # type: ignore[arg-type]
+            )
+        else:
+            word = (
+                evse.status
+                if evse.status in ("Available", "Faulted", "Unavailable", "Reserved")
+                else "Occupied"
+            )
+            message = call201.StatusNotification(
+                timestamp=_stamp(),
+                connector_status=word,
+                evse_id=evse.number,
+                connector_id=1,  # type: ignore[arg-type]
+            )
+        await self._call(message)
+
+    async def _break_and_recover(self) -> None:
+        """The last EVSE faults now and then, and comes back."""
+        evse = self.evses[-1]
+        while True:
+            await self.pause(self.random.uniform(60, 240))
+            await self._set_status(evse, "Faulted")
+            await self.pause(self.random.uniform(30, 90))
+            await self._set_status(evse, "Recovered")
+
+    async def _lose_the_link(self) -> None:
+        while True:
+            await self.pause(self.random.uniform(90, 300))
+            self.go_silent(self.random.uniform(20, 60) * self.plan.pace)
+
+    def go_silent(self, seconds: float) -> None:
+        """The link is away for a while; sessions go on, and their messages wait."""
+        self._silent_until = asyncio.get_running_loop().time() + seconds
+        self._restart.set()
+
+    # -- what the operator asks ----
+
+    def evse(self, number: int) -> Evse | None:
+        return next((evse for evse in self.evses if evse.number == number), None)
+
+    def remote_start(self, number: int, token: tuple[str, str], remote_start_id: int | None) -> str:
+        evse = self.evse(number)
+        if evse is None or evse.transaction is not None or evse.status in ("Faulted", "Unavailable"):
+            return "Rejected"
+        if self.plan.scenario == "idle":
+            self._later(self._one_remote_session(evse))
+        evse.remote_token, evse.remote_start_id = token, remote_start_id
+        evse.changed.set()
+        return "Accepted"
+
+    async def _one_remote_session(self, evse: Evse) -> None:
+        token = await self._authorised_token(evse)
+        if token is not None:
+            await self._charge(evse, token)
+        evse.remote_token = evse.remote_start_id = None
+        await self._set_status(evse, "Available")
+
+    def remote_stop(self, transaction: str) -> str:
+        evse = next((evse for evse in self.evses if evse.transaction == transaction), None)
+        if evse is None:
+            return "Rejected"
+        evse.stop_reason = "Remote"
+        return "Accepted"
+
+    def set_operative(self, number: int, is_operative: bool) -> None:
+        for evse in self.evses:
+            if number in (0, evse.number):
+                evse.is_operative = is_operative
+                if evse.transaction is None:
+                    self._later(self._set_status(evse, "Available" if is_operative else "Unavailable"))
+
+    def set_variable(self, name: str, value: str) -> str:
+        if name in ("AuthorizationKey", "BasicAuthPassword"):
+            self.password = value
+            return "Accepted"
+        if name not in self.variables:
+            return "NotSupported"
+        self.variables[name] = value
+        return "Accepted"
+
+    def trigger(self, message: str, number: int | None) -> str:
+        wanted = {
+            "BootNotification": self._boot, "Heartbeat": self._beat, "StatusNotification": self._all_status,
+            "MeterValues": self._all_meters,
+        }.get(message)  # fmt: skip
+        if wanted is None:
+            return "NotImplemented"
+        self._later(wanted())
+        return "Accepted"
+
+    async def _beat(self) -> None:
+        await self._call(call16.Heartbeat() if self.is_16 else call201.Heartbeat())
+
+    async def _all_status(self) -> None:
+        for evse in self.evses:
+            await self._send_status(evse)
+
+    async def _all_meters(self) -> None:
+        for evse in self.evses:
+            if evse.transaction is not None:
+                self._meter(evse)
+
+    def restart_soon(self) -> None:
+        async def restart() -> None:
+            await self.pause(1)
+            self._restart.set()
+
+        self._later(restart())
+
+    def _later(self, work: Any) -> None:
+        async def quietly() -> None:
+            with contextlib.suppress(OSError, WebSocketException, TimeoutError, OCPPError):
+                await work
+
+        task = asyncio.create_task(quietly())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+_STATE_201 = {
+    "Charging": "Charging",
+    "SuspendedEV": "SuspendedEV",
+    "Preparing": "EVConnected",
+    "Finishing": "EVConnected",
+}
+
+
+async def simulate(stations: list[SimulatedStation]) -> None:
+    """All of them, until cancelled; they arrive over a few seconds, as after a power cut."""
+    spread = min(10.0, len(stations) / 50)
+
+    async def one(station: SimulatedStation, delay: float) -> None:
+        await asyncio.sleep(delay)
+        await station.run()
+
+    await asyncio.gather(*(one(station, spread * n / len(stations)) for n, station in enumerate(stations)))
+
+
+def stations_of(
+    url: str, count: int, version: str, scenario: str, password: str | None, cards: tuple[str, ...] = ()
+) -> list[SimulatedStation]:
+    """`SIM-0001` and so on below `url`."""
+    if scenario not in SCENARIOS:
+        raise ValueError(f"the scenario is one of {', '.join(SCENARIOS)}")
+    scheme, host, path, _, _ = urlsplit(url)
+    found = []
+    for number in range(1, count + 1):
+        identity = f"SIM-{number:04d}"
+        address = urlunsplit((scheme, host, f"{path.rstrip('/')}/{quote(identity)}", "", ""))
+        where = (
+            ("127.0.0.1", urlsplit(url).port or 80)
+            if (urlsplit(url).hostname or "").endswith("localhost")
+            else None
+        )
+        plan = Plan(scenario=scenario, seed=number, cards=cards)
+        found.append(SimulatedStation(address, password, version, plan, connect_to=where))
+    return found
