@@ -108,11 +108,8 @@ class _House:
             raise ChildFailed(message=f"livery {' '.join(arguments)} failed: {done.stdout.strip()[-2000:]}")
 
     def _environment(self, name: str, doors: tuple[str, ...]) -> Mapping[str, str]:
-        env = {
-            key: value
-            for key, value in self._env.items()
-            if not key.startswith("DATABASE_URL") or key in doors
-        }
+        guarded = ("DATABASE_URL", "REDIS_URL")
+        env = {key: text for key, text in self._env.items() if not key.startswith(guarded) or key in doors}
         if name in self._health:
             env["LIVERY_HEALTH_PORT"] = env["LIVERY_WORKER_HEALTH_PORT"] = str(self._health[name])
         return env

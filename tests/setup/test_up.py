@@ -169,6 +169,26 @@ def test_a_killed_part_comes_back(place: Path, start: Start, ordinary_user: Pers
     assert all(back[name] != parts[name] for name in ("web", "worker", "gateway"))
 
 
+def test_each_process_is_handed_only_the_doors_it_needs(
+    place: Path, start: Start, ordinary_user: Person
+) -> None:
+    up = start(ordinary_user, place / "data")
+    up.wait_until_ready(FIRST_START_S)
+    doors = {}
+    for pid in up.descendants():
+        if name := _part(pid):
+            words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+            doors[name] = {
+                word.partition("=")[0] for word in words if word.startswith(("DATABASE_URL", "REDIS_URL"))
+            }
+    assert doors == {
+        "web": {"DATABASE_URL", "DATABASE_URL_PLATFORM", "REDIS_URL"},
+        "worker": {"DATABASE_URL", "DATABASE_URL_PLATFORM", "DATABASE_URL_QUEUE", "REDIS_URL"},
+        "gateway": {"DATABASE_URL", "REDIS_URL"},
+        "simulate": set(),
+    }
+
+
 def _answers(up: Up) -> bool:
     try:
         return up.get("localhost", "/readyz")[0] == 200
