@@ -109,7 +109,11 @@ class _House:
 
     def _environment(self, name: str, doors: tuple[str, ...]) -> Mapping[str, str]:
         guarded = ("DATABASE_URL", "REDIS_URL")
-        env = {key: text for key, text in self._env.items() if not key.startswith(guarded) or key in doors}
+        env = {
+            key: text
+            for key, text in self._env.items()
+            if not key.startswith(guarded) or key.removesuffix("_FILE") in doors
+        }
         if name in self._health:
             env["LIVERY_HEALTH_PORT"] = env["LIVERY_WORKER_HEALTH_PORT"] = str(self._health[name])
         return env
