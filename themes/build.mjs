@@ -1,0 +1,75 @@
+// The front end's one build step: our CSS and modules, the pinned packages' files and the icon sprite, each named by its
+// content, with .gz and .br beside it and a manifest that says which name means which file.
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const packages = join(here, "..", "node_modules");
+const out = join(here, "static", "dist");
+const ICONS = `activity alert-triangle arrow-left arrow-right badge-check ban battery-charging bell book-open building-2 cable
+calendar check chevron-down chevron-right circle circle-check circle-dot circle-help circle-x clock copy credit-card download
+euro external-link eye file-text filter gauge history house info key-round layout-dashboard list lock log-out mail map-pin menu
+monitor moon nfc pause pencil play plug plug-zap plus power qr-code receipt refresh-cw rotate-cw scroll-text search send server
+settings shield shield-alert square sun tag terminal timer trash-2 triangle-alert unlock unplug user user-plus users wifi
+wifi-off wrench x zap`.split(/\s+/);
+
+const ALIASES = { "alert-triangle": "triangle-alert", "circle-help": "circle-question-mark", unlock: "lock-open" };
+const files = new Map();
+
+function icon(name) {
+  for (const candidate of [name, ALIASES[name]].filter(Boolean)) {
+    try {
+      return readFileSync(join(packages, "lucide-static", "icons", `${candidate}.svg`), "utf8");
+    } catch {}
+  }
+  throw new Error(`lucide has no icon ${name}`);
+}
+
+function sprite() {
+  const symbols = ICONS.map((name) => {
+    const body = icon(name).replace(/<!--[\s\S]*?-->/g, "").replace(/^[\s\S]*?<svg[^>]*>/, "").replace(/<\/svg>\s*$/, "");
+    return `<symbol id="${name}" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round">${body.replace(/\s*\n\s*/g, "")}</symbol>`;
+  });
+  return `<svg xmlns="http://www.w3.org/2000/svg">${symbols.join("")}</svg>`;
+}
+
+function put(name, content) {
+  const bytes = Buffer.from(content);
+  const hash = createHash("sha256").update(bytes).digest("hex").slice(0, 12);
+  const at = name.lastIndexOf(".");
+  const named = `${name.slice(0, at)}.${hash}${name.slice(at)}`;
+  files.set(name, named);
+  writeFileSync(join(out, named), bytes);
+  writeFileSync(join(out, `${named}.gz`), gzipSync(bytes, { level: 9 }));
+  writeFileSync(join(out, `${named}.br`), brotliCompressSync(bytes));
+}
+
+// Our CSS is small and plain: comments and indentation go, nothing else is touched.
+const minified = (css) => css.replace(/\/\*[\s\S]*?\*\//g, "").replace(/\n\s*/g, "\n").replace(/\n+/g, "\n").trim();
+
+rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+const styles = readdirSync(join(here, "styles")).filter((name) => name.endsWith(".css")).sort();
+put("app.css", minified(styles.map((name) => readFileSync(join(here, "styles", name), "utf8")).join("\n")));
+put("uplot.css", readFileSync(join(packages, "uplot", "dist", "uPlot.min.css")));
+put("htmx.js", readFileSync(join(packages, "htmx.org", "dist", "htmx.min.js")));
+put("hx-sse.js", readFileSync(join(packages, "htmx.org", "dist", "ext", "hx-sse.min.js")));
+put("uplot.js", readFileSync(join(packages, "uplot", "dist", "uPlot.iife.min.js")));
+put("sprite.svg", sprite());
+for (const name of readdirSync(join(here, "static", "src")).filter((name) => name.endsWith(".js"))) {
+  put(name, readFileSync(join(here, "static", "src", name)));
+}
+const lock = JSON.parse(readFileSync(join(here, "..", "package-lock.json"), "utf8"));
+const shipped = ["htmx.org", "uplot", "lucide-static"];
+const notice = shipped.map((name) => {
+  const { version, license } = lock.packages[`node_modules/${name}`];
+  const folder = join(packages, name);
+  const found = readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));
+  return `${name} ${version} (${license})\n\n${found ? readFileSync(join(folder, found), "utf8") : ""}`;
+});
+writeFileSync(join(out, "THIRD_PARTY_NOTICES.txt"), notice.join("\n\n----\n\n"));
+writeFileSync(join(out, "manifest.json"), JSON.stringify(Object.fromEntries(files), null, 1));
+console.log(`${files.size} files in themes/static/dist`);

@@ -1,0 +1,114 @@
+"""Templates: one environment for all surfaces. A tenant's text is always a value, never a template.
+
+`environment({"stations": Path(…/templates)})` finds `stations/list.html` in the slice's folder, `layouts/…` and
+`components/…` here. A page:
+
+    {% extends "layouts/staff.html" %}
+    {% import "components/ui.html" as ui %}
+    {% block content %}
+      {% call ui.page_header("Stations", "12 in 3 sites") %}{{ ui.link_button("New", "/stations/new") }}{% endcall %}
+      {% call ui.table("Stations", ["Name", "State", ("Power", "num")]) %}
+        {% for row in rows %}<tr><td data-label="Name">{{ row.name }}</td>…</tr>{% endfor %}
+      {% endcall %}
+    {% endblock %}
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import jinja2
+from babel.dates import format_datetime, format_timedelta
+from babel.numbers import format_currency, format_decimal
+from markupsafe import Markup
+
+from app.kernel.money import to_decimal
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "static" / "dist"
+LOCALE = "en"
+
+
+def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
+    loaders: dict[str, jinja2.BaseLoader] = {
+        "layouts": jinja2.FileSystemLoader(ROOT / "layouts"),
+        "components": jinja2.FileSystemLoader(ROOT / "components"),
+    }
+    loaders |= {name: jinja2.FileSystemLoader(folder) for name, folder in folders.items()}
+    made = jinja2.Environment(
+        loader=jinja2.PrefixLoader(loaders), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, auto_reload=False,
+    )  # fmt: skip
+    made.globals |= {"asset": asset, "icon": icon}
+    made.filters |= {
+        "money": money, "kwh": kwh, "kw": kw, "duration": duration, "local": local, "ago": ago, "number": number,
+    }  # fmt: skip
+    return made
+
+
+@lru_cache(maxsize=1)
+def _manifest() -> dict[str, str]:
+    path = DIST / "manifest.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def asset(name: str) -> str:
+    """The address of a built file, named by its content. KeyError when the front end was not built."""
+    return f"/static/{_manifest()[name]}"
+
+
+def icon(name: str, label: str | None = None) -> Markup:
+    """One of the sprite's icons; hidden from screen readers unless it carries a label."""
+    hidden = (
+        Markup('aria-hidden="true"') if label is None else Markup('role="img" aria-label="{}"').format(label)
+    )
+    return Markup('<svg class="icon" {} focusable="false"><use href="{}#{}"></use></svg>').format(
+        hidden, asset("sprite.svg"), name
+    )
+
+
+def money(amount_minor: int | None, currency: str | None) -> str:
+    if amount_minor is None or not currency:
+        return "–"
+    return format_currency(
+        to_decimal(amount_minor, currency), currency, locale=LOCALE, decimal_quantization=False
+    )
+
+
+def number(value: Any, pattern: str | None = None) -> str:
+    return "–" if value is None else format_decimal(value, format=pattern, locale=LOCALE)
+
+
+def kwh(wh: int | None) -> str:
+    return "–" if wh is None else f"{format_decimal(wh / 1000, format='#,##0.00', locale=LOCALE)} kWh"
+
+
+def kw(watts: int | None) -> str:
+    return "–" if watts is None else f"{format_decimal(watts / 1000, format='#,##0.0', locale=LOCALE)} kW"
+
+
+def duration(seconds: float | timedelta | None) -> str:
+    """`1 h 05 min`, `12 min`, `40 s`."""
+    if seconds is None:
+        return "–"
+    whole = int(seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
+    hours, rest = divmod(max(whole, 0), 3600)
+    if hours:
+        return f"{hours} h {rest // 60:02d} min"
+    return f"{rest // 60} min" if rest >= 60 else f"{rest} s"
+
+
+def local(at: datetime | None, time_zone: str, pattern: str = "d MMM y, HH:mm") -> str:
+    return "–" if at is None else format_datetime(at, pattern, tzinfo=ZoneInfo(time_zone), locale=LOCALE)
+
+
+def ago(at: datetime | None, now: datetime) -> str:
+    if at is None:
+        return "never"
+    if abs((now - at).total_seconds()) < 10:
+        return "just now"
+    return format_timedelta(at - now, add_direction=True, threshold=1.2, locale=LOCALE)

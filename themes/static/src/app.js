@@ -1,0 +1,65 @@
+// Small behaviour. Every main flow works without this file.
+document.addEventListener("htmx:config:request", (event) => {
+  const token = document.querySelector('meta[name="csrf-token"]')?.content;
+  const request = event.detail?.ctx?.request ?? event.detail;
+  if (token && request?.headers) request.headers["X-CSRFToken"] = token;
+});
+
+function toast(text) {
+  const box = document.createElement("div");
+  box.className = "alert error";
+  box.textContent = text;
+  document.getElementById("toasts")?.append(box);
+  setTimeout(() => box.remove(), 6000);
+}
+document.addEventListener("htmx:response:error", () => toast("That did not work. Please try again."));
+
+customElements.define("copy-field", class extends HTMLElement {
+  connectedCallback() {
+    const button = this.querySelector("button");
+    button?.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(this.querySelector("code").textContent);
+      const before = button.lastChild.textContent;
+      button.lastChild.textContent = "Copied";
+      setTimeout(() => (button.lastChild.textContent = before), 1500);
+    });
+  }
+});
+
+// A curve of kW. The page around it tells the same in words and in a table.
+customElements.define("kw-chart", class extends HTMLElement {
+  async connectedCallback() {
+    const source = this.querySelector("script");
+    if (!source) return;
+    const { t, kw } = JSON.parse(source.textContent);
+    if (!t.length) return;
+    const uPlot = await loadChart();
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+    const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
+    this.plot?.destroy();
+    this.plot = new uPlot({
+      width: this.clientWidth || 600, height: 220, legend: { show: false }, cursor: { y: false },
+      axes: [axis, { ...axis, values: (_, values) => values.map((v) => `${v} kW`), size: 62 }],
+      series: [{}, { stroke: colour("accent"), width: 2, fill: `${colour("accent")}22`, points: { show: false } }],
+      scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
+    }, [t, kw], this);
+    this.observer ??= new ResizeObserver(() => this.plot?.setSize({ width: this.clientWidth, height: 220 }));
+    this.observer.observe(this);
+  }
+  disconnectedCallback() {
+    this.observer?.disconnect();
+    this.plot?.destroy();
+  }
+});
+
+let chartLoading;
+function loadChart() {
+  chartLoading ??= new Promise((done) => {
+    const meta = (name) => document.querySelector(`meta[name="asset-${name}"]`)?.content;
+    const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: meta("uplot-css") });
+    const script = Object.assign(document.createElement("script"), { src: meta("uplot-js"), onload: () => done(window.uPlot) });
+    document.head.append(style, script);
+  });
+  return chartLoading;
+}
