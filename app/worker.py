@@ -172,7 +172,7 @@ class Worker:
                     stalled_worker_timeout=self.stalled_s,
                     shutdown_graceful_timeout=20.0,
                     name="livery",
-                )  # fmt: skip
+                )
             )
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -5,15 +5,14 @@ Errors: `slug_taken`, `slug_reserved`.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale
-from sqlalchemy import insert, select, text, update
-from themes.css import stylesheet
-from themes.theme import Theme, preset, read_theme
+from sqlalchemy import delete, insert, select, text, update
 
 from app.brands.models import Brand, TenantProfile
 from app.identity import service as identity
@@ -21,13 +20,26 @@ from app.kernel import audit
 from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.money import is_currency
+from app.kernel.web import BrandFace
 from tenants.database import Database
 from tenants.models import Tenant, TenantRoute, TenantStats
 from tenants.resolve import RESERVED_SLUGS
 from tenants.scope import Actor, PlatformScope, Scope
+from themes.css import stylesheet
+from themes.theme import Theme, preset, read_theme
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
-_VAT_ID = re.compile(r"[A-Z]{2}[A-Z0-9+*.]{2,13}")
+# How the numbers look after the country's letters (Directive 2006/112/EC Art. 215; the VIES syntax table).
+_VAT_IDS = {
+    "AT": r"U\d{8}", "BE": r"[01]\d{9}", "BG": r"\d{9,10}", "CY": r"\d{8}[A-Z]", "CZ": r"\d{8,10}", "DE": r"\d{9}",
+    "DK": r"\d{8}", "EE": r"\d{9}", "EL": r"\d{9}", "ES": r"[A-Z0-9]\d{7}[A-Z0-9]", "FI": r"\d{8}",
+    "FR": r"[A-HJ-NP-Z0-9]{2}\d{9}", "HR": r"\d{11}", "HU": r"\d{8}", "IE": r"\d[A-Z0-9+*]\d{5}[A-Z]{1,2}",
+    "IT": r"\d{11}", "LT": r"(\d{9}|\d{12})", "LU": r"\d{8}", "LV": r"\d{11}", "MT": r"\d{8}",
+    "NL": r"[A-Z0-9+*]{12}", "PL": r"\d{10}", "PT": r"\d{9}", "RO": r"\d{2,10}", "SE": r"\d{12}", "SI": r"\d{8}",
+    "SK": r"\d{10}", "XI": r"(\d{9}|\d{12}|GD\d{3}|HA\d{3})", "GB": r"(\d{9}|\d{12}|GD\d{3}|HA\d{3})",
+    "CH": r"E\d{9}(MWST|TVA|IVA)?", "NO": r"\d{9}(MVA)?",
+}  # fmt: skip
+_OTHER_VAT_ID = r"(?=.*\d)[A-Z0-9]{2,13}"
 _TEXTS = ("name", "legal_name", "address", "postal_code", "city", "tax_number", "support_phone")
 
 
@@ -56,19 +68,39 @@ async def create_tenant(
     check_slug(slug)
     cleaned = check_profile({"name": name, "country": country, "currency": currency, "time_zone": time_zone})
     identity.check_email(admin_email, "admin_email")
-    look = preset(theme or "default")
+    look = preset(theme) if theme else replace(preset("default"), logo_text=cleaned["name"][:40])
     tenant_id = uuid7()
     async with database.platform_scope(actor, f"create tenant {slug}") as scope:
         await _register(scope, tenant_id, slug, cleaned["name"])
+    try:
+        token = await _furnish(database, actor, tenant_id, slug, cleaned, look, admin_email)
+    except BaseException:
+        await _unregister(database, actor, tenant_id, slug)
+        raise
+    return CreatedTenant(tenant_id, slug, token)
+
+
+async def _furnish(
+    database: Database, actor: Actor, tenant_id: UUID, slug: str, cleaned: dict[str, Any], look: Theme, admin_email: str
+) -> str:  # fmt: skip
+    """What lies in the tenant's own rows; answers the first owner's login token."""
     async with database.scope(tenant_id, actor) as scope:
         css_hash, _ = stylesheet(look)
         scope.db.add(TenantProfile(**cleaned))
         scope.db.add(Brand(theme=look.values(), css_hash=css_hash))
         await scope.db.flush()
         owner = await identity.invite_staff(scope, email=admin_email, role="owner")
-        secret = await identity.make_login_link(scope, owner)
+        _link, token = await identity.make_login_link(scope, owner.id, identity.INVITATION_LIFETIME)
         await audit.record(scope, "tenant.created", "tenant", tenant_id, {"slug": slug})
-    return CreatedTenant(tenant_id, slug, secret)
+    return token
+
+
+async def _unregister(database: Database, actor: Actor, tenant_id: UUID, slug: str) -> None:
+    """Its rows could not be written: the name is free again."""
+    async with database.platform_scope(actor, f"tenant {slug} could not be set up") as scope:
+        await scope.db.execute(delete(TenantRoute).where(TenantRoute.tenant_id == tenant_id))
+        await scope.db.execute(delete(Tenant).where(Tenant.id == tenant_id))
+        await scope.write_audit("tenant.abandoned", {"slug": slug})
 
 
 async def _register(scope: PlatformScope, tenant_id: UUID, slug: str, name: str) -> None:
@@ -91,9 +123,10 @@ class TenantLine:
     slug: str
     name: str
     status: str
-    created_at: Any
+    created_at: datetime
+    suspended_at: datetime | None
     figures: dict[str, Any]
-    figures_at: Any
+    figures_at: datetime | None
 
 
 async def list_tenants(database: Database, actor: Actor) -> list[TenantLine]:
@@ -106,7 +139,16 @@ async def list_tenants(database: Database, actor: Actor) -> list[TenantLine]:
     async with database.platform_scope(actor, "list tenants") as scope:
         rows = (await scope.db.execute(query)).all()
     return [
-        TenantLine(t.id, t.slug, t.name, t.status, t.created_at, s.figures if s else {}, s.at if s else None)
+        TenantLine(
+            t.id,
+            t.slug,
+            t.name,
+            t.status,
+            t.created_at,
+            t.suspended_at,
+            s.figures if s else {},
+            s.at if s else None,
+        )
         for t, s in rows
     ]
 
@@ -175,6 +217,8 @@ def check_profile(values: Mapping[str, Any]) -> dict[str, Any]:
         if fault is not None:
             faults.append(fault)
         cleaned[field] = text_value.upper() if field in _UPPER else text_value
+    if cleaned.get("vat_id"):
+        cleaned["vat_id"] = re.sub(r"[ .-]", "", cleaned["vat_id"])
     if faults:
         raise Invalid("invalid", "The profile has wrong fields.", faults=faults)
     return cleaned
@@ -197,7 +241,7 @@ def _profile_fault(field: str, value: str) -> FieldFault | None:
         "currency": lambda: not is_currency(value.upper()),
         "time_zone": lambda: not _is_time_zone(value),
         "language": lambda: value not in ("en", "de"),
-        "vat_id": lambda: bool(value) and not _VAT_ID.fullmatch(value.upper()),
+        "vat_id": lambda: bool(value) and not is_vat_id(value),
         "ocpi_country_code": lambda: bool(value) and not re.fullmatch(r"[A-Za-z]{2}", value),
         "ocpi_party_id": lambda: bool(value) and not re.fullmatch(r"[A-Za-z0-9]{3}", value),
         "support_email": lambda: bool(value) and "@" not in value,
@@ -219,6 +263,15 @@ _MESSAGES = {
 }
 
 
+def is_vat_id(value: str) -> bool:
+    """Syntax only: whether the number was given to somebody, only its country can say."""
+    compact = re.sub(r"[ .-]", "", value.upper())
+    country, number = compact[:2], compact[2:]
+    if not re.fullmatch(r"[A-Z]{2}", country):
+        return False
+    return re.fullmatch(_VAT_IDS.get(country, _OTHER_VAT_ID), number) is not None
+
+
 def _is_time_zone(name: str) -> bool:
     try:
         ZoneInfo(name)
@@ -230,10 +283,53 @@ def _is_time_zone(name: str) -> bool:
 # --- the look ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What a page wears: the brand, and how its readers write times."""
+
+    brand: BrandFace
+    time_zone: str
+    language: str
+
+
+async def get_face(scope: Scope) -> Face:
+    query = select(TenantProfile, Brand).outerjoin(Brand, Brand.tenant_id == TenantProfile.tenant_id)
+    row = (await scope.db.execute(query)).first()
+    if row is None:
+        raise NotFound()
+    profile, brand = row
+    theme = _theme(brand)
+    return Face(_face_of(profile.name, theme), profile.time_zone, profile.language)
+
+
+def _theme(brand: Brand | None) -> Theme:
+    return read_theme(brand.theme) if brand is not None else preset("default")
+
+
+def _face_of(name: str, theme: Theme) -> BrandFace:
+    css_hash, _css = stylesheet(theme)
+    return BrandFace(name, f"/brand/{css_hash}.css", theme.logo_text, mode=theme.lock_mode or "auto")
+
+
+def platform_face() -> BrandFace:
+    """The console's own look."""
+    return _face_of("Livery", preset("console"))
+
+
+async def find_css(scope: Scope | None, css_hash: str) -> str:
+    """The stylesheet of that hash: the tenant's own or, without a scope, the platform's. NotFound for another."""
+    theme = preset("console")
+    if scope is not None:
+        theme = _theme((await scope.db.execute(select(Brand))).scalar_one_or_none())
+    known, css = stylesheet(theme)
+    if known != css_hash:
+        raise NotFound("stylesheet")
+    return css
+
+
 async def get_theme(scope: Scope) -> tuple[Theme, str]:
     """The theme and the hash under which its stylesheet is served."""
-    brand = (await scope.db.execute(select(Brand))).scalar_one_or_none()
-    theme = read_theme(brand.theme) if brand else preset("default")
+    theme = _theme((await scope.db.execute(select(Brand))).scalar_one_or_none())
     return theme, stylesheet(theme)[0]
 
 

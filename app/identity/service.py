@@ -188,7 +188,7 @@ async def _has_many_links(scope: Scope, member: StaffMember) -> bool:
 async def make_login_link(
     scope: Scope, staff_member_id: UUID, lifetime: timedelta = LINK_LIFETIME
 ) -> tuple[LoginLink, str]:
-    """The token is derived from the link's id by the installation's key: stored nowhere, and a mail can be made later."""
+    """The token is derived from the link's id by the installation's key: stored nowhere, yet a mail can be made."""
     link_id, expires_at = uuid7(), scope.now + lifetime
     token = _link_token(scope, link_id)
     link = LoginLink(

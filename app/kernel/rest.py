@@ -88,7 +88,7 @@ class Listed(Generic[T]):
 
 
 async def listed(
-    scope: Scope, query: Select[tuple[T]], id_column: InstrumentedAttribute[UUID], kind: str,
+    scope: Scope, query: Select[T], id_column: InstrumentedAttribute[UUID], kind: str,
     limit: int = DEFAULT_LIMIT, after: str | None = None, *, newest_first: bool = True,
 ) -> Listed[T]:  # fmt: skip
     """One page by id (ids sort by time). `after` is the `next_cursor` of the page before."""

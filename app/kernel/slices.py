@@ -6,15 +6,22 @@ from pathlib import Path
 from types import ModuleType
 
 SLICES = (
-    "identity", "brands", "stations", "access", "tariffs", "billing", "charging", "notifications",
+    "identity", "brands", "stations", "access", "tariffs", "billing", "charging", "reporting", "notifications",
 )  # fmt: skip
 _APP = Path(__file__).parent.parent
 
 
 def gather(part: str) -> list[ModuleType]:
     """`gather("portal")` -> every `app.<slice>.portal` there is, lowest slice first."""
-    names = [f"app.{name}.{part}" for name in SLICES]
-    return [import_module(name) for name in names if find_spec(name) is not None]
+    return [module for name in SLICES for module in find_module(f"app.{name}.{part}")]
+
+
+def find_module(name: str) -> list[ModuleType]:
+    """The module, or nothing where there is no such file."""
+    package = name.rpartition(".")[0]
+    if find_spec(package) is None or find_spec(name) is None:
+        return []
+    return [import_module(name)]
 
 
 def template_folders() -> dict[str, Path]:

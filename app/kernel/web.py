@@ -82,6 +82,7 @@ ANONYMOUS = Actor(kind="anonymous")
 LOGIN_COOKIE = "__Host-livery"
 FLASH_COOKIE = "__Host-livery-flash"
 MODE_COOKIE = "__Host-livery-mode"
+NEXT_COOKIE = "__Host-livery-next"
 KEEP_ALIVE_S = 15
 RECHECK_S = 60
 
@@ -296,8 +297,21 @@ def login_cookie(secret: str) -> Cookie:
     return own_cookie(LOGIN_COOKIE, secret, max_age=None if secret else 0)
 
 
+def next_cookie(path: str) -> Cookie:
+    """Where to go after the login: the mail's link does not carry it, the browser that asked does."""
+    return own_cookie(NEXT_COOKIE, local_path(path), max_age=3600)
+
+
+def after_login(request: AnyRequest, secret: str) -> Response[Any]:
+    response = redirect(request, request.cookies.get(NEXT_COOKIE, "/"))
+    response.set_cookie(login_cookie(secret))
+    if NEXT_COOKIE in request.cookies:
+        response.set_cookie(own_cookie(NEXT_COOKIE, "", max_age=0))
+    return response
+
+
 def own_cookie(name: str, value: str, *, max_age: int | None) -> Cookie:
-    return Cookie(name, value, path="/", secure=True, httponly=True, samesite="lax", max_age=max_age)
+    return Cookie(key=name, value=value, path="/", secure=True, httponly=True, samesite="lax", max_age=max_age)
 
 
 def _template(request: AnyRequest, name: str) -> jinja2.Template:

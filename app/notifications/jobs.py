@@ -1,17 +1,25 @@
-"""plan (transaction) -> send (none open) -> conclude (transaction)."""
+"""Mails as jobs: written on news, then plan (transaction) -> send (none open) -> conclude (transaction)."""
 
+from datetime import datetime
 from email.message import EmailMessage
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import aiosmtplib
 
-from app.brands.service import get_profile, own_tenant
+from app.brands.service import own_tenant
+from app.identity import admins
 from app.identity import service as identity
-from app.kernel.errors import NotFound
+from app.kernel.events import Event
 from app.notifications import service
 from tenants.database import Database
 from tenants.scope import Actor, Scope
+
+TIMEOUT_S = 20
+
+
+class MailNotSent(Exception):
+    """The mail server would not take it; the queue tries again later."""
 
 
 async def send(database: Database, tenant_id: UUID, mail_id: str) -> None:
@@ -20,63 +28,99 @@ async def send(database: Database, tenant_id: UUID, mail_id: str) -> None:
         mail = await service.get_mail(scope, UUID(mail_id))
         if mail.status not in ("queued", "failed"):
             return
-        message = await _message(scope, mail.to_address, mail.subject, mail.body)
+        message = await _message(scope, mail.to_address, mail.subject, mail.body, mail.key)
     smtp_url = database.settings.smtp_url
-    status, error = "kept", None
-    if smtp_url is not None:
-        status, error = await _deliver(smtp_url, message)
+    status, error = await _deliver(smtp_url, message) if smtp_url else ("kept", None)
     async with database.scope(tenant_id, actor) as scope:
         await service.conclude(scope, UUID(mail_id), status, error)
     if status == "failed":
-        raise RuntimeError("a mail could not be sent")
+        raise MailNotSent(error)
 
 
-async def _message(scope: Scope, to: str, subject: str, body: str) -> EmailMessage:
-    profile = await get_profile(scope)
+async def _message(scope: Scope, to: str, subject: str, body: str, key: str) -> EmailMessage:
+    _slug, name, _status = await own_tenant(scope)
     message = EmailMessage()
-    message["From"] = f"{profile.name} <no-reply@{scope.settings.platform_domain}>"
-    if profile.support_email:
-        message["Reply-To"] = profile.support_email
+    domain = scope.settings.platform_domain
+    message["From"] = f'"{name.replace(chr(34), "")}" <no-reply@{domain}>'
+    # The same however often it is tried, so that a mailbox can tell a repetition.
+    message["Message-ID"] = f"<{scope.tenant_id}.{key.replace(':', '.')}@{domain}>"
     message["To"], message["Subject"] = to, subject
+    message["Auto-Submitted"] = "auto-generated"
     message.set_content(body)
     return message
 
 
 async def _deliver(smtp_url: str, message: EmailMessage) -> tuple[str, str | None]:
-    """`smtp://user:password@host:587`; `smtps://` speaks TLS from the first byte."""
+    """`smtp://user:password@host:587` (STARTTLS where offered); `smtps://` speaks TLS from the first byte."""
     parts = urlsplit(smtp_url)
     try:
         await aiosmtplib.send(
             message, hostname=parts.hostname or "localhost", port=parts.port, use_tls=parts.scheme == "smtps",
             username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None, timeout=20,
+            password=unquote(parts.password) if parts.password else None, timeout=TIMEOUT_S,
         )  # fmt: skip
     except (aiosmtplib.SMTPException, OSError) as error:
-        return "failed", str(error)[:500]
+        return "failed", f"{type(error).__name__}: {error}"[:500]
     return "sent", None
 
 
-async def mail_login_link(database: Database, tenant_id: UUID, staff_member_id: str) -> None:
-    """The link is made where it is mailed, so that no job argument ever holds it."""
-    async with database.scope(tenant_id, Actor.job("identity.mail_login_link")) as scope:
-        try:
-            member = await identity.get_staff(scope, UUID(staff_member_id))
-        except NotFound:
+# -- news that become mails ------------------------------------------------------------------------------------
+
+
+async def mail_login_link(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """The link is made where the mail is: neither the event nor the job ever holds it."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_login_link")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        letter = await identity.find_letter(scope, UUID(event.data["login_link_id"])) if event else None
+        if event is None or letter is None:
             return
-        profile = await get_profile(scope)
-        secret = await identity.make_login_link(scope, member)
-        slug, _, _ = await own_tenant(scope)
-        address = scope.settings.url_of(scope.settings.host_of("portal", slug), f"/login/{secret}")
-        body = (
-            f"Hello {member.name or member.email},\n\nopen this link to log in to {profile.name}:\n\n{address}\n\n"
-            "It works once and for 30 minutes. If you did not ask for it, do nothing.\n"
-        )
+        _slug, name, _status = await own_tenant(scope)
+        is_invitation = event.kind == "StaffInvited"
         await service.send_mail(
-            scope, key=f"login:{secret[:12]}", kind="login_link", to=member.email,
-            subject=f"Your login link for {profile.name}", body=body, source_id=member.id,
+            scope, key=f"login:{event.data['login_link_id']}", kind="invitation" if is_invitation else "login_link",
+            to=letter.to, subject=f"Your invitation to {name}" if is_invitation else f"Log in to {name}",
+            body=_login_text(letter, name, scope.now, is_invitation), source_id=event.source_id,
         )  # fmt: skip
 
 
-JOBS = {"notifications.send": send, "identity.mail_login_link": mail_login_link}
-LISTENERS: dict[str, list[str]] = {}
+async def mail_admin_login_link(database: Database, tenant_id: UUID, event_id: str) -> None:
+    actor = Actor.job("notifications.mail_admin_login_link")
+    async with database.scope(tenant_id, actor) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+    if event is None:
+        return
+    expires_at = datetime.fromisoformat(event.data["expires_at"])
+    letter = await admins.find_admin_letter(database, event.source_id, expires_at)
+    if letter is None:
+        return
+    async with database.scope(tenant_id, actor) as scope:
+        await service.send_mail(
+            scope, key=f"admin-login:{event.id}", kind="login_link", to=letter.to, subject="Log in to the console",
+            body=_login_text(letter, "the console", scope.now, False), source_id=event.source_id,
+        )  # fmt: skip
+
+
+def _login_text(letter: identity.LinkLetter, name: str, now: datetime, is_invitation: bool) -> str:
+    minutes = max(1, int((letter.expires_at - now).total_seconds() // 60))
+    lasting = f"{minutes // 1440} days" if minutes >= 2880 else f"{minutes} minutes"
+    first = f"somebody, hopefully you, wants to log in to {name}."
+    if is_invitation:
+        first = f"you are invited to work in {name}."
+    hello = f"Hello {letter.name}," if letter.name else "Hello,"
+    return (
+        f"{hello}\n\n{first}\n\nOpen this link and press the button:\n\n{letter.url}\n\n"
+        f"It works once, within {lasting}. If you did not expect this mail, ignore it: nothing happens.\n"
+    )
+
+
+JOBS = {
+    "notifications.send": send,
+    "notifications.mail_login_link": mail_login_link,
+    "notifications.mail_admin_login_link": mail_admin_login_link,
+}
+LISTENERS = {
+    "StaffInvited": ["notifications.mail_login_link"],
+    "LoginLinkRequested": ["notifications.mail_login_link"],
+    "AdminLoginRequested": ["notifications.mail_admin_login_link"],
+}
 RECURRING: list[tuple[str, str]] = []

@@ -1,0 +1,296 @@
+"""The front door: Host -> (tenant, surface) -> that surface's app. An unknown host gets a bare 404 and no brand."""
+
+import asyncio
+import ipaddress
+import json
+import logging
+import re
+import secrets
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from litestar import Litestar
+from servestatic import ServeStaticASGI
+from sqlalchemy import text
+
+import themes
+from app.kernel.live import Live
+from app.kernel.settings import Settings
+from app.kernel.web import Visit
+from app.surfaces import api, assembly, console, doors, driver, portal, start
+from app.surfaces.headers import POLICY, with_headers
+from tenants.database import Database
+from tenants.redis import Redis
+from tenants.resolve import HostResolver, normalise_host
+
+LOG = logging.getLogger("livery.web")
+STATIC = Path(themes.__file__ or "").parent / "static" / "dist"
+GRACE_S = 10
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a request came to and from, with a trusted proxy's word taken for it."""
+
+    host: str
+    origin: str
+    remote: str
+    is_tls: bool
+
+
+class FrontDoor:
+    """One per process. `surfaces` are Litestar apps; `doors` the same behind the look at who comes."""
+
+    def __init__(
+        self, settings: Settings, *, database: Database | None = None, redis: Redis | None = None
+    ) -> None:
+        self.settings = settings
+        self._owns = database is None
+        self.redis = redis or (Redis(settings.redis_url) if settings.redis_url else None)
+        self.database = database or Database(settings, redis=self.redis, pool_size=10)
+        self.resolver = HostResolver(self.database)
+        self.live = Live(self.redis)
+        self._proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in settings.trusted_proxies]
+        templates = assembly.templates()
+        self.surfaces: dict[str, Litestar] = {
+            "portal": portal.build(templates), "api": api.build(templates), "driver": driver.build(templates),
+            "console": console.build(templates),
+        }  # fmt: skip
+        if settings.demo and not settings.is_production:
+            self.surfaces["start"] = start.build(templates)
+        loaders = {
+            "portal": doors.load_portal, "api": doors.load_api, "driver": doors.load_driver,
+            "console": doors.load_console, "start": doors.load_start,
+        }  # fmt: skip
+        self._doors = {name: doors.SurfaceDoor(app, loaders[name]) for name, app in self.surfaces.items()}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    # -- one request -----------------------------------------------------------------------------------------------
+
+    async def _http(self, scope: Any, receive: Any, send: Any) -> None:
+        if await self._health(scope["path"], send):
+            return
+        arrival = self._arrive(scope)
+        visit = await self._visit(scope, arrival) if arrival is not None else None
+        if arrival is None or visit is None:
+            return await _plain(send, 404, "Not Found")
+        policy = start.start_policy(self.settings) if visit.surface == "start" else POLICY
+        send = with_headers(send, request_id=visit.request_id, policy=policy, is_tls=arrival.is_tls)
+        name = "api" if visit.surface == "portal" and scope["path"].startswith("/api/") else visit.surface
+        has_begun = False
+
+        async def noting_send(message: Any) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._doors[name]({**scope, "livery.visit": visit}, receive, noting_send)
+        except Exception:
+            if has_begun:
+                raise
+            LOG.exception("request %s failed before its surface could answer", visit.request_id)
+            await _plain(send, 500, f"Internal Server Error\nrequest {visit.request_id}")
+
+    def _arrive(self, scope: Any) -> Arrival | None:
+        """None for anything but exactly one Host header that names a host."""
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        client = scope.get("client")
+        remote, scheme = (client[0] if client else ""), scope.get("scheme", "http")
+        if len(hosts) != 1:
+            return None
+        raw = hosts[0].decode("latin-1")
+        if self._is_proxy(remote):
+            forwarded = {name: _last(scope["headers"], name) for name in _FORWARDED}
+            remote = self._beyond_proxies(scope["headers"]) or remote
+            scheme = forwarded[b"x-forwarded-proto"] or scheme
+            raw = forwarded[b"x-forwarded-host"] or raw
+        host = normalise_host(raw)
+        if host is None or scheme not in ("http", "https"):
+            return None
+        port = raw.strip().rpartition(":")[2] if ":" in raw else ""
+        shown = f":{port}" if port and port != {"http": "80", "https": "443"}[scheme] else ""
+        return Arrival(host, f"{scheme}://{host}{shown}", remote, scheme == "https")
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            return any(ipaddress.ip_address(address) in network for network in self._proxies)
+        except ValueError:
+            return False
+
+    def _beyond_proxies(self, headers: Any) -> str:
+        """The last address that no proxy of ours has: what stands before it anybody could have written."""
+        hops = [
+            hop.strip()
+            for name, value in headers
+            if name == b"x-forwarded-for"
+            for hop in value.decode("latin-1").split(",")
+        ]
+        return next((hop for hop in reversed(hops) if not self._is_proxy(hop)), "")
+
+    async def _visit(self, scope: Any, arrival: Arrival) -> Visit | None:
+        settings = self.settings
+        common: dict[str, Any] = {
+            "database": self.database, "live": self.live, "host": arrival.host, "origin": arrival.origin,
+            "remote": arrival.remote, "request_id": _request_id(scope["headers"]),
+        }  # fmt: skip
+        if arrival.host == settings.host_of("console"):
+            return Visit(surface="console", **common)
+        if arrival.host == settings.platform_domain and "start" in self.surfaces:
+            return Visit(surface="start", **common)
+        route = await self.resolver.resolve(arrival.host)
+        if route is None or route.surface not in ("portal", "driver"):
+            return None
+        return Visit(
+            surface=route.surface, tenant_id=route.tenant_id, slug=route.slug, tenant_name=route.name,
+            is_suspended=route.status == "suspended", **common,
+        )  # fmt: skip
+
+    # -- health ----------------------------------------------------------------------------------------------------
+
+    async def _health(self, path: str, send: Any) -> bool:
+        if path == "/healthz":
+            await _plain(send, 200, "ok")
+        elif path == "/version":
+            await _plain(send, 200, version("livery"))
+        elif path == "/readyz":
+            checks = await self.readiness()
+            status = 200 if all(checks.values()) else 503
+            await _plain(send, status, json.dumps(checks), "application/json")
+        else:
+            return False
+        return True
+
+    async def readiness(self) -> dict[str, bool]:
+        checks = {"database": await self._has_database(), "draining": not self.live.draining.is_set()}
+        if self.redis is not None:
+            checks["redis"] = await self.redis.ping()
+        return checks
+
+    async def _has_database(self) -> bool:
+        try:
+            async with asyncio.timeout(2), self.database.anonymous() as db:
+                return (await db.execute(text("select 1"))).scalar_one() == 1
+        except Exception:
+            return False
+
+    # -- lifespan --------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["FrontDoor"]:
+        faults = await self.database.check_roles()
+        if faults:
+            raise RuntimeError("refusing to start: " + "; ".join(faults))
+        async with AsyncExitStack() as stack:
+            if self._owns:
+                stack.push_async_callback(self._close)
+            await stack.enter_async_context(self.live)
+            for app in self.surfaces.values():
+                await stack.enter_async_context(app.lifespan())
+            yield self
+
+    async def _close(self) -> None:
+        await self.database.close()
+        if self.redis is not None:
+            await self.redis.close()
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        stack = AsyncExitStack()
+        try:
+            await stack.enter_async_context(self.running())
+        except BaseException as error:
+            await stack.aclose()
+            await send({"type": "lifespan.startup.failed", "message": str(error) or repr(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await stack.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+_FORWARDED = (b"x-forwarded-proto", b"x-forwarded-host")
+
+
+def _last(headers: Any, name: bytes) -> str:
+    """What the nearest proxy wrote."""
+    found = [value.decode("latin-1") for known, value in headers if known == name]
+    return found[-1].rpartition(",")[2].strip() if found else ""
+
+
+def _request_id(headers: Any) -> str:
+    given = _last(headers, b"x-request-id")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+async def _plain(send: Any, status: int, body: str, kind: str = "text/plain; charset=utf-8") -> None:
+    headers = [
+        (b"content-type", kind.encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body.encode() + b"\n"})
+
+
+def with_static_files(door: FrontDoor) -> Any:
+    """Outermost, since only there it answers ranges and 304s; every file is named by its hash."""
+    if not STATIC.is_dir():
+        LOG.warning("%s is missing: run `make setup` to build the front end", STATIC)
+        return door
+    return ServeStaticASGI(
+        door,
+        root=str(STATIC),
+        prefix="static",
+        autorefresh=False,
+        immutable_file_test=lambda _path, _url: True,
+    )
+
+
+# -- the process -----------------------------------------------------------------------------------------------------
+
+
+class Server(uvicorn.Server):
+    """Ends every open stream as soon as the signal comes: uvicorn itself would wait for them (recipes.md 3)."""
+
+    door: FrontDoor
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: Any = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.door.live.draining.set)
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> int:
+    """`livery web`: until SIGTERM or Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    door = FrontDoor(settings)
+    config = uvicorn.Config(
+        with_static_files(door), host=settings.host, port=settings.web_port, lifespan="on", proxy_headers=False,
+        server_header=False, date_header=True, access_log=False, log_config=None, timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=75,
+    )  # fmt: skip
+    server = Server(config)
+    server.door = door
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    server.run()
+    return 0 if server.started else 1

@@ -1,0 +1,83 @@
+"""Console pages of brands: tenants, their suspension and their return."""
+
+from typing import Any
+
+from litestar import Request, Response, get, post
+
+from app.brands import service
+from app.identity.service import login_url
+from app.kernel.errors import Invalid, Refused
+from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
+
+AnyRequest = Request[Any, Any, Any]
+nav = [NavItem("Tenants", "/", "building-2", "tenants.view", order=10)]
+DEFAULTS = {"country": "DE", "currency": "EUR", "time_zone": "Europe/Berlin"}
+
+
+@get("/", opt={"permission": "tenants.view"})
+async def list_tenants(request: AnyRequest) -> Response[Any]:
+    return page(
+        request, None, "brands/tenants.html", title="Tenants", values=DEFAULTS, errors={}, alert=None, told=None,
+        **await _tenants(request),
+    )  # fmt: skip
+
+
+async def _tenants(request: AnyRequest) -> dict[str, Any]:
+    visit = visit_of(request)
+    settings = visit.database.settings
+    lines = await service.list_tenants(visit.database, visit.actor)
+    return {
+        "tenants": [
+            {"line": line, "portal": settings.url_of(settings.host_of("portal", line.slug)),
+             "driver": settings.url_of(settings.host_of("driver", line.slug))}
+            for line in lines
+        ],
+    }  # fmt: skip
+
+
+@post("/tenants", opt={"permission": "tenants.manage"})
+async def create_tenant(request: AnyRequest) -> Response[Any]:
+    """The first owner's login link stands on this one page; it goes out by mail too."""
+    form, visit = await read_form(request), visit_of(request)
+    try:
+        made = await service.create_tenant(visit.database, visit.actor, **_fields(form))
+    except (Invalid, Refused) as error:
+        context = await _tenants(request)
+        return form_again(
+            request, None, "brands/tenants.html", error, form, title="Tenants", told=None, **context
+        )
+    async with visit.database.scope(made.tenant_id, visit.actor) as scope:
+        link = await login_url(scope, made.login_secret)
+    return page(
+        request, None, "brands/tenants.html", title="Tenants", values=DEFAULTS, errors={}, alert=None,
+        told={"slug": made.slug, "email": form.text("admin_email"), "link": link}, **await _tenants(request),
+    )  # fmt: skip
+
+
+def _fields(form: Form) -> dict[str, str]:
+    names = ("slug", "name", "country", "currency", "time_zone", "admin_email")
+    return {name: form.text(name) for name in names}
+
+
+@post("/tenants/{slug:str}/suspensions", opt={"permission": "tenants.manage"})
+async def suspend_tenant(request: AnyRequest, slug: str) -> Response[Any]:
+    visit, reason = visit_of(request), _reason(await read_form(request))
+    await service.suspend_tenant(visit.database, visit.actor, slug, reason)
+    return redirect(request, "/", flash=f"{slug} is suspended: staff read only, nobody can start a session.")
+
+
+@post("/tenants/{slug:str}/resumptions", opt={"permission": "tenants.manage"})
+async def resume_tenant(request: AnyRequest, slug: str) -> Response[Any]:
+    visit, reason = visit_of(request), _reason(await read_form(request))
+    await service.resume_tenant(visit.database, visit.actor, slug, reason)
+    return redirect(request, "/", flash=f"{slug} is active again.")
+
+
+def _reason(form: Form) -> str:
+    reason = form.text("reason")
+    if not reason or len(reason) > 500:
+        raise Invalid.field("reason", "required", "Give a reason: it stands in both audit logs.")
+    return reason
+
+
+routes = [list_tenants, create_tenant, suspend_tenant, resume_tenant]

@@ -1,0 +1,104 @@
+"""A surface's own door: before Litestar looks for a route, who comes (login or API key) and how the brand looks.
+
+So a page that says "not found" wears the brand too, and a handler's transaction holds the handler's work only.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from app.brands import service as brands
+from app.identity import admins
+from app.identity import service as identity
+from app.kernel.web import ANONYMOUS, CURRENT, LOGIN_COOKIE, Visit
+from tenants.scope import Actor
+
+Loader = Callable[[Visit, dict[str, str]], Awaitable[None]]
+LOG = logging.getLogger("livery.web")
+_ARRIVING = Actor(kind="anonymous", name="arriving")
+
+
+def headers_of(asgi_scope: Any) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in asgi_scope["headers"]}
+
+
+def login_secret(headers: dict[str, str]) -> str | None:
+    """The cookie's value; a jar that does not parse holds no login."""
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(LOGIN_COOKIE)
+    except CookieError:
+        return None
+    return morsel.value if morsel is not None and len(morsel.value) <= 100 else None
+
+
+class SurfaceDoor:
+    def __init__(self, app: Any, load: Loader) -> None:
+        self.app, self._load = app, load
+
+    async def __call__(self, asgi_scope: Any, receive: Any, send: Any) -> None:
+        visit: Visit = asgi_scope["livery.visit"]
+        token = CURRENT.set(visit)
+        try:
+            await self._load(visit, headers_of(asgi_scope))
+            await self.app(asgi_scope, receive, send)
+        finally:
+            CURRENT.reset(token)
+
+
+async def load_portal(visit: Visit, headers: dict[str, str]) -> None:
+    await _brand(visit, login_secret(headers))
+
+
+async def load_driver(visit: Visit, _headers: dict[str, str]) -> None:
+    await _brand(visit, None)
+
+
+async def _brand(visit: Visit, secret: str | None) -> None:
+    async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
+        face = await brands.get_face(scope)
+        visit.brand, visit.time_zone, visit.language = face.brand, face.time_zone, face.language
+        login = await identity.find_session(scope, secret, host=visit.host) if secret else None
+    if login is None or secret is None:
+        return
+    member = login.member
+    _log_in(visit, login.actor, login.digest, {"name": member.name or member.email, "email": member.email})
+
+    async def is_welcome() -> bool:
+        async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
+            again = await identity.find_session(scope, secret, host=visit.host)
+            return again is not None and again.actor.permissions >= visit.actor.permissions
+
+    visit.is_welcome = is_welcome
+
+
+async def load_console(visit: Visit, headers: dict[str, str]) -> None:
+    visit.brand = brands.platform_face()
+    secret = login_secret(headers)
+    login = await admins.find_admin_session(visit.database, secret, host=visit.host) if secret else None
+    if login is not None:
+        _log_in(visit, login.actor, login.digest, {"name": login.admin.email, "email": login.admin.email})
+
+
+async def load_start(visit: Visit, _headers: dict[str, str]) -> None:
+    visit.brand = brands.platform_face()
+
+
+def _log_in(visit: Visit, actor: Actor, digest: bytes, person: dict[str, Any]) -> None:
+    visit.actor, visit.session_digest = actor, digest.hex()
+    visit.person = person | {"role": actor.role}
+
+
+async def load_api(visit: Visit, headers: dict[str, str]) -> None:
+    """Bearer keys only: a cookie means nothing here, so nothing can be forged with one."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    visit.actor = ANONYMOUS
+    if scheme.lower() == "bearer" and key:
+        found = await identity.authenticate_api_key(visit.database, key.strip(), visit.tenant)
+        if found is not None:
+            visit.actor = replace(found)
+    if not headers.get("accept", "").startswith("application/json"):
+        async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
+            face = await brands.get_face(scope)
+            visit.brand, visit.time_zone, visit.language = face.brand, face.time_zone, face.language

@@ -1,0 +1,105 @@
+"""Errors in a surface's dialect: an HTML page with a request id, or problem+json."""
+
+import logging
+from typing import Any
+from urllib.parse import quote
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from app.kernel.errors import FieldFault, Forbidden, Invalid, LiveryError, NotFound, Unauthenticated
+from app.kernel.rest import Replay, problem
+from app.kernel.web import page, visit_of
+
+AnyRequest = Request[Any, Any, Any]
+LOG = logging.getLogger("livery.web")
+TITLES = {
+    401: "Please log in", 403: "Not allowed", 404: "Not found", 405: "Not possible here", 409: "Refused",
+    413: "Too large", 422: "That does not fit", 429: "Too many requests", 500: "Something went wrong",
+}  # fmt: skip
+
+
+def as_livery_error(error: Exception) -> LiveryError:
+    """Litestar's and everybody else's errors as ours. What is nobody's is a 500 that tells nothing."""
+    if isinstance(error, LiveryError):
+        return error
+    if isinstance(error, ValidationException):
+        return Invalid("invalid", "The request has wrong fields.", faults=_faults(error))
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        return _of_http(error)
+    return LiveryError("internal", "Something went wrong on our side.")
+
+
+def _of_http(error: HTTPException) -> LiveryError:
+    if error.status_code == 404:
+        return NotFound()
+    if error.status_code == 401:
+        return Unauthenticated()
+    if error.status_code == 403:
+        return Forbidden()
+    codes = {400: "malformed_request", 405: "method_not_allowed", 413: "body_too_large"}
+    made = LiveryError(codes.get(error.status_code, "refused"), error.detail)
+    made.status = error.status_code
+    return made
+
+
+def _faults(error: ValidationException) -> list[FieldFault]:
+    found = error.extra if isinstance(error.extra, list) else []
+    return [
+        FieldFault(str(item.get("key") or "body"), "invalid", str(item.get("message") or "is wrong"))
+        for item in found
+        if isinstance(item, dict)
+    ]
+
+
+def _note(request: AnyRequest, error: Exception, made: LiveryError) -> None:
+    if made.status >= 500:
+        visit = visit_of(request)
+        LOG.error(
+            "request %s failed: %s %s", visit.request_id, request.method, request.url.path, exc_info=error
+        )
+
+
+def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
+    made = as_livery_error(error)
+    _note(request, error, made)
+    visit = visit_of(request)
+    if (
+        isinstance(made, Unauthenticated)
+        and visit.surface in ("portal", "console")
+        and not visit.is_logged_in
+    ):
+        return _to_login(request)
+    response = page(
+        request, None, "surfaces/error.html", title=TITLES.get(made.status, "Refused"), status=made.status,
+        message=made.message, code=made.code, error_status=made.status,
+    )  # fmt: skip
+    retry_after_s = getattr(made, "retry_after_s", None)
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
+def _to_login(request: AnyRequest) -> Response[Any]:
+    """Back to where one was, after the login; a piece of a page asks the browser to go there as a whole."""
+    is_part = request.headers.get("HX-Request") == "true"
+    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    login = (
+        "/login"
+        if request.method != "GET" or target == "/" or is_part
+        else f"/login?next={quote(target, safe='/')}"
+    )
+    if is_part:
+        return Response(None, status_code=401, headers={"HX-Redirect": login})
+    return Response(None, status_code=303, headers={"Location": login})
+
+
+def as_problem(request: AnyRequest, error: Exception) -> Response[Any]:
+    made = as_livery_error(error)
+    _note(request, error, made)
+    return problem(made, visit_of(request).request_id)
+
+
+def as_replay(_request: AnyRequest, error: Exception) -> Response[Any]:
+    assert isinstance(error, Replay)
+    return error.response()

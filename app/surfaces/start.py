@@ -1,0 +1,94 @@
+"""The start page of the demo: every surface, and its people's logins at a click. On the bare platform domain.
+
+Demo mode only, and never in production: who clicks is logged in.
+"""
+
+from typing import Any
+from uuid import UUID
+
+import jinja2
+from litestar import Litestar, Request, Response, get, post
+
+from app.brands import service as brands
+from app.identity import admins
+from app.identity import service as identity
+from app.kernel.errors import NotFound
+from app.kernel.settings import Settings
+from app.kernel.web import page, read_form, visit_of
+from app.surfaces.assembly import css_answer, surface
+from app.surfaces.headers import content_security_policy
+from tenants.database import Database
+from tenants.scope import Actor
+
+AnyRequest = Request[Any, Any, Any]
+VISITOR = Actor(kind="anonymous", name="demo start page")
+ADMIN = "admin@livery.example"
+
+
+@get("/", opt={"public": True})
+async def start(request: AnyRequest) -> Response[str]:
+    database = visit_of(request).database
+    settings = database.settings
+    tenants = [
+        await _shown(database, settings, line)
+        for line in await brands.list_tenants(database, VISITOR)
+        if line.status == "active"
+    ]
+    return page(
+        request, None, "surfaces/start.html", title="Livery", tenants=tenants, admin=ADMIN,
+        console=settings.url_of(settings.host_of("console")), ocpp_url=settings.ocpp_url_of("BRAND", "IDENTITY"),
+    )  # fmt: skip
+
+
+async def _shown(database: Database, settings: Settings, line: brands.TenantLine) -> dict[str, Any]:
+    async with database.scope(line.id, VISITOR) as scope:
+        people = [
+            {"email": m.email, "name": m.name, "role": m.role}
+            for m in await identity.list_staff(scope)
+            if m.status == "active"
+        ]
+    return {
+        "name": line.name, "slug": line.slug, "id": line.id, "people": people,
+        "portal": settings.url_of(settings.host_of("portal", line.slug)),
+        "driver": settings.url_of(settings.host_of("driver", line.slug)),
+        "docs": settings.url_of(settings.host_of("portal", line.slug), "/api/docs"),
+    }  # fmt: skip
+
+
+@post("/demo-logins", opt={"public": True})
+async def create_demo_login(request: AnyRequest) -> Response[Any]:
+    """To the login link of the person who was clicked."""
+    database, form = visit_of(request).database, await read_form(request)
+    if form.text("email") == ADMIN and not form.text("tenant"):
+        target = await admins.create_platform_admin(database, ADMIN, actor=VISITOR)
+    else:
+        target = await _staff_link(database, form.text("tenant"), form.text("email"))
+    return Response(None, status_code=303, headers={"Location": target})
+
+
+async def _staff_link(database: Database, slug: str, email: str) -> str:
+    lines = await brands.list_tenants(database, VISITOR)
+    tenant_id: UUID | None = next((line.id for line in lines if line.slug == slug), None)
+    if tenant_id is None:
+        raise NotFound("tenant")
+    async with database.scope(tenant_id, VISITOR) as scope:
+        member = await identity.find_staff_member(scope, email)
+        if member is None:
+            raise NotFound("staff_member")
+        _link, token = await identity.make_login_link(scope, member.id)
+        return await identity.login_url(scope, token)
+
+
+@get("/brand/{file_name:str}", opt={"public": True})
+async def brand_css(file_name: str) -> Response[str]:
+    return css_answer(await brands.find_css(None, file_name.removesuffix(".css")))
+
+
+def build(templates: jinja2.Environment) -> Litestar:
+    return surface("start", [start, create_demo_login, brand_css], templates=templates)
+
+
+def start_policy(settings: Settings) -> str:
+    """Its forms lead to the hosts of the brands and of the console, and the browser must be told."""
+    origins = f"{settings.web_scheme}://*.{settings.platform_domain}{settings.web_origin_port}"
+    return content_security_policy(form_action=("'self'", origins))
