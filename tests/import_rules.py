@@ -27,7 +27,9 @@ class PrivateModules(Contract):
     def _private_modules(self, graph: ImportGraph) -> set[str]:
         private = set(self.private)  # type: ignore[arg-type]
         below = graph.find_descendants(self.parent.name)  # type: ignore[attr-defined]
-        return {module for module in below if len(parts := module.split(".")) > 2 and parts[2] in private}
+        gatherers = {module.name for module in self.gatherers}  # type: ignore[attr-defined]
+        slices = {module for module in below if ".".join(module.split(".")[:2]) not in gatherers}
+        return {module for module in slices if len(parts := module.split(".")) > 2 and parts[2] in private}
 
     def _may_import(self, importer: str, home: str) -> bool:
         homes = [home, *(module.name for module in self.gatherers)]  # type: ignore[attr-defined]
