@@ -1,4 +1,6 @@
 // Small behaviour. Every main flow works without this file.
+let chartLoading;
+
 document.addEventListener("htmx:config:request", (event) => {
   const token = document.querySelector('meta[name="csrf-token"]')?.content;
   const request = event.detail?.ctx?.request ?? event.detail;
@@ -53,7 +55,6 @@ customElements.define("kw-chart", class extends HTMLElement {
   }
 });
 
-let chartLoading;
 function loadChart() {
   chartLoading ??= new Promise((done) => {
     const meta = (name) => document.querySelector(`meta[name="asset-${name}"]`)?.content;
