@@ -28,6 +28,10 @@ class Address:
     slug: str | None
     identity: str
 
+    @property
+    def name(self) -> str:
+        return f"{self.slug or ''}/{self.identity}"
+
 
 def read_path(target: str) -> Address | None:
     """`/{tenant}/{identity}` or `/{identity}`; a leading `ocpp` and empty segments are ignored, decoded once."""
@@ -67,29 +71,29 @@ def choose_version(offered: list[str]) -> str | None:
 
 
 class Attempts:
-    """10 wrong keys in 15 minutes per identity and address, then 429; the identity is never locked elsewhere."""
+    """10 wrong keys in 15 minutes per station's name and remote address, then 429; the station is never locked out elsewhere."""
 
     def __init__(self, size: int = 10_000) -> None:
         self._failed: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
         self._size = size
 
-    def are_too_many(self, identity: str, remote: str) -> bool:
-        failed = self._failed.get((identity, remote))
+    def are_too_many(self, name: str, remote: str) -> bool:
+        failed = self._failed.get((name, remote))
         if failed is None:
             return False
         while failed and failed[0] < time.monotonic() - WINDOW_S:
             failed.popleft()
         return len(failed) >= ATTEMPTS
 
-    def failed(self, identity: str, remote: str) -> None:
-        entry = self._failed.setdefault((identity, remote), deque(maxlen=ATTEMPTS))
+    def failed(self, name: str, remote: str) -> None:
+        entry = self._failed.setdefault((name, remote), deque(maxlen=ATTEMPTS))
         entry.append(time.monotonic())
-        self._failed.move_to_end((identity, remote))
+        self._failed.move_to_end((name, remote))
         while len(self._failed) > self._size:
             self._failed.popitem(last=False)
 
-    def passed(self, identity: str, remote: str) -> None:
-        self._failed.pop((identity, remote), None)
+    def passed(self, name: str, remote: str) -> None:
+        self._failed.pop((name, remote), None)
 
 
 class Doorkeeper:
@@ -106,12 +110,12 @@ class Doorkeeper:
         route = await resolve_station(self.database, address.slug, address.identity, candidates)
         reason = self._refusal(route, basic, candidates, address, is_secure=is_secure)
         if reason is None:
-            self.attempts.passed(address.identity, remote)
+            self.attempts.passed(address.name, remote)
             return route
         if route is None:
             await report_unclaimed(self.database, address.slug or "", address.identity, remote, reason)
         elif basic is not None:
-            self.attempts.failed(address.identity, remote)
+            self.attempts.failed(address.name, remote)
         return None
 
     def _digests(self, password: bytes) -> list[bytes]:

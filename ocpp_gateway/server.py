@@ -58,7 +58,7 @@ class Gateway:
         if address is None:
             return _refuse(http.HTTPStatus.NOT_FOUND, b"Not Found\n", "path")
         remote = self._remote(connection, request)
-        if self.door.attempts.are_too_many(address.identity, remote):
+        if self.door.attempts.are_too_many(address.name, remote):
             return _refuse(http.HTTPStatus.TOO_MANY_REQUESTS, b"Too Many Requests\n", "attempts")
         authorization = _only(request.headers, "Authorization")
         route = await self.door.admit(
