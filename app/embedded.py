@@ -434,12 +434,8 @@ class EmbeddedServers:
 
     def _write_running(self) -> None:
         processes = {name: {"pid": pid, "born": _born(pid)} for name, pid in self.pids.items()}
-        _write_private(
-            self.data_dir / "running.json",
-            json.dumps(
-                {"socket_dir": str(self.socket_dir), "processes": processes, "supervisor": os.getpid()}
-            ),
-        )
+        facts = {"socket_dir": str(self.socket_dir), "processes": processes, "notes": self.notes}
+        _write_private(self.data_dir / "running.json", json.dumps(facts))
 
     def _wait_for_leftovers(self) -> None:
         """Servers of a parent that was killed are on their way out; a Valkey that ends late would unlink our socket."""

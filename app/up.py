@@ -76,11 +76,20 @@ class _House:
         ):
             supervisor.start(self._child(name, [name], (*doors, *more), ready_url=f"{base}:{port}/readyz"))
         if settings.demo:
-            say("planting the demo")
-            self._once(["seed", "--demo"], (*doors, "DATABASE_URL_PLATFORM"))
+            self._plant(say, (*doors, "DATABASE_URL_PLATFORM"))
         supervisor.wait_until_ready(READY_TIMEOUT_S)
         if settings.demo:
             supervisor.start(self._child("simulate", ["simulate", "--demo"], ()))
+
+    def _plant(self, say: Say, doors: tuple[str, ...]) -> None:
+        """Once per embedded data folder: asking again would cost each start a process."""
+        planted = self.settings.data_dir / "demo-planted"
+        if self._servers is not None and planted.exists():
+            return
+        say("planting the demo")
+        self._once(["seed", "--demo"], doors)
+        if self._servers is not None:
+            planted.touch()
 
     def addresses(self) -> list[str]:
         settings = self.settings

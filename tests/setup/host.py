@@ -19,6 +19,7 @@ def main(data_dir: str, *toys: str) -> int:
     )
     try:
         servers.start()
+        servers.announce(LIVERY_WEB_PORT="18123")
         for number, code in enumerate(toys):
             supervisor.start(Child(f"toy{number}", [sys.executable, "-c", code], os.environ))
         toy_pids = [child.process.pid for child in supervisor.children if child.process]

@@ -217,6 +217,7 @@ def test_other_commands_find_a_running_instance_and_no_stopped_one(place: Path, 
     assert found is not None
     assert found["DATABASE_URL"] == host.facts["urls"]["DATABASE_URL"]
     assert found["LIVERY_SECRET_KEY"].startswith("1:")
+    assert found["LIVERY_WEB_PORT"] == "18123", "what it announced: links carry its port"
     host.process.kill()
     wait_until_gone(host.pids, 5)
     assert find_running(place / "data") is None
