@@ -308,7 +308,7 @@ def _theme(brand: Brand | None) -> Theme:
 
 def _face_of(name: str, theme: Theme) -> BrandFace:
     css_hash, _css = stylesheet(theme)
-    return BrandFace(name, f"/brand/{css_hash}.css", theme.logo_text, mode=theme.lock_mode or "auto")
+    return BrandFace(name, f"/brand/{css_hash}.css", theme.logo_text, lock_mode=theme.lock_mode)
 
 
 def platform_face() -> BrandFace:

@@ -28,7 +28,7 @@ from tenants.scope import Scope
 AnyRequest = Request[Any, Any, Any]
 nav = [
     NavItem("Team", "/team", "users", "team.view", order=80),
-    NavItem("API keys", "/api-keys", "key", "api_keys.manage", order=85),
+    NavItem("API keys", "/api-keys", "key-round", "api_keys.manage", order=85),
     NavItem("Audit log", "/audit", "scroll-text", "audit.view", order=95),
 ]
 AUDIT_PAGE = 100

@@ -50,8 +50,8 @@ A whole example:
     routes = [new_location, create_location, live_location]
 
 **Templates** extend `layouts/staff.html` or `layouts/plain.html` and get: `title`, `brand`, `nav`, `person`,
-`may(permission)`, `csrf_token`, `flashes`, `request_path`, `request_id`, `time_zone`, `language`, `now`, `host`,
-`surface`, `read_only` (a suspended tenant), and what the handler passes.
+`may(permission)`, `csrf_token`, `flashes`, `mode`, `banner`, `request_path`, `request_id`, `time_zone`, `language`,
+`now`, `host`, `surface`, `read_only` (a suspended tenant), and what the handler passes.
 
 REST handlers: `app/kernel/rest.py`.
 """
@@ -83,6 +83,7 @@ LOGIN_COOKIE = "__Host-livery"
 FLASH_COOKIE = "__Host-livery-flash"
 MODE_COOKIE = "__Host-livery-mode"
 NEXT_COOKIE = "__Host-livery-next"
+MODES = ("light", "dark", "auto")
 KEEP_ALIVE_S = 15
 RECHECK_S = 60
 
@@ -95,13 +96,12 @@ Render = Callable[[Scope, dict[str, Any] | None], Awaitable[str | None]]
 
 @dataclass(frozen=True, slots=True)
 class BrandFace:
-    """What templates need of a brand. `mode` is `auto`, `light` or `dark`: the brand's lock or the viewer's choice."""
+    """What templates need of a brand. `lock_mode` is `light` or `dark` where the brand leaves its readers no choice."""
 
     name: str
     css_url: str
     logo_text: str
-    logo_url: str | None = None
-    mode: str = "auto"
+    lock_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +311,9 @@ def after_login(request: AnyRequest, secret: str) -> Response[Any]:
 
 
 def own_cookie(name: str, value: str, *, max_age: int | None) -> Cookie:
-    return Cookie(key=name, value=value, path="/", secure=True, httponly=True, samesite="lax", max_age=max_age)
+    return Cookie(
+        key=name, value=value, path="/", secure=True, httponly=True, samesite="lax", max_age=max_age
+    )
 
 
 def _template(request: AnyRequest, name: str) -> jinja2.Template:
@@ -321,11 +323,25 @@ def _template(request: AnyRequest, name: str) -> jinja2.Template:
 def _context(request: AnyRequest) -> dict[str, Any]:
     visit = visit_of(request)
     return {
-        "brand": visit.brand, "nav": _nav(request, visit), "person": visit.person, "may": visit.actor.may,
+        "brand": visit.brand, "mode": _mode(request, visit), "banner": _banner(visit), "nav": _nav(request, visit),
+        "person": visit.person, "may": visit.actor.may,
         "csrf_token": csrf_token(visit), "request_path": request.url.path, "request_id": visit.request_id,
         "time_zone": visit.time_zone, "language": visit.language, "host": visit.host, "surface": visit.surface,
         "read_only": visit.is_suspended, "flashes": [],
     }  # fmt: skip
+
+
+def _mode(request: AnyRequest, visit: Visit) -> str:
+    """The brand's lock, else the viewer's choice, else the device's."""
+    chosen = request.cookies.get(MODE_COOKIE, "auto")
+    lock = visit.brand.lock_mode if visit.brand is not None else None
+    return lock or (chosen if chosen in MODES else "auto")
+
+
+def _banner(visit: Visit) -> str | None:
+    if not visit.is_suspended:
+        return None
+    return "This account is suspended: you can read everything and change nothing. Running sessions end normally."
 
 
 def _nav(request: AnyRequest, visit: Visit) -> list[dict[str, Any]]:
@@ -356,7 +372,7 @@ def _flashes(request: AnyRequest) -> list[dict[str, str]]:
     if not text or not same(_flash_mac(visit_of(request), text).encode(), mac.encode()):
         return []
     kind, message = json.loads(base64.urlsafe_b64decode(text))
-    return [{"kind": kind, "message": message}]
+    return [{"kind": kind, "text": message}]
 
 
 # -- live ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from litestar import Request, Response, get
 from sqlalchemy import select
 
 from app.kernel.errors import NotFound
-from app.kernel.ids import parse_id
+from app.kernel.ids import parse_id, public_id
 from app.kernel.web import NavItem, page, platform, visit_of
 from app.notifications import service
 from app.notifications.models import Mail
@@ -37,7 +37,10 @@ async def list_mails(request: AnyRequest) -> Response[Any]:
     visit, found = visit_of(request), []
     for tenant_id, slug, name in await _tenants(request):
         async with visit.database.scope(tenant_id, visit.actor) as scope:
-            found += [(mail, slug, name) for mail in await service.list_mails(scope, PER_TENANT)]
+            found += [
+                (mail, slug, name, public_id("mail", mail.id))
+                for mail in await service.list_mails(scope, PER_TENANT)
+            ]
     found.sort(key=lambda row: row[0].created_at, reverse=True)
     return page(request, None, "notifications/mails.html", title="Mails", mails=found[:SHOWN])
 

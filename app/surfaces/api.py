@@ -72,8 +72,9 @@ def schema() -> dict[str, Any]:
 async def docs(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     schema = request.app.state.schema
     return page(
-        request, tenant_scope, "surfaces/api_docs.html", title="API", schema=schema, groups=_groups(schema)
-    )
+        request, tenant_scope, "surfaces/api_docs.html", title="API", schema=schema, groups=_groups(schema),
+        origin=visit_of(request).origin,
+    )  # fmt: skip
 
 
 def _groups(schema: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:

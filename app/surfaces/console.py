@@ -8,7 +8,7 @@ from litestar.di import Provide
 
 from app.brands import service as brands
 from app.kernel.slices import gather
-from app.surfaces import unclaimed
+from app.surfaces import appearance, unclaimed
 from app.surfaces.assembly import css_answer, nav_of, routes_of, surface
 
 
@@ -23,7 +23,7 @@ def no_tenant() -> None:
 
 
 def build(templates: jinja2.Environment) -> Litestar:
-    modules = [unclaimed, *gather("console")]
+    modules = [appearance, unclaimed, *gather("console")]
     routes: list[Any] = [brand_css, *routes_of(modules)]
     dependencies = {"tenant_scope": Provide(no_tenant, sync_to_thread=False)}
     return surface("console", routes, templates=templates, nav=nav_of(modules), dependencies=dependencies)

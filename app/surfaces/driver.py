@@ -9,11 +9,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import selectinload
 
 from app.brands import service as brands
-from app.brands.models import TenantProfile
+from app.charging.plausibility import rated_power_w
 from app.kernel.errors import NotFound
 from app.kernel.slices import gather
 from app.kernel.web import page
-from app.stations.models import EVSE, ChargingStation, Location
+from app.stations.models import EVSE, ChargingStation, Connector, Location
 from app.stations.status import evse_status
 from app.surfaces.assembly import css_answer, nav_of, routes_of, surface
 from app.tariffs import service as tariffs
@@ -28,7 +28,7 @@ AnyRequest = Request[Any, Any, Any]
 async def show_locations(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     profile = await brands.get_profile(tenant_scope)
     return page(
-        request, tenant_scope, "surfaces/driver_locations.html", title=profile.name, profile=profile,
+        request, tenant_scope, "surfaces/driver_locations.html", title=profile.name, profile=profile, plug=plug,
         locations=await _locations(tenant_scope),
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ async def show_place(request: AnyRequest, tenant_scope: Scope, code: str) -> Res
     location = evse.station.location
     return page(
         request, tenant_scope, "surfaces/driver_place.html", title=f"{evse.station.name or evse.station.ocpp_identity}",
-        place=_place(evse.station, evse), location=location,
+        place=_place(evse.station, evse), location=location, plug=plug,
         prices=await _prices(tenant_scope, evse, location, tenant_scope.now),
         profile=await brands.get_profile(tenant_scope),
     )  # fmt: skip
@@ -117,4 +117,14 @@ def build(templates: jinja2.Environment) -> Litestar:
     return surface("driver", routes, templates=templates, nav=nav_of(modules))
 
 
-__all__ = ["TenantProfile", "build"]
+_PLUGS = {
+    "IEC_62196_T1": "Type 1", "IEC_62196_T2": "Type 2", "IEC_62196_T1_COMBO": "CCS 1", "IEC_62196_T2_COMBO": "CCS",
+    "CHADEMO": "CHAdeMO", "DOMESTIC_F": "Schuko", "TESLA_S": "NACS",
+}  # fmt: skip
+
+
+def plug(connector: Connector) -> str:
+    """`CCS, 150 kW`: what a driver looks for."""
+    name = _PLUGS.get(connector.standard or "", "Plug")
+    power_w = rated_power_w(connector)
+    return f"{name}, {round(power_w / 1000)} kW" if power_w else name

@@ -7,6 +7,7 @@ from litestar import Litestar, Response, get
 
 from app.brands import service as brands
 from app.kernel.slices import find_module, gather
+from app.surfaces import appearance
 from app.surfaces.assembly import css_answer, nav_of, routes_of, surface
 from tenants.scope import Scope
 
@@ -17,6 +18,6 @@ async def brand_css(tenant_scope: Scope, file_name: str) -> Response[str]:
 
 
 def build(templates: jinja2.Environment) -> Litestar:
-    modules = [*find_module("app.surfaces.overview"), *gather("portal")]
+    modules = [appearance, *find_module("app.surfaces.overview"), *gather("portal")]
     routes: list[Any] = [brand_css, *routes_of(modules)]
     return surface("portal", routes, templates=templates, nav=nav_of(modules))

@@ -132,7 +132,9 @@ async def test_repetitions_at_the_same_time_create_one_thing(api: Visitor) -> No
 
 async def test_keys_of_two_machines_do_not_meet(house: House, tenant_id: UUID, api: Visitor) -> None:
     other = await house.api("nordlicht", tenant_id)
-    assert (await _create(api, "k-1")).json()["id"] != (await _create(other, "k-1")).json()["id"]
+    first, second = await _create(api, "k-1"), await _create(other, "k-1", TARIFF | {"id": "T2"})
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json()["id"] != second.json()["id"]
 
 
 async def test_a_suspended_tenant_reads_only(house: House, api: Visitor) -> None:
