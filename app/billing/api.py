@@ -1,0 +1,79 @@
+"""REST: invoices and the books (contract.md)."""
+
+from typing import Any
+
+from litestar import Request, get
+from sqlalchemy import select
+from sqlalchemy.orm import selectinload
+
+from app.billing import service
+from app.billing.models import Invoice, InvoiceLine, LedgerEntry
+from app.kernel.errors import LiveryError
+from app.kernel.ids import parse_id, public_id
+from app.kernel.rest import listed, money, rfc3339
+from tenants.scope import Scope
+
+
+class NotAcceptable(LiveryError):
+    status = 406
+    code = "not_acceptable"
+
+
+@get("/invoices", opt={"permission": "invoices.view"}, summary="Invoices, receipts, credit notes, newest first",
+     tags=["money"])  # fmt: skip
+async def list_invoices(tenant_scope: Scope, limit: int = 50, after: str | None = None) -> dict[str, Any]:
+    found = await listed(tenant_scope, select(Invoice), Invoice.id, "invoice", limit, after)
+    return found.answer([_invoice(row) for row in found.rows])
+
+
+@get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"}, summary="One invoice with its lines",
+     tags=["money"])  # fmt: skip
+async def get_invoice(
+    request: Request[Any, Any, Any], tenant_scope: Scope, invoice_id: str
+) -> dict[str, Any]:
+    accept = request.headers.get("Accept", "*/*")
+    if not any(part in accept for part in ("*/*", "application/json", "application/*")):
+        raise NotAcceptable(message="Invoices come as application/json; PDF and XML are yet to come.")
+    row = await service.get_invoice(tenant_scope, parse_id("invoice", invoice_id))
+    return _invoice(row) | {"lines": [_line(line, row.currency) for line in row.lines]}
+
+
+def _invoice(row: Invoice) -> dict[str, Any]:
+    return {
+        "id": public_id("invoice", row.id), "kind": row.kind, "number": row.number, "series": row.series,
+        "year": row.year, "issued_at": rfc3339(row.issued_at), "issued_on": row.issued_on.isoformat(),
+        "supplied_on": row.supplied_on.isoformat(), "net": money(row.net_minor, row.currency),
+        "vat": money(row.vat_minor, row.currency), "gross": money(row.gross_minor, row.currency),
+        "currency": row.currency, "seller": row.seller, "buyer": row.buyer, "vat_groups": row.vat_groups,
+        "corrects_id": public_id("invoice", row.corrects_id) if row.corrects_id else None, "hash": row.hash.hex(),
+    }  # fmt: skip
+
+
+def _line(row: InvoiceLine, currency: str) -> dict[str, Any]:
+    return {
+        "line_no": row.line_no, "description": row.description, "quantity": f"{row.quantity.normalize():f}",
+        "unit": row.unit, "unit_price": f"{row.unit_price.normalize():f}",
+        "vat_rate": f"{row.vat_rate.normalize():f}", "vat_code": row.vat_code,
+        "net": money(row.net_minor, currency), "vat": money(row.vat_minor, currency),
+        "gross": money(row.gross_minor, currency), "source_type": row.source_type,
+        "source_id": public_id("cdr", row.source_id) if row.source_type == "cdr" else str(row.source_id),
+    }  # fmt: skip
+
+
+@get("/ledger/entries", opt={"permission": "ledger.view"}, summary="The books: + debit, - credit, newest first",
+     tags=["money"])  # fmt: skip
+async def list_entries(tenant_scope: Scope, limit: int = 50, after: str | None = None) -> dict[str, Any]:
+    query = select(LedgerEntry).options(selectinload(LedgerEntry.account), selectinload(LedgerEntry.txn))
+    found = await listed(tenant_scope, query, LedgerEntry.id, "ledger_txn", limit, after)
+    return found.answer([_entry(row) for row in found.rows])
+
+
+def _entry(row: LedgerEntry) -> dict[str, Any]:
+    return {
+        "id": public_id("ledger_txn", row.id), "transaction_id": public_id("ledger_txn", row.txn_id),
+        "kind": row.txn.kind, "account": row.account.code, "party": row.account.party,
+        "amount": money(row.amount_minor, row.currency), "effective_at": rfc3339(row.txn.effective_at),
+    }  # fmt: skip
+
+
+routes = [list_invoices, get_invoice, list_entries]

@@ -1,0 +1,203 @@
+"""Screen reads of stations: lists, figures, the decoded log."""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import selectinload
+
+from app.kernel.ids import parse_id, public_id
+from app.stations.models import EVSE, ChargingStation, Location, OCPPMessage, StationCommand
+from app.stations.status import evse_status
+from tenants.scope import Scope
+
+WHOLE_STATION = (
+    selectinload(ChargingStation.location),
+    selectinload(ChargingStation.connection),
+    selectinload(ChargingStation.evses).selectinload(EVSE.connectors),
+    selectinload(ChargingStation.evses).selectinload(EVSE.live),
+)
+_TAG = re.compile(r'("(?:idTag|parentIdTag|idToken)"\s*:\s*")([^"]+)(")')
+
+
+def masked(raw: str) -> str:
+    """A frame for people who may not see card numbers: all but the last four characters are hidden."""
+    return _TAG.sub(lambda found: found[1] + "•" * max(len(found[2]) - 4, 2) + found[2][-4:] + found[3], raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a list of stations is narrowed by; empty means everything."""
+
+    q: str = ""
+    location_id: UUID | None = None
+    state: str = ""
+
+
+def link_state(station: ChargingStation) -> str:
+    """online, offline or never (no connection yet)."""
+    if station.connection is None:
+        return "never"
+    return "online" if station.connection.is_online else "offline"
+
+
+def status_of(station: ChargingStation, evse: EVSE) -> str:
+    return evse_status(
+        [connector.status for connector in evse.connectors], evse.live.activity if evse.live else "idle",
+        is_online=link_state(station) == "online", has_connected=station.connection is not None,
+        is_retired=station.retired_at is not None,
+    )  # fmt: skip
+
+
+async def list_stations(scope: Scope, wanted: Filter) -> list[ChargingStation]:
+    """A brand's stations by site and name. States are derived, so they are filtered here."""
+    query = select(ChargingStation).where(ChargingStation.retired_at.is_(None)).options(*WHOLE_STATION)
+    if wanted.location_id is not None:
+        query = query.where(ChargingStation.location_id == wanted.location_id)
+    rows = list((await scope.db.execute(query.order_by(ChargingStation.ocpp_identity))).scalars())
+    if wanted.q:
+        needle = wanted.q.casefold()
+        rows = [
+            row
+            for row in rows
+            if needle in f"{row.ocpp_identity} {row.name} {row.vendor} {row.model}".casefold()
+        ]
+    if wanted.state:
+        rows = [
+            row for row in rows
+            if link_state(row) == wanted.state or wanted.state in {status_of(row, evse) for evse in row.evses}
+        ]  # fmt: skip
+    return rows
+
+
+async def list_locations(scope: Scope) -> list[Location]:
+    return list((await scope.db.execute(select(Location).order_by(Location.name))).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A frame with what it says in a line."""
+
+    row: OCPPMessage
+    key: str
+    summary: str
+    raw: str
+
+
+async def log(
+    scope: Scope, station_id: UUID, *, action: str = "", direction: str = "", errors: bool = False, q: str = "",
+    after: str = "", limit: int = 50,
+) -> list[LogLine]:  # fmt: skip
+    query = select(OCPPMessage).where(OCPPMessage.station_id == station_id)
+    if action:
+        query = query.where(OCPPMessage.action == action)
+    if direction in ("in", "out"):
+        query = query.where(OCPPMessage.direction == direction)
+    if errors:
+        query = query.where(OCPPMessage.error.is_not(None))
+    if q:
+        query = query.where(OCPPMessage.raw.contains(q, autoescape=True))
+    if after:
+        query = query.where(OCPPMessage.id < parse_id("ocpp_message", after))
+    rows = (await scope.db.execute(query.order_by(OCPPMessage.id.desc()).limit(limit))).scalars()
+    may_see = scope.actor.may("id_tokens.reveal")
+    return [
+        LogLine(row, public_id("ocpp_message", row.id), summary(row), row.raw if may_see else masked(row.raw))
+        for row in rows
+    ]
+
+
+async def log_actions(scope: Scope, station_id: UUID) -> list[str]:
+    query = text(
+        "select distinct action from livery.ocpp_message where station_id = :station and action is not null"
+        " and at > :since order by action"
+    )
+    parameters = {"station": station_id, "since": scope.now - timedelta(days=7)}
+    return list((await scope.db.execute(query, parameters)).scalars())
+
+
+def summary(row: OCPPMessage) -> str:
+    """`StatusNotification: connector 1 Charging`: the part of the payload a person looks for."""
+    try:
+        frame = json.loads(row.raw)
+        payload = frame[3] if row.kind == "call" else frame[2]
+    except (ValueError, IndexError, KeyError):
+        return row.error or "not readable"
+    if row.kind == "error":
+        return f"{frame[2]}: {frame[3]}" if len(frame) > 3 else str(frame[2])
+    return _words(payload) if isinstance(payload, dict) else ""
+
+
+_TOLD = (
+    "status", "connectorStatus", "eventType", "triggerReason", "connectorId", "evseId", "transactionId", "idTag",
+    "meterStart", "meterStop", "reason", "type", "requestedMessage", "key", "chargePointModel", "interval",
+)  # fmt: skip
+
+
+def _words(payload: dict[str, Any]) -> str:
+    parts = [f"{name} {payload[name]}" for name in _TOLD if isinstance(payload.get(name), str | int)]
+    info = payload.get("idTagInfo") or payload.get("idTokenInfo") or payload.get("transactionInfo")
+    if isinstance(info, dict):
+        parts += [f"{name} {value}" for name, value in info.items() if isinstance(value, str)][:3]
+    reading = payload.get("meterValue")
+    if isinstance(reading, list) and reading and isinstance(reading[-1], dict):
+        samples = reading[-1].get("sampledValue") or []
+        parts += [
+            f"{sample.get('measurand', 'Energy')} {sample.get('value')}"
+            for sample in samples[:3]
+            if isinstance(sample, dict)
+        ]
+    return masked(" · ".join(parts))[:300]
+
+
+async def recent_commands(scope: Scope, station_id: UUID, limit: int = 8) -> list[StationCommand]:
+    query = (
+        select(StationCommand)
+        .where(StationCommand.station_id == station_id)
+        .order_by(StationCommand.created_at.desc(), StationCommand.id.desc())
+        .limit(limit)
+    )
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def power_curve(scope: Scope, station_id: UUID, since: datetime) -> dict[str, list[Any]]:
+    """kW of the whole station by half minute: {"t": epoch seconds, "kw": …}."""
+    query = text("""
+        select extract(epoch from date_bin('30 seconds', sampled_at, 'epoch'))::bigint as t,
+               sum(w) / 1000 as kw
+          from (select distinct on (evse_no, date_bin('30 seconds', sampled_at, 'epoch'))
+                       evse_no, sampled_at, value as w
+                  from livery.meter_value
+                 where station_id = :station and measurand = 'Power.Active.Import' and phase = ''
+                   and sampled_at > :since and value is not null
+                 order by evse_no, date_bin('30 seconds', sampled_at, 'epoch'), sampled_at desc) newest
+         group by 1 order by 1""")
+    rows = (await scope.db.execute(query, {"station": station_id, "since": since})).all()
+    return {"t": [row.t for row in rows], "kw": [float(round(row.kw, 2)) for row in rows]}
+
+
+def curve_in_words(points: dict[str, list[Any]]) -> str:
+    """For those who cannot see the curve."""
+    if not points["kw"]:
+        return "No power was reported in this time."
+    return f"Power rose to {max(points['kw']):.1f} kW and is now {points['kw'][-1]:.1f} kW."
+
+
+async def unclaimed(scope: Scope) -> list[Any]:
+    """Strangers that named this brand."""
+    return list((await scope.db.execute(text("select * from platform.own_unclaimed()"))).all())
+
+
+async def open_sessions(scope: Scope, station_id: UUID) -> dict[UUID, UUID]:
+    """EVSE -> its running or waiting session, for links."""
+    query = text(
+        "select evse_id, id from livery.charging_session where station_id = :station"
+        " and status in ('ACTIVE', 'PENDING')"
+        " order by started_at"
+    )
+    rows = (await scope.db.execute(query, {"station": station_id})).all()
+    return {row.evse_id: row.id for row in rows}
