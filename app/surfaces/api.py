@@ -13,7 +13,7 @@ from app.brands import service as brands
 from app.kernel.rest import Pending, begin
 from app.kernel.slices import find_module, gather
 from app.kernel.web import CURRENT, page, provide_tenant_scope, visit_of
-from app.surfaces.assembly import css_answer, routes_of, surface
+from app.surfaces.assembly import routes_of, surface
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -70,10 +70,11 @@ def schema() -> dict[str, Any]:
 
 @get("/api/docs", opt={"public": True}, include_in_schema=False)
 async def docs(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    schema = request.app.state.schema
+    visit, schema = visit_of(request), request.app.state.schema
+    visit.brand = (await brands.get_face(tenant_scope)).brand
     return page(
         request, tenant_scope, "surfaces/api_docs.html", title="API", schema=schema, groups=_groups(schema),
-        origin=visit_of(request).origin,
+        origin=visit.origin,
     )  # fmt: skip
 
 
@@ -88,14 +89,9 @@ def _groups(schema: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
     return sorted(groups.items())
 
 
-@get("/api/brand/{file_name:str}", opt={"public": True}, include_in_schema=False)
-async def brand_css(tenant_scope: Scope, file_name: str) -> Response[str]:
-    return css_answer(await brands.find_css(tenant_scope, file_name.removesuffix(".css")))
-
-
 def build(templates: jinja2.Environment) -> Litestar:
     app = surface(
-        "api", [docs, brand_css, Router(PREFIX, route_handlers=[openapi_json, *_gathered()])], templates=templates,
+        "api", [docs, Router(PREFIX, route_handlers=[openapi_json, *_gathered()])], templates=templates,
         answers_on=("portal",), uses_keys=True, dependencies={"tenant_scope": Provide(tenant_scope)},
         after_request=keep_first_answer,
     )  # fmt: skip

@@ -98,7 +98,3 @@ async def load_api(visit: Visit, headers: dict[str, str]) -> None:
         found = await identity.authenticate_api_key(visit.database, key.strip(), visit.tenant)
         if found is not None:
             visit.actor = replace(found)
-    if not headers.get("accept", "").startswith("application/json"):
-        async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
-            face = await brands.get_face(scope)
-            visit.brand, visit.time_zone, visit.language = face.brand, face.time_zone, face.language
