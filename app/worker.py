@@ -2,15 +2,13 @@
 
 Two doors: `queue_rw` for procrastinate's own tables, `app_rw` for the body of each job. Slices offer their jobs in
 `jobs.py`: JOBS (name -> function of database, tenant and ids), LISTENERS (event kind -> job names), RECURRING (cron
-with seconds or without, job name; once per tenant). Jobs run at least once: each is idempotent.
+with seconds or without, job name; for each tenant). Jobs run at least once: each is idempotent.
 """
 
 import asyncio
-import importlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from importlib.util import find_spec
 from typing import Any
 from uuid import UUID
 
@@ -22,13 +20,14 @@ from app.kernel import queue
 from app.kernel.events import Event
 from app.kernel.health import serve_health
 from app.kernel.settings import Settings
+from app.kernel.slices import gather
 from tenants.database import Database
 from tenants.redis import Redis
 from tenants.scope import Actor
 
 log = logging.getLogger("livery.worker")
-SLICES = ("stations", "charging", "billing", "notifications", "reporting")
 CONCURRENCY = 8
+RECURRING_AT_ONCE = 4
 MAX_ATTEMPTS = 12
 POISON_ATTEMPTS = 20
 RETRY = RetryStrategy(max_attempts=MAX_ATTEMPTS, exponential_wait=2)
@@ -44,14 +43,14 @@ class Gathered:
         self.jobs: dict[str, Job] = {}
         self.listeners: dict[str, list[str]] = {}
         self.recurring: list[tuple[str, str]] = []
-        for name in SLICES:
-            if find_spec(f"app.{name}") is None or find_spec(f"app.{name}.jobs") is None:
-                continue
-            module = importlib.import_module(f"app.{name}.jobs")
+        for module in gather("jobs"):
             self.jobs |= module.JOBS
             self.recurring += module.RECURRING
             for kind, listeners in module.LISTENERS.items():
                 self.listeners.setdefault(kind, []).extend(listeners)
+        named = {name for names in self.listeners.values() for name in names} | {n for _, n in self.recurring}
+        if not named <= self.jobs.keys():
+            raise RuntimeError(f"no such jobs: {', '.join(sorted(named - self.jobs.keys()))}")
 
 
 class Worker:
@@ -76,9 +75,8 @@ class Worker:
         for name, job in self.gathered.jobs.items():
             self._task(name, job)
         self._task("events.fan_out", self.fan_out)
-        for number, (cron, name) in enumerate(self.gathered.recurring):
-            self._periodic(cron, f"recurring.{number}.{name}", lambda name=name: self.for_each_tenant(name))
-        self._periodic("* * * * * */15", "platform.retry_stalled", self.retry_stalled)
+        for cron, name in self.gathered.recurring:
+            self._periodic(cron, f"recurring.{name}", lambda name=name: self.for_each_tenant(name))
         self._periodic("7 * * * *", "platform.days", self.keep_days)
         self._periodic("41 4 * * *", "platform.purge_jobs", self.purge_jobs)
 
@@ -94,13 +92,23 @@ class Worker:
         async def run(timestamp: int) -> None:
             await work()
 
-        self.app.periodic(cron=cron)(self.app.task(name=name, queueing_lock=name, pass_context=False)(run))
+        # One waits at most, and none runs beside another: a slow round is not followed by a heap of them.
+        self.app.periodic(cron=cron)(self.app.task(name=name, lock=name, queueing_lock=name)(run))
 
     async def for_each_tenant(self, job: str) -> None:
-        """Every tenant's job in that tenant's own transaction."""
-        for tenant_id in await self.tenant_ids():
-            async with self.database.scope(tenant_id, Actor.job(job)) as scope:
-                await queue.enqueue(scope, job, lock=job)
+        """Every tenant's turn, a few at a time. One that fails goes to the queue, which tries it again."""
+        turns = asyncio.Semaphore(RECURRING_AT_ONCE)
+
+        async def turn(tenant_id: UUID) -> None:
+            async with turns:
+                try:
+                    await self.gathered.jobs[job](self.database, tenant_id)
+                except Exception:
+                    log.exception("%s failed for one tenant and is queued", job)
+                    async with self.database.scope(tenant_id, Actor.job(job)) as scope:
+                        await queue.enqueue(scope, job, lock=job)
+
+        await asyncio.gather(*(turn(tenant_id) for tenant_id in await self.tenant_ids()))
 
     async def tenant_ids(self) -> list[UUID]:
         async with self.database.anonymous() as db:
@@ -127,6 +135,15 @@ class Worker:
             else:
                 await self.app.job_manager.retry_job(job)
 
+    async def keep_retrying(self) -> None:
+        """No job of its own: killed in its middle it would hold its own lock for ever."""
+        while True:
+            await asyncio.sleep(self.stalled_s)
+            try:
+                await self.retry_stalled()
+            except Exception:
+                log.exception("stalled jobs could not be looked for")
+
     async def keep_days(self) -> None:
         """Partitions are made ahead and, for the raw log, dropped after 30 days."""
         async with self.database.anonymous() as db:
@@ -152,10 +169,11 @@ class Worker:
         except Exception:
             return {"database": False}
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event) -> bool:
+        """True when it ended because it was asked to; a lost database ends it too, and somebody starts it again."""
         faults = await self.database.check_roles()
         if faults:
-            raise SystemExit("refusing to start: " + "; ".join(faults))
+            raise RuntimeError("refusing to start: " + "; ".join(faults))
         health = None
         if self.settings.worker_health_port:
             health = await serve_health(self.settings.host, self.settings.worker_health_port, self.is_ready)
@@ -174,10 +192,11 @@ class Worker:
                     name="livery",
                 )
             )
+            retrying = asyncio.create_task(self.keep_retrying())
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            working.cancel()
+            for task in (stopping, retrying, working):
+                task.cancel()
             results = await asyncio.gather(working, return_exceptions=True)
         if health is not None:
             health.close()
@@ -186,6 +205,7 @@ class Worker:
             await self.redis.close()
         if not stop.is_set() and isinstance(results[0], Exception):
             raise results[0]
+        return stop.is_set()
 
 
 def _conninfo(url: str) -> str:
@@ -198,9 +218,10 @@ def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    await Worker(settings).run(stop)
-    return 0
+    return 0 if await Worker(settings).run(stop) else 1
