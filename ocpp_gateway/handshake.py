@@ -71,7 +71,7 @@ def choose_version(offered: list[str]) -> str | None:
 
 
 class Attempts:
-    """10 wrong keys in 15 minutes per station's name and remote address, then 429; the station is never locked out elsewhere."""
+    """10 wrong keys in 15 minutes per station and remote address, then 429; elsewhere the station stays welcome."""
 
     def __init__(self, size: int = 10_000) -> None:
         self._failed: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()

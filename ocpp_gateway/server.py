@@ -154,7 +154,7 @@ class Gateway:
         await self._drain(servers)
         for task in background:
             task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await asyncio.wait(background, timeout=3)  # a Redis that is away must not hold the end up
         await self.presence.give_up_lease()
         if health is not None:
             health.close()

@@ -14,11 +14,12 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import jinja2
@@ -26,6 +27,7 @@ from babel.dates import format_datetime, format_timedelta
 from babel.numbers import format_currency, format_decimal
 from markupsafe import Markup
 
+from app.kernel.ids import public_id
 from app.kernel.money import to_decimal
 
 ROOT = Path(__file__).parent
@@ -45,7 +47,8 @@ def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
     )  # fmt: skip
     made.globals |= {"asset": asset, "icon": icon}
     made.filters |= {
-        "money": money, "kwh": kwh, "kw": kw, "duration": duration, "local": local, "ago": ago, "number": number,
+        "epoch": epoch, "zipped": zipped, "public": public, "money": money, "kwh": kwh, "kw": kw,
+        "duration": duration, "local": local, "ago": ago, "number": number,
     }  # fmt: skip
     return made
 
@@ -112,3 +115,16 @@ def ago(at: datetime | None, now: datetime) -> str:
     if abs((now - at).total_seconds()) < 10:
         return "just now"
     return format_timedelta(at - now, add_direction=True, threshold=1.2, locale=LOCALE)
+
+
+def epoch(seconds: int, time_zone: str) -> str:
+    return datetime.fromtimestamp(seconds, ZoneInfo(time_zone)).strftime("%H:%M:%S")
+
+
+def zipped(values: Iterable[str]) -> list[tuple[str, str]]:
+    """For a select whose words are its values."""
+    return [(value, value) for value in values]
+
+
+def public(value: UUID, kind: str) -> str:
+    return public_id(kind, value)

@@ -82,7 +82,7 @@ async def stop_session(tenant_scope: Scope, session_id: str) -> dict[str, Any]:
     return _command(await service.request_stop(tenant_scope, parse_id("charging_session", session_id)))
 
 
-@post("/charging-sessions/{session_id:str}/review-decisions", status_code=200, opt={"permission": "sessions.review"},
+@post("/charging-sessions/{session_id:str}/review-decisions", status_code=200, opt={"permission": "sessions.manage"},
       summary="Release or void a session under review", tags=["sessions"])  # fmt: skip
 async def decide_review(tenant_scope: Scope, session_id: str, data: dict[str, Any]) -> dict[str, Any]:
     key = parse_id("charging_session", session_id)

@@ -26,6 +26,7 @@ from app.charging.reports import ENERGY, Reading, TransactionReport, Transaction
 from app.kernel import audit, events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.ids import public_id
 from app.stations import commands
 from app.stations import service as stations
 from app.stations.models import EVSE, ChargingStation, StationCommand, StationConnection
@@ -495,6 +496,14 @@ async def request_start(
     )
     _tell(scope, session, "requested")
     return session, command
+
+
+async def station_of(scope: Scope, evse_id: UUID) -> str:
+    """The public id of an EVSE's station. NotFound."""
+    evse = await scope.db.get(EVSE, (scope.tenant_id, evse_id))
+    if evse is None:
+        raise NotFound("evse")
+    return public_id("charging_station", evse.station_id)
 
 
 async def _startable(scope: Scope, evse_id: UUID) -> EVSE:

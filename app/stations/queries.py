@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.orm import selectinload
 
+from app.kernel.errors import NotFound
 from app.kernel.ids import parse_id, public_id
 from app.stations.models import EVSE, ChargingStation, Location, OCPPMessage, StationCommand
 from app.stations.status import evse_status
@@ -109,6 +110,15 @@ async def log(
         LogLine(row, public_id("ocpp_message", row.id), summary(row), row.raw if may_see else masked(row.raw))
         for row in rows
     ]
+
+
+async def get_message(scope: Scope, station_id: UUID, message_id: UUID) -> LogLine:
+    query = select(OCPPMessage).where(OCPPMessage.station_id == station_id, OCPPMessage.id == message_id)
+    row = (await scope.db.execute(query)).scalar_one_or_none()
+    if row is None:
+        raise NotFound("ocpp_message")
+    raw = row.raw if scope.actor.may("id_tokens.reveal") else masked(row.raw)
+    return LogLine(row, public_id("ocpp_message", row.id), summary(row), raw)
 
 
 async def log_actions(scope: Scope, station_id: UUID) -> list[str]:

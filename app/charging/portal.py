@@ -1,0 +1,254 @@
+"""Portal pages of sessions: list, live detail, start, stop, review, correction."""
+
+import csv
+import io
+from datetime import date
+from typing import Any
+
+from litestar import Request, Response, get, post
+from litestar.response import Stream
+
+from app.access.verdict import IdTokenValue
+from app.billing.service import list_invoices_of
+from app.charging import queries, service, settlement
+from app.charging.models import CDR, ChargingSession
+from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.ids import parse_id, public_id
+from app.kernel.money import to_decimal
+from app.kernel.web import NavItem, form_again, fragment, live, page, read_form, redirect, visit_of
+from app.stations.models import StationCommand
+from app.tariffs.pricing import Price
+from tenants.scope import Scope
+
+AnyRequest = Request[Any, Any, Any]
+nav = [NavItem("Sessions", "/charging-sessions", "activity", "sessions.view", order=30)]
+PAGE, EXPORT = 50, 5000
+
+
+def _wanted(params: Any) -> queries.Filter:
+    station = params.get("station", "")
+    try:
+        station_id = parse_id("charging_station", station) if station else None
+    except NotFound:
+        station_id = None
+    return queries.Filter(
+        state=params.get("state", ""),
+        station_id=station_id,
+        since=_day(params.get("since")),
+        until=_day(params.get("until")),
+    )
+
+
+def _day(value: str | None) -> date | None:
+    try:
+        return date.fromisoformat(value or "")
+    except ValueError:
+        return None
+
+
+def _row(session: ChargingSession, cdr: CDR | None, scope: Scope) -> dict[str, Any]:
+    energy = session.energy_wh
+    if energy is None and session.live is not None and session.status == "ACTIVE":
+        energy = session.live.energy_wh
+    return {
+        "id": public_id("charging_session", session.id), "session": session, "energy_wh": energy, "cdr": cdr,
+        "seconds": ((session.ended_at or scope.now) - session.started_at).total_seconds(),
+        "power_w": session.live.power_w if session.live and session.status == "ACTIVE" else None,
+        "who": session.driver.name if session.driver else (session.id_token_masked or "no card"),
+    }  # fmt: skip
+
+
+@get("/charging-sessions", opt={"permission": "sessions.view"})
+async def list_sessions(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    params, zone = request.query_params, visit_of(request).time_zone
+    after = params.get("after")
+    rows = await queries.list_sessions(
+        tenant_scope, _wanted(params), time_zone=zone, limit=PAGE + 1,
+        after=parse_id("charging_session", after) if after else None,
+    )  # fmt: skip
+    more = public_id("charging_session", rows[PAGE - 1][0].id) if len(rows) > PAGE else None
+    return page(
+        request, tenant_scope, "charging/list.html", title="Sessions", params=dict(params), next_after=more,
+        rows=[_row(session, cdr, tenant_scope) for session, cdr in rows[:PAGE]], query=request.url.query,
+    )  # fmt: skip
+
+
+@get("/charging-sessions/live", opt={"permission": "sessions.view"})
+async def live_sessions(request: AnyRequest, tenant_scope: Scope) -> Stream:
+    wanted, zone = _wanted(request.query_params), visit_of(request).time_zone
+
+    async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
+        rows = await queries.list_sessions(scope, wanted, time_zone=zone, limit=PAGE)
+        return fragment(request, "charging/_rows.html", rows=[_row(one, cdr, scope) for one, cdr in rows])
+
+    return live(request, ["sessions"], render)
+
+
+@get("/charging-sessions.csv", opt={"permission": "sessions.view"})
+async def export_sessions(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    """The same columns as on screen. A cell that a spreadsheet would run as a formula is made inert."""
+    zone = visit_of(request).time_zone
+    rows = await queries.list_sessions(
+        tenant_scope, _wanted(request.query_params), time_zone=zone, limit=EXPORT
+    )
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(
+        [
+            "session",
+            "started_at",
+            "ended_at",
+            "station",
+            "evse",
+            "who",
+            "energy_wh",
+            "status",
+            "review",
+            "gross",
+            "currency",
+        ]
+    )
+    for session, cdr in rows:
+        row = _row(session, cdr, tenant_scope)
+        gross = to_decimal(cdr.incl_vat_minor, cdr.currency) if cdr else ""
+        writer.writerow([_inert(value) for value in (
+            row["id"], session.started_at.isoformat(), session.ended_at.isoformat() if session.ended_at else "",
+            session.station.ocpp_identity, session.evse_no, row["who"], row["energy_wh"], session.status,
+            session.review or "", gross, cdr.currency if cdr else "",
+        )])  # fmt: skip
+    headers = {"Content-Disposition": "attachment; filename=sessions.csv"}
+    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _inert(value: Any) -> str:
+    shown = "" if value is None else str(value)
+    return "'" + shown if shown[:1] in ("=", "+", "-", "@", "\t", "\r") else shown
+
+
+# --- one session -------------------------------------------------------------------------------------------------
+
+
+@get("/charging-sessions/{session_id:str}", opt={"permission": "sessions.view"})
+async def show_session(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[str]:
+    return await _page(request, tenant_scope, session_id)
+
+
+async def _page(
+    request: AnyRequest,
+    scope: Scope,
+    session_id: str,
+    *,
+    error: Invalid | Refused | None = None,
+    form: Any = None,
+) -> Response[str]:
+    session = await service.get_session(scope, parse_id("charging_session", session_id))
+    parts = await _parts(scope, session) | await _papers(scope, session)
+    title = f"Session at {session.station.name or session.station.ocpp_identity}"
+    if error is not None:
+        return form_again(request, scope, "charging/session.html", error, form, title=title, **parts)
+    return page(
+        request, scope, "charging/session.html", title=title, values={}, errors={}, alert=None, **parts
+    )
+
+
+async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
+    cdr = (await queries.cdrs_of(scope, [session.id])).get(session.id)
+    price = await settlement.running_price(scope, session) if cdr is None else None
+    command = (
+        await scope.db.get(StationCommand, (scope.tenant_id, session.command_id))
+        if session.command_id
+        else None
+    )
+    return {
+        "row": _row(session, cdr, scope), "session": session, "cdr": cdr, "price": _shown(price),
+        "station_id": public_id("charging_station", session.station_id), "command": command,
+        "timeline": queries.timeline(await queries.events_of(scope, session.id)),
+    }  # fmt: skip
+
+
+def _shown(price: Price | None) -> dict[str, Any] | None:
+    return price.as_json() if price else None
+
+
+async def _papers(scope: Scope, session: ChargingSession) -> dict[str, Any]:
+    cdrs = await queries.all_cdrs(scope, session.id)
+    invoices = [one for cdr in cdrs for one in await list_invoices_of(scope, "cdr", cdr.id)]
+    points = await queries.power_points(scope, session.id)
+    most = max(points["kw"], default=0)
+    return {
+        "cdrs": cdrs, "invoices": [(public_id("invoice", one.id), one) for one in invoices], "points": points,
+        "curve_words": f"Power rose to {most:.1f} kW." if points["kw"] else "No power was reported.",
+        "frames": [(public_id("ocpp_message", one.id), one) for one in await queries.frames_of(scope, session)],
+    }  # fmt: skip
+
+
+@get("/charging-sessions/{session_id:str}/live", opt={"permission": "sessions.view"})
+async def live_session(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Stream:
+    key = (await service.get_session(tenant_scope, parse_id("charging_session", session_id))).id
+
+    async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
+        return fragment(
+            request, "charging/_session.html", **await _parts(scope, await service.get_session(scope, key))
+        )
+
+    return live(request, [f"session:{key}"], render)
+
+
+@post("/charging-sessions", opt={"permission": "sessions.manage"})
+async def start_session(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    """A refusal goes back to the station's page with its reason."""
+    form = await read_form(request)
+    evse_id = parse_id("evse", form.text("evse_id"))
+    station = await service.station_of(tenant_scope, evse_id)
+    token = form.text("id_token")
+    try:
+        presented = IdTokenValue(token) if token else None
+        session, _ = await service.request_start(tenant_scope, evse_id=evse_id, presented=presented)
+    except Refused as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, f"/stations/{station}", flash=f"Not started: {error.message}", kind="error")
+    return redirect(request, f"/charging-sessions/{public_id('charging_session', session.id)}")
+
+
+@post("/charging-sessions/{session_id:str}/stop-requests", opt={"permission": "sessions.manage"})
+async def stop_session(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[Any]:
+    path = f"/charging-sessions/{session_id}"
+    try:
+        await service.request_stop(tenant_scope, parse_id("charging_session", session_id))
+    except Refused as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=f"Not stopped: {error.message}", kind="error")
+    return redirect(request, path, flash="The station was asked to stop.")
+
+
+@post("/charging-sessions/{session_id:str}/review-decisions", opt={"permission": "sessions.manage"})
+async def decide_review(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        await service.decide_review(
+            tenant_scope, parse_id("charging_session", session_id), form.text("decision"), form.text("note"),
+            energy_wh=form.integer("energy_wh"),
+        )  # fmt: skip
+    except (Invalid, Refused) as error:
+        return await _page(request, tenant_scope, session_id, error=error, form=form)
+    return redirect(request, f"/charging-sessions/{session_id}", flash="Decided.")
+
+
+@post("/cdrs/{cdr_id:str}/credits", opt={"permission": "invoices.manage"})
+async def credit_cdr(request: AnyRequest, tenant_scope: Scope, cdr_id: str) -> Response[Any]:
+    form = await read_form(request)
+    cdr = await settlement.get_cdr(tenant_scope, parse_id("cdr", cdr_id))
+    session_id = public_id("charging_session", cdr.session_id)
+    try:
+        await settlement.credit(
+            tenant_scope, cdr.id, form.text("reason"), energy_wh=form.integer("energy_wh")
+        )
+    except (Invalid, Refused) as error:
+        return await _page(request, tenant_scope, session_id, error=error, form=form)
+    return redirect(request, f"/charging-sessions/{session_id}", flash="A credit note was issued.")
+
+
+routes = [
+    list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
+    decide_review, credit_cdr,
+]  # fmt: skip

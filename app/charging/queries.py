@@ -1,0 +1,178 @@
+"""Screen reads of sessions."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import selectinload
+
+from app.charging.models import CDR, ChargingSession, SessionEvent
+from app.stations.models import ChargingStation
+from tenants.scope import Scope
+
+ROW = (
+    selectinload(ChargingSession.station).selectinload(ChargingStation.location),
+    selectinload(ChargingSession.live),
+    selectinload(ChargingSession.driver),
+    selectinload(ChargingSession.id_token),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """`state` is one of OCPI's five or `review`; days are the tenant's."""
+
+    state: str = ""
+    station_id: UUID | None = None
+    since: date | None = None
+    until: date | None = None
+
+
+async def list_sessions(
+    scope: Scope, wanted: Filter, *, time_zone: str, after: UUID | None = None, limit: int = 50
+) -> list[tuple[ChargingSession, CDR | None]]:
+    """Newest first, each with its valid CDR where there is one."""
+    query = select(ChargingSession).options(*ROW).order_by(ChargingSession.id.desc()).limit(limit)
+    if wanted.state == "review":
+        query = query.where(ChargingSession.review.is_not(None))
+    elif wanted.state:
+        query = query.where(ChargingSession.status == wanted.state)
+    if wanted.station_id is not None:
+        query = query.where(ChargingSession.station_id == wanted.station_id)
+    if wanted.since is not None:
+        query = query.where(ChargingSession.started_at >= _midnight(wanted.since, time_zone))
+    if wanted.until is not None:
+        query = query.where(
+            ChargingSession.started_at < _midnight(wanted.until + timedelta(days=1), time_zone)
+        )
+    if after is not None:
+        query = query.where(ChargingSession.id < after)
+    rows = list((await scope.db.execute(query)).scalars())
+    costs = await cdrs_of(scope, [row.id for row in rows])
+    return [(row, costs.get(row.id)) for row in rows]
+
+
+def _midnight(day: date, time_zone: str) -> datetime:
+    return datetime.combine(day, time(), ZoneInfo(time_zone))
+
+
+async def cdrs_of(scope: Scope, session_ids: list[UUID]) -> dict[UUID, CDR]:
+    """The newest CDR of each session that was not credited."""
+    credited = select(CDR.corrects_id).where(CDR.kind == "credit")
+    query = (
+        select(CDR)
+        .where(CDR.session_id.in_(session_ids), CDR.kind == "cdr", CDR.id.not_in(credited))
+        .order_by(CDR.revision_no)
+    )
+    return {cdr.session_id: cdr for cdr in (await scope.db.execute(query)).scalars()}
+
+
+async def all_cdrs(scope: Scope, session_id: UUID) -> list[CDR]:
+    query = select(CDR).where(CDR.session_id == session_id).order_by(CDR.created_at, CDR.id)
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def events_of(scope: Scope, session_id: UUID) -> list[SessionEvent]:
+    query = select(SessionEvent).where(SessionEvent.session_id == session_id)
+    return list((await scope.db.execute(query.order_by(SessionEvent.at, SessionEvent.id))).scalars())
+
+
+_WORDS: dict[str, tuple[str, str, str]] = {
+    "requested": ("Start requested", "send", "info"), "started": ("Started", "play", "success"),
+    "state": ("State", "circle-dot", ""), "stop_requested": ("Stop requested", "send", "info"),
+    "ended": ("Ended", "square", "success"), "superseded": ("Superseded by a newer session", "triangle-alert", "warning"),
+    "stuck": ("No word for long: closed", "triangle-alert", "warning"), "reviewed": ("Reviewed", "eye", "info"),
+    "not_started": ("Nobody plugged in", "timer", "warning"),
+    "start_refused": ("The station refused the start", "circle-x", "error"),
+    "interrupted": ("The station restarted", "rotate-cw", "warning"),
+}  # fmt: skip
+_STATES = {
+    "Charging": "Charging", "SuspendedEV": "The car takes no energy", "SuspendedEVSE": "The station holds back",
+    "EVConnected": "Plugged in", "Idle": "Unplugged",
+}  # fmt: skip
+
+
+def timeline(events: list[SessionEvent]) -> list[dict[str, Any]]:
+    """What happened, in words."""
+    found = []
+    for event in events:
+        title, icon, tone = _WORDS.get(event.kind, (event.kind, "circle-dot", ""))
+        if event.kind == "state":
+            title = _STATES.get(event.data["state"], event.data["state"])
+        found.append({"at": event.at, "title": title, "icon": icon, "tone": tone, "text": _text(event)})
+    return found
+
+
+def _text(event: SessionEvent) -> str:
+    data = event.data
+    if event.kind == "started":
+        parts = [f"card {data['token']}" if data.get("token") else "", _verdict(data.get("token_status"))]
+        return ", ".join(
+            part for part in [*parts, "told later by the station" if data.get("offline") else ""] if part
+        )
+    if event.kind == "start_refused":
+        answer = data.get("answer") or {}
+        return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
+    if event.kind == "reviewed":
+        return f"{data['decision']} by {data['by']}: {data['note']}"
+    for name in ("reason", "by"):
+        if data.get(name):
+            return f"{name} {data[name]}"
+    return ""
+
+
+def _verdict(status: str | None) -> str:
+    return "" if status in (None, "Accepted") else f"refused: {status}"
+
+
+async def power_points(scope: Scope, session_id: UUID) -> dict[str, list[Any]]:
+    query = text("""
+        select extract(epoch from sampled_at)::bigint as t, value / 1000 as kw from livery.meter_value
+         where session_id = :session and measurand = 'Power.Active.Import' and phase = '' and value is not null
+         order by sampled_at limit 3000""")
+    rows = (await scope.db.execute(query, {"session": session_id})).all()
+    return {"t": [row.t for row in rows], "kw": [float(round(row.kw, 2)) for row in rows]}
+
+
+async def frames_of(scope: Scope, session: ChargingSession, limit: int = 30) -> list[Any]:
+    """Frames of its station in its time that speak of it."""
+    query = text("""
+        select id, at, action, direction, kind, error from livery.ocpp_message
+         where station_id = :station and at between :since and :until
+           and action in ('StartTransaction', 'StopTransaction', 'TransactionEvent', 'Authorize',
+                          'RemoteStartTransaction', 'RemoteStopTransaction', 'RequestStartTransaction',
+                          'RequestStopTransaction')
+         order by at desc limit :limit""")
+    until = (session.ended_at or scope.now) + timedelta(minutes=10)
+    parameters = {
+        "station": session.station_id, "since": session.created_at - timedelta(minutes=2),
+        "until": max(until, session.created_at + timedelta(minutes=10)), "limit": limit,
+    }  # fmt: skip
+    return list((await scope.db.execute(query, parameters)).all())
+
+
+async def today(scope: Scope, time_zone: str) -> dict[str, Any]:
+    """The overview's figures: this day against the same weekday a week ago, up to the same minute."""
+    local = scope.now.astimezone(ZoneInfo(time_zone))
+    start = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    week = timedelta(days=7)
+    query = text("""
+        select coalesce(sum(energy_wh), 0)::bigint as energy_wh, coalesce(sum(incl_vat_minor), 0)::bigint as gross_minor,
+               count(*) as sessions_count, min(currency) as currency
+          from livery.cdr where ended_at >= :since and ended_at < :until and kind = 'cdr'""")
+    rows = []
+    for since, until in ((start, local), (start - week, local - week)):
+        rows.append((await scope.db.execute(query, {"since": since, "until": until})).one())
+    return {"today": rows[0], "before": rows[1]}
+
+
+async def counts(scope: Scope) -> dict[str, int]:
+    query = text("""
+        select count(*) filter (where status = 'ACTIVE') as active_count,
+               count(*) filter (where review is not null) as review_count
+          from livery.charging_session where status = 'ACTIVE' or review is not null""")
+    row = (await scope.db.execute(query)).one()
+    return {"active": row.active_count, "review": row.review_count}

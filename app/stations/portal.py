@@ -1,0 +1,471 @@
+"""Portal pages of stations: list, live page, OCPP log, commands, commissioning, sites, strangers."""
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import segno
+from litestar import Request, Response, get, post
+from litestar.response import Stream
+from markupsafe import Markup
+
+from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.ids import parse_id, public_id
+from app.kernel.web import NavItem, form_again, fragment, live, page, read_form, redirect
+from app.stations import commands, forms, ocpp_schemas, queries, service
+from app.stations.models import EVSE, ChargingStation, StationCommand
+from tenants.scope import Scope
+
+AnyRequest = Request[Any, Any, Any]
+nav = [
+    NavItem("Stations", "/stations", "plug-zap", "stations.view", order=20),
+    NavItem("Sites", "/locations", "map-pin", "stations.view", order=25),
+]
+CURVE = timedelta(hours=3)
+LOG_PAGE = 50
+
+
+# --- the list ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A station as the list shows it."""
+
+    id: str
+    station: ChargingStation
+    link: str
+    states: list[tuple[EVSE, str]]
+    power_w: int
+
+
+def _row(station: ChargingStation) -> Row:
+    return Row(
+        id=public_id("charging_station", station.id), station=station, link=queries.link_state(station),
+        states=[(evse, queries.status_of(station, evse)) for evse in station.evses],
+        power_w=sum(evse.live.power_w or 0 for evse in station.evses if evse.live),
+    )  # fmt: skip
+
+
+def _wanted(params: Any) -> queries.Filter:
+    location = params.get("location", "")
+    try:
+        location_id = parse_id("location", location) if location else None
+    except NotFound:
+        location_id = None
+    return queries.Filter(
+        q=params.get("q", "").strip()[:100], location_id=location_id, state=params.get("state", "")
+    )
+
+
+@get("/stations", opt={"permission": "stations.view"})
+async def list_stations(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    wanted = _wanted(request.query_params)
+    return page(
+        request, tenant_scope, "stations/list.html", title="Stations", wanted=wanted, query=request.url.query,
+        locations=[(public_id("location", one.id), one.name) for one in await queries.list_locations(tenant_scope)],
+        location=request.query_params.get("location", ""), strangers=len(await queries.unclaimed(tenant_scope)),
+        rows=[_row(station) for station in await queries.list_stations(tenant_scope, wanted)],
+    )  # fmt: skip
+
+
+@get("/stations/live", opt={"permission": "stations.view"})
+async def live_stations(request: AnyRequest, tenant_scope: Scope) -> Stream:
+    wanted = _wanted(request.query_params)
+
+    async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
+        rows = [_row(station) for station in await queries.list_stations(scope, wanted)]
+        return fragment(request, "stations/_rows.html", rows=rows)
+
+    return live(request, ["stations"], render)
+
+
+# --- one station -------------------------------------------------------------------------------------------------
+
+
+@get("/stations/{station_id:str}", opt={"permission": "stations.view"})
+async def show_station(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
+    station = await _station(tenant_scope, station_id)
+    points = await queries.power_curve(tenant_scope, station.id, tenant_scope.now - CURVE)
+    return page(
+        request, tenant_scope, "stations/station.html", title=_name(station), row=_row(station), points=points,
+        curve_words=queries.curve_in_words(points), **await _live_parts(tenant_scope, station),
+    )  # fmt: skip
+
+
+async def _live_parts(scope: Scope, station: ChargingStation) -> dict[str, Any]:
+    sessions = await queries.open_sessions(scope, station.id)
+    return {
+        "station": station,
+        "open_sessions": {evse: public_id("charging_session", one) for evse, one in sessions.items()},
+        "evse_ids": {evse.id: public_id("evse", evse.id) for evse in station.evses},
+        "words": {one.id: forms.in_words(one) for evse in station.evses for one in evse.connectors},
+    }
+
+
+@get("/stations/{station_id:str}/live", opt={"permission": "stations.view"})
+async def live_station(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Stream:
+    key = (await _station(tenant_scope, station_id)).id
+
+    async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
+        station = await service.get_station(scope, key)
+        return fragment(
+            request, "stations/_station.html", row=_row(station), **await _live_parts(scope, station)
+        )
+
+    return live(request, [f"station:{key}"], render)
+
+
+async def _station(scope: Scope, station_id: str) -> ChargingStation:
+    return await service.get_station(scope, parse_id("charging_station", station_id))
+
+
+def _name(station: ChargingStation) -> str:
+    return station.name or station.ocpp_identity
+
+
+# --- the OCPP log ------------------------------------------------------------------------------------------------
+
+
+@get("/stations/{station_id:str}/log", opt={"permission": "stations.view"})
+async def show_log(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
+    station = await _station(tenant_scope, station_id)
+    wanted = _log_filter(request.query_params)
+    lines = await queries.log(tenant_scope, station.id, **wanted, limit=LOG_PAGE + 1)
+    more = lines[LOG_PAGE - 1].key if len(lines) > LOG_PAGE else None
+    return page(
+        request, tenant_scope, "stations/log.html", title=f"OCPP log of {_name(station)}", row=_row(station),
+        lines=lines[:LOG_PAGE], wanted=wanted, actions=await queries.log_actions(tenant_scope, station.id),
+        next_after=more, query=request.url.query, follow=request.query_params.get("follow") == "1",
+    )  # fmt: skip
+
+
+def _log_filter(params: Any) -> dict[str, Any]:
+    return {
+        "action": params.get("action", ""), "direction": params.get("direction", ""), "errors": "errors" in params,
+        "q": params.get("q", "")[:100], "after": params.get("after", ""),
+    }  # fmt: skip
+
+
+@get("/stations/{station_id:str}/log/live", opt={"permission": "stations.view"})
+async def live_log(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Stream:
+    key = (await _station(tenant_scope, station_id)).id
+    wanted = _log_filter(request.query_params) | {"after": ""}
+
+    async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
+        lines = await queries.log(scope, key, **wanted, limit=LOG_PAGE)
+        return fragment(request, "stations/_log.html", lines=lines, station_key=station_id)
+
+    return live(request, [f"station:{key}:log"], render)
+
+
+@get("/stations/{station_id:str}/log/{message_id:str}", opt={"permission": "stations.view"})
+async def show_message(
+    request: AnyRequest, tenant_scope: Scope, station_id: str, message_id: str
+) -> Response[str]:
+    station = await _station(tenant_scope, station_id)
+    line = await queries.get_message(tenant_scope, station.id, parse_id("ocpp_message", message_id))
+    return page(
+        request, tenant_scope, "stations/message.html", title=line.row.action or "Frame", row=_row(station), line=line,
+        pretty=forms.pretty(line.raw),
+    )  # fmt: skip
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+@get("/stations/{station_id:str}/commands", opt={"permission": "stations.view"})
+async def show_commands(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
+    station = await _station(tenant_scope, station_id)
+    return page(
+        request, tenant_scope, "stations/commands.html", title=f"Commands to {_name(station)}", values={}, errors={},
+        alert=None, **await _command_parts(tenant_scope, station),
+    )  # fmt: skip
+
+
+async def _command_parts(scope: Scope, station: ChargingStation) -> dict[str, Any]:
+    version = (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
+    return {
+        "row": _row(station), "version": version, "offered": forms.offered(version, station),
+        "actions": sorted(ocpp_schemas.actions(version)),
+        "history": [_shown(one) for one in await queries.recent_commands(scope, station.id, 20)],
+    }  # fmt: skip
+
+
+def _shown(command: StationCommand) -> dict[str, Any]:
+    return {
+        "id": public_id("station_command", command.id), "command": command, "payload": json.dumps(command.payload),
+        "answer": json.dumps(command.answer) if command.answer is not None else None,
+    }  # fmt: skip
+
+
+@get("/stations/{station_id:str}/commands/live", opt={"permission": "stations.view"})
+async def live_commands(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Stream:
+    key = (await _station(tenant_scope, station_id)).id
+
+    async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
+        history = [_shown(one) for one in await queries.recent_commands(scope, key, 20)]
+        return fragment(request, "stations/_commands.html", history=history)
+
+    return live(request, [f"station:{key}"], render)
+
+
+@post("/stations/{station_id:str}/commands", opt={"permission": "stations.command"})
+async def send_command(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
+    """`form` names one of the offered forms; without it `action` and a raw `payload` are taken as they are."""
+    station = await _station(tenant_scope, station_id)
+    form = await read_form(request)
+    try:
+        version = (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
+        action, payload = forms.read(version, form)
+        await commands.send_command(tenant_scope, station.id, action, payload)
+    except (Invalid, Refused) as error:
+        return form_again(
+            request, tenant_scope, "stations/commands.html", error, form, title=f"Commands to {_name(station)}",
+            **await _command_parts(tenant_scope, station),
+        )  # fmt: skip
+    waits = (
+        "" if queries.link_state(station) == "online" else " The station is offline: it waits up to an hour."
+    )
+    return redirect(request, f"/stations/{station_id}/commands", flash=f"{action} is on its way.{waits}")
+
+
+# --- commissioning -----------------------------------------------------------------------------------------------
+
+
+@get("/stations/new", opt={"permission": "stations.manage"})
+async def new_station(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    values = {
+        "identity": request.query_params.get("identity", ""),
+        "evse_count": "1",
+        "security_profile": "1",
+    }
+    return page(
+        request, tenant_scope, "stations/new.html", title="New station", values=values, errors={}, alert=None,
+        **await _new_parts(tenant_scope),
+    )  # fmt: skip
+
+
+async def _new_parts(scope: Scope) -> dict[str, Any]:
+    sites = [(public_id("location", one.id), one.name) for one in await queries.list_locations(scope)]
+    return {"locations": [("", "No site yet"), *sites], "plates": forms.PLATES}
+
+
+@post("/stations", opt={"permission": "stations.manage"})
+async def create_station(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        site = form.text("location_id")
+        new = await service.create_station(
+            tenant_scope, identity=form.text("identity"), name=form.text("name"),
+            location_id=parse_id("location", site) if site else None,
+            security_profile=form.integer("security_profile") or 0, evses=forms.evses(form),
+        )  # fmt: skip
+    except (Invalid, Refused) as error:
+        return form_again(
+            request,
+            tenant_scope,
+            "stations/new.html",
+            error,
+            form,
+            title="New station",
+            **await _new_parts(tenant_scope),
+        )
+    return await _setup_page(request, tenant_scope, new.station.id, password=new.password, status=200)
+
+
+async def _setup_page(
+    request: AnyRequest, scope: Scope, station_id: UUID, *, password: str | None = None, status: int = 200
+) -> Response[str]:
+    station = await service.get_station(scope, station_id)
+    slug = await service.own_slug(scope)
+    return page(
+        request, scope, "stations/setup.html", title=f"Connect {_name(station)}", status=status, password=password,
+        ocpp_url=scope.settings.ocpp_url_of(slug, station.ocpp_identity), codes=_codes(scope, slug, station),
+        **_setup_parts(station),
+    )  # fmt: skip
+
+
+def _setup_parts(station: ChargingStation) -> dict[str, Any]:
+    row = _row(station)
+    booted = station.booted_at is not None
+    steps = [
+        {"label": "Create", "state": "done"},
+        {"label": "Connect", "state": "done" if row.link != "never" else "current"},
+        {"label": "Boot", "state": "done" if booted else ("current" if row.link != "never" else "todo")},
+        {"label": "Ready", "state": "done" if booted and station.evses else "todo"},
+    ]
+    return {"row": row, "station": station, "steps": steps, "booted": booted}
+
+
+def _codes(scope: Scope, slug: str, station: ChargingStation) -> list[dict[str, Any]]:
+    """What a QR sticker opens: the place's address on the brand's driver host."""
+    host = scope.settings.host_of("driver", slug)
+    found = []
+    for evse in station.evses:
+        url = scope.settings.url_of(host, f"/c/{evse.code}")
+        svg = segno.make(url, error="m").svg_inline(
+            border=1, omitsize=True, title=f"QR code of EVSE {evse.evse_no}"
+        )
+        found.append({"evse": evse, "url": url, "svg": Markup(svg)})  # noqa: S704 - made by segno from our own address
+    return found
+
+
+@get("/stations/{station_id:str}/setup", opt={"permission": "stations.view"})
+async def show_setup(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
+    return await _setup_page(request, tenant_scope, parse_id("charging_station", station_id))
+
+
+@get("/stations/{station_id:str}/setup/live", opt={"permission": "stations.view"})
+async def live_setup(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Stream:
+    key = (await _station(tenant_scope, station_id)).id
+
+    async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
+        return fragment(
+            request, "stations/_setup.html", **_setup_parts(await service.get_station(scope, key))
+        )
+
+    return live(request, [f"station:{key}"], render)
+
+
+@get("/stations/{station_id:str}/settings", opt={"permission": "stations.manage"})
+async def show_settings(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
+    station = await _station(tenant_scope, station_id)
+    return page(
+        request, tenant_scope, "stations/settings.html", title=f"Settings of {_name(station)}", values={}, errors={},
+        alert=None, row=_row(station), station=station, **await _new_parts(tenant_scope),
+    )  # fmt: skip
+
+
+@post("/stations/{station_id:str}/settings", opt={"permission": "stations.manage"})
+async def change_station(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
+    station = await _station(tenant_scope, station_id)
+    form = await read_form(request)
+    try:
+        site = form.text("location_id")
+        await service.update_station(
+            tenant_scope, station.id, name=form.text("name"), registration=form.text("registration"),
+            location_id=parse_id("location", site) if site else None,
+            security_profile=form.integer("security_profile") or 0,
+            leniency={name: True for name in service.LENIENCIES if form.flag(name)},
+        )  # fmt: skip
+    except (Invalid, Refused) as error:
+        return form_again(
+            request, tenant_scope, "stations/settings.html", error, form, title=f"Settings of {_name(station)}",
+            row=_row(station), station=station, **await _new_parts(tenant_scope),
+        )  # fmt: skip
+    return redirect(request, f"/stations/{station_id}/settings", flash="Saved.")
+
+
+@post("/stations/{station_id:str}/passwords", opt={"permission": "stations.manage"})
+async def new_password(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
+    """The old one is void at once; the new one is told once."""
+    key = parse_id("charging_station", station_id)
+    password = await service.update_station(tenant_scope, key, password=None)
+    return await _setup_page(request, tenant_scope, key, password=password)
+
+
+@post("/stations/{station_id:str}/retirement", opt={"permission": "stations.manage"})
+async def retire(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
+    station = await _station(tenant_scope, station_id)
+    form = await read_form(request)
+    if form.text("identity") != station.ocpp_identity:
+        error = Invalid.field("identity", "confirmation", f"Type {station.ocpp_identity} to retire it.")
+        return form_again(
+            request, tenant_scope, "stations/settings.html", error, form, title=f"Settings of {_name(station)}",
+            row=_row(station), station=station, **await _new_parts(tenant_scope),
+        )  # fmt: skip
+    await service.retire_station(tenant_scope, station.id)
+    return redirect(request, "/stations", flash=f"{station.ocpp_identity} is retired; its history stays.")
+
+
+# --- sites -------------------------------------------------------------------------------------------------------
+
+
+@get("/locations", opt={"permission": "stations.view"})
+async def list_locations(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    sites = await queries.list_locations(tenant_scope)
+    stations = await queries.list_stations(tenant_scope, queries.Filter())
+    rows = [
+        {
+            "id": public_id("location", one.id),
+            "site": one,
+            "stations": [s for s in stations if s.location_id == one.id],
+        }
+        for one in sites
+    ]
+    return page(request, tenant_scope, "stations/locations.html", title="Sites", rows=rows)
+
+
+@get("/locations/new", opt={"permission": "stations.manage"})
+async def new_location(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    return page(
+        request, tenant_scope, "stations/location.html", title="New site", values={"country": "DEU"}, errors={},
+        alert=None, site=None,
+    )  # fmt: skip
+
+
+def _location_values(form: Any) -> dict[str, Any]:
+    names = ("name", "address", "city", "postal_code", "country", "time_zone", "latitude", "longitude")
+    return {name: form.text(name) for name in names} | {"is_free_vend": form.flag("is_free_vend")}
+
+
+@post("/locations", opt={"permission": "stations.manage"})
+async def create_location(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        await service.create_location(tenant_scope, **_location_values(form))
+    except Invalid as error:
+        return form_again(
+            request, tenant_scope, "stations/location.html", error, form, title="New site", site=None
+        )
+    return redirect(request, "/locations", flash="The site is there.")
+
+
+@get("/locations/{location_id:str}", opt={"permission": "stations.view"})
+async def show_location(request: AnyRequest, tenant_scope: Scope, location_id: str) -> Response[str]:
+    site = await service.get_location(tenant_scope, parse_id("location", location_id))
+    names = (
+        "name",
+        "address",
+        "city",
+        "postal_code",
+        "country",
+        "time_zone",
+        "latitude",
+        "longitude",
+        "is_free_vend",
+    )
+    return page(
+        request, tenant_scope, "stations/location.html", title=site.name, errors={}, alert=None, site=location_id,
+        values={name: getattr(site, name) for name in names},
+    )  # fmt: skip
+
+
+@post("/locations/{location_id:str}", opt={"permission": "stations.manage"})
+async def change_location(request: AnyRequest, tenant_scope: Scope, location_id: str) -> Response[Any]:
+    form = await read_form(request)
+    key = parse_id("location", location_id)
+    try:
+        await service.update_location(tenant_scope, key, **_location_values(form))
+    except Invalid as error:
+        return form_again(
+            request, tenant_scope, "stations/location.html", error, form, title="Site", site=location_id
+        )
+    return redirect(request, "/locations", flash="Saved.")
+
+
+@get("/stations/unclaimed", opt={"permission": "stations.view"})
+async def list_unclaimed(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    rows = await queries.unclaimed(tenant_scope)
+    return page(request, tenant_scope, "stations/strangers.html", title="Unclaimed stations", rows=rows)
+
+
+routes = [
+    list_stations, live_stations, new_station, create_station, list_unclaimed, show_station, live_station, show_log,
+    live_log, show_message, show_commands, live_commands, send_command, show_setup, live_setup, show_settings,
+    change_station, new_password, retire, list_locations, new_location, create_location, show_location,
+    change_location,
+]  # fmt: skip
