@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from tests.journeys.house import LOCATION, House, free_port
 
@@ -94,9 +95,9 @@ async def _one(url: str, password: str | None, port: int) -> int:
         url,
         host="127.0.0.1",
         port=port,
-        subprotocols=["ocpp1.6"],
+        subprotocols=[Subprotocol("ocpp1.6")],
         additional_headers=headers,
-        compression=None,  # type: ignore[list-item]
+        compression=None,
     ) as socket:
         boot = {"chargePointModel": "Bench", "chargePointVendor": "Bench"}
         await socket.send(json.dumps([2, "boot", "BootNotification", boot]))
@@ -142,10 +143,12 @@ def run() -> dict[str, Any]:
             brand.post("/stations", {"identity": f"B{n}", "location_id": location["id"]})
             for n in range(STATIONS)
         ]
-        ours = [(one["ocpp_url"], one["password"]) for one in made]
+        ours: list[tuple[str, str | None]] = [(one["ocpp_url"], one["password"]) for one in made]
         rows: dict[str, list[tuple[float, float]]] = {"echo": [], "ocpp": [], "livery": []}
         with _baseline(ECHO) as (echo_port, echo_pids), _baseline(PACKAGE) as (ocpp_port, ocpp_pids):
-            plain = [(f"ws://localhost/bench/B{n}", None) for n in range(STATIONS)]
+            plain: list[tuple[str, str | None]] = [
+                (f"ws://localhost/bench/B{n}", None) for n in range(STATIONS)
+            ]
             for _ in range(ROUNDS):
                 rows["echo"].append(_measure(plain, echo_port, echo_pids))
                 rows["ocpp"].append(_measure(plain, ocpp_port, ocpp_pids))

@@ -49,13 +49,14 @@ async def boot(
 ) -> dict[str, Any]:
     station = payload.get("chargingStation")
     station = station if isinstance(station, dict) else {}
-    modem = station.get("modem") if isinstance(station.get("modem"), dict) else {}
+    modem = station.get("modem")
+    modem = modem if isinstance(modem, dict) else {}
     report = BootReport(
         vendor=lenient.text(station, "vendorName") or "?", model=lenient.text(station, "model") or "?",
         reason=lenient.text(payload, "reason", most=40) or "Unknown",
         serial_number=lenient.text(station, "serialNumber"),
-        firmware_version=lenient.text(station, "firmwareVersion"), iccid=lenient.text(modem or {}, "iccid"),
-        imsi=lenient.text(modem or {}, "imsi"),
+        firmware_version=lenient.text(station, "firmwareVersion"), iccid=lenient.text(modem, "iccid"),
+        imsi=lenient.text(modem, "imsi"),
     )  # fmt: skip
     verdict = await stations.station_booted(scope, station_id, report)
     if verdict.status == "Accepted":

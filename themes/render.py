@@ -47,7 +47,7 @@ def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
     )  # fmt: skip
     made.globals |= {"asset": asset, "icon": icon}
     made.filters |= {
-        "epoch": epoch, "zipped": zipped, "public": public, "money": money, "kwh": kwh, "kw": kw,
+        "epoch": epoch, "moment": moment, "zipped": zipped, "public": public, "money": money, "kwh": kwh, "kw": kw,
         "duration": duration, "local": local, "ago": ago, "number": number,
     }  # fmt: skip
     return made
@@ -119,6 +119,11 @@ def ago(at: datetime | None, now: datetime) -> str:
 
 def epoch(seconds: int, time_zone: str) -> str:
     return datetime.fromtimestamp(seconds, ZoneInfo(time_zone)).strftime("%H:%M:%S")
+
+
+def moment(text: str) -> datetime:
+    """A time as JSON carries it."""
+    return datetime.fromisoformat(text)
 
 
 def zipped(values: Iterable[str]) -> list[tuple[str, str]]:

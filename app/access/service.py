@@ -1,9 +1,10 @@
 """Who may charge where: drivers, groups, tokens, and the question a station asks.
 
-Errors: `id_token_taken`, `driver_group_taken`; verdict reasons: unknown, blocked, expired, invalid, used,
-not_at_this_location, tenant_suspended.
+Errors: `id_token_taken`, `driver_group_taken`, `driver_taken`; verdict reasons: unknown, blocked, expired, invalid,
+used, not_at_this_location, tenant_suspended.
 """
 
+import re
 import secrets as stdlib_secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -26,6 +27,7 @@ from tenants.scope import Scope
 TYPES = ("Central", "eMAID", "ISO14443", "ISO15693", "KeyCode", "Local", "MacAddress",
          "NoAuthorization", "DirectPayment", "VIN", "EVCCID")  # fmt: skip
 STATUSES = ("accepted", "blocked", "expired", "invalid")
+_MAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]{2,}")
 ONE_OFF_LIFETIME = timedelta(minutes=15)
 
 
@@ -129,15 +131,17 @@ async def update_id_token(scope: Scope, id_token_id: UUID, **changes: Any) -> Id
     return await get_id_token(scope, id_token_id)
 
 
-async def delete_id_token(scope: Scope, id_token_id: UUID) -> None:
-    """A token that charged stays as a blocked one: its sessions name it."""
+async def delete_id_token(scope: Scope, id_token_id: UUID) -> bool:
+    """False: a token that charged stays, as a blocked one, because its sessions name it."""
     token = await get_id_token(scope, id_token_id)
     used = text("select 1 from livery.charging_session where id_token_id = :id limit 1")
-    if (await scope.db.execute(used, {"id": id_token_id})).first():
+    was_used = (await scope.db.execute(used, {"id": id_token_id})).first() is not None
+    if was_used:
         token.status = "blocked"
     else:
         await scope.db.delete(token)
     await audit.record(scope, "id_token.deleted", "id_token", id_token_id, {"masked": token.masked})
+    return not was_used
 
 
 async def reveal_id_token(scope: Scope, id_token_id: UUID) -> str:
@@ -154,19 +158,38 @@ async def create_driver_group(
     scope: Scope, *, name: str, collection: str = "per_session", location_ids: Iterable[UUID] = ()
 ) -> DriverGroup:
     """`location_ids` empty: the group may charge everywhere in its tenant."""
-    if not name.strip():
-        raise Invalid.field("name", "required", "The group needs a name.")
-    if collection not in ("per_session", "monthly", "free"):
-        raise Invalid.field("collection", "collection", "collection is per_session, monthly or free.")
-    taken = select(DriverGroup.id).where(DriverGroup.name == name.strip())
-    if (await scope.db.execute(taken)).first():
-        raise RefusedError("driver_group_taken", "There is a group with this name already.")
-    group = DriverGroup(name=name.strip()[:100], collection=collection)
+    group = DriverGroup(name=await _group_name(scope, name), collection=_collection(collection))
     scope.db.add(group)
     await scope.db.flush()
     await set_group_locations(scope, group.id, location_ids)
     await audit.record(scope, "driver_group.created", "driver_group", group.id, {"name": group.name})
     return group
+
+
+async def update_driver_group(
+    scope: Scope, driver_group_id: UUID, *, name: str, collection: str, location_ids: Iterable[UUID]
+) -> DriverGroup:
+    group = await get_driver_group(scope, driver_group_id)
+    group.name, group.collection = await _group_name(scope, name, group.id), _collection(collection)
+    await set_group_locations(scope, group.id, location_ids)
+    await audit.record(scope, "driver_group.updated", "driver_group", group.id, {"name": group.name})
+    return group
+
+
+async def _group_name(scope: Scope, name: str, group_id: UUID | None = None) -> str:
+    cleaned = name.strip()[:100]
+    if not cleaned:
+        raise Invalid.field("name", "required", "The group needs a name.")
+    taken = select(DriverGroup.id).where(DriverGroup.name == cleaned, DriverGroup.id != group_id)
+    if (await scope.db.execute(taken)).first():
+        raise RefusedError("driver_group_taken", "There is a group with this name already.")
+    return cleaned
+
+
+def _collection(collection: str) -> str:
+    if collection not in ("per_session", "monthly", "free"):
+        raise Invalid.field("collection", "collection", "collection is per_session, monthly or free.")
+    return collection
 
 
 async def set_group_locations(scope: Scope, driver_group_id: UUID, location_ids: Iterable[UUID]) -> None:
@@ -190,18 +213,40 @@ async def get_driver_group(scope: Scope, driver_group_id: UUID) -> DriverGroup:
 async def create_driver(
     scope: Scope, *, name: str, email: str | None = None, driver_group_id: UUID | None = None
 ) -> Driver:
-    if not name.strip():
-        raise Invalid.field("name", "required", "The driver needs a name.")
-    if driver_group_id is not None:
-        await get_driver_group(scope, driver_group_id)
-    driver = Driver(
-        name=name.strip()[:200], email=email, email_norm=email.strip().lower() if email else None,
-        driver_group_id=driver_group_id,
-    )  # fmt: skip
+    driver = Driver()
+    await _set_driver(scope, driver, name, email, driver_group_id)
     scope.db.add(driver)
     await scope.db.flush()
     await audit.record(scope, "driver.created", "driver", driver.id, {})
     return driver
+
+
+async def update_driver(
+    scope: Scope, driver_id: UUID, *, name: str, email: str | None, driver_group_id: UUID | None
+) -> Driver:
+    driver = await get_driver(scope, driver_id)
+    await _set_driver(scope, driver, name, email, driver_group_id)
+    await scope.db.flush()
+    await audit.record(scope, "driver.updated", "driver", driver.id, {})
+    return driver
+
+
+async def _set_driver(
+    scope: Scope, driver: Driver, name: str, email: str | None, driver_group_id: UUID | None
+) -> None:
+    if not name.strip():
+        raise Invalid.field("name", "required", "The driver needs a name.")
+    address = (email or "").strip()
+    if address and not _MAIL.fullmatch(address):
+        raise Invalid.field("email", "email", "This is not a mail address.")
+    if address:
+        taken = select(Driver.id).where(Driver.email_norm == address.lower(), Driver.id != driver.id)
+        if (await scope.db.execute(taken)).first():
+            raise RefusedError("driver_taken", "There is a driver with this mail address already.")
+    if driver_group_id is not None:
+        await get_driver_group(scope, driver_group_id)
+    driver.name, driver.driver_group_id = name.strip()[:200], driver_group_id
+    driver.email, driver.email_norm = address or None, address.lower() or None
 
 
 async def get_driver(scope: Scope, driver_id: UUID) -> Driver:

@@ -234,6 +234,13 @@ async def decide_review(request: AnyRequest, tenant_scope: Scope, session_id: st
     return redirect(request, f"/charging-sessions/{session_id}", flash="Decided.")
 
 
+@get("/cdrs/{cdr_id:str}", opt={"permission": "sessions.view"})
+async def show_cdr(request: AnyRequest, tenant_scope: Scope, cdr_id: str) -> Response[Any]:
+    """A CDR has no page of its own: it stands on its session's."""
+    cdr = await settlement.get_cdr(tenant_scope, parse_id("cdr", cdr_id))
+    return redirect(request, f"/charging-sessions/{public_id('charging_session', cdr.session_id)}")
+
+
 @post("/cdrs/{cdr_id:str}/credits", opt={"permission": "invoices.manage"})
 async def credit_cdr(request: AnyRequest, tenant_scope: Scope, cdr_id: str) -> Response[Any]:
     form = await read_form(request)
@@ -250,5 +257,5 @@ async def credit_cdr(request: AnyRequest, tenant_scope: Scope, cdr_id: str) -> R
 
 routes = [
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
-    decide_review, credit_cdr,
+    decide_review, show_cdr, credit_cdr,
 ]  # fmt: skip

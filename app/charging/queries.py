@@ -83,7 +83,8 @@ async def events_of(scope: Scope, session_id: UUID) -> list[SessionEvent]:
 _WORDS: dict[str, tuple[str, str, str]] = {
     "requested": ("Start requested", "send", "info"), "started": ("Started", "play", "success"),
     "state": ("State", "circle-dot", ""), "stop_requested": ("Stop requested", "send", "info"),
-    "ended": ("Ended", "square", "success"), "superseded": ("Superseded by a newer session", "triangle-alert", "warning"),
+    "ended": ("Ended", "square", "success"),
+    "superseded": ("Superseded by a newer session", "triangle-alert", "warning"),
     "stuck": ("No word for long: closed", "triangle-alert", "warning"), "reviewed": ("Reviewed", "eye", "info"),
     "not_started": ("Nobody plugged in", "timer", "warning"),
     "start_refused": ("The station refused the start", "circle-x", "error"),
@@ -130,11 +131,11 @@ def _verdict(status: str | None) -> str:
 
 async def power_points(scope: Scope, session_id: UUID) -> dict[str, list[Any]]:
     query = text("""
-        select extract(epoch from sampled_at)::bigint as t, value / 1000 as kw from livery.meter_value
+        select extract(epoch from sampled_at)::bigint as at_s, value / 1000 as kw from livery.meter_value
          where session_id = :session and measurand = 'Power.Active.Import' and phase = '' and value is not null
          order by sampled_at limit 3000""")
     rows = (await scope.db.execute(query, {"session": session_id})).all()
-    return {"t": [row.t for row in rows], "kw": [float(round(row.kw, 2)) for row in rows]}
+    return {"t": [row.at_s for row in rows], "kw": [float(round(row.kw, 2)) for row in rows]}
 
 
 async def frames_of(scope: Scope, session: ChargingSession, limit: int = 30) -> list[Any]:
@@ -160,7 +161,8 @@ async def today(scope: Scope, time_zone: str) -> dict[str, Any]:
     start = local.replace(hour=0, minute=0, second=0, microsecond=0)
     week = timedelta(days=7)
     query = text("""
-        select coalesce(sum(energy_wh), 0)::bigint as energy_wh, coalesce(sum(incl_vat_minor), 0)::bigint as gross_minor,
+        select coalesce(sum(energy_wh), 0)::bigint as energy_wh,
+               coalesce(sum(incl_vat_minor), 0)::bigint as gross_minor,
                count(*) as sessions_count, min(currency) as currency
           from livery.cdr where ended_at >= :since and ended_at < :until and kind = 'cdr'""")
     rows = []

@@ -115,8 +115,8 @@ def offered(version: str, station: ChargingStation) -> list[Offer]:
         Offer("trigger", "Ask for a message", "The station sends it at once.", "send",
               (message, Choice("evse", "About", whole))),
         Offer("get", "Read configuration", "Shows what is set on the station.", "eye", variable),
-        Offer("set", "Change configuration", "Changes a setting on the station; secrets are never shown again.", "pencil",
-              setting, True),
+        Offer("set", "Change configuration", "Changes a setting on the station; secrets are never shown again.",
+              "pencil", setting, True),
     ]  # fmt: skip
 
 

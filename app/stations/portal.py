@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +22,6 @@ nav = [
     NavItem("Stations", "/stations", "plug-zap", "stations.view", order=20),
     NavItem("Sites", "/locations", "map-pin", "stations.view", order=25),
 ]
-CURVE = timedelta(hours=3)
 LOG_PAGE = 50
 
 
@@ -88,7 +86,7 @@ async def live_stations(request: AnyRequest, tenant_scope: Scope) -> Stream:
 @get("/stations/{station_id:str}", opt={"permission": "stations.view"})
 async def show_station(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
     station = await _station(tenant_scope, station_id)
-    points = await queries.power_curve(tenant_scope, station.id, tenant_scope.now - CURVE)
+    points = await queries.power_curve(tenant_scope, station.id, tenant_scope.now - queries.CURVE)
     return page(
         request, tenant_scope, "stations/station.html", title=_name(station), row=_row(station), points=points,
         curve_words=queries.curve_in_words(points), **await _live_parts(tenant_scope, station),
@@ -133,7 +131,9 @@ def _name(station: ChargingStation) -> str:
 async def show_log(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
     station = await _station(tenant_scope, station_id)
     wanted = _log_filter(request.query_params)
-    lines = await queries.log(tenant_scope, station.id, **wanted, limit=LOG_PAGE + 1)
+    lines = await queries.log(
+        tenant_scope, station.id, wanted, after=request.query_params.get("after", ""), limit=LOG_PAGE + 1
+    )
     more = lines[LOG_PAGE - 1].key if len(lines) > LOG_PAGE else None
     return page(
         request, tenant_scope, "stations/log.html", title=f"OCPP log of {_name(station)}", row=_row(station),
@@ -142,20 +142,22 @@ async def show_log(request: AnyRequest, tenant_scope: Scope, station_id: str) ->
     )  # fmt: skip
 
 
-def _log_filter(params: Any) -> dict[str, Any]:
-    return {
-        "action": params.get("action", ""), "direction": params.get("direction", ""), "errors": "errors" in params,
-        "q": params.get("q", "")[:100], "after": params.get("after", ""),
-    }  # fmt: skip
+def _log_filter(params: Any) -> queries.LogFilter:
+    return queries.LogFilter(
+        action=params.get("action", ""),
+        direction=params.get("direction", ""),
+        errors="errors" in params,
+        q=params.get("q", "")[:100],
+    )
 
 
 @get("/stations/{station_id:str}/log/live", opt={"permission": "stations.view"})
 async def live_log(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Stream:
     key = (await _station(tenant_scope, station_id)).id
-    wanted = _log_filter(request.query_params) | {"after": ""}
+    wanted = _log_filter(request.query_params)
 
     async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
-        lines = await queries.log(scope, key, **wanted, limit=LOG_PAGE)
+        lines = await queries.log(scope, key, wanted, limit=LOG_PAGE)
         return fragment(request, "stations/_log.html", lines=lines, station_key=station_id)
 
     return live(request, [f"station:{key}:log"], render)

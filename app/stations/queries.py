@@ -22,6 +22,7 @@ WHOLE_STATION = (
     selectinload(ChargingStation.evses).selectinload(EVSE.connectors),
     selectinload(ChargingStation.evses).selectinload(EVSE.live),
 )
+CURVE = timedelta(hours=3)
 _TAG = re.compile(r'("(?:idTag|parentIdTag|idToken)"\s*:\s*")([^"]+)(")')
 
 
@@ -89,27 +90,37 @@ class LogLine:
     raw: str
 
 
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    action: str = ""
+    direction: str = ""
+    errors: bool = False
+    q: str = ""
+
+
 async def log(
-    scope: Scope, station_id: UUID, *, action: str = "", direction: str = "", errors: bool = False, q: str = "",
-    after: str = "", limit: int = 50,
-) -> list[LogLine]:  # fmt: skip
+    scope: Scope, station_id: UUID, wanted: LogFilter, *, after: str = "", limit: int = 50
+) -> list[LogLine]:
     query = select(OCPPMessage).where(OCPPMessage.station_id == station_id)
-    if action:
-        query = query.where(OCPPMessage.action == action)
-    if direction in ("in", "out"):
-        query = query.where(OCPPMessage.direction == direction)
-    if errors:
+    if wanted.action:
+        query = query.where(OCPPMessage.action == wanted.action)
+    if wanted.direction in ("in", "out"):
+        query = query.where(OCPPMessage.direction == wanted.direction)
+    if wanted.errors:
         query = query.where(OCPPMessage.error.is_not(None))
-    if q:
-        query = query.where(OCPPMessage.raw.contains(q, autoescape=True))
+    if wanted.q:
+        query = query.where(OCPPMessage.raw.contains(wanted.q, autoescape=True))
     if after:
         query = query.where(OCPPMessage.id < parse_id("ocpp_message", after))
     rows = (await scope.db.execute(query.order_by(OCPPMessage.id.desc()).limit(limit))).scalars()
-    may_see = scope.actor.may("id_tokens.reveal")
-    return [
-        LogLine(row, public_id("ocpp_message", row.id), summary(row), row.raw if may_see else masked(row.raw))
-        for row in rows
-    ]
+    lines = [_line(scope, row) for row in rows]
+    # What somebody may not read he may not find out by searching either.
+    return [line for line in lines if not wanted.q or wanted.q in line.raw]
+
+
+def _line(scope: Scope, row: OCPPMessage) -> LogLine:
+    raw = row.raw if scope.actor.may("id_tokens.reveal") else masked(row.raw)
+    return LogLine(row, public_id("ocpp_message", row.id), summary(row), raw)
 
 
 async def get_message(scope: Scope, station_id: UUID, message_id: UUID) -> LogLine:
@@ -117,8 +128,7 @@ async def get_message(scope: Scope, station_id: UUID, message_id: UUID) -> LogLi
     row = (await scope.db.execute(query)).scalar_one_or_none()
     if row is None:
         raise NotFound("ocpp_message")
-    raw = row.raw if scope.actor.may("id_tokens.reveal") else masked(row.raw)
-    return LogLine(row, public_id("ocpp_message", row.id), summary(row), raw)
+    return _line(scope, row)
 
 
 async def log_actions(scope: Scope, station_id: UUID) -> list[str]:
@@ -174,20 +184,20 @@ async def recent_commands(scope: Scope, station_id: UUID, limit: int = 8) -> lis
     return list((await scope.db.execute(query)).scalars())
 
 
-async def power_curve(scope: Scope, station_id: UUID, since: datetime) -> dict[str, list[Any]]:
-    """kW of the whole station by half minute: {"t": epoch seconds, "kw": …}."""
+async def power_curve(scope: Scope, station_id: UUID | None, since: datetime) -> dict[str, list[Any]]:
+    """kW of the whole station, or of all of them, by half minute: {"t": epoch seconds, "kw": …}."""
     query = text("""
-        select extract(epoch from date_bin('30 seconds', sampled_at, 'epoch'))::bigint as t,
+        select extract(epoch from date_bin('30 seconds', sampled_at, 'epoch'))::bigint as at_s,
                sum(w) / 1000 as kw
-          from (select distinct on (evse_no, date_bin('30 seconds', sampled_at, 'epoch'))
-                       evse_no, sampled_at, value as w
+          from (select distinct on (station_id, evse_no, date_bin('30 seconds', sampled_at, 'epoch'))
+                       station_id, evse_no, sampled_at, value as w
                   from livery.meter_value
-                 where station_id = :station and measurand = 'Power.Active.Import' and phase = ''
+                 where (station_id = :station or :station is null) and measurand = 'Power.Active.Import' and phase = ''
                    and sampled_at > :since and value is not null
-                 order by evse_no, date_bin('30 seconds', sampled_at, 'epoch'), sampled_at desc) newest
+                 order by station_id, evse_no, date_bin('30 seconds', sampled_at, 'epoch'), sampled_at desc) newest
          group by 1 order by 1""")
     rows = (await scope.db.execute(query, {"station": station_id, "since": since})).all()
-    return {"t": [row.t for row in rows], "kw": [float(round(row.kw, 2)) for row in rows]}
+    return {"t": [row.at_s for row in rows], "kw": [float(round(row.kw, 2)) for row in rows]}
 
 
 def curve_in_words(points: dict[str, list[Any]]) -> str:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import select
 
 from app.kernel import events, queue
@@ -193,9 +194,8 @@ async def test_days_are_kept_ready(
     settings: Settings, database: Database, database_urls: DatabaseUrls
 ) -> None:
     with psycopg.connect(database_urls.superuser.replace("+psycopg", ""), autocommit=True) as su:
-        su.execute(
-            "drop table livery.meter_value_" + time.strftime("%Y%m%d", time.gmtime(time.time() + 2 * 86400))
-        )
+        day = time.strftime("%Y%m%d", time.gmtime(time.time() + 2 * 86400))
+        su.execute(sql.SQL("drop table {}").format(sql.Identifier("livery", f"meter_value_{day}")))
         async with working(settings):
 
             async def ready() -> bool:

@@ -1,0 +1,366 @@
+"""Portal pages of access: tokens, drivers, groups."""
+
+from datetime import date, datetime, time
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from litestar import Request, Response, get, post
+
+from app.access import queries, service
+from app.access.models import Driver, IdToken
+from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.ids import parse_id, public_id
+from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
+from app.stations.queries import list_locations
+from tenants.scope import Scope
+
+AnyRequest = Request[Any, Any, Any]
+nav = [NavItem("Access", "/id-tokens", "nfc", "id_tokens.view", order=40)]
+PAGE = 50
+TYPE_NAMES = {
+    "ISO14443": "RFID card (ISO 14443)", "ISO15693": "RFID card (ISO 15693)", "eMAID": "Contract (eMAID)",
+    "KeyCode": "Key code", "Central": "Central", "Local": "Local", "MacAddress": "MAC address",
+    "VIN": "Vehicle (VIN)", "EVCCID": "Vehicle (EVCCID)", "DirectPayment": "Payment card",
+    "NoAuthorization": "No authorization",
+}  # fmt: skip
+COLLECTIONS = [
+    ("per_session", "An invoice for every session"),
+    ("monthly", "One invoice a month"),
+    ("free", "Nothing is collected"),
+]
+
+
+def _tabs(current: str) -> list[dict[str, Any]]:
+    items = (("/id-tokens", "Tokens"), ("/drivers", "Drivers"), ("/driver-groups", "Groups"))
+    return [{"href": href, "label": label, "current": href == current} for href, label in items]
+
+
+# --- tokens ------------------------------------------------------------------------------------------------------
+
+
+@get("/id-tokens", opt={"permission": "id_tokens.view"})
+async def list_id_tokens(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    params = request.query_params
+    wanted = queries.Filter(q=params.get("q", "").strip()[:100], status=params.get("status", ""))
+    after = params.get("after")
+    rows = await queries.list_id_tokens(
+        tenant_scope, wanted, after=parse_id("id_token", after) if after else None, limit=PAGE + 1
+    )
+    more = public_id("id_token", rows[PAGE - 1].id) if len(rows) > PAGE else None
+    return page(
+        request, tenant_scope, "access/tokens.html", title="Id tokens", wanted=wanted, next_after=more,
+        tabs=_tabs("/id-tokens"), types=TYPE_NAMES, is_first=not after,
+        rows=[(public_id("id_token", token.id), token) for token in rows[:PAGE]],
+    )  # fmt: skip
+
+
+async def _choices(scope: Scope) -> dict[str, Any]:
+    drivers = [(public_id("driver", one.id), one.name) for one in await queries.list_drivers(scope)]
+    groups = [
+        (public_id("driver_group", one.group.id), one.group.name) for one in await queries.list_groups(scope)
+    ]
+    return {
+        "drivers": [("", "Nobody in particular"), *drivers], "groups": [("", "The driver's group"), *groups],
+        "types": list(TYPE_NAMES.items()),
+        "statuses": [("accepted", "Accepted"), ("blocked", "Blocked"), ("expired", "Expired"), ("invalid", "Invalid")],
+    }  # fmt: skip
+
+
+@get("/id-tokens/new", opt={"permission": "id_tokens.manage"})
+async def new_id_token(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    values = {name: request.query_params.get(name, "") for name in ("driver_id", "value")}
+    return page(
+        request, tenant_scope, "access/token_new.html", title="New token", values=values, errors={}, alert=None,
+        **await _choices(tenant_scope),
+    )  # fmt: skip
+
+
+@post("/id-tokens", opt={"permission": "id_tokens.manage"})
+async def create_id_token(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        token = await service.create_id_token(
+            tenant_scope, value=form.text("value"), type=form.text("type", "ISO14443"),
+            status=form.text("status", "accepted"), **_shared(form, visit_of(request).time_zone),
+        )  # fmt: skip
+    except (Invalid, Refused) as error:
+        return form_again(
+            request, tenant_scope, "access/token_new.html", error, form, title="New token",
+            **await _choices(tenant_scope),
+        )  # fmt: skip
+    return redirect(
+        request, f"/id-tokens/{public_id('id_token', token.id)}", flash="The token may charge now."
+    )
+
+
+def _shared(form: Form, time_zone: str) -> dict[str, Any]:
+    return {
+        "label": form.text("label"), "parent_value": form.text("parent_value") or None,
+        "driver_id": _chosen(form, "driver"), "driver_group_id": _chosen(form, "driver_group"),
+        "expires_at": _end_of_day(form.text("expires_on"), time_zone),
+    }  # fmt: skip
+
+
+def _chosen(form: Form, kind: str) -> UUID | None:
+    text = form.text(f"{kind}_id")
+    try:
+        return parse_id(kind, text) if text else None
+    except NotFound:
+        raise Invalid.field(f"{kind}_id", "not_found", "This one is not here.") from None
+
+
+def _end_of_day(text: str, time_zone: str) -> datetime | None:
+    """A card that expires on a day works on that day."""
+    if not text:
+        return None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise Invalid.field("expires_on", "date", "This must be a date like 2027-12-31.") from None
+    return datetime.combine(day, time(23, 59, 59), ZoneInfo(time_zone))
+
+
+@get("/id-tokens/{id_token_id:str}", opt={"permission": "id_tokens.view"})
+async def show_id_token(request: AnyRequest, tenant_scope: Scope, id_token_id: str) -> Response[str]:
+    token = await service.get_id_token(tenant_scope, parse_id("id_token", id_token_id))
+    return page(
+        request, tenant_scope, "access/token.html", title=token.label or token.masked, errors={}, alert=None,
+        **await _token_parts(request, tenant_scope, token),
+    )  # fmt: skip
+
+
+async def _token_parts(
+    request: AnyRequest, scope: Scope, token: IdToken, revealed: str = ""
+) -> dict[str, Any]:
+    zone = ZoneInfo(visit_of(request).time_zone)
+    values = {
+        "label": token.label, "status": token.status, "parent_value": token.parent_value or "",
+        "driver_id": public_id("driver", token.driver_id) if token.driver_id else "",
+        "driver_group_id": public_id("driver_group", token.driver_group_id) if token.driver_group_id else "",
+        "expires_on": token.expires_at.astimezone(zone).date().isoformat() if token.expires_at else "",
+    }  # fmt: skip
+    return {
+        "token": token, "token_id": public_id("id_token", token.id), "values": values, "revealed": revealed,
+        "type_name": TYPE_NAMES.get(token.type, token.type),
+    } | await _choices(scope)  # fmt: skip
+
+
+@post("/id-tokens/{id_token_id:str}", opt={"permission": "id_tokens.manage"})
+async def change_id_token(request: AnyRequest, tenant_scope: Scope, id_token_id: str) -> Response[Any]:
+    key, form = parse_id("id_token", id_token_id), await read_form(request)
+    try:
+        changes = _shared(form, visit_of(request).time_zone)
+        await service.update_id_token(tenant_scope, key, status=form.text("status", "accepted"), **changes)
+    except (Invalid, Refused) as error:
+        token = await service.get_id_token(tenant_scope, key)
+        parts = await _token_parts(request, tenant_scope, token)
+        parts.pop("values")
+        return form_again(
+            request,
+            tenant_scope,
+            "access/token.html",
+            error,
+            form,
+            title=token.label or token.masked,
+            **parts,
+        )
+    return redirect(request, f"/id-tokens/{id_token_id}", flash="The token is saved.")
+
+
+@post("/id-tokens/{id_token_id:str}/revelations", opt={"permission": "id_tokens.reveal"}, status_code=200)
+async def reveal_id_token(request: AnyRequest, tenant_scope: Scope, id_token_id: str) -> Response[str]:
+    """Not by GET: each look is written down, and no history keeps the page's address with the value."""
+    key = parse_id("id_token", id_token_id)
+    value = await service.reveal_id_token(tenant_scope, key)
+    token = await service.get_id_token(tenant_scope, key)
+    response = page(
+        request, tenant_scope, "access/token.html", title=token.label or token.masked, errors={}, alert=None,
+        **await _token_parts(request, tenant_scope, token, revealed=value),
+    )  # fmt: skip
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@post("/id-tokens/{id_token_id:str}/deletions", opt={"permission": "id_tokens.manage"})
+async def delete_id_token(request: AnyRequest, tenant_scope: Scope, id_token_id: str) -> Response[Any]:
+    is_gone = await service.delete_id_token(tenant_scope, parse_id("id_token", id_token_id))
+    said = "The token is deleted." if is_gone else "The token has charged: it stays, blocked."
+    return redirect(request, "/id-tokens", flash=said)
+
+
+# --- drivers -----------------------------------------------------------------------------------------------------
+
+
+@get("/drivers", opt={"permission": "id_tokens.view"})
+async def list_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    return page(
+        request, tenant_scope, "access/drivers.html", title="Drivers", values={}, errors={}, alert=None,
+        **await _drivers(tenant_scope),
+    )  # fmt: skip
+
+
+async def _drivers(scope: Scope) -> dict[str, Any]:
+    drivers = await queries.list_drivers(scope)
+    counts = await queries.tokens_of_drivers(scope, [one.id for one in drivers])
+    groups = {one.group.id: one.group.name for one in await queries.list_groups(scope)}
+    return {
+        "tabs": _tabs("/drivers"),
+        "groups": [("", "None"), *((public_id("driver_group", key), name) for key, name in groups.items())],
+        "rows": [
+            {
+                "id": public_id("driver", one.id), "driver": one, "token_count": counts.get(one.id, 0),
+                "group": groups.get(one.driver_group_id) if one.driver_group_id else None,
+            }
+            for one in drivers
+        ],
+    }  # fmt: skip
+
+
+@post("/drivers", opt={"permission": "id_tokens.manage"})
+async def create_driver(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        driver = await service.create_driver(
+            tenant_scope, name=form.text("name"), email=form.text("email"),
+            driver_group_id=_chosen(form, "driver_group"),
+        )  # fmt: skip
+    except (Invalid, Refused) as error:
+        return form_again(
+            request,
+            tenant_scope,
+            "access/drivers.html",
+            error,
+            form,
+            title="Drivers",
+            **await _drivers(tenant_scope),
+        )
+    return redirect(
+        request, f"/drivers/{public_id('driver', driver.id)}", flash="The driver is there. Now a token."
+    )
+
+
+@get("/drivers/{driver_id:str}", opt={"permission": "id_tokens.view"})
+async def show_driver(request: AnyRequest, tenant_scope: Scope, driver_id: str) -> Response[str]:
+    driver = await service.get_driver(tenant_scope, parse_id("driver", driver_id))
+    group = driver.driver_group_id
+    values = {
+        "name": driver.name, "email": driver.email or "",
+        "driver_group_id": public_id("driver_group", group) if group else "",
+    }  # fmt: skip
+    return page(
+        request, tenant_scope, "access/driver.html", title=driver.name, values=values, errors={}, alert=None,
+        **await _driver_parts(tenant_scope, driver),
+    )  # fmt: skip
+
+
+async def _driver_parts(scope: Scope, driver: Driver) -> dict[str, Any]:
+    tokens = await queries.list_id_tokens_of(scope, driver.id)
+    return {
+        "driver_id": public_id("driver", driver.id), "types": TYPE_NAMES,
+        "tokens": [(public_id("id_token", one.id), one) for one in tokens],
+        "groups": (await _drivers(scope))["groups"],
+    }  # fmt: skip
+
+
+@post("/drivers/{driver_id:str}", opt={"permission": "id_tokens.manage"})
+async def change_driver(request: AnyRequest, tenant_scope: Scope, driver_id: str) -> Response[Any]:
+    key, form = parse_id("driver", driver_id), await read_form(request)
+    driver = await service.get_driver(tenant_scope, key)
+    title, parts = driver.name, await _driver_parts(tenant_scope, driver)
+    try:
+        await service.update_driver(
+            tenant_scope, key, name=form.text("name"), email=form.text("email"),
+            driver_group_id=_chosen(form, "driver_group"),
+        )  # fmt: skip
+    except (Invalid, Refused) as error:
+        return form_again(request, tenant_scope, "access/driver.html", error, form, title=title, **parts)
+    return redirect(request, f"/drivers/{driver_id}", flash="The driver is saved.")
+
+
+# --- groups ------------------------------------------------------------------------------------------------------
+
+
+@get("/driver-groups", opt={"permission": "id_tokens.view"})
+async def list_groups(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    rows = [(public_id("driver_group", one.group.id), one) for one in await queries.list_groups(tenant_scope)]
+    return page(
+        request, tenant_scope, "access/groups.html", title="Driver groups", rows=rows, tabs=_tabs("/driver-groups"),
+        collections=dict(COLLECTIONS),
+    )  # fmt: skip
+
+
+@get("/driver-groups/new", opt={"permission": "id_tokens.manage"})
+async def new_group(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    return page(
+        request, tenant_scope, "access/group.html", title="New group", values={}, errors={}, alert=None,
+        group_id=None, chosen=set(), **await _group_parts(tenant_scope),
+    )  # fmt: skip
+
+
+async def _group_parts(scope: Scope) -> dict[str, Any]:
+    sites = [(public_id("location", one.id), one.name) for one in await list_locations(scope)]
+    return {"sites": sites, "collections": COLLECTIONS}
+
+
+def _sites(form: Form) -> list[UUID]:
+    try:
+        return [parse_id("location", text) for text in form.texts("location_id")]
+    except NotFound:
+        raise Invalid.field("location_id", "not_found", "This site is not here.") from None
+
+
+@post("/driver-groups", opt={"permission": "id_tokens.manage"})
+async def create_group(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        group = await service.create_driver_group(
+            tenant_scope,
+            name=form.text("name"),
+            collection=form.text("collection"),
+            location_ids=_sites(form),
+        )
+    except (Invalid, Refused) as error:
+        return form_again(
+            request, tenant_scope, "access/group.html", error, form, title="New group", group_id=None,
+            chosen=set(form.texts("location_id")), **await _group_parts(tenant_scope),
+        )  # fmt: skip
+    return redirect(request, "/driver-groups", flash=f"The group {group.name} is there.")
+
+
+@get("/driver-groups/{driver_group_id:str}", opt={"permission": "id_tokens.view"})
+async def show_group(request: AnyRequest, tenant_scope: Scope, driver_group_id: str) -> Response[str]:
+    group = await service.get_driver_group(tenant_scope, parse_id("driver_group", driver_group_id))
+    chosen = {public_id("location", one) for one in await queries.locations_of_group(tenant_scope, group.id)}
+    return page(
+        request, tenant_scope, "access/group.html", title=group.name, errors={}, alert=None, chosen=chosen,
+        values={"name": group.name, "collection": group.collection}, group_id=driver_group_id,
+        **await _group_parts(tenant_scope),
+    )  # fmt: skip
+
+
+@post("/driver-groups/{driver_group_id:str}", opt={"permission": "id_tokens.manage"})
+async def change_group(request: AnyRequest, tenant_scope: Scope, driver_group_id: str) -> Response[Any]:
+    key, form = parse_id("driver_group", driver_group_id), await read_form(request)
+    title = (await service.get_driver_group(tenant_scope, key)).name
+    try:
+        await service.update_driver_group(
+            tenant_scope,
+            key,
+            name=form.text("name"),
+            collection=form.text("collection"),
+            location_ids=_sites(form),
+        )
+    except (Invalid, Refused) as error:
+        return form_again(
+            request, tenant_scope, "access/group.html", error, form, title=title, group_id=driver_group_id,
+            chosen=set(form.texts("location_id")), **await _group_parts(tenant_scope),
+        )  # fmt: skip
+    return redirect(request, "/driver-groups", flash="The group is saved.")
+
+
+routes = [
+    list_id_tokens, new_id_token, create_id_token, show_id_token, change_id_token, reveal_id_token, delete_id_token,
+    list_drivers, create_driver, show_driver, change_driver, list_groups, new_group, create_group, show_group,
+    change_group,
+]  # fmt: skip

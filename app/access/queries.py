@@ -1,0 +1,102 @@
+"""Screen reads of access."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, selectinload
+
+from app.access.models import Driver, DriverGroup, DriverGroupLocation, IdToken
+from app.stations.models import Location
+from tenants.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """`q` is part of a label, of a driver's name, or the last digits of a value: the rest of it is sealed."""
+
+    q: str = ""
+    status: str = ""
+
+
+async def list_id_tokens(
+    scope: Scope, wanted: Filter, *, after: UUID | None = None, limit: int = 50
+) -> list[IdToken]:
+    """Newest first; the one-off tokens of remote starts are nobody's card and not among them."""
+    query = (
+        select(IdToken)
+        .where(IdToken.is_single_use.is_(False))
+        .options(selectinload(IdToken.driver), selectinload(IdToken.driver_group))
+        .order_by(IdToken.id.desc())
+        .limit(limit)
+    )
+    if wanted.status:
+        query = query.where(IdToken.status == wanted.status)
+    if wanted.q:
+        drivers = select(Driver.id).where(Driver.name.icontains(wanted.q, autoescape=True))
+        query = query.where(
+            or_(
+                IdToken.label.icontains(wanted.q, autoescape=True),
+                func.right(IdToken.masked, 4).icontains(wanted.q[-4:], autoescape=True),
+                IdToken.driver_id.in_(drivers),
+            )
+        )
+    if after is not None:
+        query = query.where(IdToken.id < after)
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def list_id_tokens_of(scope: Scope, driver_id: UUID) -> list[IdToken]:
+    query = select(IdToken).where(IdToken.driver_id == driver_id).order_by(IdToken.id)
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def list_drivers(scope: Scope, limit: int = 500) -> list[Driver]:
+    query = select(Driver).order_by(Driver.name, Driver.id).limit(limit)
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def tokens_of_drivers(scope: Scope, driver_ids: list[UUID]) -> dict[UUID, int]:
+    query = (
+        select(IdToken.driver_id, func.count())
+        .where(IdToken.driver_id.in_(driver_ids))
+        .group_by(IdToken.driver_id)
+    )
+    return {driver_id: count for driver_id, count in (await scope.db.execute(query)).all() if driver_id}
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLine:
+    group: DriverGroup
+    driver_count: int
+    token_count: int
+    site_names: list[str]
+
+
+async def list_groups(scope: Scope) -> list[GroupLine]:
+    groups = (await scope.db.execute(select(DriverGroup).order_by(DriverGroup.name))).scalars()
+    drivers = await _counts(scope, Driver.driver_group_id)
+    tokens = await _counts(scope, IdToken.driver_group_id)
+    sites: dict[UUID, list[str]] = {}
+    query = (
+        select(DriverGroupLocation.driver_group_id, Location.name)
+        .join(Location, Location.id == DriverGroupLocation.location_id)
+        .order_by(Location.name)
+    )
+    for group_id, name in (await scope.db.execute(query)).all():
+        sites.setdefault(group_id, []).append(name)
+    return [
+        GroupLine(one, drivers.get(one.id, 0), tokens.get(one.id, 0), sites.get(one.id, [])) for one in groups
+    ]
+
+
+async def _counts(scope: Scope, column: InstrumentedAttribute[UUID | None]) -> dict[UUID, int]:
+    query = select(column, func.count()).where(column.is_not(None)).group_by(column)
+    return {key: count for key, count in (await scope.db.execute(query)).all() if key}
+
+
+async def locations_of_group(scope: Scope, driver_group_id: UUID) -> set[UUID]:
+    query = select(DriverGroupLocation.location_id).where(
+        DriverGroupLocation.driver_group_id == driver_group_id
+    )
+    return set((await scope.db.execute(query)).scalars())

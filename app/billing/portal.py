@@ -1,0 +1,126 @@
+"""Portal pages of billing: invoices, one as it is printed, the books."""
+
+import csv
+import io
+from datetime import date
+from typing import Any
+
+from litestar import Request, Response, get
+
+from app.billing import queries, service
+from app.billing.models import Invoice
+from app.kernel.ids import parse_id, public_id
+from app.kernel.money import to_decimal
+from app.kernel.web import NavItem, page
+from tenants.scope import Scope
+
+AnyRequest = Request[Any, Any, Any]
+nav = [
+    NavItem("Invoices", "/invoices", "receipt", "invoices.view", order=50),
+    NavItem("Ledger", "/ledger", "book-open", "ledger.view", order=55),
+]
+PAGE, EXPORT = 50, 10_000
+ACCOUNTS = {
+    "driver_receivable": "Owed by drivers", "revenue": "Revenue", "vat_payable": "VAT to pay",
+    "psp_pending": "At the payment provider, pending", "psp_available": "At the payment provider, available",
+    "bank_in_transit": "On its way to the bank", "bank": "Bank", "platform_fee_expense": "Platform fees",
+    "stripe_fee_expense": "Payment fees", "dispute_receivable": "Disputed", "dispute_loss": "Lost in disputes",
+    "write_off": "Written off", "wallet_liability": "Drivers' credit",
+}  # fmt: skip
+KINDS = {"invoice_issued": "Invoice issued", "credit_note_issued": "Credit note issued"}
+NAMES = {"invoice": "Invoice", "credit_note": "Credit note", "receipt": "Receipt",
+         "receipt_reversal": "Receipt reversed"}  # fmt: skip
+
+
+def _wanted(params: Any) -> queries.Filter:
+    try:
+        month = date.fromisoformat(params.get("month", "") + "-01")
+    except ValueError:
+        month = None
+    return queries.Filter(kind=params.get("kind", ""), month=month, q=params.get("q", "").strip()[:100])
+
+
+@get("/invoices", opt={"permission": "invoices.view"})
+async def list_invoices(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    params = request.query_params
+    after = params.get("after")
+    rows = await queries.list_invoices(
+        tenant_scope, _wanted(params), after=parse_id("invoice", after) if after else None, limit=PAGE + 1
+    )
+    more = public_id("invoice", rows[PAGE - 1].id) if len(rows) > PAGE else None
+    kept = {name: params[name] for name in ("kind", "month", "q") if params.get(name)}
+    return page(
+        request, tenant_scope, "billing/invoices.html", title="Invoices", params=dict(params), next_after=more,
+        rows=[(public_id("invoice", row.id), row) for row in rows[:PAGE]], kept=kept, names=NAMES,
+    )  # fmt: skip
+
+
+@get("/invoices.csv", opt={"permission": "invoices.view"})
+async def export_invoices(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    """What the accountant's spreadsheet takes: one line per invoice, amounts signed."""
+    rows = await queries.list_invoices(tenant_scope, _wanted(request.query_params), limit=EXPORT)
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(
+        ["id", "kind", "number", "issued_on", "supplied_on", "buyer", "net", "vat", "gross", "currency"]
+    )
+    for row in reversed(rows):
+        amounts = [
+            to_decimal(amount, row.currency) for amount in (row.net_minor, row.vat_minor, row.gross_minor)
+        ]
+        buyer = str(row.buyer.get("name", ""))
+        writer.writerow([
+            public_id("invoice", row.id), row.kind, row.number or "", row.issued_on, row.supplied_on,
+            "'" + buyer if buyer[:1] in ("=", "+", "-", "@", "\t", "\r") else buyer, *amounts, row.currency,
+        ])  # fmt: skip
+    headers = {"Content-Disposition": "attachment; filename=invoices.csv"}
+    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"})
+async def show_invoice(request: AnyRequest, tenant_scope: Scope, invoice_id: str) -> Response[str]:
+    row = await service.get_invoice(tenant_scope, parse_id("invoice", invoice_id))
+    corrects = await service.get_invoice(tenant_scope, row.corrects_id) if row.corrects_id else None
+    corrections = await queries.list_corrections(tenant_scope, row.id)
+    return page(
+        request, tenant_scope, "billing/invoice.html", title=_title(row), invoice=row, name=NAMES[row.kind],
+        corrects=_link(corrects) if corrects else None, corrections=[_link(one) for one in corrections],
+        cdrs=sorted({public_id("cdr", line.source_id) for line in row.lines if line.source_type == "cdr"}),
+    )  # fmt: skip
+
+
+def _title(row: Invoice) -> str:
+    return row.number or NAMES[row.kind]
+
+
+def _link(row: Invoice) -> tuple[str, str]:
+    return public_id("invoice", row.id), _title(row)
+
+
+@get("/ledger", opt={"permission": "ledger.view"})
+async def show_ledger(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    after = request.query_params.get("after")
+    rows = await queries.list_postings(
+        tenant_scope, after=parse_id("ledger_txn", after) if after else None, limit=PAGE + 1
+    )
+    more = public_id("ledger_txn", rows[PAGE - 1].id) if len(rows) > PAGE else None
+    balances = await queries.trial_balance(tenant_scope)
+    broken = await service.find_broken_series(tenant_scope)
+    unbalanced = await service.unbalanced_postings(tenant_scope)
+    totals: dict[str, list[int]] = {}
+    for one in balances:
+        total = totals.setdefault(one.currency, [0, 0])
+        total[0], total[1] = total[0] + one.debit_minor, total[1] + one.credit_minor
+    return page(
+        request, tenant_scope, "billing/ledger.html", title="Ledger", balances=balances, totals=totals,
+        accounts=ACCOUNTS, kinds=KINDS, next_after=more, is_first=not after, broken=broken,
+        unbalanced=[public_id("ledger_txn", one) for one in unbalanced],
+        rows=[(public_id("ledger_txn", row.id), row, _source(row.source_type, row.source_id)) for row in rows[:PAGE]],
+    )  # fmt: skip
+
+
+def _source(source_type: str, source_id: Any) -> str | None:
+    return f"/invoices/{public_id('invoice', source_id)}" if source_type == "invoice" else None
+
+
+routes = [list_invoices, export_invoices, show_invoice, show_ledger]

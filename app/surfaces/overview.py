@@ -1,0 +1,101 @@
+"""The portal's first page: is everything all right, what happens now, what did it earn."""
+
+from typing import Any
+
+from litestar import Request, Response, get
+from litestar.response import Stream
+
+from app.brands.service import get_profile
+from app.charging import queries as sessions
+from app.kernel.ids import public_id
+from app.kernel.web import NavItem, fragment, live, page, visit_of
+from app.stations import queries as stations
+from app.stations.models import ChargingStation
+from app.tariffs.service import list_tariffs
+from tenants.scope import Scope
+
+AnyRequest = Request[Any, Any, Any]
+nav = [NavItem("Overview", "/", "layout-dashboard", "overview.view", order=10)]
+PROBLEMS, RUNNING = 5, 8
+WORDS = {
+    "offline": ("error", "wifi-off", "is offline"),
+    "OUTOFORDER": ("error", "triangle-alert", "reports a fault"),
+    "INOPERATIVE": ("warning", "ban", "is out of service"),
+}
+
+
+@get("/", opt={"permission": "overview.view"})
+async def show_overview(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    parts = await _parts(tenant_scope, visit_of(request).time_zone)
+    checklist = await _checklist(tenant_scope, parts["station_count"])
+    points = await stations.power_curve(tenant_scope, None, tenant_scope.now - stations.CURVE)
+    return page(
+        request, tenant_scope, "surfaces/overview.html", title="Overview", checklist=checklist, points=points,
+        curve_words=stations.curve_in_words(points), **parts,
+    )  # fmt: skip
+
+
+@get("/overview/live", opt={"permission": "overview.view"})
+async def live_overview(request: AnyRequest, tenant_scope: Scope) -> Stream:
+    zone = visit_of(request).time_zone
+
+    async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
+        return fragment(request, "surfaces/_overview.html", **await _parts(scope, zone))
+
+    return live(request, ["stations", "sessions"], render)
+
+
+async def _parts(scope: Scope, time_zone: str) -> dict[str, Any]:
+    everything = await stations.list_stations(scope, stations.Filter())
+    states = [stations.status_of(station, evse) for station in everything for evse in station.evses]
+    rows = await sessions.list_sessions(
+        scope, sessions.Filter(state="ACTIVE"), time_zone=time_zone, limit=RUNNING
+    )
+    counts = await sessions.counts(scope)
+    figures = await sessions.today(scope, time_zone)
+    problems = [problem for station in everything for problem in _problems(station)]
+    return {
+        "states": {state: states.count(state) for state in sorted(set(states))}, "evse_count": len(states),
+        "station_count": len(everything), "power_w": sum(_power(station) for station in everything),
+        "running": [(public_id("charging_session", session.id), session) for session, _cdr in rows],
+        "counts": counts, "figures": figures, "problems": problems[:PROBLEMS], "problem_count": len(problems),
+    }  # fmt: skip
+
+
+def _power(station: ChargingStation) -> int:
+    if stations.link_state(station) != "online":
+        return 0
+    return sum(
+        evse.live.power_w or 0 for evse in station.evses if evse.live and evse.live.activity == "charging"
+    )
+
+
+def _problems(station: ChargingStation) -> list[dict[str, Any]]:
+    """An offline station is one problem, not one per EVSE."""
+    shown = {"id": public_id("charging_station", station.id), "station": station}
+    if stations.link_state(station) == "offline":
+        since = station.connection.disconnected_at if station.connection else None
+        return [shown | {"look": WORDS["offline"], "evse": None, "since": since}]
+    found = []
+    for evse in station.evses:
+        state = stations.status_of(station, evse)
+        if state in WORDS:
+            since = max((one.status_at for one in evse.connectors if one.status_at), default=None)
+            found.append(shown | {"look": WORDS[state], "evse": evse.evse_no, "since": since})
+    return found
+
+
+async def _checklist(scope: Scope, station_count: int) -> list[dict[str, Any]]:
+    """What a new brand has yet to do; empty when all of it is done."""
+    profile = await get_profile(scope)
+    steps = [
+        ("Fill in who you are, so that invoices carry a number", "/settings", profile.has_seller_data),
+        ("Say what charging costs", "/tariffs/new", bool(await list_tariffs(scope, limit=1))),
+        ("Connect your first station", "/stations/new", station_count > 0),
+    ]
+    if all(done for _, _, done in steps):
+        return []
+    return [{"label": label, "href": href, "done": done} for label, href, done in steps]
+
+
+routes = [show_overview, live_overview]

@@ -1,0 +1,220 @@
+"""Portal pages of tariffs: list, one with its versions and simulator, the plain form, OCPI as written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from sqlalchemy import select
+
+from app.access.queries import list_groups
+from app.brands.service import get_profile
+from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.ids import parse_id, public_id
+from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
+from app.stations.models import EVSE, ChargingStation
+from app.stations.queries import list_locations
+from app.tariffs import forms, ocpi_tariff, queries, service
+from app.tariffs.explain import explain
+from app.tariffs.models import TariffVersion
+from tenants.scope import Scope
+
+AnyRequest = Request[Any, Any, Any]
+nav = [NavItem("Tariffs", "/tariffs", "tag", "tariffs.view", order=45)]
+EXAMPLE = {"energy_kwh": "30", "charging_min": "45", "parking_min": "15"}
+DAY_NAMES = [(day, day.capitalize()[:3]) for day in ocpi_tariff.DAYS]
+
+
+# --- list and one ------------------------------------------------------------------------------------------------
+
+
+@get("/tariffs", opt={"permission": "tariffs.view"})
+async def list_tariffs(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    shown = await queries.show_tariffs(tenant_scope, await service.list_tariffs(tenant_scope, limit=200))
+    names = await _target_names(tenant_scope)
+    rows = [one | {"targets": [_name_of(target, names) for target in one["assignments"]]} for one in shown]
+    return page(request, tenant_scope, "tariffs/list.html", title="Tariffs", rows=rows)
+
+
+async def _target_names(scope: Scope) -> dict[str, str]:
+    """Value of the select -> name, in the order in which targets win."""
+    found = {"": "Nowhere yet", "default": "Every station (default)"}
+    for site in await list_locations(scope):
+        found[f"location:{public_id('location', site.id)}"] = f"Site {site.name}"
+    for line in await list_groups(scope):
+        found[f"driver_group:{public_id('driver_group', line.group.id)}"] = f"Group {line.group.name}"
+    evses = select(EVSE.id, EVSE.evse_no, ChargingStation.ocpp_identity).join(
+        ChargingStation, ChargingStation.id == EVSE.station_id
+    )
+    for key, number, identity in (
+        await scope.db.execute(evses.order_by(ChargingStation.ocpp_identity, EVSE.evse_no))
+    ).all():
+        found[f"evse:{public_id('evse', key)}"] = f"EVSE {number} of {identity}"
+    return found
+
+
+def _value_of(target: Mapping[str, Any]) -> str:
+    """`{"location_id": "loc_…"}` -> `location:loc_…`."""
+    for name, value in target.items():
+        return "default" if name == "default" else f"{name.removesuffix('_id')}:{value}"
+    return ""
+
+
+def _name_of(target: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    return names.get(_value_of(target), "Something that is gone")
+
+
+@get("/tariffs/{tariff_id:str}", opt={"permission": "tariffs.view"})
+async def show_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str) -> Response[str]:
+    """The simulator is a GET: an example can be sent to a colleague."""
+    tariff = await service.get_tariff(tenant_scope, parse_id("tariff", tariff_id))
+    (shown,) = await queries.show_tariffs(tenant_scope, [tariff])
+    names = await _target_names(tenant_scope)
+    example = EXAMPLE | dict(request.query_params)
+    price, errors = None, {}
+    try:
+        price = await _price(tenant_scope, shown["tariff"], example, visit_of(request).time_zone)
+    except Invalid as error:
+        errors = {fault.field: fault.message for fault in error.faults}
+    return page(
+        request, tenant_scope, "tariffs/tariff.html", title=tariff.name or tariff.ocpi_id, tariff=shown, price=price,
+        retired_at=tariff.retired_at, versions=[_version(one) for one in reversed(tariff.versions)], values=example,
+        targets=[_name_of(target, names) for target in shown["assignments"]], errors=errors,
+        raw=_pretty(shown["tariff"]),
+    )  # fmt: skip
+
+
+def _version(version: TariffVersion) -> dict[str, Any]:
+    return {"row": version, "summary": explain(ocpi_tariff.read_tariff(version.ocpi))}
+
+
+def _pretty(content: Any) -> str:
+    return msgspec.json.format(ocpi_tariff.encode(content), indent=2).decode()
+
+
+async def _price(scope: Scope, tariff: Any, example: Mapping[str, str], time_zone: str) -> dict[str, Any]:
+    session = forms.to_session(example, now=scope.now, time_zone=time_zone)
+    return await service.preview(scope, tariff, session | {"time_zone": time_zone})
+
+
+# --- the form ----------------------------------------------------------------------------------------------------
+
+
+async def _parts(scope: Scope, *, tariff_id: str | None, version_no: int = 0) -> dict[str, Any]:
+    names = await _target_names(scope)
+    profile = await get_profile(scope)
+    return {
+        "targets": list(names.items()), "day_names": DAY_NAMES, "currency": profile.currency, "tariff_id": tariff_id,
+        "version_no": version_no,
+    }  # fmt: skip
+
+
+@get("/tariffs/new", opt={"permission": "tariffs.manage"})
+async def new_tariff(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    values = EXAMPLE | {"tax": "YES", "assign": "default"}
+    return page(
+        request, tenant_scope, "tariffs/form.html", title="New tariff", values=values, days=[], errors={}, alert=None,
+        price=None, is_raw="raw" in request.query_params, **await _parts(tenant_scope, tariff_id=None),
+    )  # fmt: skip
+
+
+@get("/tariffs/{tariff_id:str}/edit", opt={"permission": "tariffs.manage"})
+async def edit_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str) -> Response[str]:
+    tariff = await service.get_tariff(tenant_scope, parse_id("tariff", tariff_id))
+    (shown,) = await queries.show_tariffs(tenant_scope, [tariff])
+    plain = forms.from_ocpi(ocpi_tariff.read_tariff(shown["tariff"]))
+    values = EXAMPLE | {
+        "name": tariff.name,
+        "raw": _pretty(shown["tariff"]),
+        "assign": _value_of(shown["assign"]),
+    }
+    return page(
+        request, tenant_scope, "tariffs/form.html", title=f"Change {tariff.name}", errors={}, alert=None, price=None,
+        values=values | (plain or {}), days=(plain or {}).get("days", []),
+        is_raw=plain is None or "raw" in request.query_params, is_only_raw=plain is None,
+        **await _parts(tenant_scope, tariff_id=tariff_id, version_no=tariff.version_no),
+    )  # fmt: skip
+
+
+async def _written(scope: Scope, form: Form) -> Any:
+    """What the form stands for, as an OCPI object."""
+    if "raw" not in form:
+        return forms.to_ocpi(form.values, form.texts("days"), currency=(await get_profile(scope)).currency)
+    try:
+        content = ocpi_tariff.decode(form.text("raw"))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid.field("raw", "json", f"This is not JSON: {error}.") from None
+    try:
+        ocpi_tariff.read_tariff(content)
+    except Invalid as error:
+        said = " ".join(f"{fault.field}: {fault.message}" for fault in error.faults)
+        raise Invalid.field("raw", "invalid_tariff", said) from None
+    return content
+
+
+def _target(form: Form) -> dict[str, Any]:
+    kind, _, key = form.text("assign").partition(":")
+    if kind in ("", "default"):
+        return {"default": True} if kind else {}
+    try:
+        return {f"{kind}_id": parse_id(kind, key)} if kind in service.TARGETS else {}
+    except NotFound as missing:
+        raise Invalid.field("assign", "not_found", missing.message) from None
+
+
+@post("/tariffs", opt={"permission": "tariffs.manage"})
+async def create_tariff(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        content = await _written(tenant_scope, form)
+        if form.text("action") == "preview":
+            return await _previewed(request, tenant_scope, form, content, "New tariff", None)
+        tariff = await service.create_tariff(tenant_scope, content, _target(form))
+    except (Invalid, Refused) as error:
+        return await _again(request, tenant_scope, error, form, "New tariff", None)
+    return redirect(request, f"/tariffs/{public_id('tariff', tariff.id)}", flash="The tariff is there.")
+
+
+@post("/tariffs/{tariff_id:str}", opt={"permission": "tariffs.manage"})
+async def change_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str) -> Response[Any]:
+    key, form = parse_id("tariff", tariff_id), await read_form(request)
+    title = f"Change {(await service.get_tariff(tenant_scope, key)).name}"
+    try:
+        content = await _written(tenant_scope, form)
+        if form.text("action") == "preview":
+            return await _previewed(request, tenant_scope, form, content, title, tariff_id)
+        content.pop("id", None)
+        tariff = await service.replace_tariff(tenant_scope, key, content, _target(form))
+    except (Invalid, Refused) as error:
+        return await _again(request, tenant_scope, error, form, title, tariff_id)
+    return redirect(
+        request, f"/tariffs/{tariff_id}", flash=f"Version {tariff.version_no} counts from now on."
+    )
+
+
+async def _previewed(
+    request: AnyRequest, scope: Scope, form: Form, content: Any, title: str, tariff_id: str | None
+) -> Response[str]:
+    price = await _price(scope, content, EXAMPLE | form.values, visit_of(request).time_zone)
+    return page(
+        request, scope, "tariffs/form.html", title=title, values=EXAMPLE | form.values, days=form.texts("days"),
+        errors={}, alert=None, price=price, is_raw="raw" in form, **await _parts(scope, tariff_id=tariff_id),
+    )  # fmt: skip
+
+
+async def _again(
+    request: AnyRequest, scope: Scope, error: Invalid | Refused, form: Form, title: str, tariff_id: str | None
+) -> Response[str]:
+    return form_again(
+        request, scope, "tariffs/form.html", error, form, title=title, days=form.texts("days"), price=None,
+        is_raw="raw" in form, **await _parts(scope, tariff_id=tariff_id),
+    )  # fmt: skip
+
+
+@post("/tariffs/{tariff_id:str}/retirements", opt={"permission": "tariffs.manage"})
+async def retire_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str) -> Response[Any]:
+    await service.retire_tariff(tenant_scope, parse_id("tariff", tariff_id))
+    return redirect(request, "/tariffs", flash="The tariff is retired: no session begins with it any more.")
+
+
+routes = [list_tariffs, new_tariff, show_tariff, edit_tariff, create_tariff, change_tariff, retire_tariff]
