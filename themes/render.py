@@ -16,6 +16,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
     made.globals |= {"asset": asset, "icon": icon}
     made.filters |= {
         "epoch": epoch, "moment": moment, "zipped": zipped, "public": public, "money": money, "kwh": kwh, "kw": kw,
-        "duration": duration, "local": local, "ago": ago, "number": number,
+        "duration": duration, "local": local, "ago": ago, "number": number, "volume": volume,
     }  # fmt: skip
     return made
 
@@ -124,6 +125,13 @@ def epoch(seconds: int, time_zone: str) -> str:
 def moment(text: str) -> datetime:
     """A time as JSON carries it."""
     return datetime.fromisoformat(text)
+
+
+def volume(line: Mapping[str, Any]) -> str:
+    """How much of it was billed: `27.176 kWh`, and time as people say it."""
+    if line["unit"] == "h":
+        return duration(round(Decimal(line["volume"]) * 3600))
+    return f"{line['volume']} {line['unit']}".strip() if line["unit"] else "–"
 
 
 def zipped(values: Iterable[str]) -> list[tuple[str, str]]:

@@ -62,7 +62,7 @@ def check_slug(slug: str) -> str:
 
 async def create_tenant(
     database: Database, actor: Actor, *, slug: str, name: str, country: str, currency: str, time_zone: str,
-    admin_email: str, theme: str | None = None,
+    admin_email: str, admin_name: str = "", theme: str | None = None,
 ) -> CreatedTenant:  # fmt: skip
     """The tenant, its hosts, its profile, its look and its first owner. `theme` names a preset."""
     check_slug(slug)
@@ -73,7 +73,7 @@ async def create_tenant(
     async with database.platform_scope(actor, f"create tenant {slug}") as scope:
         await _register(scope, tenant_id, slug, cleaned["name"])
     try:
-        token = await _furnish(database, actor, tenant_id, slug, cleaned, look, admin_email)
+        token = await _furnish(database, actor, tenant_id, slug, cleaned, look, (admin_email, admin_name))
     except BaseException:
         await _unregister(database, actor, tenant_id, slug)
         raise
@@ -81,7 +81,8 @@ async def create_tenant(
 
 
 async def _furnish(
-    database: Database, actor: Actor, tenant_id: UUID, slug: str, cleaned: dict[str, Any], look: Theme, admin_email: str
+    database: Database, actor: Actor, tenant_id: UUID, slug: str, cleaned: dict[str, Any], look: Theme,
+    first: tuple[str, str],
 ) -> str:  # fmt: skip
     """What lies in the tenant's own rows; answers the first owner's login token."""
     async with database.scope(tenant_id, actor) as scope:
@@ -89,7 +90,7 @@ async def _furnish(
         scope.db.add(TenantProfile(**cleaned))
         scope.db.add(Brand(theme=look.values(), css_hash=css_hash))
         await scope.db.flush()
-        owner = await identity.invite_staff(scope, email=admin_email, role="owner")
+        owner = await identity.invite_staff(scope, email=first[0], name=first[1], role="owner")
         _link, token = await identity.make_login_link(scope, owner.id, identity.INVITATION_LIFETIME)
         await audit.record(scope, "tenant.created", "tenant", tenant_id, {"slug": slug})
     return token

@@ -1,14 +1,18 @@
 """From readings and state changes to stretches that the price engine can price (pure).
 
 A stretch with energy is charging. One without is parking, unless the station itself says that it is charging; where
-nothing but start and stop is known, energy is spread evenly and all of it is charging.
+nothing but start and stop is known, energy is spread evenly and all of it is charging. Nobody pays a minute of parking
+because the car took seconds to begin, or because a meter counts in whole Wh (docs/decisions/0007).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+
+BEGINNING = timedelta(minutes=5)  # from plugging in to the first energy
+STANDSTILL = timedelta(minutes=1)  # so short, a still meter alone proves nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,23 @@ def stretches(
             energy > 0 or state == "Charging" or (state is None and energy_wh == 0 and len(curve) == 2)
         )
         found.append(Stretch(start, end, energy, is_charging))
-    return _merge(found)
+    return _excused(_merge(found), states)
+
+
+def _excused(found: list[Stretch], states: Sequence[StateChange]) -> list[Stretch]:
+    """The beginning, and what is too short to tell, belong to the charging around them."""
+    if not any(stretch.is_charging for stretch in found):
+        return found
+
+    def is_excused(number: int, stretch: Stretch) -> bool:
+        length = stretch.end - stretch.start
+        is_told = _state_at(states, stretch.start) is not None
+        return (number == 0 and length <= BEGINNING) or (not is_told and length < STANDSTILL)
+
+    return [
+        Stretch(one.start, one.end, one.energy_wh, one.is_charging or is_excused(number, one))
+        for number, one in enumerate(found)
+    ]
 
 
 def _curve(

@@ -119,6 +119,8 @@ def _text(event: SessionEvent) -> str:
         return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
     if event.kind == "reviewed":
         return f"{data['decision']} by {data['by']}: {data['note']}"
+    if event.kind == "superseded":
+        return "The station began another one on the same EVSE before it ended this one"
     for name in ("reason", "by"):
         if data.get(name):
             return f"{name} {data[name]}"

@@ -80,7 +80,8 @@ PLATES: dict[str, dict[str, Any]] = {
 
 def _tariff(ident: str, name: str, currency: str, elements: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "id": ident, "currency": currency, "type": "REGULAR", "tariff_alt_text": [{"language": "en", "text": name}],
+        "id": ident, "currency": currency, "tax_included": "YES", "type": "REGULAR",
+        "tariff_alt_text": [{"language": "en", "text": name}],
         "elements": elements, "last_updated": "2026-01-01T00:00:00Z",
     }  # fmt: skip
 
@@ -136,13 +137,13 @@ NORDLICHT = Company(
     ),
     tariffs=(
         (
-            _tariff("NLL-AC", "Hafenstrom: 49 ct/kWh, from 22 to 6 o'clock 39 ct/kWh", "EUR", [
-                _per_kwh("0.3277", start_time="22:00", end_time="06:00"), _per_kwh("0.4118"), _occupancy("1.2605"),
+            _tariff("NLL-AC", "Hafenstrom", "EUR", [
+                _per_kwh("0.39", start_time="22:00", end_time="06:00"), _per_kwh("0.49"), _occupancy("1.50"),
             ]),
             {"default": True},
         ),
         (
-            _tariff("NLL-DC", "Schnellladen: 0.69 €/kWh", "EUR", [_per_kwh("0.5798")]),
+            _tariff("NLL-DC", "Schnellladen", "EUR", [_per_kwh("0.69")]),
             {"site": 2},
         ),
     ),
@@ -178,9 +179,9 @@ SOLMARK = Company(
     ),
     tariffs=(
         (
-            _tariff("SLM-STD", "Session fee 0.50 €, 0.55 €/kWh, after charging 6 €/h", "EUR", [
-                {"price_components": [{"type": "FLAT", "price": "0.4202", "vat": "19", "step_size": 1}]},
-                _per_kwh("0.4622"), _occupancy("5.0420"),
+            _tariff("SLM-STD", "Solmark Standard", "EUR", [
+                {"price_components": [{"type": "FLAT", "price": "0.50", "vat": "19", "step_size": 1}]},
+                _per_kwh("0.55"), _occupancy("6.00"),
             ]),
             {"default": True},
         ),

@@ -42,7 +42,8 @@ async def _found(database: Database, company: Company) -> None:
     owner = company.people[0]
     made = await brands.create_tenant(
         database, ACTOR, slug=company.slug, name=company.name, country=company.country, currency=company.currency,
-        time_zone=company.time_zone, admin_email=owner.email, theme=company.preset,
+        time_zone=company.time_zone, admin_email=owner.email, admin_name=owner.name,
+        theme=company.preset,
     )  # fmt: skip
     async with database.scope(made.tenant_id, ACTOR) as scope:
         await brands.update_profile(scope, company.profile)

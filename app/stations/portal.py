@@ -138,7 +138,8 @@ async def show_log(request: AnyRequest, tenant_scope: Scope, station_id: str) ->
     return page(
         request, tenant_scope, "stations/log.html", title=f"OCPP log of {_name(station)}", row=_row(station),
         lines=lines[:LOG_PAGE], wanted=wanted, actions=await queries.log_actions(tenant_scope, station.id),
-        next_after=more, query=request.url.query, follow=request.query_params.get("follow") == "1",
+        next_after=more, query=request.url.query, is_first="after" not in request.query_params,
+        follow=request.query_params.get("follow") == "1",
     )  # fmt: skip
 
 

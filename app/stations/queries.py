@@ -120,7 +120,7 @@ async def log(
 
 def _line(scope: Scope, row: OCPPMessage) -> LogLine:
     raw = row.raw if scope.actor.may("id_tokens.reveal") else masked(row.raw)
-    return LogLine(row, public_id("ocpp_message", row.id), summary(row), raw)
+    return LogLine(row, public_id("ocpp_message", row.id), summary(row.kind, raw, row.error), raw)
 
 
 async def get_message(scope: Scope, station_id: UUID, message_id: UUID) -> LogLine:
@@ -140,14 +140,14 @@ async def log_actions(scope: Scope, station_id: UUID) -> list[str]:
     return list((await scope.db.execute(query, parameters)).scalars())
 
 
-def summary(row: OCPPMessage) -> str:
-    """`StatusNotification: connector 1 Charging`: the part of the payload a person looks for."""
+def summary(kind: str, raw: str, error: str | None) -> str:
+    """`connectorId 1 · status Charging`: the part of the payload a person looks for; `raw` as its reader may see it."""
     try:
-        frame = json.loads(row.raw)
-        payload = frame[3] if row.kind == "call" else frame[2]
+        frame = json.loads(raw)
+        payload = frame[3] if kind == "call" else frame[2]
     except (ValueError, IndexError, KeyError):
-        return row.error or "not readable"
-    if row.kind == "error":
+        return error or "not readable"
+    if kind == "error":
         return f"{frame[2]}: {frame[3]}" if len(frame) > 3 else str(frame[2])
     return _words(payload) if isinstance(payload, dict) else ""
 

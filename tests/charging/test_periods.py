@@ -33,6 +33,36 @@ def test_time_in_which_the_meter_stood_still_is_parking():
     ]
 
 
+def test_the_seconds_before_the_first_energy_are_not_parking_but_a_car_that_waits_parks():
+    def first(still_until: float) -> bool:
+        samples = [Sample(minutes(still_until), Decimal(0)), Sample(minutes(60), Decimal(10_000))]
+        return stretches(START, END, Decimal(20_000), Decimal(0), samples, [])[0].is_charging
+
+    assert first(0.2)
+    assert first(5)
+    assert not first(6)
+
+
+def test_a_meter_that_stands_still_for_seconds_proves_nothing_unless_the_station_says_so():
+    samples = [Sample(minutes(60), Decimal(10_000)), Sample(minutes(60.5), Decimal(10_000))]
+    found = stretches(START, END, Decimal(20_000), Decimal(0), samples, [])
+    assert all(stretch.is_charging for stretch in found)
+    told = [
+        StateChange(START, "Charging"),
+        StateChange(minutes(60), "SuspendedEV"),
+        StateChange(minutes(60.5), "Charging"),
+    ]
+    found = stretches(START, END, Decimal(20_000), Decimal(0), samples, told)
+    assert [stretch.is_charging for stretch in found] == [True, False, True]
+
+
+def test_a_session_without_energy_is_parking_from_end_to_end():
+    samples = [Sample(minutes(1), Decimal(0)), Sample(minutes(60), Decimal(0))]
+    assert not any(
+        stretch.is_charging for stretch in stretches(START, END, Decimal(0), Decimal(0), samples, [])
+    )
+
+
 def test_a_car_that_trickles_zero_while_the_station_says_charging_is_charging():
     samples = [Sample(minutes(60), Decimal(10_000))]
     states = [StateChange(START, "Charging"), StateChange(minutes(90), "SuspendedEV")]

@@ -39,10 +39,15 @@ customElements.define("kw-chart", class extends HTMLElement {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
     const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
+    // The brand's clock, not the reader's: the table under the curve tells the same times.
+    const zone = document.querySelector('meta[name="time-zone"]')?.content || undefined;
+    const clock = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour12: false, ...options });
+    const [minutes, seconds] = [clock({ hour: "2-digit", minute: "2-digit" }), clock({ timeStyle: "medium" })];
+    const times = (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? seconds : minutes).format(at * 1000));
     this.plot?.destroy();
     this.plot = new uPlot({
       width: this.clientWidth || 600, height: 220, legend: { show: false }, cursor: { y: false },
-      axes: [axis, { ...axis, values: (_, values) => values.map((v) => `${v} kW`), size: 62 }],
+      axes: [{ ...axis, values: times, space: 70 }, { ...axis, values: (_, values) => values.map((v) => `${v} kW`), size: 62 }],
       series: [{}, { stroke: colour("accent"), width: 2, fill: `${colour("accent")}22`, points: { show: false } }],
       scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
     }, [t, kw], this);
