@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.kernel.settings import Settings
 from tenants.database import Database
 from tenants.redis import Redis
+from tenants.rules import RULES, find_faults
 
 POSTGRES_MAJOR = 18
 ANSWER_S = 3
@@ -36,6 +37,7 @@ async def examine(
             _keys(settings),
             await _asked("database", lambda: _database(database)),
             await _asked("roles", lambda: _roles(database)),
+            await _asked("isolation", lambda: _isolation(database)),
             await _asked("migrations", lambda: _migrations(settings, revision_at, revision_wanted)),
             await _redis(settings),
             await _port("web port", settings.host, settings.web_port, b"HTTP/1.1 200"),
@@ -88,6 +90,14 @@ async def _database(database: Database) -> Finding:
 async def _roles(database: Database) -> Finding:
     faults = await database.check_roles()
     return Finding("roles", not faults, "; ".join(faults) or "row-level security binds them")
+
+
+async def _isolation(database: Database) -> Finding:
+    """The catalogue rules, asked of the database as it is: what a hand changed after the migrations shows here."""
+    async with database.anonymous() as session:
+        faults = await find_faults(session)
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return Finding("isolation", not faults, "; ".join(faults[:3]) + more or f"{len(RULES)} rules hold")
 
 
 async def _migrations(settings: Settings, revision_at: Callable[[str], str | None], wanted: str) -> Finding:

@@ -142,7 +142,7 @@ async def _page(
     form: Any = None,
 ) -> Response[str]:
     session = await service.get_session(scope, parse_id("charging_session", session_id))
-    parts = await _parts(scope, session) | await _papers(scope, session)
+    parts = await _parts(scope, session) | await _evidence(scope, session)
     title = f"Session at {session.station.name or session.station.ocpp_identity}"
     if error is not None:
         return form_again(request, scope, "charging/session.html", error, form, title=title, **parts)
@@ -159,8 +159,11 @@ async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
         if session.command_id
         else None
     )
+    cdrs = await queries.all_cdrs(scope, session.id)
+    invoices = [one for one_cdr in cdrs for one in await list_invoices_of(scope, "cdr", one_cdr.id)]
     return {
-        "row": _row(session, cdr, scope), "session": session, "cdr": cdr, "price": _shown(price),
+        "row": _row(session, cdr, scope), "session": session, "cdr": cdr, "price": _shown(price), "cdrs": cdrs,
+        "invoices": [(public_id("invoice", one.id), one) for one in invoices],
         "station_id": public_id("charging_station", session.station_id), "command": command,
         "timeline": queries.timeline(await queries.events_of(scope, session.id)),
     }  # fmt: skip
@@ -170,13 +173,11 @@ def _shown(price: Price | None) -> dict[str, Any] | None:
     return price.as_json() if price else None
 
 
-async def _papers(scope: Scope, session: ChargingSession) -> dict[str, Any]:
-    cdrs = await queries.all_cdrs(scope, session.id)
-    invoices = [one for cdr in cdrs for one in await list_invoices_of(scope, "cdr", cdr.id)]
+async def _evidence(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     points = await queries.power_points(scope, session.id)
     most = max(points["kw"], default=0)
     return {
-        "cdrs": cdrs, "invoices": [(public_id("invoice", one.id), one) for one in invoices], "points": points,
+        "points": points,
         "curve_words": f"Power rose to {most:.1f} kW." if points["kw"] else "No power was reported.",
         "frames": [(public_id("ocpp_message", one.id), one) for one in await queries.frames_of(scope, session)],
     }  # fmt: skip

@@ -93,12 +93,14 @@ def check_command(ocpp_version: str, action: str, payload: dict[str, Any]) -> No
     knowing = [version for version in versions if action in ocpp_schemas.actions(version)]
     if not knowing:
         raise Invalid.field(
-            "action", "unknown_action", f"OCPP {', '.join(versions)} has no command {action!r} to a station."
+            "action",
+            "unknown_action",
+            f"OCPP {', '.join(versions).replace('ocpp', '')} has no command {action!r} to a station.",
         )
     faults = [ocpp_schemas.validate(version, action, payload) for version in knowing]
     if all(faults):
         raise Invalid(
-            "invalid_payload", f"The payload does not fit {action} of OCPP {knowing[0]}.",
+            "invalid_payload", f"The payload does not fit {action} of OCPP {knowing[0].removeprefix('ocpp')}.",
             faults=[FieldFault(f"payload{fault.path}", "schema", fault.message) for fault in faults[0]],
         )  # fmt: skip
 

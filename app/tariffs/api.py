@@ -51,10 +51,9 @@ async def get_tariff(tenant_scope: Scope, tariff_id: str) -> dict[str, Any]:
 )  # fmt: skip
 async def replace_tariff(tenant_scope: Scope, tariff_id: str, data: dict[str, Any]) -> dict[str, Any]:
     """Without `assign` the assignments stay; `{}` takes them away."""
+    key = (await service.get_tariff(tenant_scope, parse_id("tariff", tariff_id))).id
     assign = read_assign(data["assign"]) if data.get("assign") is not None else None
-    tariff = await service.replace_tariff(
-        tenant_scope, parse_id("tariff", tariff_id), _tariff_in(data), assign
-    )
+    tariff = await service.replace_tariff(tenant_scope, key, _tariff_in(data), assign)
     return await _shown(tenant_scope, tariff)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -77,6 +78,8 @@ class House:
         self.web_port, self.ocpp_port = free_port(), free_port()
         self.process: subprocess.Popen[str] | None = None
         self.output: list[str] = []
+        self.used: set[Any] = set()
+        self.logins: dict[str, Any] = {}
 
     # -- starting and stopping ------------------------------------------------------------------------------------
 
@@ -181,6 +184,25 @@ class House:
                 "vat_id": "DE136695976",
             })  # fmt: skip
         return brand
+
+    def login_link(self, slug: str, email: str) -> str:
+        """The newest link that was mailed to somebody; without SMTP mails are kept readable."""
+
+        def look() -> str | None:
+            with self.sql() as connection:
+                row = connection.execute(
+                    "select m.id, m.body from livery.mail m join platform.tenant t on t.id = m.tenant_id"
+                    " where t.slug = %s and m.to_address = %s and m.kind = 'login_link'"
+                    " order by m.created_at desc limit 1",
+                    [slug, email],
+                ).fetchone()
+            found = re.search(r"http\S+/login/\S+", row[1]) if row and row[0] not in self.used else None
+            if not row or not found:
+                return None
+            self.used.add(row[0])
+            return found.group(0)
+
+        return wait_for(f"a login link for {email}", look)
 
     @contextlib.contextmanager
     def sql(self) -> Iterator[psycopg.Connection[Any]]:

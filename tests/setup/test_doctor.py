@@ -55,7 +55,17 @@ def test_a_fit_installation_passes(doctor: Examination) -> None:
     code, findings = doctor.findings()
     assert code == 0
     assert all(finding["well"] for finding in findings.values())
-    wanted = {"configuration", "keys", "database", "roles", "migrations", "redis", "web port", "ocpp port"}
+    wanted = {
+        "configuration",
+        "keys",
+        "database",
+        "roles",
+        "isolation",
+        "migrations",
+        "redis",
+        "web port",
+        "ocpp port",
+    }
     assert wanted <= findings.keys()
 
 
@@ -85,7 +95,18 @@ def test_a_role_that_could_bypass_row_level_security_fails(
 ) -> None:
     code, findings = doctor.findings()
     assert code == 1
-    assert "has BYPASSRLS" in only_fault(findings, "roles")
+    assert "has BYPASSRLS" in findings["roles"]["detail"]
+    assert "role could bypass row-level security: app_rw" in findings["isolation"]["detail"]
+
+
+def test_a_policy_that_somebody_dropped_by_hand_fails(
+    doctor: Examination, database_urls: DatabaseUrls
+) -> None:
+    with psycopg.connect(database_urls.superuser.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("drop policy tenant on livery.location")
+    code, findings = doctor.findings()
+    assert code == 1
+    assert only_fault(findings, "isolation").startswith("policies are not the two: location")
 
 
 def test_an_empty_database_wants_its_migrations(

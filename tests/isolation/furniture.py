@@ -1,0 +1,138 @@
+"""A brand with one object of every kind, made by ordinary verbs, and a canary in every text it has."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import select
+
+from app.access import service as access
+from app.access.verdict import IdTokenValue
+from app.billing.models import Invoice
+from app.brands import service as brands
+from app.charging import ingest, settlement
+from app.charging import service as charging
+from app.charging.models import CDR, ChargingSession
+from app.charging.reports import ENERGY, Reading, TransactionReport
+from app.identity import service as identity
+from app.identity.permissions import ROLES
+from app.kernel.ids import public_id
+from app.notifications.models import Mail
+from app.stations import commands
+from app.stations import service as stations
+from app.stations.models import OCPPMessage
+from app.stations.reports import Frame
+from app.tariffs import service as tariffs
+from tenants.database import Database
+from tenants.scope import Actor, Scope
+from tests.cast import PLATES
+from tests.web import CLI, found_brand
+
+STATION = "CP1"  # both brands have one of that name
+
+
+@dataclass(frozen=True, slots=True)
+class Furnished:
+    tenant_id: UUID
+    slug: str
+    canary: str
+    # What stands for each parameter of a path.
+    ids: dict[str, str]
+
+    def email(self, role: str) -> str:
+        return f"{role}@{self.slug}.example"
+
+
+async def furnish(database: Database, slug: str) -> Furnished:
+    canary = f"canary{slug}"
+    tenant_id = await found_brand(database, slug, f"owner@{slug}.example", name=canary)
+    async with database.scope(tenant_id, CLI) as scope:
+        ids = await _people(scope, slug, canary)
+        location = await stations.create_location(
+            scope,
+            name=canary,
+            address=canary,
+            city=canary,
+            postal_code="1",
+            country="DEU",
+            time_zone="Europe/Berlin",
+        )
+        made = await stations.create_station(
+            scope, identity=STATION, name=canary, location_id=location.id,
+            evses=[{"evse_no": 1, "connectors": [{"connector_no": 1, **PLATES["ac22"]}]}],
+        )  # fmt: skip
+        element = {"price_components": [{"type": "ENERGY", "price": "0.5", "vat": "19", "step_size": 1}]}
+        tariff = await tariffs.create_tariff(
+            scope, {"currency": "EUR", "elements": [element], "name": canary}, {"default": True}
+        )
+        station = await stations.get_station(scope, made.station.id)
+        ids |= {
+            "location_id": public_id("location", location.id), "code": station.evses[0].code,
+            "station_id": public_id("charging_station", station.id), "tariff_id": public_id("tariff", tariff.id),
+            "evse_id": public_id("evse", station.evses[0].id),
+        }  # fmt: skip
+    ids |= await _session(database, tenant_id, station.id, canary)
+    async with database.scope(tenant_id, CLI) as scope:
+        ids["file_name"] = (await brands.get_face(scope)).brand.css_url.rpartition("/")[2]
+    return Furnished(tenant_id, slug, canary, ids)
+
+
+async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
+    for role in ROLES[1:]:
+        await identity.invite_staff(scope, email=f"{role}@{slug}.example", name=canary, role=role)
+    colleague = await identity.invite_staff(
+        scope, email=f"colleague@{slug}.example", name=canary, role="viewer"
+    )
+    _link, token = await identity.make_login_link(scope, colleague.id)
+    key = await identity.create_api_key(scope, canary, ("all",))
+    group = await access.create_driver_group(scope, name=canary)
+    driver = await access.create_driver(scope, name=canary, email=f"{canary}@driver.example")
+    card = await access.create_id_token(scope, value=f"CARD{slug}", label=canary, driver_id=driver.id)
+    mail = Mail(key=canary, kind="test", to_address=f"{canary}@mail.example", subject=canary, body=canary)
+    scope.db.add(mail)
+    await scope.db.flush()
+    return {
+        "staff_member_id": public_id("staff_member", colleague.id), "api_key_id": public_id("api_key", key.id),
+        "driver_group_id": public_id("driver_group", group.id), "driver_id": public_id("driver", driver.id),
+        "id_token_id": public_id("id_token", card.id), "token": token, "slug": slug,
+        "mail_id": public_id("mail", mail.id),
+    }  # fmt: skip
+
+
+async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary: str) -> dict[str, str]:
+    """Charged, priced and invoiced; beside it a command and a frame."""
+    began = datetime.now(UTC) - timedelta(hours=2)
+    card = IdTokenValue("CARD" + canary.removeprefix("canary"))
+    actor = Actor.station(station_id)
+    async with database.scope(tenant_id, actor) as scope:
+        verdict = await charging.report_transaction(scope, station_id, TransactionReport(
+            kind="Started", at=began, received_at=began, natural_key="start", evse_no=1, connector_no=1, id_token=card,
+            meter_start_wh=Decimal(1000),
+        ))  # fmt: skip
+    read_at = began + timedelta(minutes=30)
+    reading = Reading(measurand=ENERGY, value=Decimal(6000), unit="Wh", sampled_at=read_at, received_at=read_at,
+                      context="Sample.Periodic")  # fmt: skip
+    ended = began + timedelta(hours=1)
+    async with database.scope(tenant_id, actor) as scope:
+        await ingest.ingest(scope, station_id, 1, verdict.ocpp_transaction_id, [reading])
+        await charging.report_transaction(scope, station_id, TransactionReport(
+            kind="Ended", at=ended, received_at=ended, natural_key="stop", meter_stop_wh=Decimal(11_000),
+            ocpp_transaction_id=verdict.ocpp_transaction_id,
+        ))  # fmt: skip
+        frame = Frame(at=ended, direction="in", kind="call", ocpp_version="1.6", message_id="1", action="DataTransfer",
+                      raw=f'[2,"1","DataTransfer",{{"vendorId":"{canary}"}}]', error=None)  # fmt: skip
+        await stations.record_frames(scope, station_id, [frame])
+    async with database.scope(tenant_id, CLI) as scope:
+        session = (await scope.db.execute(select(ChargingSession))).scalar_one()
+        await settlement.settle(scope, session.id)
+        command = await commands.send_command(scope, station_id, "Reset", {"type": "Soft"})
+        cdr = (await scope.db.execute(select(CDR.id))).scalar_one()
+        invoice = (await scope.db.execute(select(Invoice.id))).scalar_one()
+        message = (await scope.db.execute(select(OCPPMessage.id))).scalars().first()
+        assert message is not None
+    return {
+        "session_id": public_id("charging_session", session.id), "cdr_id": public_id("cdr", cdr),
+        "invoice_id": public_id("invoice", invoice), "command_id": public_id("station_command", command.id),
+        "message_id": public_id("ocpp_message", message),
+    }  # fmt: skip

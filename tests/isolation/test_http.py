@@ -1,0 +1,138 @@
+"""Nobody reaches another brand over HTTP: every route x every wrong visitor, and every check taken away once."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.identity.permissions import PERMISSIONS, ROLES, SCOPES
+from app.kernel.settings import Settings
+from tenants.redis import Redis
+from tests.conftest import Databases, Proof, settings_environment
+from tests.isolation.furniture import furnish
+from tests.isolation.routes import DryDatabase, Proving, routes_of
+from tests.web import House, Visitor, open_house
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+async def proving(databases: Databases, servers: object, anyio_backend: str) -> AsyncIterator[Proving]:
+    from app.kernel.settings import load_settings
+
+    redis_url = servers.urls["REDIS_URL"]  # type: ignore[attr-defined]
+    with databases.copy() as urls:
+        settings: Settings = load_settings(settings_environment(urls, redis_url))
+        redis = Redis(redis_url)
+        database = DryDatabase(settings, redis=redis, pool_size=10)
+        a, b = await furnish(database, "alpha"), await furnish(database, "beta")
+        async with open_house(settings, database) as house:
+            staff = {role: await _member(house, a, role) for role in ROLES}
+            stranger = await _member(house, b, "owner")
+            admin = await house.admin()
+            await admin.open("/")
+            keys = {"all": await _key(house, a, *SCOPES)}
+            for permission in PERMISSIONS:
+                others = [name for name in SCOPES if name != permission]
+                keys[f"not {permission}"] = await _key(house, a, *others)
+            on_b = house.portal(b.slug)
+            on_b.client = keys["all"].client
+            database.is_dry = True
+            yield Proving(house, a, b, staff, stranger.csrf, keys, on_b, admin)
+            for visitor in keys.values():
+                await visitor.client.aclose()
+        await database.close()
+        await redis.close()
+
+
+async def _member(house: House, brand: object, role: str) -> Visitor:
+    visitor = await house.staff(brand.slug, brand.tenant_id, brand.email(role))  # type: ignore[attr-defined]
+    await visitor.open("/")
+    assert visitor.csrf, role
+    return visitor
+
+
+async def _key(house: House, brand: object, *scopes: str) -> Visitor:
+    return await house.api(brand.slug, brand.tenant_id, *scopes)  # type: ignore[attr-defined]
+
+
+async def test_every_route_serves_its_own_and_refuses_everybody_else(proving: Proving) -> None:
+    routes = routes_of(proving.house)
+    faults = [fault for route in routes for fault in await proving.notices(route)]
+    print(f"\nisolation over HTTP: {len(routes)} routes, {proving.requests} requests, {len(faults)} leaks")
+    assert not faults, "\n".join(faults)
+    assert proving.requests > 8 * len(routes)
+
+
+async def test_an_object_of_the_other_brand_named_in_a_body_is_not_found(proving: Proving) -> None:
+    """Ids in forms and JSON lead nowhere else than ids in paths do: the answer names a field, or finds nothing."""
+    names = {name: proving.b.ids[name] for name in ("location_id", "driver_id", "driver_group_id", "evse_id")}
+    key = proving.keys["all"]
+    bodies = [
+        ("/api/v1/stations", {"identity": "NEW", "location_id": names["location_id"]}),
+        ("/api/v1/id-tokens", {"value": "NEW", "driver_id": names["driver_id"]}),
+        ("/api/v1/id-tokens", {"value": "NEW", "group_id": names["driver_group_id"]}),
+        ("/api/v1/charging-sessions", {"evse_id": names["evse_id"]}),
+        *(
+            ("/api/v1/tariffs", {"assign": {name: names[name]}, "tariff": {"currency": "EUR", "elements": [
+                {"price_components": [{"type": "FLAT", "price": "1", "step_size": 1}]}]}})
+            for name in ("location_id", "evse_id", "driver_group_id")
+        ),
+    ]  # fmt: skip
+    for path, body in bodies:
+        answer = await key.send("POST", path, json=body)
+        assert answer.status_code in (404, 422), (path, body, answer.text)
+        assert proving.b.canary not in answer.text
+    owner = proving.staff["owner"]
+    forms = [
+        (
+            "/stations",
+            {"identity": "NEW", "plate": "ac22", "evse_count": "1", "security_profile": "1", **names},
+        ),
+        ("/id-tokens", {"value": "NEW", "type": "ISO14443", "driver_id": names["driver_id"]}),
+        ("/drivers", {"name": "New", "driver_group_id": names["driver_group_id"]}),
+        ("/driver-groups", {"name": "New", "collection": "free", "location_id": names["location_id"]}),
+        ("/tariffs", {"name": "New", "energy_price": "1", "assign": f"location:{names['location_id']}"}),
+    ]
+    for path, form in forms:
+        answer = await owner.post(path, form)
+        assert answer.status_code in (404, 422), (path, answer.status_code, answer.headers)
+        assert proving.b.canary not in answer.text
+
+
+async def test_lists_and_streams_show_ones_own_canary_so_that_no_silence_is_mistaken_for_safety(
+    proving: Proving,
+) -> None:
+    """The positive control: the canary that must never cross is really there to be seen at home."""
+    seen = [
+        path
+        for path in ("/", "/stations", "/locations", "/charging-sessions", "/id-tokens", "/drivers", "/driver-groups",
+                     "/tariffs", "/invoices", "/team", "/settings", "/stations/live", "/charging-sessions/live")
+        if proving.a.canary in await _body(proving, path)
+    ]  # fmt: skip
+    assert len(seen) == 13, seen
+
+
+async def _body(proving: Proving, path: str) -> str:
+    route = next(
+        r for r in routes_of(proving.house) if (r.surface, r.method, r.path) == ("portal", "GET", path)
+    )
+    return (await proving.ask(proving.staff["owner"], route, path)).body
+
+
+@pytest.mark.proof
+async def test_every_check_taken_from_every_route_is_noticed(proving: Proving, proof: Proof) -> None:
+    everything = [(route, name) for route in routes_of(proving.house) for name in proving.mutants(route)]
+    chosen = proof.random("http-mutants").sample(everything, proof.share(len(everything)))
+    survivors, kinds = [], Counter[str]()
+    for route, name in chosen:
+        kinds[name] += 1
+        with proving.without(route, name):
+            if not await proving.notices(route):
+                survivors.append(f"{route} without {name}")
+    proving.canaries.clear()
+    proof.write("isolation-http", {
+        "routes": len(routes_of(proving.house)), "mutants": len(chosen), "of": len(everything), "kinds": dict(kinds),
+        "survivors": len(survivors), "requests": proving.requests,
+    })  # fmt: skip
+    assert not survivors, survivors

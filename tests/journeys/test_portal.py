@@ -1,0 +1,281 @@
+"""The CPO's staff in a real browser, real stations on the other side: commission, watch live, start, stop, refuse."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.foreign_stations import ForeignStation, Station16, Station201
+from tests.journeys.house import LOCATION, TARIFF, Brand, House
+from tests.journeys.people import Person, person_at, staff
+
+pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.timeout(240)]
+LIVE_MS = 1000
+
+
+@pytest.fixture(scope="module")
+def brands(house: House) -> tuple[Brand, Brand]:
+    pair = house.brand("fjord"), house.brand("alpen")
+    for brand in pair:
+        brand.post("/tariffs", {"tariff": TARIFF, "assign": {"default": True}})
+        brand.post(
+            "/id-tokens", {"type": "ISO14443", "value": f"CARD{brand.slug.upper()}", "status": "accepted"}
+        )
+        brand.post("/locations", LOCATION)
+    return pair
+
+
+@pytest.fixture
+async def fjord(browser: Browser, house: House, brands: tuple[Brand, Brand]) -> AsyncIterator[Person]:
+    async with staff(browser, house, "fjord") as person:
+        yield person
+        assert not person.complaints
+
+
+async def commission(
+    person: Person, house: House, identity: str, kind: type[ForeignStation]
+) -> ForeignStation:
+    """Through the portal's form; address and password are read off the page, as a person on site would."""
+    page = await person.open("/stations/new")
+    await page.get_by_label("OCPP identity").fill(identity)
+    await page.get_by_label("Name", exact=True).fill(f"Box {identity}")
+    await page.get_by_label("Site").select_option(label="Prüfstand")
+    await page.get_by_role("button", name="Create").click()
+    await expect(page.get_by_text("Waiting for the station.")).to_be_visible()
+    url, password = await page.locator("copy-field code").all_inner_texts()
+    return kind(url, password, connect_to=("127.0.0.1", house.ocpp_port))
+
+
+async def station_path(page: Page) -> str:
+    """The page that tells the password once is the answer to the form: its own links say where the station lives."""
+    link = page.locator("main a[href^='/stations/sta_']").first
+    return str(await link.get_attribute("href")).removesuffix("/log")
+
+
+@pytest.mark.parametrize("kind", [Station16, Station201])
+async def test_a_station_is_commissioned_and_its_readings_are_seen_within_a_second(
+    house: House, fjord: Person, kind: type[Any]
+) -> None:
+    identity = f"LIVE-{kind.version[-3:].replace('.', '')}"
+    station = await commission(fjord, house, identity, kind)
+    page = fjord.page
+    await station.connect()
+    await station.boot()
+    await expect(page.get_by_text("booted").first).to_be_visible(timeout=3 * LIVE_MS)
+    await station.status(1, "Available")
+    path = await station_path(page)
+    await fjord.open(path)
+    await expect(page.get_by_text("Online")).to_be_visible()
+
+    reported = await charging(station)
+    session = page.get_by_role("link", name="Session", exact=True)
+    await expect(session).to_be_visible(timeout=LIVE_MS)
+    delays = []
+    for n in range(1, 6):
+        began = time.monotonic()
+        await reported(1_000 + n * 100, 11_000 + n * 100)
+        await expect(page.get_by_text(f"{11 + n / 10:.1f} kW").first).to_be_visible(timeout=LIVE_MS)
+        delays.append(round((time.monotonic() - began) * 1000))
+    print(f"\n{kind.version}: a reading is on the page {delays} ms after the station sent it")
+
+    await session.click()
+    await reported(2_000, 12_300)
+    await expect(page.get_by_text("12.3 kW").first).to_be_visible(timeout=LIVE_MS)
+    await expect(page.get_by_text("1.00 kWh").first).to_be_visible(timeout=LIVE_MS)
+    await finish(station, 2_500)
+    await expect(page.get_by_text("Completed").first).to_be_visible(timeout=5 * LIVE_MS)
+    await expect(page.get_by_role("link", name=re.compile("INV-"))).to_be_visible(timeout=10 * LIVE_MS)
+    await station.close()
+
+
+async def charging(station: Any) -> Any:
+    """Starts by card; answers what reports a reading."""
+    now = datetime.now(UTC) - timedelta(minutes=5)
+    if isinstance(station, Station16):
+        await station.status(1, "Charging")
+        transaction = (await station.start(1, "CARDFJORD", 1_000, now)).transaction_id
+        station.transaction = transaction  # type: ignore[attr-defined]
+
+        async def report(meter_wh: int, power_w: int) -> None:
+            await station.meter(1, transaction, meter_wh, power_w)
+    else:
+        await station.status(1, "Occupied")
+        await station.event(
+            "Started", "tx1", 0, meter_wh=1_000, token="CARDFJORD", at=now, trigger="CablePluggedIn"
+        )
+        numbers = iter(range(1, 1000))
+
+        async def report(meter_wh: int, power_w: int) -> None:
+            await station.event("Updated", "tx1", next(numbers), meter_wh=meter_wh, power_w=power_w)
+
+    return report
+
+
+async def finish(station: Any, meter_wh: int) -> None:
+    if isinstance(station, Station16):
+        await station.stop(station.transaction, meter_wh)  # type: ignore[attr-defined]
+        await station.status(1, "Available")
+    else:
+        await station.event(
+            "Ended", "tx1", 999, meter_wh=meter_wh, trigger="EVDeparted", state="Idle", reason="Local"
+        )
+        await station.status(1, "Available")
+
+
+async def test_a_start_and_a_stop_from_the_portal_reach_the_station(house: House, fjord: Person) -> None:
+    station = await commission(fjord, house, "REMOTE", Station201)
+    await station.connect()
+    await station.boot()  # type: ignore[attr-defined]
+    await station.status(1, "Available")  # type: ignore[attr-defined]
+
+    async def started(payload: dict[str, Any]) -> None:
+        token = payload["id_token"]
+        await station.event(  # type: ignore[attr-defined]
+            "Started", "remote-1", 0, meter_wh=100, token=token["id_token"], token_type=token["type"],
+            trigger="RemoteStart", remote_start_id=payload["remote_start_id"],
+        )  # fmt: skip
+
+    async def stopped(_payload: dict[str, Any]) -> None:
+        await station.event(
+            "Ended", "remote-1", 1, meter_wh=900, trigger="RemoteStop", state="Idle", reason="Remote"
+        )  # type: ignore[attr-defined]
+
+    station.reactions = {"RequestStartTransaction": started, "RequestStopTransaction": stopped}
+    page = await fjord.open(await station_path(fjord.page))
+    await page.get_by_role("button", name="Start").click()
+    await page.wait_for_url("**/charging-sessions/ses_*")
+    await expect(page.get_by_text("Charging", exact=True).first).to_be_visible(timeout=5 * LIVE_MS)
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_text("Completed").first).to_be_visible(timeout=5 * LIVE_MS)
+    assert [action for action, _ in station.asked] == ["RequestStartTransaction", "RequestStopTransaction"]
+    await station.close()
+
+
+async def test_a_refused_start_shows_the_stations_reason_and_an_offline_one_is_refused_at_once(
+    house: House, fjord: Person
+) -> None:
+    station = await commission(fjord, house, "REFUSES", Station16)
+    await station.connect()
+    await station.boot()  # type: ignore[attr-defined]
+    await station.status(1, "Available")  # type: ignore[attr-defined]
+    station.behaviour["RemoteStartTransaction"] = "Rejected"
+    path = await station_path(fjord.page)
+    page = await fjord.open(path)
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.get_by_text("The station's answer: Rejected")).to_be_visible(timeout=5 * LIVE_MS)
+    await expect(page.get_by_text("Not charged").first).to_be_visible()
+    await station.close()
+    page = await fjord.open(path)
+    await expect(page.get_by_text("Offline")).to_be_visible(timeout=10 * LIVE_MS)
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.get_by_text("Not started:")).to_be_visible()
+
+
+async def test_a_command_shows_its_progress_and_the_stations_answer(house: House, fjord: Person) -> None:
+    station = await commission(fjord, house, "COMMANDS", Station16)
+    await station.connect()
+    await station.boot()  # type: ignore[attr-defined]
+    page = await fjord.open(await station_path(fjord.page) + "/commands")
+    form = page.locator("form").filter(has=page.get_by_role("button", name="Send"))
+    await (
+        page.locator("section.card", has_text="Read configuration").get_by_role("button", name="Send").click()
+    )
+    await expect(page.get_by_text("HeartbeatInterval").first).to_be_visible(timeout=5 * LIVE_MS)
+    assert await form.count() >= 6
+    raw = page.locator("section.card", has_text="Any other command")
+    await raw.get_by_label("Action").fill("ClearCache")
+    await raw.get_by_role("button", name="Send").click()
+    await expect(page.locator("tr", has_text="ClearCache").first).to_contain_text(
+        re.compile("NotImplemented|NotSupported|Failed|Rejected"), timeout=5 * LIVE_MS
+    )
+    await raw.get_by_label("Action").fill("ChangeConfiguration")
+    await raw.get_by_label("Payload").fill('{"key": 5}')
+    await raw.get_by_role("button", name="Send").click()
+    await expect(page.locator(".fault", has_text="payload.key")).to_be_visible()
+    fjord.complaints[:] = [one for one in fjord.complaints if "422" not in one]
+    await station.close()
+
+
+async def test_each_host_wears_its_own_brand_and_a_login_of_one_is_nothing_on_the_other(
+    browser: Browser, house: House, brands: tuple[Brand, Brand]
+) -> None:
+    """Journey (d): host to tenant and surface, the login, RLS, the brand's own look; an unknown host shows nobody's."""
+    async with staff(browser, house, "fjord") as anna:
+        assert "Fjord" in await anna.page.title()
+        await anna.page.goto(f"http://portal-alpen.localhost:{house.web_port}/stations")
+        assert anna.page.url.endswith("/login?next=/stations")
+        assert "Alpen" in await anna.page.title() and "Fjord" not in await anna.page.content()
+    async with person_at(browser, f"http://nobody.localhost:{house.web_port}") as stranger:
+        answer = await stranger.page.goto(stranger.base)
+        assert answer is not None and (answer.status, await answer.text()) == (404, "Not Found")
+
+
+async def test_two_brands_watch_a_station_of_one_name_and_each_sees_only_its_own(
+    browser: Browser, house: House, brands: tuple[Brand, Brand]
+) -> None:
+    async with staff(browser, house, "fjord") as anna, staff(browser, house, "alpen") as ben:
+        stations = [await commission(person, house, "CP1", Station16) for person in (anna, ben)]
+        for person, station, power in zip((anna, ben), stations, (7_000, 21_000), strict=True):
+            await station.connect()
+            await station.boot()  # type: ignore[attr-defined]
+            await person.open(await station_path(person.page))
+            card = "CARDFJORD" if person is anna else "CARDALPEN"
+            transaction = (await station.start(1, card, 0)).transaction_id  # type: ignore[attr-defined]
+            await station.meter(1, transaction, 100, power)  # type: ignore[attr-defined]
+        await expect(anna.page.get_by_text("7.0 kW").first).to_be_visible(timeout=3 * LIVE_MS)
+        await expect(ben.page.get_by_text("21.0 kW").first).to_be_visible(timeout=3 * LIVE_MS)
+        await asyncio.sleep(0.5)
+        assert "21.0 kW" not in await anna.page.content() and "7.0 kW" not in await ben.page.content()
+        for station in stations:
+            await station.close()
+        assert not anna.complaints and not ben.complaints
+
+
+async def test_the_main_flows_work_without_javascript(
+    browser: Browser, house: House, brands: tuple[Brand, Brand]
+) -> None:
+    async with staff(browser, house, "alpen", java_script_enabled=False) as ben:
+        station = await commission(ben, house, "PLAIN", Station16)
+        await station.connect()
+        await station.boot()  # type: ignore[attr-defined]
+        await station.status(1, "Available")  # type: ignore[attr-defined]
+        path = await station_path(ben.page)
+        page = await ben.open(path + "/setup")
+        await expect(page.get_by_text("booted").first).to_be_visible()
+        page = await ben.open("/id-tokens/new")
+        await page.get_by_label("Value").fill("04PLAIN01")
+        await page.get_by_role("button", name="Create").click()
+        await expect(page.get_by_text("The token may charge now.")).to_be_visible()
+        page = await ben.open("/tariffs/new")
+        await page.get_by_label("Name").fill("By night")
+        await page.get_by_label("Per kWh, EUR").fill("0,50")
+        await page.get_by_role("button", name="Calculate").click()
+        await expect(page.get_by_text("15.00 EUR").first).to_be_visible()
+        await page.get_by_label("Assigned to").select_option("")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("The tariff is there.")).to_be_visible()
+        page = await ben.open(path)
+        await page.get_by_role("button", name="Start").click()
+        await page.wait_for_url("**/charging-sessions/ses_*")
+        await page.get_by_role("button", name="Log out").first.click()
+        await page.wait_for_url("**/login")
+        await station.close()
+
+
+async def test_a_wrong_form_says_which_field_and_keeps_what_was_typed(fjord: Person) -> None:
+    page = await fjord.open("/tariffs/new")
+    await page.get_by_label("Name").fill("Nonsense")
+    await page.get_by_label("Per kWh, EUR").fill("cheap")
+    await page.get_by_label("From").fill("22:00")
+    await page.get_by_role("button", name="Save").click()
+    field = page.get_by_label("Per kWh, EUR")
+    await expect(field).to_have_value("cheap")
+    await expect(field).to_have_attribute("aria-invalid", "true")
+    await expect(page.get_by_text("This must be an amount such as 0.49.")).to_be_visible()
+    await expect(page.get_by_text("A time window has a beginning and an end.")).to_be_visible()
+    fjord.complaints[:] = [one for one in fjord.complaints if "422" not in one]
