@@ -8,69 +8,18 @@ import argparse
 import asyncio
 import html
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from tests.conftest import CHROMIUM
 from tests.journeys.house import House
+from tests.pages import BRANDS, SHOTS, Shot, demo_login, reach
 
 OUT = Path("pictures")
-BRANDS = ("nordlicht", "solmark")
 MODES = ("light", "dark")
 WIDTHS = {"desktop": (1280, 860), "phone": (390, 844)}
 SETTLE_S = 45
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """`path`, and what is clicked from there (a CSS selector's first link is followed), by whom, on which surface."""
-
-    name: str
-    path: str
-    follow: tuple[str, ...] = ()
-    surface: str = "portal"
-
-
-SHOTS = (
-    Shot("start", "/", surface="start"),
-    Shot("login", "/login", surface="nobody"),
-    Shot("overview", "/"),
-    Shot("stations", "/stations"),
-    Shot("station", "/stations", ("tbody a[href^='/stations/sta_']",)),
-    Shot("station-log", "/stations", ("tbody a[href^='/stations/sta_']", "main a[href$='/log']")),
-    Shot("station-commands", "/stations", ("tbody a[href^='/stations/sta_']", "main a[href$='/commands']")),
-    Shot("station-settings", "/stations", ("tbody a[href^='/stations/sta_']", "main a[href$='/settings']")),
-    Shot("station-setup", "/stations", ("tbody a[href^='/stations/sta_']", "main a[href$='/setup']")),
-    Shot("station-new", "/stations/new"),
-    Shot("sites", "/locations"),
-    Shot("site", "/locations", ("tbody a[href^='/locations/loc_']",)),
-    Shot("site-new", "/locations/new"),
-    Shot("sessions", "/charging-sessions"),
-    Shot("session", "/charging-sessions?state=COMPLETED", ("tbody a[href^='/charging-sessions/ses_']",)),
-    Shot("session-live", "/charging-sessions?state=ACTIVE", ("tbody a[href^='/charging-sessions/ses_']",)),
-    Shot("id-tokens", "/id-tokens"),
-    Shot("id-token", "/id-tokens", ("tbody a[href^='/id-tokens/tok_']",)),
-    Shot("id-token-new", "/id-tokens/new"),
-    Shot("drivers", "/drivers"),
-    Shot("driver-groups", "/driver-groups"),
-    Shot("tariffs", "/tariffs"),
-    Shot("tariff", "/tariffs", ("tbody a[href^='/tariffs/tar_'], main a[href^='/tariffs/tar_']",)),
-    Shot("tariff-new", "/tariffs/new"),
-    Shot("invoices", "/invoices"),
-    Shot("invoice", "/invoices", ("tbody a[href^='/invoices/inv_']",)),
-    Shot("ledger", "/ledger"),
-    Shot("team", "/team"),
-    Shot("api-keys", "/api-keys"),
-    Shot("audit", "/audit"),
-    Shot("settings", "/settings"),
-    Shot("places", "/", surface="driver"),
-    Shot("console-tenants", "/tenants", surface="console"),
-    Shot("console-unclaimed", "/unclaimed", surface="console"),
-    Shot("console-mails", "/mails", surface="console"),
-    Shot("console-audit", "/audit", surface="console"),
-)
 
 
 class Photographer:
@@ -78,12 +27,6 @@ class Photographer:
         self.browser, self.port, self.only, self.out = browser, port, only, out
         self.taken: list[Path] = []
         self.missing: list[str] = []
-
-    def _url(self, surface: str, brand: str, path: str) -> str:
-        host = {"start": "localhost", "console": "console.localhost", "driver": f"{brand}.localhost"}.get(
-            surface, f"portal-{brand}.localhost"
-        )
-        return f"http://{host}:{self.port}{path}"
 
     async def everything(
         self, brands: tuple[str, ...], modes: tuple[str, ...], widths: tuple[str, ...]
@@ -100,7 +43,7 @@ class Photographer:
             await self._photograph(context, [s for s in shots if s.surface == "nobody"], brand, mode, widths)
             for surface in ("portal", "console"):
                 if any(shot.surface == surface for shot in shots):
-                    await self._log_in(context, surface, brand)
+                    await demo_login(context, self.port, surface, brand)
             # The platform's own pages have one face: they are taken with the first brand only.
             mine = [
                 s
@@ -111,25 +54,13 @@ class Photographer:
         finally:
             await context.close()
 
-    async def _log_in(self, context: BrowserContext, surface: str, brand: str) -> None:
-        page = await context.new_page()
-        await page.goto(self._url("start", brand, "/"))
-        tenant = "" if surface == "console" else brand
-        form = page.locator(f"form[action='/demo-logins']:has(input[name='tenant'][value='{tenant}'])")
-        if surface == "console":
-            form = page.locator("form[action='/demo-logins']:not(:has(input[name='tenant']:not([value=''])))")
-        await form.first.locator("button").click()
-        await page.locator("main form button").first.click()
-        await page.wait_for_load_state()
-        await page.close()
-
     async def _photograph(
         self, context: BrowserContext, shots: list[Shot], brand: str, mode: str, widths: tuple[str, ...]
     ) -> None:
         for shot in shots:
             page = await context.new_page()
             try:
-                if not await self._reach(page, shot, brand):
+                if not await reach(page, shot, brand, self.port):
                     self.missing.append(f"{shot.name} ({brand})")
                     continue
                 for width in widths:
@@ -141,16 +72,6 @@ class Photographer:
                     self.taken.append(path)
             finally:
                 await page.close()
-
-    async def _reach(self, page: Page, shot: Shot, brand: str) -> bool:
-        answer = await page.goto(self._url(shot.surface, brand, shot.path), wait_until="load")
-        for selector in shot.follow:
-            link = page.locator(selector).first
-            if not await link.count():
-                return False
-            href = await link.get_attribute("href") or "/"
-            answer = await page.goto(self._url(shot.surface, brand, href), wait_until="load")
-        return answer is not None and answer.status == 200
 
     async def contact_sheet(self) -> None:
         """All pictures small on one page, as PNG and HTML."""

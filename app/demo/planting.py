@@ -5,6 +5,7 @@ from typing import Any
 from app.access import service as access
 from app.brands import service as brands
 from app.demo.cast import COMPANIES, PLATES, Box, Company, Site
+from app.demo.history import plant_history
 from app.identity import service as identity
 from app.kernel.secrets import digest
 from app.kernel.settings import Settings
@@ -63,6 +64,7 @@ async def _found(database: Database, company: Company) -> None:
         for tariff, assign in company.tariffs:
             where = {"location_id": sites[assign["site"]]} if "site" in assign else assign
             await tariffs.create_tariff(scope, tariff, where)
+    await plant_history(database, made.tenant_id, company)
 
 
 def _fields(site: Site) -> dict[str, Any]:

@@ -212,7 +212,7 @@ async def test_each_host_wears_its_own_brand_and_a_login_of_one_is_nothing_on_th
         assert "Alpen" in await anna.page.title() and "Fjord" not in await anna.page.content()
     async with person_at(browser, f"http://nobody.localhost:{house.web_port}") as stranger:
         answer = await stranger.page.goto(stranger.base)
-        assert answer is not None and (answer.status, await answer.text()) == (404, "Not Found")
+        assert answer is not None and (answer.status, await answer.text()) == (404, "Not Found\n")
 
 
 async def test_two_brands_watch_a_station_of_one_name_and_each_sees_only_its_own(
