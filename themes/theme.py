@@ -128,8 +128,9 @@ def _first(make: Callable[[float], str], passes: Callable[[str], bool]) -> str |
 
 
 def readable_on(colour: str) -> str:
-    """White where it passes, else near-black: what text on this colour is drawn with."""
-    return "#ffffff" if contrast("#ffffff", colour) >= WARNED_BELOW else "#10151c"
+    """White where it passes, else near-black, else black: what text on this colour is drawn with."""
+    shades = ("#ffffff", "#10151c", "#000000")
+    return next(shade for shade in shades if contrast(shade, colour) >= WARNED_BELOW)
 
 
 def preset(name: str) -> Theme:

@@ -52,7 +52,7 @@ def read_tables(connection: Connection) -> dict[str, Table]:
         " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
         " where n.nspname = 'livery' and c.relkind in ('r', 'p') order by c.relname"
     ).fetchall()
-    tables = {name: Table(*row) for name, *row in ((one[0], *one) for one in rows)}
+    tables = {str(row[0]): Table(str(row[0]), bool(row[1]), bool(row[2])) for row in rows}
     for table, name, kind, required, default in connection.execute(
         "select c.relname, a.attname, format_type(a.atttypid, null), a.attnotnull, a.atthasdef"
         " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace"
