@@ -12,7 +12,7 @@ from app.access.models import Driver, IdToken
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
-from app.stations.queries import list_locations
+from app.stations.service import list_locations
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -58,7 +58,7 @@ async def list_id_tokens(request: AnyRequest, tenant_scope: Scope) -> Response[s
 async def _choices(scope: Scope) -> dict[str, Any]:
     drivers = [(public_id("driver", one.id), one.name) for one in await queries.list_drivers(scope)]
     groups = [
-        (public_id("driver_group", one.group.id), one.group.name) for one in await queries.list_groups(scope)
+        (public_id("driver_group", one.id), one.name) for one in await service.list_driver_groups(scope)
     ]
     return {
         "drivers": [("", "Nobody in particular"), *drivers], "groups": [("", "The driver's group"), *groups],
@@ -203,7 +203,7 @@ async def list_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[str
 async def _drivers(scope: Scope) -> dict[str, Any]:
     drivers = await queries.list_drivers(scope)
     counts = await queries.tokens_of_drivers(scope, [one.id for one in drivers])
-    groups = {one.group.id: one.group.name for one in await queries.list_groups(scope)}
+    groups = {one.id: one.name for one in await service.list_driver_groups(scope)}
     return {
         "tabs": _tabs("/drivers"),
         "groups": [("", "None"), *((public_id("driver_group", key), name) for key, name in groups.items())],

@@ -7,6 +7,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, selectinload
 
 from app.access.models import Driver, DriverGroup, DriverGroupLocation, IdToken
+from app.access.service import list_driver_groups
 from app.stations.models import Location
 from tenants.scope import Scope
 
@@ -74,7 +75,7 @@ class GroupLine:
 
 
 async def list_groups(scope: Scope) -> list[GroupLine]:
-    groups = (await scope.db.execute(select(DriverGroup).order_by(DriverGroup.name))).scalars()
+    groups = await list_driver_groups(scope)
     drivers = await _counts(scope, Driver.driver_group_id)
     tokens = await _counts(scope, IdToken.driver_group_id)
     sites: dict[UUID, list[str]] = {}

@@ -203,6 +203,11 @@ async def set_group_locations(scope: Scope, driver_group_id: UUID, location_ids:
     await scope.db.flush()
 
 
+async def list_driver_groups(scope: Scope) -> list[DriverGroup]:
+    """By name."""
+    return list((await scope.db.execute(select(DriverGroup).order_by(DriverGroup.name))).scalars())
+
+
 async def get_driver_group(scope: Scope, driver_group_id: UUID) -> DriverGroup:
     group = await scope.db.get(DriverGroup, (scope.tenant_id, driver_group_id))
     if group is None:

@@ -11,6 +11,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
+_MICROSECOND = datetime.resolution
+_MICRO_WH = Decimal(
+    "0.000001"
+)  # one grid for readings and what lies between: differences are exact, none is negative
 BEGINNING = timedelta(minutes=5)  # from plugging in to the first energy
 STANDSTILL = timedelta(minutes=1)  # so short, a still meter alone proves nothing
 
@@ -87,7 +91,7 @@ def _curve(
     curve = [Sample(started_at, Decimal(0))]
     if meter_start_wh is not None:
         for sample in sorted(samples, key=lambda one: (one.at, one.meter_wh)):
-            since = sample.meter_wh - meter_start_wh
+            since = (sample.meter_wh - meter_start_wh).quantize(_MICRO_WH)
             if started_at < sample.at < ended_at and curve[-1].meter_wh <= since <= energy_wh:
                 if sample.at == curve[-1].at:
                     curve.pop()
@@ -107,10 +111,6 @@ def _at(curve: Sequence[Sample], at: datetime) -> Decimal:
             )
             return (before.meter_wh + (after.meter_wh - before.meter_wh) * share).quantize(_MICRO_WH)
     return curve[-1].meter_wh
-
-
-_MICROSECOND = datetime.resolution
-_MICRO_WH = Decimal("0.000001")  # so that differences stay exact, and sum to the whole
 
 
 def _state_at(states: Sequence[StateChange], at: datetime) -> str | None:

@@ -63,7 +63,7 @@ async def list_stations(request: AnyRequest, tenant_scope: Scope) -> Response[st
     wanted = _wanted(request.query_params)
     return page(
         request, tenant_scope, "stations/list.html", title="Stations", wanted=wanted, query=request.url.query,
-        locations=[(public_id("location", one.id), one.name) for one in await queries.list_locations(tenant_scope)],
+        locations=[(public_id("location", one.id), one.name) for one in await service.list_locations(tenant_scope)],
         location=request.query_params.get("location", ""), strangers=len(await queries.unclaimed(tenant_scope)),
         rows=[_row(station) for station in await queries.list_stations(tenant_scope, wanted)],
     )  # fmt: skip
@@ -252,7 +252,7 @@ async def new_station(request: AnyRequest, tenant_scope: Scope) -> Response[str]
 
 
 async def _new_parts(scope: Scope) -> dict[str, Any]:
-    sites = [(public_id("location", one.id), one.name) for one in await queries.list_locations(scope)]
+    sites = [(public_id("location", one.id), one.name) for one in await service.list_locations(scope)]
     return {"locations": [("", "No site yet"), *sites], "plates": forms.PLATES}
 
 
@@ -389,7 +389,7 @@ async def retire(request: AnyRequest, tenant_scope: Scope, station_id: str) -> R
 
 @get("/locations", opt={"permission": "stations.view"})
 async def list_locations(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    sites = await queries.list_locations(tenant_scope)
+    sites = await service.list_locations(tenant_scope)
     stations = await queries.list_stations(tenant_scope, queries.Filter())
     rows = [
         {

@@ -12,7 +12,7 @@ from sqlalchemy.orm import selectinload
 
 from app.kernel.errors import NotFound
 from app.kernel.ids import parse_id, public_id
-from app.stations.models import EVSE, ChargingStation, Location, OCPPMessage, StationCommand
+from app.stations.models import EVSE, ChargingStation, OCPPMessage, StationCommand
 from app.stations.status import evse_status
 from tenants.scope import Scope
 
@@ -74,10 +74,6 @@ async def list_stations(scope: Scope, wanted: Filter) -> list[ChargingStation]:
             if link_state(row) == wanted.state or wanted.state in {status_of(row, evse) for evse in row.evses}
         ]  # fmt: skip
     return rows
-
-
-async def list_locations(scope: Scope) -> list[Location]:
-    return list((await scope.db.execute(select(Location).order_by(Location.name))).scalars())
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,11 @@ async def update_location(scope: Scope, location_id: UUID, **values: Any) -> Loc
     return location
 
 
+async def list_locations(scope: Scope) -> list[Location]:
+    """By name."""
+    return list((await scope.db.execute(select(Location).order_by(Location.name))).scalars())
+
+
 async def get_location(scope: Scope, location_id: UUID) -> Location:
     location = await scope.db.get(Location, (scope.tenant_id, location_id))
     if location is None:

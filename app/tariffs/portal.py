@@ -7,13 +7,13 @@ import msgspec
 from litestar import Request, Response, get, post
 from sqlalchemy import select
 
-from app.access.queries import list_groups
+from app.access.service import list_driver_groups
 from app.brands.service import get_profile
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
 from app.stations.models import EVSE, ChargingStation
-from app.stations.queries import list_locations
+from app.stations.service import list_locations
 from app.tariffs import forms, ocpi_tariff, queries, service
 from app.tariffs.explain import explain
 from app.tariffs.models import TariffVersion
@@ -41,8 +41,8 @@ async def _target_names(scope: Scope) -> dict[str, str]:
     found = {"": "Nowhere yet", "default": "Every station (default)"}
     for site in await list_locations(scope):
         found[f"location:{public_id('location', site.id)}"] = f"Site {site.name}"
-    for line in await list_groups(scope):
-        found[f"driver_group:{public_id('driver_group', line.group.id)}"] = f"Group {line.group.name}"
+    for group in await list_driver_groups(scope):
+        found[f"driver_group:{public_id('driver_group', group.id)}"] = f"Group {group.name}"
     evses = select(EVSE.id, EVSE.evse_no, ChargingStation.ocpp_identity).join(
         ChargingStation, ChargingStation.id == EVSE.station_id
     )

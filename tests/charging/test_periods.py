@@ -4,7 +4,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.charging.periods import Sample, StateChange, stretches
@@ -97,6 +97,10 @@ change = st.builds(
 )
 
 
+@example(
+    [Sample(minutes(1), Decimal(1) / 7), Sample(minutes(3), Decimal(1) / 7)],
+    [StateChange(minutes(2), "Charging")], 1, 0,
+)  # fmt: skip
 @given(
     st.lists(sample, max_size=20), st.lists(change, max_size=6), st.integers(0, 50_000),
     st.one_of(st.none(), st.integers(0, 5_000)),

@@ -71,7 +71,7 @@ async def test_a_simulated_station_obeys_a_remote_start_and_stop(yard: Yard, ver
 
 
 async def test_sessions_outlive_a_lost_link_and_their_queue_arrives_once(yard: Yard):
-    station = simulated(yard, "2.0.1", evse_count=1, pace=0.05, meter_interval_s=5.0)
+    station = simulated(yard, "2.0.1", evse_count=1, pace=0.02, meter_interval_s=12.0)
     life = asyncio.create_task(station.run())
     await until(lambda: rows(yard, yard.nordlicht, ChargingSession, ChargingSession.status == "ACTIVE"), 20)
     station.go_silent(1.5)

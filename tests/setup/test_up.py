@@ -17,7 +17,7 @@ import pytest
 
 from tests.setup.conftest import Person, wait_until_gone
 
-FIRST_START_S, SECOND_START_S = 120, 10
+FIRST_START_S, SECOND_START_S = 120, 60  # 4 s alone; other tests share the cores here
 pytestmark = pytest.mark.timeout(400)
 
 
