@@ -8,6 +8,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -156,6 +157,7 @@ class ForeignStation:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.reactions: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self.tls: ssl.SSLContext | None = None
         self.socket: ClientConnection | None = None
 
     async def connect(self) -> None:
@@ -170,6 +172,7 @@ class ForeignStation:
             additional_headers=headers,
             compression=None,
             open_timeout=10,
+            ssl=self.tls,
             **where,  # type: ignore[list-item]
         )
         self.recorder = Recorder(self.socket, self.acknowledged)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -32,10 +33,11 @@ class Yard:
         return kind(f"ws://localhost:{self.port}/{path}", password, connect_to=("127.0.0.1", self.port))
 
 
-@pytest.fixture
-async def yard(settings: Settings, database: Database) -> AsyncIterator[Yard]:
+@contextlib.asynccontextmanager
+async def opened(settings: Settings, database: Database, **changes: Any) -> AsyncIterator[Yard]:
+    """A yard whose gateway runs with some settings of its own."""
     port = free_port()
-    own = settings.model_copy(update={"ocpp_port": port})
+    own = settings.model_copy(update={"ocpp_port": port, **changes})
     casts = await hire(database, NORDLICHT), await hire(database, SOLMARK)
     gateway, stop = Gateway(own), asyncio.Event()
     running = asyncio.create_task(gateway.run(stop))
@@ -50,4 +52,10 @@ async def yard(settings: Settings, database: Database) -> AsyncIterator[Yard]:
     await asyncio.wait_for(running, 20)
 
 
-__all__ = ["Station16", "Station201", "Yard"]
+@pytest.fixture
+async def yard(settings: Settings, database: Database) -> AsyncIterator[Yard]:
+    async with opened(settings, database) as made:
+        yield made
+
+
+__all__ = ["Station16", "Station201", "Yard", "opened"]
