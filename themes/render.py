@@ -50,6 +50,7 @@ def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
     made.filters |= {
         "epoch": epoch, "moment": moment, "zipped": zipped, "public": public, "money": money, "kwh": kwh, "kw": kw,
         "duration": duration, "local": local, "ago": ago, "number": number, "volume": volume,
+        "price": price,
     }  # fmt: skip
     return made
 
@@ -131,7 +132,14 @@ def volume(line: Mapping[str, Any]) -> str:
     """How much of it was billed: `27.176 kWh`, and time as people say it."""
     if line["unit"] == "h":
         return duration(round(Decimal(line["volume"]) * 3600))
-    return f"{line['volume']} {line['unit']}".strip() if line["unit"] else "–"
+    if not line["unit"]:
+        return "–"
+    return f"{format_decimal(Decimal(line['volume']), format='#,##0.######', locale=LOCALE)} {line['unit']}"
+
+
+def price(amount: Any) -> str:
+    """A price per unit: two decimals at least, as many as it has at most."""
+    return format_decimal(Decimal(amount), format="#,##0.00######", locale=LOCALE)
 
 
 def zipped(values: Iterable[str]) -> list[tuple[str, str]]:

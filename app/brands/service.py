@@ -312,9 +312,10 @@ def _face_of(name: str, theme: Theme) -> BrandFace:
     return BrandFace(name, f"/brand/{css_hash}.css", theme.logo_text, lock_mode=theme.lock_mode)
 
 
-def platform_face() -> BrandFace:
-    """The console's own look."""
-    return _face_of("Livery", preset("console"))
+def platform_face(logo_text: str = "") -> BrandFace:
+    """The platform's own look; the console's name stands on it where no other is given."""
+    look = preset("console")
+    return _face_of("Livery", replace(look, logo_text=logo_text) if logo_text else look)
 
 
 async def find_css(scope: Scope | None, css_hash: str) -> str:

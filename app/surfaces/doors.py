@@ -82,7 +82,7 @@ async def load_console(visit: Visit, headers: dict[str, str]) -> None:
 
 
 async def load_start(visit: Visit, _headers: dict[str, str]) -> None:
-    visit.brand = brands.platform_face()
+    visit.brand = brands.platform_face("Livery")
 
 
 def _log_in(visit: Visit, actor: Actor, digest: bytes, person: dict[str, Any]) -> None:

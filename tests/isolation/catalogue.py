@@ -138,7 +138,7 @@ class Seeds:
         """`turn` 1 is a second row of the tenant: it differs from the first wherever a range leaves few values."""
         ranges = [found.groups() for check in table.checks for found in _BETWEEN.finditer(check)]
         between = {name: int(low) + 2 * list(self.rows).index(tenant) + turn for name, low, _high in ranges}
-        chosen = dict(found.groups() for check in table.checks for found in _ONE_OF.finditer(check))
+        chosen = {found[1]: found[2] for check in table.checks for found in _ONE_OF.finditer(check)}
         row: dict[str, Any] = {"tenant_id": tenant}
         for column in table.columns:
             if column.name == "tenant_id":

@@ -46,7 +46,7 @@ customElements.define("kw-chart", class extends HTMLElement {
     const times = (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? seconds : minutes).format(at * 1000));
     this.plot?.destroy();
     this.plot = new uPlot({
-      width: this.clientWidth || 600, height: 220, legend: { show: false }, cursor: { y: false },
+      width: this.clientWidth || 600, height: 220, legend: { show: false }, padding: [8, 26, 0, 0], cursor: { y: false },
       axes: [{ ...axis, values: times, space: 70 }, { ...axis, values: (_, values) => values.map((v) => `${v} kW`), size: 62 }],
       series: [{}, { stroke: colour("accent"), width: 2, fill: `${colour("accent")}22`, points: { show: false } }],
       scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
