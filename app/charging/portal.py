@@ -40,10 +40,12 @@ def _wanted(params: Any) -> queries.Filter:
 
 
 def _day(value: str | None) -> date | None:
+    """What is no day of our time narrows nothing."""
     try:
-        return date.fromisoformat(value or "")
+        day = date.fromisoformat(value or "")
     except ValueError:
         return None
+    return day if 2000 <= day.year < 2200 else None
 
 
 def _row(session: ChargingSession, cdr: CDR | None, scope: Scope) -> dict[str, Any]:

@@ -205,7 +205,8 @@ class Form:
         self._values: dict[str, list[str]] = {}
         for name, value in pairs:
             if isinstance(value, str) and name != CSRF_FIELD:
-                self._values.setdefault(name, []).append(value)
+                # A NUL is no character of any text, and PostgreSQL takes none.
+                self._values.setdefault(name, []).append(value.replace("\0", ""))
 
     @property
     def values(self) -> dict[str, str]:

@@ -28,6 +28,14 @@ async def check_host(request: AnyRequest, _opt: dict[str, Any]) -> None:
         raise NotFound()
 
 
+async def check_text(request: AnyRequest, _opt: dict[str, Any]) -> None:
+    """PostgreSQL holds every character but NUL; no browser and no honest client sends one."""
+    if "\0" in request.url.path or "%00" in request.scope.get("raw_path", b"").decode("latin-1"):
+        raise NotFound()
+    if any("\0" in part for pair in request.query_params.multi_items() for part in map(str, pair)):
+        raise Invalid("invalid_text", "The address holds a character that no text has.")
+
+
 async def check_login(request: AnyRequest, opt: dict[str, Any]) -> None:
     if not opt.get("public") and not visit_of(request).is_logged_in:
         raise Unauthenticated("unauthenticated", "Please log in.")
@@ -84,10 +92,13 @@ async def check_body(request: AnyRequest, _opt: dict[str, Any]) -> None:
         return
     if request.content_type[0] not in ("application/json", ""):
         raise Invalid("content_type", "The body must be application/json.")
+    if b"\\u0000" in body or b"\0" in body:
+        raise Invalid("invalid_text", "The body holds a character that no text has (NUL).")
 
 
 CHECKS: dict[str, Check] = {
     "host": check_host,
+    "text": check_text,
     "login": check_login,
     "permission": check_permission,
     "origin": check_origin,

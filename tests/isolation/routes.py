@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import httpx2
 from litestar.handlers import HTTPRouteHandler
 
 from app.brands import service as brands
@@ -127,13 +128,13 @@ class Proving:
                 "_csrf": visitor.csrf if csrf is None else csrf,
                 "evse_id": self.a.ids["evse_id"],
             }
-        answer = await self._send(visitor, route.method, path, options)
+        answer = await self.send(visitor, route.method, path, options)
         foreign = self.b if (sees or self.a) is self.a else self.a
         if foreign.canary in answer.body:
             self.canaries.append(f"{route}: {path}")
         return answer
 
-    async def _send(self, visitor: Visitor, method: str, path: str, options: dict[str, Any]) -> Answer:
+    async def send(self, visitor: Visitor, method: str, path: str, options: dict[str, Any]) -> Answer:
         """A stream is read up to its first event. Cookies stay as they are: an attack must not change the next one."""
         headers = {"Host": f"{visitor.host}:{visitor.port}", **options.pop("headers")}
         if visitor.cookies:
@@ -141,6 +142,14 @@ class Proving:
         if method != "GET":
             headers.setdefault("Origin", visitor.origin)
         headers = {name: value for name, value in headers.items() if value is not None}
+        try:
+            return await self._read(visitor, method, path, headers, options)
+        except httpx2.RemoteProtocolError as broken:
+            return Answer(599, f"a stream broke off: {broken}")
+
+    async def _read(
+        self, visitor: Visitor, method: str, path: str, headers: dict[str, Any], options: dict[str, Any]
+    ) -> Answer:
         async with visitor.client.stream(method, path, headers=headers, **options) as response:
             body = ""
             if "event-stream" in response.headers.get("content-type", ""):

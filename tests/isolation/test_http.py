@@ -1,59 +1,13 @@
 """Nobody reaches another brand over HTTP: every route x every wrong visitor, and every check taken away once."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
-from app.identity.permissions import PERMISSIONS, ROLES, SCOPES
-from app.kernel.settings import Settings
-from tenants.redis import Redis
-from tests.conftest import Databases, Proof, settings_environment
-from tests.isolation.furniture import furnish
-from tests.isolation.routes import DryDatabase, Proving, routes_of
-from tests.web import House, Visitor, open_house
+from tests.conftest import Proof
+from tests.isolation.routes import Proving, routes_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture(scope="module")
-async def proving(databases: Databases, servers: object, anyio_backend: str) -> AsyncIterator[Proving]:
-    from app.kernel.settings import load_settings
-
-    redis_url = servers.urls["REDIS_URL"]  # type: ignore[attr-defined]
-    with databases.copy() as urls:
-        settings: Settings = load_settings(settings_environment(urls, redis_url))
-        redis = Redis(redis_url)
-        database = DryDatabase(settings, redis=redis, pool_size=10)
-        a, b = await furnish(database, "alpha"), await furnish(database, "beta")
-        async with open_house(settings, database) as house:
-            staff = {role: await _member(house, a, role) for role in ROLES}
-            stranger = await _member(house, b, "owner")
-            admin = await house.admin()
-            await admin.open("/")
-            keys = {"all": await _key(house, a, *SCOPES)}
-            for permission in PERMISSIONS:
-                others = [name for name in SCOPES if name != permission]
-                keys[f"not {permission}"] = await _key(house, a, *others)
-            on_b = house.portal(b.slug)
-            on_b.client = keys["all"].client
-            database.is_dry = True
-            yield Proving(house, a, b, staff, stranger.csrf, keys, on_b, admin)
-            for visitor in keys.values():
-                await visitor.client.aclose()
-        await database.close()
-        await redis.close()
-
-
-async def _member(house: House, brand: object, role: str) -> Visitor:
-    visitor = await house.staff(brand.slug, brand.tenant_id, brand.email(role))  # type: ignore[attr-defined]
-    await visitor.open("/")
-    assert visitor.csrf, role
-    return visitor
-
-
-async def _key(house: House, brand: object, *scopes: str) -> Visitor:
-    return await house.api(brand.slug, brand.tenant_id, *scopes)  # type: ignore[attr-defined]
 
 
 async def test_every_route_serves_its_own_and_refuses_everybody_else(proving: Proving) -> None:
