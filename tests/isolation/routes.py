@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx2
 from litestar.handlers import HTTPRouteHandler
 
 from app.brands import service as brands
+from app.identity import admins
 from app.kernel.web import CURRENT, Visit, csrf_token, visit_of
 from app.surfaces import guards
 from app.surfaces.assembly import route_table
@@ -23,6 +24,8 @@ from tenants.redis import Redis
 from tenants.scope import Actor, Scope
 from tests.isolation.furniture import Furnished
 from tests.web import CLI, House, Visitor
+from themes.css import stylesheet
+from themes.theme import preset
 
 OBJECT_FREE = {"token"}  # not an object of staff: a login link's own secret
 SHARED = {"file_name"}  # a stylesheet: public, named by its content
@@ -172,7 +175,17 @@ class Proving:
             origin=f"http://{host}", remote="127.0.0.1", request_id="proof", slug=self.a.slug, actor=actor,
             tenant_id=None if surface == "console" else self.a.tenant_id, session_digest="ab" * 32, brand=face.brand,
         )  # fmt: skip
-        return await _call(app, visit, route, route.at(self.a.ids))
+        return await _call(app, visit, route, route.at(await self.ids_for(route)))
+
+    async def ids_for(self, route: Route) -> dict[str, str]:
+        """What exists, so that a refusal is the check's and not for want of an object; a login link works once."""
+        if route.surface != "console":
+            return self.a.ids
+        ids = dict(self.a.ids, file_name=stylesheet(preset("console"))[0])
+        if "token" in route.parameters:
+            link = await admins.create_platform_admin(self.house.database, f"{uuid4().hex}@platform.example")
+            ids["token"] = link.rpartition("/")[2]
+        return ids
 
     # -- what must come back -----------------------------------------------------------------------------------
 
@@ -277,8 +290,10 @@ class Proving:
             yield "the other's object", answer.status == 404, answer
 
     async def _console(self, route: Route) -> AsyncIterator[tuple[str, bool, Answer]]:
-        own = route.at(self.a.ids)
+        own = route.at(await self.ids_for(route))
         if route.is_public:
+            answer = await self.ask(self.house.console(), route, own)
+            yield "its own", _is_served(answer), answer
             return
         answer = await self.ask(self.house.console(), route, own)
         yield "no login", _is_sent_to_login(answer), answer
