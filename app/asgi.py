@@ -23,7 +23,7 @@ import themes
 from app.kernel.live import Live
 from app.kernel.settings import Settings
 from app.kernel.web import Visit
-from app.surfaces import api, assembly, console, doors, driver, portal, start
+from app.surfaces import api, assembly, console, doors, driver, portal, sandbox, start, webhooks
 from app.surfaces.headers import POLICY, with_headers
 from tenants.database import Database
 from tenants.redis import Redis
@@ -65,9 +65,17 @@ class FrontDoor:
         }  # fmt: skip
         if settings.demo and not settings.is_production:
             self.surfaces["start"] = start.build(templates)
+        self.sandbox: sandbox.SandboxWire | None = None
+        if settings.takes_cards and settings.uses_sandbox and settings.database_url_platform:
+            self.surfaces["sandbox"] = sandbox.build(templates)
+            self.sandbox = sandbox.SandboxWire(self.database, settings)
         loaders = {
             "portal": doors.load_portal, "api": doors.load_api, "driver": doors.load_driver,
-            "console": doors.load_console, "start": doors.load_start,
+            "console": doors.load_console, "start": doors.load_start, "sandbox": doors.load_start,
+        }  # fmt: skip
+        self._policies = {
+            "start": start.start_policy(settings), "driver": driver.driver_policy(settings),
+            "sandbox": sandbox.sandbox_policy(),
         }  # fmt: skip
         self._doors = {name: doors.SurfaceDoor(app, loaders[name]) for name, app in self.surfaces.items()}
 
@@ -88,7 +96,11 @@ class FrontDoor:
         visit = await self._visit(scope, arrival) if arrival is not None else None
         if arrival is None or visit is None:
             return await _plain(send, 404, "Not Found")
-        policy = start.start_policy(self.settings) if visit.surface == "start" else POLICY
+        if visit.surface == "console" and scope["path"] in webhooks.PATHS:
+            return await webhooks.take(self.database, scope, receive, send)
+        if visit.surface == "sandbox" and self.sandbox and scope["path"].startswith(("/v1/", "/v2/")):
+            return await self.sandbox(scope, receive, send)
+        policy = self._policies.get(visit.surface, POLICY)
         send = with_headers(send, request_id=visit.request_id, policy=policy, is_tls=arrival.is_tls)
         name = "api" if visit.surface == "portal" and scope["path"].startswith("/api/") else visit.surface
         has_begun = False
@@ -152,6 +164,8 @@ class FrontDoor:
             return Visit(surface="console", **common)
         if arrival.host == settings.platform_domain and "start" in self.surfaces:
             return Visit(surface="start", **common)
+        if "sandbox" in self.surfaces and arrival.host == settings.host_of("sandbox"):
+            return Visit(surface="sandbox", **common)
         route = await self.resolver.resolve(arrival.host)
         if route is None or route.surface not in ("portal", "driver"):
             return None
@@ -201,6 +215,9 @@ class FrontDoor:
             await stack.enter_async_context(self.live)
             for app in self.surfaces.values():
                 await stack.enter_async_context(app.lifespan())
+            if self.sandbox is not None:
+                telling = asyncio.create_task(self.sandbox.tell())
+                stack.callback(telling.cancel)
             yield self
 
     async def _close(self) -> None:

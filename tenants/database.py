@@ -93,6 +93,17 @@ class Database:
             yield session
 
     @asynccontextmanager
+    async def sandbox(self) -> AsyncIterator[AsyncSession]:
+        """Schema `sandbox` only: the payment double's own side, which knows no tenant (isolation.md, exemptions)."""
+        if self._platform is None:
+            raise RuntimeError("DATABASE_URL_PLATFORM is not set")
+        async with (
+            AsyncSession(self._platform, expire_on_commit=False, info={"tenant_id": None}) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @asynccontextmanager
     async def platform_scope(
         self, actor: Actor, reason: str, *, tenant_id: UUID | None = None, now: datetime | None = None
     ) -> AsyncIterator[PlatformScope]:

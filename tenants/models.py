@@ -190,3 +190,17 @@ class TenantStats(Base):
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("platform.tenant.id"), primary_key=True)
     figures: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class WebhookEvent(Base):
+    """A provider's news as it came, once: arrives before its tenant is known (money.md 4.2)."""
+
+    __tablename__ = "webhook_event"
+    __table_args__ = ({"schema": "platform"},)
+
+    account_ref: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    is_live: Mapped[bool]
+    body: Mapped[dict[str, Any]]
+    received_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -11,7 +11,10 @@ from sqlalchemy import text
 
 from tenants.database import Database
 
-RESERVED_SLUGS = frozenset({"console", "portal", "api", "ocpp", "ocpi", "www", "hooks", "static", "platform"})
+RESERVED_SLUGS = frozenset({
+    "console", "portal", "api", "ocpp", "ocpi", "www", "hooks", "static", "platform",
+    "sandbox",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

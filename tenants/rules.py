@@ -15,7 +15,8 @@ DEFINERS = frozenset({
     "livery.drop_day", "livery.ensure_day", "livery.old_days", "procrastinate.livery_defer",
     "platform.active_tenant_ids", "platform.drop_api_key_route", "platform.drop_station_route", "platform.own_tenant",
     "platform.own_unclaimed", "platform.put_api_key_route", "platform.put_station_route", "platform.put_tenant_stats",
-    "platform.report_unclaimed", "platform.resolve_api_key", "platform.resolve_host", "platform.resolve_station",
+    "platform.put_payment_route", "platform.report_unclaimed", "platform.resolve_api_key", "platform.resolve_host",
+    "platform.resolve_payment_account", "platform.resolve_station", "platform.take_webhook",
 })  # fmt: skip
 
 _TABLES = """

@@ -163,12 +163,18 @@ class LedgerEntry(TenantOwned, Base):
 
 
 class Payment(TenantOwned, Base):
-    """Money taken or held for a source; `leg` counts the holds of one session."""
+    """Money taken or held for a source; `leg` counts the holds of one session.
+
+    `checkout_…` is the provider's hosted page where the payer gives the card; `provider_ref` is known once they did.
+    `failure` says in a stable code why a payment ended without money (`declined`, `expired`, `released`).
+    """
 
     __tablename__ = "payment"
     __table_args__ = (
         UniqueConstraint("tenant_id", "source_type", "source_id", "leg"),
         UniqueConstraint("tenant_id", "account_ref", "provider_ref"),
+        UniqueConstraint("tenant_id", "account_ref", "checkout_ref"),
+        Index("ix_payment_list", "tenant_id", "created_at", "id"),
         CheckConstraint(
             "state in ('created','requires_action','processing','authorized','capturing','captured',"
             "'partially_refunded','refunded','canceled','expired','failed')",
@@ -193,6 +199,46 @@ class Payment(TenantOwned, Base):
     fee_minor: Mapped[int] = mapped_column(server_default="0")
     capture_before: Mapped[datetime | None]
     version_no: Mapped[int] = mapped_column(server_default="0")
+    checkout_ref: Mapped[str | None]
+    checkout_url: Mapped[str | None]
+    checkout_expires_at: Mapped[datetime | None]
+    charge_ref: Mapped[str | None]
+    provider_fee_minor: Mapped[int] = mapped_column(server_default="0")
+    payer_email: Mapped[str] = mapped_column(server_default="")
+    method: Mapped[str] = mapped_column(server_default="")
+    failure: Mapped[str] = mapped_column(server_default="")
+    is_live: Mapped[bool] = mapped_column(server_default=text("false"))
+    observed_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    ops: Mapped[list["PaymentOp"]] = same_tenant(
+        "PaymentOp.payment_id", "Payment", viewonly=True, order_by="PaymentOp.id"
+    )
+
+
+class PaymentAccount(TenantOwned, Base):
+    """The tenant's own account at the provider: money of its drivers lands there (direct charges, money.md 1.1).
+
+    `fee_percent` and `fee_fixed_minor` are the platform's fee, taken at capture. `hold_…_minor` is what a guest's card
+    is asked to hold at an AC or a DC place.
+    """
+
+    __tablename__ = "payment_account"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "provider"),
+        UniqueConstraint("tenant_id", "account_ref"),
+        CheckConstraint("hold_ac_minor > 0 and hold_dc_minor > 0", name="hold"),
+        {"schema": "livery"},
+    )
+
+    provider: Mapped[str]
+    account_ref: Mapped[str]
+    is_ready: Mapped[bool] = mapped_column(server_default=text("false"))
+    is_live: Mapped[bool] = mapped_column(server_default=text("false"))
+    currency: Mapped[str]
+    fee_percent: Mapped[Decimal] = mapped_column(Numeric(6, 3), server_default="0")
+    fee_fixed_minor: Mapped[int] = mapped_column(server_default="0")
+    hold_ac_minor: Mapped[int] = mapped_column(server_default="3000")
+    hold_dc_minor: Mapped[int] = mapped_column(server_default="6000")
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 

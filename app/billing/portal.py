@@ -9,6 +9,7 @@ from litestar import Request, Response, get
 
 from app.billing import queries, service
 from app.billing.models import Invoice
+from app.billing.paper import NAMES
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_decimal
 from app.kernel.web import NavItem, page
@@ -28,8 +29,6 @@ ACCOUNTS = {
     "write_off": "Written off", "wallet_liability": "Drivers' credit",
 }  # fmt: skip
 KINDS = {"invoice_issued": "Invoice issued", "credit_note_issued": "Credit note issued"}
-NAMES = {"invoice": "Invoice", "credit_note": "Credit note", "receipt": "Receipt",
-         "receipt_reversal": "Receipt reversed"}  # fmt: skip
 
 
 def _wanted(params: Any) -> queries.Filter:

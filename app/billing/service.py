@@ -242,8 +242,8 @@ async def list_invoices_of(scope: Scope, source_type: str, source_id: UUID) -> l
     lines = select(InvoiceLine.invoice_id).where(
         InvoiceLine.source_type == source_type, InvoiceLine.source_id == source_id
     )
-    query = select(Invoice).where(Invoice.id.in_(lines)).order_by(Invoice.issued_at, Invoice.id)
-    return list((await scope.db.execute(query)).scalars())
+    query = select(Invoice).where(Invoice.id.in_(lines)).options(selectinload(Invoice.lines))
+    return list((await scope.db.execute(query.order_by(Invoice.issued_at, Invoice.id))).scalars())
 
 
 async def find_broken_series(scope: Scope) -> list[str]:

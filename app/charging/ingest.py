@@ -15,6 +15,7 @@ from sqlalchemy import select, text
 
 from app.charging.models import ChargingSession
 from app.charging.reports import ENERGY, POWER, Reading
+from app.kernel import queue
 from tenants.scope import Scope
 
 _INSERT = text("""
@@ -185,6 +186,10 @@ async def _move_live(
     if session is not None and session.status == "ACTIVE":
         row = at_evse | {"session": session.id, "meter_start_wh": session.meter_start_wh}
         await scope.db.execute(_SESSION_LIVE, row)
+        if session.cost_cap_minor is not None:
+            await queue.enqueue(
+                scope, "charging.check_cap", session_id=str(session.id), lock=f"cap:{session.id}"
+            )
         scope.publish(f"session:{session.id}", {"what": "reading"})
         scope.publish("sessions", {"session": str(session.id)})
 

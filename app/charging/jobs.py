@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from app.charging import service, settlement
+from app.charging import paid, service, settlement
 from tenants.database import Database
 from tenants.scope import Actor
 
@@ -32,12 +32,47 @@ async def command_ended(database: Database, tenant_id: UUID, event_id: str) -> N
         await service.command_ended(scope, UUID(event_id))
 
 
+async def payment_authorized(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.payment_authorized")) as scope:
+        await paid.payment_authorized(scope, UUID(event_id))
+
+
+async def payment_ended(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.payment_ended")) as scope:
+        await paid.payment_ended(scope, UUID(event_id))
+
+
+async def session_started(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.session_started")) as scope:
+        await paid.session_started(scope, UUID(event_id))
+
+
+async def watch_cap(database: Database, tenant_id: UUID, session_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.watch_cap")) as scope:
+        await paid.watch_cap(scope, UUID(session_id))
+
+
+async def check_cap(database: Database, tenant_id: UUID, session_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.check_cap")) as scope:
+        await paid.watch_cap(scope, UUID(session_id), comes_back=False)
+
+
 JOBS = {
+    "charging.check_cap": check_cap,
     "charging.settle": settle,
     "charging.expire_pending": expire_pending,
     "charging.watch": watch,
     "charging.invoice_month": invoice_month,
     "charging.command_ended": command_ended,
+    "charging.payment_authorized": payment_authorized,
+    "charging.payment_ended": payment_ended,
+    "charging.session_started": session_started,
+    "charging.watch_cap": watch_cap,
 }
-LISTENERS = {"CommandEnded": ["charging.command_ended"]}
+LISTENERS = {
+    "CommandEnded": ["charging.command_ended"],
+    "PaymentAuthorized": ["charging.payment_authorized"],
+    "PaymentEnded": ["charging.payment_ended"],
+    "SessionStarted": ["charging.session_started"],
+}
 RECURRING = [("*/10 * * * *", "charging.watch"), ("20 3 * * *", "charging.invoice_month")]

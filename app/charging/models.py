@@ -17,7 +17,9 @@ class ChargingSession(TenantOwned, Base):
     """OCPI's five states; `review` stands beside them and stops CDR, invoice and capture until staff decide.
 
     `start_key` is the natural key of a 1.6 start (connector, time, meter, tag): a retry finds its first attempt.
-    `settled_at` says that the CDR (if any was due) exists.
+    `settled_at` says that the CDR (if any was due) exists. `cost_cap_minor` is the hold of a session that is paid by a
+    guest's card: it is stopped before its price reaches that. `not_started` says in a stable code why nothing
+    came of it.
     """
 
     __tablename__ = "charging_session"
@@ -76,6 +78,8 @@ class ChargingSession(TenantOwned, Base):
     is_offline: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     settled_at: Mapped[datetime | None]
+    cost_cap_minor: Mapped[int | None]
+    not_started: Mapped[str | None]
     station: Mapped[ChargingStation] = same_tenant("ChargingSession.station_id", "ChargingStation")
     evse: Mapped[EVSE | None] = same_tenant("ChargingSession.evse_id", "EVSE")
     driver: Mapped[Driver | None] = same_tenant("ChargingSession.driver_id", "Driver")

@@ -20,6 +20,7 @@ from app.access import service as access
 from app.access.models import IdToken
 from app.access.verdict import Accepted, AskOutside, IdTokenValue
 from app.access.verdict import Refused as TokenRefused
+from app.billing import payments
 from app.charging import ingest, plausibility, snapshot
 from app.charging.models import ChargingSession, SessionEvent
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
@@ -414,6 +415,11 @@ async def _note(
     await scope.db.execute(upsert(SessionEvent).values(**values).on_conflict_do_nothing())
 
 
+async def note(scope: Scope, session: ChargingSession, key: str, kind: str, data: Mapping[str, Any]) -> None:
+    """A line of the timeline that no station reported."""
+    await _note(scope, session, key, scope.now, kind, None, data)
+
+
 def _tell(scope: Scope, session: ChargingSession, what: str) -> None:
     scope.publish(f"session:{session.id}", {"what": what})
     scope.publish("sessions", {"session": str(session.id)})
@@ -448,7 +454,7 @@ async def request_start(
 
     Refused where nothing could come of it: the page says why.
     """
-    evse = await _startable(scope, evse_id)
+    evse = await get_startable(scope, evse_id)
     if presented is None:
         token, value = await access.create_one_off_token(scope)
         presented, token_id, driver_id, group_id = IdTokenValue(value, "Central"), token.id, None, None
@@ -473,10 +479,23 @@ async def request_start(
     session = ChargingSession(
         id=uuid7(), station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
         origin="remote", id_token_id=token_id, id_token_masked=access.mask(presented.value), driver_id=driver_id,
-        driver_group_id=group_id, started_at=scope.now, pending_until=scope.now + PENDING_LIFETIME,
-        remote_start_id=stdlib_secrets.randbelow(2**31 - 1) + 1,
+        driver_group_id=group_id, started_at=scope.now,
     )  # fmt: skip
     scope.db.add(session)
+    command = await send_start(scope, evse, session, presented)
+    return session, command
+
+
+async def send_start(
+    scope: Scope,
+    evse: EVSE,
+    session: ChargingSession,
+    presented: IdTokenValue,
+    lifetime: timedelta = PENDING_LIFETIME,
+) -> StationCommand:
+    """Asks the station for a session that is PENDING, and gives the driver `lifetime` to plug in."""
+    session.pending_until = scope.now + lifetime
+    session.remote_start_id = stdlib_secrets.randbelow(2**31 - 1) + 1
     await scope.db.flush()
     action, payload = await _start_payload(scope, evse, session, presented)
     command = await commands.send_command(
@@ -495,7 +514,7 @@ async def request_start(
         scope, "session.start_requested", "charging_session", session.id, {"evse": str(evse.id)}
     )
     _tell(scope, session, "requested")
-    return session, command
+    return command
 
 
 async def station_of(scope: Scope, evse_id: UUID) -> str:
@@ -506,7 +525,7 @@ async def station_of(scope: Scope, evse_id: UUID) -> str:
     return public_id("charging_station", evse.station_id)
 
 
-async def _startable(scope: Scope, evse_id: UUID) -> EVSE:
+async def get_startable(scope: Scope, evse_id: UUID) -> EVSE:
     query = (
         select(EVSE)
         .where(EVSE.id == evse_id)
@@ -574,10 +593,18 @@ async def expire_pending(scope: Scope, session_id: UUID) -> None:
     session = await get_session(scope, session_id)
     if session.status != "PENDING" or session.pending_until is None or session.pending_until > scope.now:
         return
-    session.status, session.ended_at = "INVALID", scope.now
-    await _note(scope, session, "not_started", scope.now, "not_started", None, {})
-    await events.emit(scope, "SessionNotStarted", "charging_session", session.id)
-    _tell(scope, session, "not_started")
+    await end_unstarted(scope, session, "not_plugged_in", "not_started", {})
+
+
+async def end_unstarted(
+    scope: Scope, session: ChargingSession, code: str, kind: str, data: Mapping[str, Any]
+) -> None:
+    """The wish is over before it began: INVALID, no CDR, and a hold is let go."""
+    session.status, session.ended_at, session.not_started = "INVALID", scope.now, code
+    await _note(scope, session, kind, scope.now, kind, None, data)
+    await payments.release(scope, "charging_session", session.id, code)
+    await events.emit(scope, "SessionNotStarted", "charging_session", session.id, {"code": code})
+    _tell(scope, session, kind)
 
 
 START_ACTIONS = ("RemoteStartTransaction", "RequestStartTransaction")
@@ -596,10 +623,8 @@ async def command_ended(scope: Scope, event_id: UUID) -> None:
     session = await get_session(scope, UUID(event.data["charging_session"]))
     if session.status != "PENDING":
         return
-    session.status, session.ended_at = "INVALID", scope.now
     why = {"status": command.status, "answer": command.answer, "error": command.error}
-    await _note(scope, session, "start_refused", scope.now, "start_refused", None, why)
-    _tell(scope, session, "start_refused")
+    await end_unstarted(scope, session, "station_refused", "start_refused", why)
 
 
 # --- what staff decide -------------------------------------------------------------------------------------------
@@ -635,6 +660,7 @@ async def _void(scope: Scope, session: ChargingSession) -> None:
         raise Refused("already_settled", "A CDR exists; a correction is a credit CDR.")
     session.status = "INVALID"
     session.ended_at = session.ended_at or scope.now
+    await payments.release(scope, "charging_session", session.id, "voided")
     if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
         await stations.set_activity(scope, session.evse_id, "idle")
 

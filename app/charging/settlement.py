@@ -16,6 +16,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import selectinload
 
 from app.access.models import DriverGroup
+from app.billing import payments
 from app.billing import service as billing
 from app.brands.models import TenantProfile
 from app.charging import service
@@ -62,6 +63,8 @@ async def settle(scope: Scope, session_id: UUID) -> CDR | None:
         return None
     cdr = await _freeze(scope, session)
     await invoice(scope, cdr)
+    if cdr.collection == "card":
+        await payments.capture(scope, "charging_session", session.id, cdr.incl_vat_minor)
     return cdr
 
 
@@ -94,7 +97,15 @@ async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
     energy = session.energy_wh
     if energy is None:
         energy = max((session.live.energy_wh or 0) if session.live else 0, 0)
-    return _price(frozen, await _stretches(scope, session, until, energy), until)
+    return await price_at(scope, session, until, energy)
+
+
+async def price_at(scope: Scope, session: ChargingSession, at: datetime, energy_wh: int) -> Price | None:
+    """What it would cost if it ended then with that energy."""
+    frozen = await _snapshot(scope, session.id)
+    if frozen is None:
+        return None
+    return _price(frozen, await _stretches(scope, session, at, energy_wh), at)
 
 
 async def _snapshot(scope: Scope, session_id: UUID) -> PriceSnapshot | None:
@@ -187,7 +198,9 @@ async def _place(scope: Scope, session: ChargingSession) -> dict[str, Any]:
 
 
 async def _collection(scope: Scope, session: ChargingSession) -> str:
-    """How it is paid for is the driver group's rule; without any token there is nobody to collect from."""
+    """A guest's card, or the driver group's rule; without any token there is nobody to collect from."""
+    if session.cost_cap_minor is not None:
+        return "card"
     if session.id_token_id is None or (session.id_token is not None and session.id_token.is_single_use):
         return "free"
     if session.driver_group_id is None:
@@ -200,14 +213,21 @@ async def _collection(scope: Scope, session: ChargingSession) -> str:
 
 
 async def invoice(scope: Scope, cdr: CDR) -> None:
-    if cdr.collection == "per_session":
+    if cdr.collection in ("per_session", "card"):
         session = await service.get_session(scope, cdr.session_id)
         await billing.issue_invoice(
-            scope, currency=cdr.currency, lines=lines_of(cdr), buyer=_buyer(session), supplied_at=cdr.ended_at
+            scope,
+            currency=cdr.currency,
+            lines=lines_of(cdr),
+            buyer=await _buyer(scope, session),
+            supplied_at=cdr.ended_at,
         )
 
 
-def _buyer(session: ChargingSession) -> dict[str, Any]:
+async def _buyer(scope: Scope, session: ChargingSession) -> dict[str, Any]:
+    if session.cost_cap_minor is not None:
+        payment = await payments.find_payment(scope, "charging_session", session.id)
+        return {"name": "Guest", "email": payment.payer_email if payment else ""}
     driver = session.driver
     if driver is not None:
         return {"name": driver.name, "email": driver.email or "", "driver_id": str(driver.id)}
@@ -300,6 +320,8 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     scope.db.add(note)
     await scope.db.flush()
     await billing.credit_source(scope, "cdr", cdr.id, note.reason)
+    if cdr.collection == "card" and energy_wh is None:
+        await payments.refund_source(scope, "charging_session", cdr.session_id, note.reason)
     await audit.record(scope, "cdr.credited", "cdr", cdr.id, {"reason": note.reason})
     await events.emit(scope, "CDRCredited", "cdr", note.id, {"corrects": str(cdr.id)})
     if energy_wh is not None:

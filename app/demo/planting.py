@@ -1,8 +1,11 @@
 """Putting the demo's companies into the database, by the same verbs that people use."""
 
+from contextlib import suppress
 from typing import Any
 
 from app.access import service as access
+from app.billing import payments
+from app.billing.provider import OutcomeUnknown
 from app.brands import service as brands
 from app.demo.cast import COMPANIES, PLATES, Box, Company, Site
 from app.demo.history import plant_history
@@ -65,6 +68,8 @@ async def _found(database: Database, company: Company) -> None:
             where = {"location_id": sites[assign["site"]]} if "site" in assign else assign
             await tariffs.create_tariff(scope, tariff, where)
     await plant_history(database, made.tenant_id, company)
+    with suppress(OutcomeUnknown):  # where no web process answers yet, the janitor does it within a minute
+        await payments.open_account(database, made.tenant_id)
 
 
 def _fields(site: Site) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     ocpp_tls_key: Path | None = None
     ocpp_tls_client_ca: Path | None = None
     payments: Literal["auto", "stripe", "sandbox", "manual"] = "auto"
+    allow_sandbox_payments: bool = False
     secret_key: str | None = None
 
     database_url: str | None = _named("DATABASE_URL")
@@ -95,6 +96,15 @@ class Settings(BaseSettings):
             ]
             if missing:
                 raise ValueError(f"production needs {', '.join(missing)}")
+            if self.uses_sandbox and not self.allow_sandbox_payments:
+                raise ValueError(
+                    "production takes no sandbox money: set STRIPE_SECRET_KEY, or LIVERY_PAYMENTS=manual for none,"
+                    " or LIVERY_ALLOW_SANDBOX_PAYMENTS=1 if this installation is a rehearsal"
+                )
+        if self.payments == "stripe" and not self.stripe_secret_key:
+            raise ValueError("LIVERY_PAYMENTS=stripe needs STRIPE_SECRET_KEY")
+        if self.payments == "sandbox" and self.stripe_secret_key:
+            raise ValueError("LIVERY_PAYMENTS=sandbox and STRIPE_SECRET_KEY exclude each other")
         if (self.ocpp_tls_cert is None) != (self.ocpp_tls_key is None):
             raise ValueError("LIVERY_OCPP_TLS_CERT and LIVERY_OCPP_TLS_KEY go together")
         return self
@@ -102,6 +112,18 @@ class Settings(BaseSettings):
     @property
     def is_production(self) -> bool:
         return self.env == "production"
+
+    @property
+    def takes_cards(self) -> bool:
+        """False: drivers start with a token only, and nobody is asked for a card."""
+        return self.payments != "manual"
+
+    @property
+    def uses_sandbox(self) -> bool:
+        """The payment double instead of Stripe: where no key is set, unless the configuration says otherwise."""
+        if self.payments in ("stripe", "manual"):
+            return False
+        return self.payments == "sandbox" or not self.stripe_secret_key
 
     @cached_property
     def secret_keys(self) -> dict[str, bytes]:
@@ -125,8 +147,10 @@ class Settings(BaseSettings):
         return f"{self.web_scheme}://{host}{self.web_origin_port}{path}"
 
     def host_of(self, surface: str, slug: str = "") -> str:
-        """`console`, `portal` + slug, `driver` + slug -> the host below the platform domain."""
-        label = {"console": "console", "portal": f"portal-{slug}", "driver": slug}[surface]
+        """`console`, `sandbox`, `portal` + slug, `driver` + slug -> the host below the platform domain."""
+        label = {"console": "console", "sandbox": "sandbox", "portal": f"portal-{slug}", "driver": slug}[
+            surface
+        ]
         return f"{label}.{self.platform_domain}"
 
     def ocpp_url_of(self, slug: str, identity: str) -> str:

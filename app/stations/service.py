@@ -408,6 +408,24 @@ async def find_evse(scope: Scope, station_id: UUID, evse_no: int) -> EVSE | None
     return (await scope.db.execute(query)).scalar_one_or_none()
 
 
+async def find_place(scope: Scope, code: str) -> EVSE:
+    """What a QR sticker names; read off by hand too, so its case does not matter. NotFound also for retired ones."""
+    query = (
+        select(EVSE)
+        .where(EVSE.code == code.upper())
+        .options(
+            selectinload(EVSE.connectors), selectinload(EVSE.live),
+            selectinload(EVSE.station).options(
+                selectinload(ChargingStation.location), selectinload(ChargingStation.connection)
+            ),
+        )
+    )  # fmt: skip
+    evse = (await scope.db.execute(query)).scalar_one_or_none()
+    if evse is None or evse.station.retired_at is not None or evse.station.registration == "rejected":
+        raise NotFound("charger")
+    return evse
+
+
 async def ensure_evse(scope: Scope, station_id: UUID, evse_no: int, connector_no: int | None = None) -> EVSE:
     """EVSEs and connectors appear as the station reports them, up to a sane number (ocpp.md 3, no. 51)."""
     if not 1 <= evse_no <= MAX_NO or not 1 <= (connector_no or 1) <= MAX_NO:

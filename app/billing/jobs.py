@@ -1,0 +1,23 @@
+"""What the worker does for money. Each may run twice."""
+
+from uuid import UUID
+
+from app.billing import payments
+from tenants.database import Database
+
+
+async def run_op(database: Database, tenant_id: UUID, op_id: str) -> None:
+    await payments.run_op(database, tenant_id, UUID(op_id))
+
+
+async def observe(database: Database, tenant_id: UUID, payment_id: str) -> None:
+    await payments.observe(database, tenant_id, UUID(payment_id))
+
+
+JOBS = {
+    "billing.run_op": run_op,
+    "billing.observe": observe,
+    "billing.tidy": payments.tidy,
+}
+LISTENERS: dict[str, list[str]] = {}
+RECURRING = [("* * * * *", "billing.tidy")]

@@ -1,0 +1,579 @@
+"""Card money from hold to receipt (money.md 4.4, 4.5): each call to the provider stands as a `payment_op` before it is
+made, no transaction is open while it is, and what came of it is read back.
+
+A hold is opened for an opaque source (`source_type`, `source_id`); whoever owns the source listens to
+`PaymentAuthorized` and `PaymentEnded`, and says `capture` or `release` once. Correct with zero webhooks: news only make
+`observe` come sooner. Errors: `payments_off`, `no_payment`, `not_refundable`.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+
+from app.billing import ledger
+from app.billing.ledger import Posting
+from app.billing.models import Payment, PaymentAccount, PaymentOp
+from app.billing.provider import Checkout, Observation, OutcomeUnknown, Provider, Rejected
+from app.brands.models import TenantProfile
+from app.kernel import audit, events, queue
+from app.kernel.clock import uuid7
+from app.kernel.errors import NotFound, Refused
+from app.kernel.money import half_up
+from app.kernel.settings import Settings
+from tenants.database import Database
+from tenants.scope import Actor, Scope
+
+ACTOR = Actor.job("billing.payments")
+STALE = timedelta(seconds=60)
+CHECKOUT_LIFETIME = timedelta(minutes=31)  # Stripe takes no less than 30
+MINIMUM_MINOR = 50  # what a card charge must come to; less is written off (money.md 1.3)
+
+_RANK = {
+    "created": 0, "requires_action": 1, "processing": 2, "authorized": 3, "capturing": 4, "failed": 5, "expired": 5,
+    "canceled": 5, "captured": 6, "partially_refunded": 7, "refunded": 8,
+}  # fmt: skip
+OPEN = ("created", "requires_action", "processing")
+TAKEN = ("captured", "partially_refunded", "refunded")
+
+
+_PROVIDERS: dict[tuple[Any, ...], Provider] = {}
+
+
+def provider_of(settings: Settings) -> Provider:
+    """The one adapter, once per installation that this process serves.
+
+    stripe takes a second to import: the gateway, which never asks, does not wait for it.
+    """
+    key = (settings.stripe_secret_key, settings.stripe_api_base, settings.web_port, settings.platform_domain,
+           settings.secret_key)  # fmt: skip
+    found = _PROVIDERS.get(key)
+    if found is None:
+        from app.billing.stripe_connect import StripeConnect
+
+        found = _PROVIDERS[key] = StripeConnect(settings)
+    return found
+
+
+# -- what is known of a payment --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What `merge` decides on: a payment's own figures."""
+
+    state: str
+    hold_minor: int = 0
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    fee_minor: int = 0
+    provider_fee_minor: int = 0
+    failure: str = ""
+
+
+def merge(known: Known, seen: Observation) -> Known:
+    """Pure, idempotent, and the same in any order: states only rise, totals never fall (money.md 4.4).
+
+    A stale `authorized` after a capture changes nothing; money that was taken outranks every other end.
+    """
+    captured = max(known.captured_minor, seen.captured_minor)
+    refunded = max(known.refunded_minor, seen.refunded_minor)
+    state = max(known.state, seen.state, key=lambda one: (_RANK[one], one))
+    if captured:
+        state = "captured" if not refunded else ("refunded" if refunded >= captured else "partially_refunded")
+    failure = known.failure or seen.failure
+    if state in TAKEN or (state == "authorized" and known.state in OPEN):
+        failure = ""  # a declined card was followed by one that holds
+    return Known(
+        state=state, hold_minor=max(known.hold_minor, seen.hold_minor), captured_minor=captured,
+        refunded_minor=refunded, fee_minor=max(known.fee_minor, seen.fee_minor),
+        provider_fee_minor=max(known.provider_fee_minor, seen.provider_fee_minor),
+        failure=failure,
+    )  # fmt: skip
+
+
+async def find_payment(scope: Scope, source_type: str, source_id: UUID) -> Payment | None:
+    """The newest leg."""
+    query = (
+        select(Payment)
+        .where(Payment.source_type == source_type, Payment.source_id == source_id)
+        .order_by(Payment.leg.desc())
+    )
+    return (await scope.db.execute(query)).scalars().first()
+
+
+async def get_payment(scope: Scope, payment_id: UUID) -> Payment:
+    payment = await scope.db.get(Payment, (scope.tenant_id, payment_id))
+    if payment is None:
+        raise NotFound("payment")
+    return payment
+
+
+async def _locked(scope: Scope, payment_id: UUID) -> Payment:
+    query = (
+        select(Payment)
+        .where(Payment.id == payment_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    payment = (await scope.db.execute(query)).scalar_one_or_none()
+    if payment is None:
+        raise NotFound("payment")
+    return payment
+
+
+async def find_account(scope: Scope) -> PaymentAccount | None:
+    """The tenant's account at the provider that is configured now; None: cards cannot be taken."""
+    name = "sandbox" if scope.settings.uses_sandbox else "stripe"
+    query = select(PaymentAccount).where(PaymentAccount.provider == name)
+    account = (await scope.db.execute(query)).scalar_one_or_none()
+    return account if account is not None and account.is_ready and scope.settings.takes_cards else None
+
+
+async def open_account(database: Database, tenant_id: UUID) -> None:
+    """A sandbox account for a tenant that has none. (With a real key the CPO goes through Stripe's own onboarding.)"""
+    settings = database.settings
+    if not (settings.takes_cards and settings.uses_sandbox):
+        return
+    async with database.scope(tenant_id, ACTOR) as scope:
+        if await find_account(scope) is not None:
+            return
+        profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
+    if profile is None:
+        return
+    provider = provider_of(settings)
+    made = await provider.open_account(
+        name=profile.name, email=profile.support_email or "nobody@example.org", country=profile.country[:2],
+        currency=profile.currency,
+    )  # fmt: skip
+    async with database.scope(tenant_id, ACTOR) as scope:
+        await _lock_tenant(scope)
+        if await find_account(scope) is not None:
+            return
+        scope.db.add(PaymentAccount(
+            id=uuid7(), provider=provider.name, account_ref=made.ref, is_ready=made.is_ready, is_live=made.is_live,
+            currency=profile.currency,
+        ))  # fmt: skip
+        await scope.db.execute(text("select platform.put_payment_route(:ref)"), {"ref": made.ref})
+        await audit.record(scope, "payment_account.opened", "payment_account", tenant_id, {"ref": made.ref})
+
+
+async def _lock_tenant(scope: Scope) -> None:
+    await scope.db.execute(
+        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext('payment_account'))"),
+        {"tenant": str(scope.tenant_id)},
+    )
+
+
+# -- what others ask for ---------------------------------------------------------------------------------------------
+
+
+async def open_payment(
+    scope: Scope, *, source_type: str, source_id: UUID, hold_minor: int, currency: str, title: str, success_url: str,
+    cancel_url: str, email: str, language: str,
+) -> tuple[Payment, PaymentOp]:  # fmt: skip
+    """The hold is planned: after commit `run_op` makes the provider's hosted page, where the payer gives a card."""
+    account = await find_account(scope)
+    if account is None:
+        raise Refused("payments_off", "Cards cannot be taken here at the moment.")
+    if currency != account.currency:
+        raise Refused("payments_off", f"This operator's account does not take {currency}.")
+    payment = Payment(
+        id=uuid7(), source_type=source_type, source_id=source_id, provider=account.provider,
+        account_ref=account.account_ref, currency=currency, hold_minor=0, is_live=account.is_live, payer_email=email,
+        state="created", failure="", created_at=scope.now,
+    )  # fmt: skip
+    scope.db.add(payment)
+    await scope.db.flush()
+    request = {
+        "amount_minor": hold_minor, "currency": currency, "title": title, "success_url": success_url,
+        "cancel_url": cancel_url, "expires_at": (scope.now + CHECKOUT_LIFETIME).isoformat(), "email": email,
+        "language": language, "metadata": {"payment": str(payment.id), "source": str(source_id)},
+    }  # fmt: skip
+    return payment, await _plan(scope, payment, "checkout_create", f"co:{payment.id}", request)
+
+
+async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: int) -> None:
+    """Takes what the supply cost, never more than the hold; the rest of the hold is released by that.
+
+    What the hold does not cover, or is too little for a card, is the tenant's loss and stands in the books as one.
+    """
+    payment = await find_payment(scope, source_type, source_id)
+    if payment is None:
+        return
+    payment = await _locked(scope, payment.id)
+    if payment.state == "capturing" or payment.state in TAKEN:
+        return
+    if payment.state != "authorized":
+        await _give_up(scope, payment, gross_minor, "payment", payment.id)
+        return
+    amount = min(gross_minor, payment.hold_minor)
+    if amount < MINIMUM_MINOR:
+        await _give_up(scope, payment, gross_minor, "payment", payment.id)
+        await _release(scope, payment, "below_minimum" if gross_minor else "nothing_owed")
+        return
+    fee = await _platform_fee(scope, payment, amount)
+    payment.state = "capturing"
+    op = await _plan(
+        scope, payment, "capture", f"cap:{payment.id}", {"amount_minor": amount, "fee_minor": fee}
+    )
+    await _give_up(scope, payment, gross_minor - amount, "payment", payment.id)
+    await _enqueue(scope, op)
+
+
+async def _platform_fee(scope: Scope, payment: Payment, amount_minor: int) -> int:
+    query = select(PaymentAccount).where(PaymentAccount.account_ref == payment.account_ref)
+    account = (await scope.db.execute(query)).scalar_one()
+    fee = half_up(Decimal(amount_minor) * account.fee_percent / 100) + account.fee_fixed_minor
+    return min(fee, amount_minor)
+
+
+async def _give_up(
+    scope: Scope, payment: Payment, amount_minor: int, source_type: str, source_id: UUID
+) -> None:
+    """Nobody will be asked for this any more."""
+    if amount_minor > 0:
+        await ledger.post(scope, "write_off", source_type, source_id, scope.now, [
+            Posting("write_off", amount_minor, payment.currency),
+            Posting("driver_receivable", -amount_minor, payment.currency),
+        ])  # fmt: skip
+
+
+async def release(scope: Scope, source_type: str, source_id: UUID, reason: str) -> None:
+    """Nothing will be taken: the page is closed, or the hold let go. Twice is once; taken money stays taken."""
+    payment = await find_payment(scope, source_type, source_id)
+    if payment is not None:
+        await _release(scope, await _locked(scope, payment.id), reason)
+
+
+async def _release(scope: Scope, payment: Payment, reason: str) -> None:
+    if _RANK[payment.state] > _RANK["authorized"]:
+        return
+    payment.failure = payment.failure or reason
+    if payment.provider_ref is not None and payment.state == "authorized":
+        op = await _plan(scope, payment, "cancel", f"can:{payment.id}", {})
+    elif payment.checkout_ref is not None:
+        op = await _plan(scope, payment, "checkout_expire", f"exp:{payment.id}", {})
+    else:
+        payment.state = "failed"
+        return
+    await _enqueue(scope, op)
+
+
+async def refund(scope: Scope, payment_id: UUID, reason: str) -> PaymentOp:
+    """Everything that was taken and not yet given back. The credit note is the caller's affair."""
+    payment = await _locked(scope, payment_id)
+    left = payment.captured_minor - payment.refunded_minor
+    if payment.state not in TAKEN or left <= 0:
+        raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
+    request = {"amount_minor": left, "reason": reason, "before_minor": payment.refunded_minor}
+    op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{payment.refunded_minor}", request)
+    await audit.record(
+        scope, "payment.refunded", "payment", payment.id, {"amount_minor": left, "reason": reason}
+    )
+    await _enqueue(scope, op)
+    return op
+
+
+async def refund_source(scope: Scope, source_type: str, source_id: UUID, reason: str) -> None:
+    """With the credit note over the whole: what was taken goes back, where anything was."""
+    payment = await find_payment(scope, source_type, source_id)
+    if payment is not None and payment.state in TAKEN and payment.refunded_minor < payment.captured_minor:
+        await refund(scope, payment.id, reason)
+
+
+async def _plan(scope: Scope, payment: Payment, kind: str, key: str, request: dict[str, Any]) -> PaymentOp:
+    """Once per key: who plans it again gets the one that stands."""
+    query = select(PaymentOp).where(PaymentOp.idem_key == key)
+    op = (await scope.db.execute(query)).scalar_one_or_none()
+    if op is None:
+        op = PaymentOp(
+            id=uuid7(), payment_id=payment.id, kind=kind, idem_key=key, request=request, state="planned",
+            created_at=scope.now, updated_at=scope.now,
+        )  # fmt: skip
+        scope.db.add(op)
+        await scope.db.flush()
+    return op
+
+
+async def _enqueue(scope: Scope, op: PaymentOp) -> None:
+    await queue.enqueue(scope, "billing.run_op", op_id=str(op.id), lock=f"payment:{op.payment_id}")
+
+
+# -- calls to the provider -------------------------------------------------------------------------------------------
+
+
+async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
+    """Planned -> sent -> succeeded, failed or unknown. Runs again after any crash: the key makes it the same call.
+
+    Raises OutcomeUnknown where nobody knows what happened; the queue, and the janitor behind it, come back.
+    """
+    async with database.scope(tenant_id, ACTOR) as scope:
+        op = await scope.db.get(PaymentOp, (tenant_id, op_id))
+        if op is None or op.state in ("succeeded", "failed"):
+            return
+        payment = await get_payment(scope, op.payment_id)
+        if op.kind == "checkout_create" and payment.state != "created":
+            op.state = "failed"  # given up before it was ever made: no page for a wish that is over
+            return
+        op.state, op.updated_at = "sent", scope.now
+    try:
+        found = await _call(provider_of(database.settings), payment, op)
+    except OutcomeUnknown as error:
+        async with database.scope(tenant_id, ACTOR) as scope:
+            op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
+            op.state = "unknown"
+            if error.code == "APIError" and op.kind != "refund":
+                # The provider replays a 500 under its key for ever. What it does beside refunds it does once by its
+                # own state, so that a new key cannot double it.
+                op.n += 1
+        raise
+    except Rejected as error:
+        await _rejected(database, tenant_id, op_id, error)
+        return
+    async with database.scope(tenant_id, ACTOR) as scope:
+        payment = await _locked(scope, op.payment_id)
+        done = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
+        done.state, done.updated_at = "succeeded", scope.now
+        await _conclude(scope, payment, done, found)
+
+
+async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout | Observation | str:
+    request, account = op.request, payment.account_ref
+    key = op.idem_key if op.n == 1 else f"{op.idem_key}:{op.n}"
+    if op.kind == "checkout_create":
+        values = {**request, "expires_at": datetime.fromisoformat(request["expires_at"])}
+        return await provider.create_checkout(account, key=key, **values)
+    if op.kind == "checkout_expire":
+        return await provider.expire_checkout(account, payment.checkout_ref or "", key=key)
+    ref = payment.provider_ref or ""
+    if op.kind == "capture":
+        return await provider.capture(
+            account,
+            ref,
+            amount_minor=request["amount_minor"],
+            fee_minor=request["fee_minor"],
+            key=key,
+        )
+    if op.kind == "cancel":
+        return await provider.cancel(account, ref, key=key)
+    return await provider.refund(
+        account, ref, amount_minor=request["amount_minor"], reason=request["reason"], key=key
+    )
+
+
+async def _conclude(
+    scope: Scope, payment: Payment, op: PaymentOp, found: Checkout | Observation | str
+) -> None:
+    if isinstance(found, Checkout):
+        op.provider_ref = found.ref
+        await _see_checkout(scope, payment, found)
+    elif isinstance(found, Observation):
+        op.provider_ref = found.provider_ref
+        await apply(scope, payment, found)
+    else:
+        op.provider_ref = found
+        await _see_refund(scope, payment, op)
+
+
+async def _see_refund(scope: Scope, payment: Payment, op: PaymentOp) -> None:
+    amount = op.request["amount_minor"]
+    seen = Observation(
+        provider_ref=payment.provider_ref or "", state="captured", captured_minor=payment.captured_minor,
+        refunded_minor=op.request["before_minor"] + amount,
+    )  # fmt: skip
+    await ledger.post(scope, "refunded", "payment_op", op.id, scope.now, [
+        Posting("driver_receivable", amount, payment.currency), Posting("psp_pending", -amount, payment.currency),
+    ])  # fmt: skip
+    await apply(scope, payment, seen)
+    await events.emit(scope, "PaymentRefunded", "payment", payment.id, {"amount_minor": amount})
+
+
+async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rejected) -> None:
+    """The provider said no. What it holds now is read before anything is concluded: it may have been done before."""
+    async with database.scope(tenant_id, ACTOR) as scope:
+        op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
+        payment = await get_payment(scope, op.payment_id)
+    await observe(database, tenant_id, payment.id)
+    async with database.scope(tenant_id, ACTOR) as scope:
+        payment = await _locked(scope, payment.id)
+        op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
+        has_happened = {
+            "capture": payment.captured_minor > 0, "cancel": payment.state == "canceled",
+            "checkout_expire": payment.state in ("expired", "canceled"),
+        }.get(op.kind, False)  # fmt: skip
+        op.state, op.updated_at = "succeeded" if has_happened else "failed", scope.now
+        op.response = {"code": error.code, "message": str(error)[:500]}
+        if has_happened:
+            return
+        if op.kind == "checkout_create":
+            await apply(scope, payment, Observation(provider_ref="", state="failed", failure=error.code))
+        elif op.kind == "checkout_expire" and payment.state == "authorized":
+            await _release(
+                scope, payment, payment.failure
+            )  # the payer was quicker than we: now there is a hold
+        elif op.kind == "capture":
+            payment.failure = error.code
+            await _give_up(scope, payment, op.request["amount_minor"], "payment_op", op.id)
+            await events.emit(scope, "PaymentFailed", "payment", payment.id, {"code": error.code})
+
+
+# -- what the provider says ------------------------------------------------------------------------------------------
+
+
+async def observe(database: Database, tenant_id: UUID, payment_id: UUID) -> None:
+    """Reads the object again and believes that, whoever said that there is news."""
+    async with database.scope(tenant_id, ACTOR) as scope:
+        payment = await get_payment(scope, payment_id)
+    provider = provider_of(database.settings)
+    if provider.name != payment.provider or not (payment.checkout_ref or payment.provider_ref):
+        return
+    checkout = seen = None
+    if payment.provider_ref is None:
+        checkout = await provider.get_checkout(payment.account_ref, payment.checkout_ref or "")
+    else:
+        seen = await provider.get_payment(payment.account_ref, payment.provider_ref)
+    async with database.scope(tenant_id, ACTOR) as scope:
+        payment = await _locked(scope, payment_id)
+        payment.observed_at = scope.now
+        if checkout is not None:
+            await _see_checkout(scope, payment, checkout)
+        elif seen is not None:
+            await apply(scope, payment, seen)
+
+
+async def _see_checkout(scope: Scope, payment: Payment, checkout: Checkout) -> None:
+    payment.checkout_ref, payment.checkout_url = checkout.ref, checkout.url
+    payment.checkout_expires_at = checkout.expires_at
+    payment.payer_email = payment.payer_email or checkout.email
+    if checkout.payment is not None:
+        await apply(scope, payment, checkout.payment)
+    if checkout.status == "expired" and _RANK[payment.state] < _RANK["authorized"]:
+        ref = payment.provider_ref or ""
+        await apply(
+            scope, payment, Observation(provider_ref=ref, state="expired", failure="checkout_expired")
+        )
+
+
+async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
+    """Merges what was seen, posts what became true, and tells whoever waits. The payment is locked."""
+    before = Known(**{name: getattr(payment, name) for name in Known.__dataclass_fields__})
+    after = merge(before, seen)
+    for name in Known.__dataclass_fields__:
+        setattr(payment, name, getattr(after, name))
+    # The payment intent is the checkout's until money is held: a declined card leaves it open for another.
+    payment.provider_ref = payment.provider_ref or (
+        seen.provider_ref if seen.state in ("authorized", "captured", "canceled") else None
+    )
+    payment.capture_before = seen.capture_before or payment.capture_before
+    payment.charge_ref, payment.method = seen.charge_ref or payment.charge_ref, seen.method or payment.method
+    if after != before:
+        payment.version_no += 1
+        scope.publish(f"payment:{payment.source_id}", {"what": after.state})
+    if after.captured_minor > before.captured_minor:
+        await _post_capture(scope, payment)
+    await _tell(scope, payment, before.state)
+
+
+async def _post_capture(scope: Scope, payment: Payment) -> None:
+    """money.md 4.3: the driver owes nothing any more; the provider does, less what it and the platform keep."""
+    currency, fees = payment.currency, payment.fee_minor + payment.provider_fee_minor
+    await ledger.post(scope, "captured", "payment", payment.id, scope.now, [
+        Posting("psp_pending", payment.captured_minor, currency),
+        Posting("driver_receivable", -payment.captured_minor, currency),
+    ])  # fmt: skip
+    await ledger.post(scope, "fees", "payment", payment.id, scope.now, [
+        Posting("platform_fee_expense", payment.fee_minor, currency),
+        Posting("stripe_fee_expense", payment.provider_fee_minor, currency), Posting("psp_pending", -fees, currency),
+    ])  # fmt: skip
+
+
+_EVENTS = {
+    "authorized": "PaymentAuthorized", "captured": "PaymentCaptured", "canceled": "PaymentEnded",
+    "expired": "PaymentEnded", "failed": "PaymentEnded",
+}  # fmt: skip
+
+
+async def _tell(scope: Scope, payment: Payment, was: str) -> None:
+    kind = _EVENTS.get(payment.state)
+    if kind is None or payment.state == was:
+        return
+    await events.emit(scope, kind, "payment", payment.id, {
+        "source_type": payment.source_type, "source_id": str(payment.source_id), "state": payment.state,
+        "failure": payment.failure, "captured_minor": payment.captured_minor,
+    })  # fmt: skip
+
+
+# -- the janitor -----------------------------------------------------------------------------------------------------
+
+
+async def tidy(database: Database, tenant_id: UUID) -> None:
+    """Every minute: calls whose outcome nobody heard are made again, and open holds are looked at."""
+    await open_account(database, tenant_id)
+    async with database.scope(tenant_id, ACTOR) as scope:
+        stale = scope.now - STALE
+        ops = select(PaymentOp).where(
+            PaymentOp.state.in_(("planned", "sent", "unknown")), PaymentOp.updated_at < stale
+        )
+        for op in (await scope.db.execute(ops.order_by(PaymentOp.id).limit(200))).scalars():
+            await _enqueue(scope, op)
+        waiting = select(Payment).where(
+            Payment.state.in_((*OPEN, "authorized", "capturing")), Payment.checkout_ref.is_not(None),
+            (Payment.observed_at.is_(None)) | (Payment.observed_at < stale),
+        )  # fmt: skip
+        for payment in (await scope.db.execute(waiting.order_by(Payment.id).limit(200))).scalars():
+            if payment.state in OPEN or payment.observed_at is None or _is_due(payment, scope.now):
+                await watch(scope, payment.id)
+
+
+def _is_due(payment: Payment, now: datetime) -> bool:
+    """A hold that stands is looked at each hour: providers let holds go by themselves."""
+    return payment.observed_at is None or payment.observed_at < now - timedelta(hours=1)
+
+
+async def watch(scope: Scope, payment_id: UUID, *, at: datetime | None = None) -> None:
+    """A look at the provider, soon."""
+    await queue.enqueue(
+        scope, "billing.observe", payment_id=str(payment_id), lock=f"payment:{payment_id}", at=at
+    )
+
+
+async def take_news(database: Database, body: bytes, signature: str, now: datetime) -> bool:
+    """A webhook: verified, stored once, answered; the work is a job. Rejected for a wrong signature.
+
+    False for what is not ours: another account, or test money told to a live installation.
+    """
+    provider = provider_of(database.settings)
+    news = provider.read_webhook(body, signature, now)
+    if news.is_live != provider.is_live:
+        return False
+    async with database.anonymous() as db:
+        found = (
+            await db.execute(
+                text("select tenant_id from platform.resolve_payment_account(:ref)"),
+                {"ref": news.account_ref},
+            )
+        ).scalar_one_or_none()
+    if found is None:
+        return False
+    async with database.scope(found, Actor.job("webhook")) as scope:
+        taken = await scope.db.execute(
+            text("select platform.take_webhook(:account, :event, :type, :live, cast(:body as jsonb))"),
+            {"account": news.account_ref, "event": news.event_id, "type": news.type, "live": news.is_live,
+             "body": json.dumps(news.body)},
+        )  # fmt: skip
+        if taken.scalar_one():
+            refs = [ref for ref in (news.payment_ref, news.object_ref) if ref]
+            query = select(Payment.id).where(
+                Payment.account_ref == news.account_ref,
+                Payment.provider_ref.in_(refs)
+                | Payment.checkout_ref.in_(refs)
+                | Payment.charge_ref.in_(refs),
+            )
+            for payment_id in (await scope.db.execute(query)).scalars():
+                await watch(scope, payment_id)
+    return True

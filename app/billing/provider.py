@@ -1,0 +1,103 @@
+"""The port to whoever moves the money, in plain words and integers; `stripe_connect` is the one adapter.
+
+No call is made inside a database transaction. Each writing call takes a deterministic key: sent again it is the same
+call. What comes back is an `Observation`; what does not come back is `OutcomeUnknown`, and somebody looks later.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+
+class ProviderError(Exception):
+    """`code` is stable; the message is for logs and staff, not for payers."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class Rejected(ProviderError):
+    """The provider says no and nothing happened: trying the same again would be told the same."""
+
+
+class OutcomeUnknown(ProviderError):
+    """No answer, or one that says nothing: it may have happened. Resolved by reading, never by guessing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    ref: str
+    is_ready: bool
+    is_live: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """The hosted page. `url` is None once it is closed; `status` is open, complete or expired."""
+
+    ref: str
+    status: str
+    url: str | None
+    expires_at: datetime
+    payment: "Observation | None" = None
+    email: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What the provider says a payment is now. Amounts in minor units; the two totals never fall (`merge`)."""
+
+    provider_ref: str
+    state: str
+    hold_minor: int = 0
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    fee_minor: int = 0
+    provider_fee_minor: int = 0
+    capture_before: datetime | None = None
+    charge_ref: str | None = None
+    method: str = ""
+    failure: str = ""
+    is_live: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """A webhook whose signature was right. Only a hint: the object is read again before anything is believed."""
+
+    event_id: str
+    type: str
+    account_ref: str
+    object_ref: str
+    payment_ref: str | None
+    is_live: bool
+    body: dict[str, Any]
+
+
+class Provider(Protocol):
+    name: str
+    is_live: bool
+
+    async def open_account(self, *, name: str, email: str, country: str, currency: str) -> Account: ...
+
+    async def create_checkout(
+        self, account: str, *, amount_minor: int, currency: str, title: str, success_url: str, cancel_url: str,
+        expires_at: datetime, metadata: dict[str, str], email: str, language: str, key: str,
+    ) -> Checkout: ...  # fmt: skip
+
+    async def get_checkout(self, account: str, ref: str) -> Checkout: ...
+
+    async def expire_checkout(self, account: str, ref: str, *, key: str) -> Checkout: ...
+
+    async def get_payment(self, account: str, ref: str) -> Observation: ...
+
+    async def capture(
+        self, account: str, ref: str, *, amount_minor: int, fee_minor: int, key: str
+    ) -> Observation: ...
+
+    async def cancel(self, account: str, ref: str, *, key: str) -> Observation: ...
+
+    async def refund(self, account: str, ref: str, *, amount_minor: int, reason: str, key: str) -> str: ...
+
+    def read_webhook(self, body: bytes, signature: str, now: datetime) -> News: ...

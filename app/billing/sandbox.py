@@ -1,0 +1,794 @@
+"""A card payment provider of our own at Stripe's wire: what the Stripe adapter talks to where no key is set.
+
+It keeps Stripe's rules where money could go wrong (money.md 3.2): state machine, one capture, capture <= hold, expiry
+of holds, idempotency per account with replayed answers, accounts that do not see each other. Its state lies in schema
+`sandbox` and survives a restart. Nothing of it exists where a real key is set. `handle` is one wire request in one
+transaction; the faults of a plan (`set_faults`) let tests lose an answer at any step.
+"""
+
+import copy
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qsl
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kernel.clock import utcnow
+from app.kernel.money import half_up
+from app.kernel.secrets import digest
+from app.kernel.settings import Settings
+from tenants.database import Database
+
+API_VERSION = "2026-10-28.endive"
+HOLD_LIFETIME_S = 7 * 86400
+CHECKOUT_LIFETIME_S = 24 * 3600
+MINIMUM_MINOR = 50
+CARDS = {
+    "4242424242424242": ("visa", "ok", "pays"),
+    "5555555555554444": ("mastercard", "ok", "pays"),
+    "4000002760003184": ("visa", "authenticate", "asks for 3-D Secure"),
+    "4000000000000002": ("visa", "card_declined", "is declined"),
+    "4000000000009995": ("visa", "insufficient_funds", "has no money"),
+    "4000000000000069": ("visa", "expired_card", "has expired"),
+}
+DECLINES = {
+    "card_declined": "Your card was declined.",
+    "insufficient_funds": "Your card has insufficient funds.",
+    "expired_card": "Your card has expired.",
+    "payment_intent_authentication_failure": "The bank could not confirm that it is you.",
+}
+FAULTS = ("before", "after", "500", "409", "429")
+
+
+class LostAnswer(Exception):
+    """The fault plan: the caller never hears what became of its request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One request as it came: `params` decoded from brackets or JSON."""
+
+    method: str
+    path: str
+    params: dict[str, Any]
+    key: str
+    account: str
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: dict[str, Any]
+
+
+class WireError(Exception):
+    def __init__(self, status: int, kind: str, message: str, *, code: str = "", param: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        error = {"type": kind, "message": message, "code": code, "param": param}
+        self.body = {"error": {name: value for name, value in error.items() if value}}
+
+
+def webhook_secret(settings: Settings) -> str:
+    """What the sandbox signs with: the configured secret, or one derived from the installation's own key."""
+    if settings.stripe_connect_webhook_secret:
+        return settings.stripe_connect_webhook_secret
+    return "whsec_" + digest(settings.secret_keys, "sandbox", "webhook").hex()
+
+
+def api_key(settings: Settings) -> str:
+    return "sk_test_" + digest(settings.secret_keys, "sandbox", "api").hex()[:32]
+
+
+def sign(body: bytes, secret: str, at: int) -> str:
+    """Stripe-Signature: HMAC-SHA256 over `t.body` (docs.stripe.com/webhooks, "Verify manually")."""
+    mac = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={at},v1={mac}"
+
+
+def decode(method: str, query: str, content_type: str, body: bytes) -> dict[str, Any]:
+    """`a[b][0]=c` -> {"a": {"b": ["c"]}}, as Stripe reads a form; JSON as it is (v2)."""
+    if "json" in content_type:
+        return json.loads(body or b"{}")
+    raw = query if method in ("GET", "DELETE") else body.decode()
+    tree: dict[str, Any] = {}
+    for name, value in parse_qsl(raw, keep_blank_values=True):
+        parts = [part for part in re.split(r"\[|\]\[|\]", name) if part]
+        node = tree
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+        node[parts[-1]] = value
+    return _lists(tree)
+
+
+def _lists(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    node = {name: _lists(value) for name, value in node.items()}
+    if node and all(name.isdigit() for name in node):
+        return [node[name] for name in sorted(node, key=int)]
+    return node
+
+
+# -- one request -----------------------------------------------------------------------------------------------------
+
+
+async def handle(database: Database, wire: Wire) -> Answer:
+    """Raises LostAnswer where the fault plan says so; everything else is an answer."""
+    if not hmac.compare_digest(wire.key, api_key(database.settings)):
+        message = "Invalid API Key provided."
+        return Answer(401, {"error": {"type": "invalid_request_error", "message": message}})
+    fault = await _take_fault(database, wire)
+    if fault == "before":
+        raise LostAnswer
+    if fault in ("409", "429"):
+        kind = "idempotency_error" if fault == "409" else "rate_limit_error"
+        return Answer(int(fault), {"error": {"type": kind, "message": "Try again.", "code": "lock_timeout"}})
+    async with database.sandbox() as db:
+        answer = await _answer(Engine(db, wire.account), wire, fails=fault == "500")
+    if fault == "after":
+        raise LostAnswer
+    return answer
+
+
+async def _answer(engine: "Engine", wire: Wire, *, fails: bool) -> Answer:
+    """The same key again: the same answer, also when that was an error; with other parameters a refusal."""
+    await engine.lock()
+    fingerprint = json.dumps([wire.method, wire.path, wire.params], sort_keys=True)
+    if wire.idempotency_key and wire.method == "POST":
+        known = await engine.one(
+            "select request, status, body from sandbox.idempotency where account = :account and key = :key",
+            key=wire.idempotency_key,
+        )
+        if known is not None and known.request != fingerprint:
+            message = "Keys for idempotent requests can only be used with the same parameters."
+            return Answer(400, {"error": {"type": "idempotency_error", "message": message}})
+        if known is not None:
+            return Answer(known.status, known.body)
+    try:
+        endpoint, found = _route(wire)
+        async with engine.db.begin_nested():
+            body = await endpoint(engine, *found, wire.params)
+        answer = Answer(200, body)
+    except WireError as error:
+        answer = Answer(error.status, error.body)
+    if fails:
+        answer = Answer(500, {"error": {"type": "api_error", "message": "An unknown error occurred."}})
+    if wire.idempotency_key and wire.method == "POST" and answer.status not in (400, 404):
+        await engine.run(
+            "insert into sandbox.idempotency (account, key, request, status, body)"
+            " values (:account, :key, :request, :status, cast(:body as jsonb))",
+            key=wire.idempotency_key, request=fingerprint, status=answer.status, body=json.dumps(answer.body),
+        )  # fmt: skip
+    return answer
+
+
+class Engine:
+    """One account's objects inside one transaction."""
+
+    def __init__(self, db: AsyncSession, account: str) -> None:
+        self.db, self.account = db, account
+
+    async def run(self, sql: str, **values: Any) -> Any:
+        return await self.db.execute(
+            text(sql), {"account": self.account, **values} if ":account" in sql else values
+        )
+
+    async def one(self, sql: str, **values: Any) -> Any:
+        return (await self.run(sql, **values)).first()
+
+    async def lock(self) -> None:
+        await self.run("select pg_advisory_xact_lock(hashtext('sandbox'), hashtext(:account))")
+
+    async def now(self) -> int:
+        row = await self.one("select value from sandbox.setting where name = 'clock'")
+        return int(utcnow().timestamp()) + (int(row.value) if row else 0)
+
+    async def get(self, kind: str, ref: str) -> dict[str, Any]:
+        row = await self.one(
+            "select body from sandbox.object where account = :account and id = :id and kind = :kind",
+            id=ref, kind=kind,
+        )  # fmt: skip
+        if row is None:
+            raise WireError(
+                404, "invalid_request_error", f"No such {kind}: '{ref}'", code="resource_missing", param="id"
+            )
+        return row.body
+
+    async def put(self, body: dict[str, Any]) -> dict[str, Any]:
+        await self.run(
+            "insert into sandbox.object (account, id, kind, created, body)"
+            " values (:account, :id, :kind, :created, cast(:body as jsonb))"
+            " on conflict (account, id) do update set body = excluded.body",
+            id=body["id"], kind=body["object"], created=body["created"], body=json.dumps(body),
+        )  # fmt: skip
+        return body
+
+    async def tell(self, kind: str, subject: dict[str, Any]) -> None:
+        """A signed webhook, from the outbox: it goes out after this transaction has committed."""
+        event = {
+            "id": "evt_" + secrets.token_hex(12), "object": "event", "api_version": API_VERSION,
+            "account": self.account, "created": await self.now(), "type": kind, "livemode": False,
+            "pending_webhooks": 1, "request": {"id": None, "idempotency_key": None},
+            "data": {"object": copy.deepcopy(subject)},
+        }  # fmt: skip
+        await self.run(
+            "insert into sandbox.delivery (event) values (cast(:event as jsonb))", event=json.dumps(event)
+        )
+
+    async def expanded(self, body: dict[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+        """`expand[]=payment_intent.latest_charge`: ids on that path become their objects."""
+        body = copy.deepcopy(body)
+        for path in params.get("expand") or []:
+            node: Any = body
+            for name in path.split("."):
+                ref = node.get(name)
+                if isinstance(ref, str):
+                    node[name] = await self.get(_KIND_OF[ref.split("_")[0]], ref)
+                node = node[name]
+                if node is None:
+                    break
+        return body
+
+
+_KIND_OF = {
+    "pi": "payment_intent", "ch": "charge", "cs": "checkout.session", "re": "refund", "txn": "balance_transaction",
+}  # fmt: skip
+
+
+def _integer(params: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = params.get(name, default)
+    if value is None:
+        raise WireError(400, "invalid_request_error", f"Missing required param: {name}.", param=name)
+    if not re.fullmatch(r"\d{1,12}", str(value)):
+        raise WireError(400, "invalid_request_error", f"Invalid integer: {value}", code="parameter_invalid_integer",
+                        param=name)  # fmt: skip
+    return int(value)
+
+
+# -- accounts --------------------------------------------------------------------------------------------------------
+
+
+async def _create_account(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    """v2. A sandbox account is onboarded at once: card payments are active."""
+    ref = "acct_" + secrets.token_hex(8)
+    created = utcnow().isoformat()
+    body = {
+        "id": ref, "object": "v2.core.account", "applied_configurations": ["merchant"], "created": created,
+        "display_name": params.get("display_name"), "contact_email": params.get("contact_email"),
+        "dashboard": params.get("dashboard"), "livemode": False, "metadata": params.get("metadata") or {},
+        "configuration": {"merchant": {"applied": True, "capabilities": {
+            "card_payments": {"status": "active", "status_details": []}}}},
+        "defaults": _with_collector(params.get("defaults")), "identity": params.get("identity"),
+    }  # fmt: skip
+    await engine.run(
+        "insert into sandbox.account (id, body) values (:id, cast(:body as jsonb))",
+        id=ref,
+        body=json.dumps(body),
+    )
+    return body
+
+
+def _with_collector(defaults: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Who asks the merchant for papers: with a full dashboard the provider does."""
+    if defaults is None:
+        return None
+    responsibilities = (defaults.get("responsibilities") or {}) | {"requirements_collector": "stripe"}
+    return defaults | {"responsibilities": responsibilities}
+
+
+async def _get_account(engine: Engine, ref: str, _params: dict[str, Any]) -> dict[str, Any]:
+    row = await engine.one("select body from sandbox.account where id = :id", id=ref)
+    if row is None:
+        raise WireError(404, "invalid_request_error", f"No such account: {ref}", code="resource_missing")
+    return row.body
+
+
+async def _check_account(engine: Engine) -> None:
+    if not await engine.one("select id from sandbox.account where id = :account"):
+        message = "The provided key does not have access to this account (or that account does not exist)."
+        raise WireError(403, "invalid_request_error", message, code="account_invalid")
+
+
+# -- checkout --------------------------------------------------------------------------------------------------------
+
+
+async def _create_checkout(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    now = await engine.now()
+    items = params.get("line_items") or []
+    if params.get("mode") != "payment" or not items or not params.get("success_url"):
+        raise WireError(
+            400, "invalid_request_error", "mode=payment, line_items and success_url are required."
+        )
+    currency = items[0]["price_data"]["currency"]
+    amount = sum(
+        _integer(item["price_data"], "unit_amount") * _integer(item, "quantity", 1) for item in items
+    )
+    if amount < MINIMUM_MINOR:
+        raise WireError(400, "invalid_request_error", "Amount must convert to at least 50 cents.",
+                        code="amount_too_small")  # fmt: skip
+    expires_at = _integer(params, "expires_at", now + CHECKOUT_LIFETIME_S)
+    if not now + 1790 <= expires_at <= now + CHECKOUT_LIFETIME_S:
+        message = "The `expires_at` timestamp must be at least 30 minutes from Checkout Session creation."
+        raise WireError(400, "invalid_request_error", message, param="expires_at")
+    ref = "cs_test_" + secrets.token_hex(20)
+    session = {
+        "id": ref, "object": "checkout.session", "amount_subtotal": amount, "amount_total": amount, "created": now,
+        "currency": currency, "expires_at": expires_at, "livemode": False, "mode": "payment", "status": "open",
+        "payment_status": "unpaid", "payment_intent": None, "customer_details": None,
+        "customer_email": params.get("customer_email"), "client_reference_id": params.get("client_reference_id"),
+        "success_url": params["success_url"], "cancel_url": params.get("cancel_url"), "locale": params.get("locale"),
+        "metadata": params.get("metadata") or {}, "url": ref, "payment_method_types": ["card"],
+        "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None}, "custom_fields": [],
+        "custom_text": {"after_submit": None, "shipping_address": None, "submit": None,
+                        "terms_of_service_acceptance": None},
+        "shipping_options": [], "livery": {"intent": params.get("payment_intent_data") or {},
+                                           "item": items[0]["price_data"]["product_data"]["name"]},
+    }  # fmt: skip
+    await engine.put(session)
+    return await _shown_checkout(engine, session, params)
+
+
+async def _shown_checkout(
+    engine: Engine, session: dict[str, Any], params: Mapping[str, Any]
+) -> dict[str, Any]:
+    shown = await engine.expanded(session, params)
+    shown.pop("livery", None)
+    return shown
+
+
+async def _get_checkout(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    return await _shown_checkout(engine, await _aged_checkout(engine, ref), params)
+
+
+async def _aged_checkout(engine: Engine, ref: str) -> dict[str, Any]:
+    session = await engine.get("checkout.session", ref)
+    if session["status"] == "open" and session["expires_at"] <= await engine.now():
+        session["status"], session["url"] = "expired", None
+        await engine.put(session)
+        await engine.tell("checkout.session.expired", session)
+    if session["payment_intent"]:
+        await _aged_intent(engine, session["payment_intent"])
+    return session
+
+
+async def _expire_checkout(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    session = await _aged_checkout(engine, ref)
+    if session["status"] != "open":
+        message = f'Only Checkout Sessions with a status in ["open"] can be expired; this one is {session["status"]}.'
+        raise WireError(400, "invalid_request_error", message)
+    session["status"], session["url"] = "expired", None
+    await engine.put(session)
+    if session["payment_intent"]:
+        intent = await engine.get("payment_intent", session["payment_intent"])
+        await _cancel(engine, intent, "abandoned")
+    await engine.tell("checkout.session.expired", session)
+    return await _shown_checkout(engine, session, params)
+
+
+async def pay_checkout(database: Database, account: str, ref: str, card: str, email: str) -> dict[str, Any]:
+    """What the hosted page does when the payer presses Pay: {"status": complete | authenticate | declined, …}."""
+    async with database.sandbox() as db:
+        engine = Engine(db, account)
+        await engine.lock()
+        session = await _aged_checkout(engine, ref)
+        if session["status"] != "open":
+            return {"status": session["status"], "session": session}
+        brand, behaviour, _what = CARDS.get(card, ("visa", "card_declined", ""))
+        session["customer_details"] = _customer(email)
+        intent = await _checkout_intent(engine, session, card, brand)
+        if behaviour == "authenticate":
+            intent["status"] = "requires_action"
+            intent["next_action"] = {
+                "type": "redirect_to_url",
+                "redirect_to_url": {"url": "3ds", "return_url": None},
+            }
+            await engine.put(intent)
+            await engine.put(session)
+            await engine.tell("payment_intent.requires_action", intent)
+            return {"status": "authenticate", "session": session}
+        if behaviour != "ok":
+            await engine.put(session)
+            return await _declined(engine, session, intent, behaviour)
+        return await _complete(engine, session, intent)
+
+
+async def authenticate_checkout(
+    database: Database, account: str, ref: str, *, succeeds: bool
+) -> dict[str, Any]:
+    """The bank's 3-D Secure page: confirmed, or given up."""
+    async with database.sandbox() as db:
+        engine = Engine(db, account)
+        await engine.lock()
+        session = await _aged_checkout(engine, ref)
+        if session["status"] != "open" or not session["payment_intent"]:
+            return {"status": session["status"], "session": session}
+        intent = await engine.get("payment_intent", session["payment_intent"])
+        if intent["status"] != "requires_action":
+            return {"status": session["status"], "session": session}
+        if not succeeds:
+            return await _declined(engine, session, intent, "payment_intent_authentication_failure")
+        return await _complete(engine, session, intent)
+
+
+async def find_checkout(database: Database, ref: str) -> tuple[str, dict[str, Any]] | None:
+    """(account, session) for the hosted page, whose address is all a payer has."""
+    async with database.sandbox() as db:
+        query = "select account from sandbox.object where id = :id and kind = 'checkout.session'"
+        row = await Engine(db, "").one(query, id=ref)
+        if row is None:
+            return None
+        engine = Engine(db, row.account)
+        await engine.lock()
+        return row.account, await _aged_checkout(engine, ref)
+
+
+def _customer(email: str) -> dict[str, Any]:
+    return {"address": None, "email": email or None, "name": None, "phone": None, "tax_exempt": "none", "tax_ids": [],
+            "business_name": None, "individual_name": None}  # fmt: skip
+
+
+async def _checkout_intent(engine: Engine, session: dict[str, Any], card: str, brand: str) -> dict[str, Any]:
+    """The payment intent is made when the payer first submits, as Stripe does."""
+    now = await engine.now()
+    data = session["livery"]["intent"]
+    if session["payment_intent"]:
+        intent = await engine.get("payment_intent", session["payment_intent"])
+    else:
+        intent = {
+            "id": "pi_" + secrets.token_hex(12), "object": "payment_intent", "amount": session["amount_total"],
+            "amount_capturable": 0, "amount_received": 0, "amount_details": None, "application": None,
+            "application_fee_amount": None, "automatic_payment_methods": None, "canceled_at": None,
+            "cancellation_reason": None, "capture_method": data.get("capture_method", "automatic"),
+            "client_secret": None, "confirmation_method": "automatic", "created": now, "currency": session["currency"],
+            "customer": None, "description": data.get("description"), "last_payment_error": None,
+            "latest_charge": None, "livemode": False, "metadata": data.get("metadata") or {}, "next_action": None,
+            "on_behalf_of": None, "payment_method": None, "payment_method_options": None,
+            "payment_method_types": ["card"], "processing": None, "receipt_email": None,
+            "statement_descriptor": None, "statement_descriptor_suffix": data.get("statement_descriptor_suffix"),
+            "status": "requires_payment_method", "transfer_data": None, "transfer_group": None, "review": None,
+            "setup_future_usage": None, "shipping": None, "source": None,
+        }  # fmt: skip
+        session["payment_intent"] = intent["id"]
+    intent["payment_method"] = "pm_card_" + brand
+    intent["livery"] = {"card": card, "brand": brand}
+    return intent
+
+
+async def _declined(
+    engine: Engine, session: dict[str, Any], intent: dict[str, Any], code: str
+) -> dict[str, Any]:
+    intent["status"], intent["next_action"] = "requires_payment_method", None
+    intent["last_payment_error"] = {"type": "card_error", "code": code, "message": DECLINES[code]}
+    await engine.put(intent)
+    await engine.put(session)
+    await engine.tell("payment_intent.payment_failed", _shown_intent(intent))
+    return {"status": "declined", "code": code, "message": DECLINES[code], "session": session}
+
+
+async def _complete(engine: Engine, session: dict[str, Any], intent: dict[str, Any]) -> dict[str, Any]:
+    now = await engine.now()
+    card = intent["livery"]
+    charge = {
+        "id": "ch_" + secrets.token_hex(12), "object": "charge", "amount": intent["amount"], "amount_captured": 0,
+        "amount_refunded": 0, "application": None, "application_fee": None, "application_fee_amount": None,
+        "balance_transaction": None, "billing_details": {"address": None, "email": None, "name": None, "phone": None,
+                                                         "tax_id": None},
+        "captured": False, "created": now, "currency": intent["currency"], "customer": None, "description": None,
+        "disputed": False, "failure_balance_transaction": None, "failure_code": None, "failure_message": None,
+        "fraud_details": {}, "livemode": False, "metadata": intent["metadata"], "on_behalf_of": None, "outcome": None,
+        "paid": True, "payment_intent": intent["id"], "payment_method": intent["payment_method"],
+        "payment_method_details": {"type": "card", "card": {
+            "brand": card["brand"], "last4": card["card"][-4:], "capture_before": now + HOLD_LIFETIME_S,
+            "country": "DE", "exp_month": 12, "exp_year": 2034, "funding": "credit", "checks": None,
+            "amount_authorized": intent["amount"], "mandate": None, "network": card["brand"], "wallet": None,
+            "three_d_secure": None, "installments": None, "authorization_code": None,
+            "network_transaction_id": None, "regulated_status": None}},
+        "receipt_email": None, "receipt_number": None, "receipt_url": None, "refunded": False, "review": None,
+        "shipping": None, "source": None, "source_transfer": None, "statement_descriptor": None,
+        "statement_descriptor_suffix": None, "status": "succeeded", "transfer_data": None, "transfer_group": None,
+        "calculated_statement_descriptor": None,
+    }  # fmt: skip
+    intent["latest_charge"], intent["next_action"], intent["last_payment_error"] = charge["id"], None, None
+    session["status"], session["url"] = "complete", None
+    if intent["capture_method"] == "manual":
+        intent["status"], intent["amount_capturable"] = "requires_capture", intent["amount"]
+    await engine.put(charge)
+    await engine.put(intent)
+    if intent["capture_method"] != "manual":
+        await _take(engine, intent, charge, intent["amount"], 0)
+        session["payment_status"] = "paid"
+    await engine.put(session)
+    await engine.tell("payment_intent.amount_capturable_updated", _shown_intent(intent))
+    await engine.tell("checkout.session.completed", {k: v for k, v in session.items() if k != "livery"})
+    return {"status": "complete", "session": session}
+
+
+# -- payment intents -------------------------------------------------------------------------------------------------
+
+
+def _shown_intent(intent: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in intent.items() if name != "livery"}
+
+
+async def _aged_intent(engine: Engine, ref: str) -> dict[str, Any]:
+    """A hold that was not captured in time is gone, and the provider says so by itself."""
+    intent = await engine.get("payment_intent", ref)
+    if intent["status"] == "requires_capture":
+        charge = await engine.get("charge", intent["latest_charge"])
+        if charge["payment_method_details"]["card"]["capture_before"] <= await engine.now():
+            await _cancel(engine, intent, "automatic")
+    return intent
+
+
+async def _get_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    return _shown_intent(await engine.expanded(await _aged_intent(engine, ref), params))
+
+
+async def _list_intents(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    """Newest first; `created[gte]` narrows."""
+    since = int((params.get("created") or {}).get("gte", 0))
+    limit = min(_integer(params, "limit", 10), 100)
+    rows = await engine.run(
+        "select body from sandbox.object where account = :account and kind = 'payment_intent' and created >= :since"
+        " order by created desc, id desc limit :limit", since=since, limit=limit + 1,
+    )  # fmt: skip
+    found = [_shown_intent(row.body) for row in rows]
+    return {
+        "object": "list",
+        "url": "/v1/payment_intents",
+        "has_more": len(found) > limit,
+        "data": found[:limit],
+    }
+
+
+async def _capture_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    intent = await _aged_intent(engine, ref)
+    if intent["status"] != "requires_capture":
+        message = f"This PaymentIntent could not be captured because it has a status of {intent['status']}."
+        raise WireError(400, "invalid_request_error", message, code="payment_intent_unexpected_state")
+    amount = _integer(params, "amount_to_capture", intent["amount_capturable"])
+    fee = _integer(params, "application_fee_amount", 0)
+    if not 0 < amount <= intent["amount_capturable"]:
+        message = "The remaining amount on this PaymentIntent is less than the amount you tried to capture."
+        raise WireError(
+            400, "invalid_request_error", message, code="amount_too_large", param="amount_to_capture"
+        )
+    if fee > amount:
+        message = "Fees must be less than or equal to the captured amount."
+        raise WireError(400, "invalid_request_error", message, param="application_fee_amount")
+    charge = await engine.get("charge", intent["latest_charge"])
+    await _take(engine, intent, charge, amount, fee)
+    await engine.tell("charge.captured", charge)
+    await engine.tell("payment_intent.succeeded", _shown_intent(intent))
+    return _shown_intent(await engine.expanded(intent, params))
+
+
+async def _take(
+    engine: Engine, intent: dict[str, Any], charge: dict[str, Any], amount: int, fee: int
+) -> None:
+    """1.5 % + 25 is what the provider keeps, and the platform's fee beside it."""
+    now = await engine.now()
+    provider_fee = half_up(Decimal(amount) * Decimal("0.015")) + 25
+    txn = {
+        "id": "txn_" + secrets.token_hex(12), "object": "balance_transaction", "amount": amount, "created": now,
+        "available_on": now + int(timedelta(days=2).total_seconds()), "balance_type": "payments",
+        "currency": intent["currency"], "description": None,
+        "exchange_rate": None, "fee": provider_fee + fee, "net": amount - provider_fee - fee,
+        "fee_details": [
+            {"amount": provider_fee, "application": None, "currency": intent["currency"],
+             "description": "Stripe processing fees", "type": "stripe_fee"},
+            *([{"amount": fee, "application": "ca_sandbox", "currency": intent["currency"],
+                "description": "Platform fee", "type": "application_fee"}] if fee else []),
+        ],
+        "reporting_category": "charge", "source": charge["id"], "status": "pending", "type": "charge",
+    }  # fmt: skip
+    charge |= {
+        "captured": True, "amount_captured": amount, "balance_transaction": txn["id"],
+        "application_fee_amount": fee or None,
+    }  # fmt: skip
+    intent |= {
+        "status": "succeeded", "amount_received": amount, "amount_capturable": 0,
+        "application_fee_amount": fee or None,
+    }  # fmt: skip
+    for body in (txn, charge, intent):
+        await engine.put(body)
+
+
+async def _cancel_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    intent = await _aged_intent(engine, ref)
+    if intent["status"] in ("succeeded", "canceled"):
+        message = f"You cannot cancel this PaymentIntent because it has a status of {intent['status']}."
+        raise WireError(400, "invalid_request_error", message, code="payment_intent_unexpected_state")
+    await _cancel(engine, intent, params.get("cancellation_reason") or "requested_by_customer")
+    return _shown_intent(await engine.expanded(intent, params))
+
+
+async def _cancel(engine: Engine, intent: dict[str, Any], reason: str) -> None:
+    now = await engine.now()
+    intent |= {
+        "status": "canceled",
+        "amount_capturable": 0,
+        "canceled_at": now,
+        "cancellation_reason": reason,
+    }
+    if intent["latest_charge"]:
+        charge = await engine.get("charge", intent["latest_charge"])
+        charge |= {"amount_refunded": charge["amount"], "refunded": True}
+        await engine.put(charge)
+    await engine.put(intent)
+    await engine.tell("payment_intent.canceled", _shown_intent(intent))
+
+
+# -- refunds ---------------------------------------------------------------------------------------------------------
+
+
+async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    intent = await engine.get("payment_intent", str(params.get("payment_intent")))
+    if intent["status"] != "succeeded":
+        message = "This PaymentIntent does not have a successful charge to refund."
+        raise WireError(400, "invalid_request_error", message, code="charge_not_refundable")
+    charge = await engine.get("charge", intent["latest_charge"])
+    left = charge["amount_captured"] - charge["amount_refunded"]
+    amount = _integer(params, "amount", left)
+    if not 0 < amount <= left:
+        message = f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left})."
+        raise WireError(400, "invalid_request_error", message, code="amount_too_large", param="amount")
+    refund = {
+        "id": "re_" + secrets.token_hex(12), "object": "refund", "amount": amount, "balance_transaction": None,
+        "charge": charge["id"], "created": await engine.now(), "currency": charge["currency"],
+        "metadata": params.get("metadata") or {}, "payment_intent": intent["id"], "reason": params.get("reason"),
+        "receipt_number": None, "source_transfer_reversal": None, "status": "succeeded", "transfer_reversal": None,
+    }  # fmt: skip
+    charge["amount_refunded"] += amount
+    charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
+    await engine.put(refund)
+    await engine.put(charge)
+    await engine.tell("charge.refunded", charge)
+    return await engine.expanded(refund, params)
+
+
+async def _get_of(kind: str, engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    return await engine.expanded(await engine.get(kind, ref), params)
+
+
+async def _get_charge(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    return await _get_of("charge", engine, ref, params)
+
+
+async def _get_refund(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    return await _get_of("refund", engine, ref, params)
+
+
+# -- the table of endpoints ------------------------------------------------------------------------------------------
+
+Endpoint = Callable[..., Any]
+ENDPOINTS: list[tuple[str, str, Endpoint]] = [
+    ("POST", "/v2/core/accounts", _create_account),
+    ("GET", "/v2/core/accounts/{id}", _get_account),
+    ("POST", "/v1/checkout/sessions", _create_checkout),
+    ("GET", "/v1/checkout/sessions/{id}", _get_checkout),
+    ("POST", "/v1/checkout/sessions/{id}/expire", _expire_checkout),
+    ("GET", "/v1/payment_intents", _list_intents),
+    ("GET", "/v1/payment_intents/{id}", _get_intent),
+    ("POST", "/v1/payment_intents/{id}/capture", _capture_intent),
+    ("POST", "/v1/payment_intents/{id}/cancel", _cancel_intent),
+    ("GET", "/v1/charges/{id}", _get_charge),
+    ("POST", "/v1/refunds", _create_refund),
+    ("GET", "/v1/refunds/{id}", _get_refund),
+]
+_ROUTES = [
+    (method, re.compile(re.sub(r"\{id\}", r"([A-Za-z0-9_]{1,120})", path)), endpoint)
+    for method, path, endpoint in ENDPOINTS
+]
+
+
+def _route(wire: Wire) -> tuple[Endpoint, tuple[str, ...]]:
+    for method, pattern, endpoint in _ROUTES:
+        found = pattern.fullmatch(wire.path)
+        if found and method == wire.method:
+            return (_of_account(endpoint) if wire.path.startswith("/v1/") else endpoint), found.groups()
+    message = f"Unrecognized request URL ({wire.method}: {wire.path})."
+    raise WireError(404, "invalid_request_error", message, code="resource_missing")
+
+
+def _of_account(endpoint: Endpoint) -> Endpoint:
+    async def checked(engine: Engine, *rest: Any) -> dict[str, Any]:
+        await _check_account(engine)
+        return await endpoint(engine, *rest)
+
+    return checked
+
+
+def with_urls(answer: Answer, settings: Settings) -> Answer:
+    """A checkout's `url` is its page on the sandbox's own origin."""
+    if answer.body.get("object") == "checkout.session" and answer.body.get("url"):
+        url = settings.url_of(settings.host_of("sandbox"), f"/pay/{answer.body['id']}")
+        return Answer(answer.status, answer.body | {"url": url})
+    return answer
+
+
+# -- the panel: clock and faults, for development and tests ----------------------------------------------------------
+
+
+async def set_clock(database: Database, offset_s: int) -> None:
+    """How far the sandbox's clock is ahead of ours: holds and checkouts expire by it."""
+    await _set(database, "clock", offset_s)
+
+
+async def set_faults(database: Database, plan: list[dict[str, Any]]) -> None:
+    """[{"path": regular expression, "fault": one of FAULTS, "times": n}], each taken by the first requests that fit."""
+    await _set(database, "faults", plan)
+
+
+async def set_webhook_plan(database: Database, plan: dict[str, Any]) -> None:
+    """{"drop": true} loses the news, {"copies": n} repeats it, {"reverse": true} tells the newest first."""
+    await _set(database, "webhooks", plan)
+
+
+async def get_setting(database: Database, name: str, default: Any = None) -> Any:
+    async with database.sandbox() as db:
+        row = await Engine(db, "").one("select value from sandbox.setting where name = :name", name=name)
+        return row.value if row else default
+
+
+async def _set(database: Database, name: str, value: Any) -> None:
+    async with database.sandbox() as db:
+        await Engine(db, "").run(
+            "insert into sandbox.setting (name, value) values (:name, cast(:value as jsonb))"
+            " on conflict (name) do update set value = excluded.value", name=name, value=json.dumps(value),
+        )  # fmt: skip
+
+
+async def _take_fault(database: Database, wire: Wire) -> str | None:
+    async with database.sandbox() as db:
+        engine = Engine(db, "")
+        row = await engine.one("select value from sandbox.setting where name = 'faults' for update")
+        for entry in row.value if row else []:
+            if entry.get("times", 1) > 0 and re.search(entry["path"], f"{wire.method} {wire.path}"):
+                entry["times"] = entry.get("times", 1) - 1
+                await engine.run(
+                    "update sandbox.setting set value = cast(:value as jsonb) where name = 'faults'",
+                    value=json.dumps(row.value),
+                )
+                return entry["fault"]
+    return None
+
+
+async def take_deliveries(database: Database) -> list[tuple[str, dict[str, Any]]]:
+    """What waits to be told, by the plan: (delivery id, event). Gone once it was told or dropped."""
+    async with database.sandbox() as db:
+        engine = Engine(db, "")
+        row = await engine.one("select value from sandbox.setting where name = 'webhooks'")
+        plan = row.value if row else {}
+        rows = await engine.run(
+            "select id, event from sandbox.delivery where due_at <= now() order by id limit 50 for update skip locked"
+        )
+        waiting = [(str(found.id), found.event) for found in rows]
+        if plan.get("drop"):
+            await engine.run("delete from sandbox.delivery where due_at <= now()")
+            return []
+        if waiting:
+            await engine.run(
+                "update sandbox.delivery set attempts = attempts + 1,"
+                " due_at = now() + least(attempts + 1, 60) * interval '5 seconds' where id = any(cast(:ids as uuid[]))",
+                ids=[ref for ref, _ in waiting],
+            )
+    if plan.get("reverse"):
+        waiting.reverse()
+    return [one for one in waiting for _ in range(int(plan.get("copies", 1)))]
+
+
+async def delivered(database: Database, delivery_id: str) -> None:
+    async with database.sandbox() as db:
+        await Engine(db, "").run("delete from sandbox.delivery where id = cast(:id as uuid)", id=delivery_id)

@@ -1,0 +1,342 @@
+"""A guest's session: a price, a hold on a card, a start, a stop before the hold is used up, and one unguessable link.
+
+Journeys (b) and (c) of architecture.md. Errors beside those of `service.request_start`: `payments_off`,
+`too_many_checkouts`.
+"""
+
+import base64
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+
+from app.access import service as access
+from app.access.verdict import IdTokenValue
+from app.billing import payments
+from app.billing.models import Payment, PaymentOp
+from app.brands.service import own_tenant
+from app.charging import service, settlement
+from app.charging.models import ChargingSession
+from app.charging.plausibility import rated_power_w
+from app.identity import limits
+from app.kernel import events, queue
+from app.kernel.clock import uuid7
+from app.kernel.errors import NotFound, Refused
+from app.kernel.ids import parse_id, public_id
+from app.kernel.secrets import digest, digests, same
+from app.stations.models import EVSE, Connector
+from app.tariffs import service as tariffs
+from app.tariffs.ocpi_tariff import read_tariff
+from tenants.scope import Scope
+
+PAYING_LIFETIME = timedelta(minutes=35)
+PLUG_IN_LIFETIME = timedelta(minutes=10)
+CHECKOUTS_PER_ADDRESS, CHECKOUTS_PER_EVSE = 8, 6
+CHECKOUT_WINDOW = timedelta(minutes=30)
+DC_POWER_W = 25_000
+UNRATED_POWER_W = 22_000
+LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(seconds=5), timedelta(minutes=5)
+STOP_TAKES = timedelta(seconds=20)
+EXPIRY_MARGIN = timedelta(hours=6)
+
+
+# -- the link ----------------------------------------------------------------------------------------------------------
+
+
+def link_of(scope: Scope, session_id: UUID) -> str:
+    """`ses_….<26 letters>`: the session's id and 128 bits that only we can make. Nothing of it is stored."""
+    return f"{public_id('charging_session', session_id)}.{_proof(scope, session_id)}"
+
+
+def _letters(mac: bytes) -> str:
+    return base64.b32encode(mac[:16]).decode().rstrip("=").lower()
+
+
+def _proof(scope: Scope, session_id: UUID) -> str:
+    return _letters(digest(scope.settings.secret_keys, "guest-link", f"{scope.tenant_id}:{session_id}"))
+
+
+def read_link(scope: Scope, link: str) -> UUID:
+    """NotFound for anything that we did not make for this tenant."""
+    shown, _, proof = link.partition(".")
+    session_id = parse_id("charging_session", shown)
+    made = digests(scope.settings.secret_keys, "guest-link", f"{scope.tenant_id}:{session_id}")
+    if not any(same(_letters(mac).encode(), proof.encode()) for mac in made):
+        raise NotFound("charging_session")
+    return session_id
+
+
+async def page_url(scope: Scope, session_id: UUID, origin: str = "") -> str:
+    """The live page; on the host the driver came by, else on the brand's own below the platform."""
+    path = f"/s/{link_of(scope, session_id)}"
+    if origin:
+        return origin + path
+    slug, _name, _status = await own_tenant(scope)
+    return scope.settings.url_of(scope.settings.host_of("driver", slug), path)
+
+
+# -- the wish ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a start at this place would hold on a card."""
+
+    hold_minor: int
+    currency: str
+
+
+async def find_offer(scope: Scope, evse: EVSE, currency: str) -> Offer | None:
+    """None where cards are not taken."""
+    account = await payments.find_account(scope)
+    if account is None or account.currency != currency:
+        return None
+    power_w = max((rated_power_w(connector) or 0 for connector in evse.connectors), default=0)
+    return Offer(account.hold_dc_minor if power_w > DC_POWER_W else account.hold_ac_minor, currency)
+
+
+async def request_start(
+    scope: Scope, evse_id: UUID, *, email: str, language: str, origin: str, remote: str
+) -> tuple[ChargingSession, PaymentOp | None]:
+    """PENDING, and a hold to be asked for; at a free place the station is asked at once and there is no hold."""
+    evse = await service.get_startable(scope, evse_id)
+    location = evse.station.location
+    if location is not None and location.is_free_vend:
+        session, _command = await service.request_start(scope, evse_id=evse_id)
+        return session, None
+    await _check_limits(scope, evse, remote)
+    version = await tariffs.find_tariff_for(
+        scope, driver_group_id=None, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
+    )
+    if version is None:
+        raise Refused("no_tariff", "No tariff applies here, so the price of a session would be unknown.")
+    offer = await find_offer(scope, evse, read_tariff(version.ocpi).currency)
+    if offer is None:
+        raise Refused("payments_off", "Cards cannot be taken here at the moment.")
+    session = ChargingSession(
+        id=uuid7(), station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
+        origin="guest", id_token_masked="", started_at=scope.now, pending_until=scope.now + PAYING_LIFETIME,
+    )  # fmt: skip
+    scope.db.add(session)
+    await scope.db.flush()
+    url = await page_url(scope, session.id, origin)
+    _payment, op = await payments.open_payment(
+        scope, source_type="charging_session", source_id=session.id, hold_minor=offer.hold_minor,
+        currency=offer.currency, title=f"Charging at {evse.station.name or evse.station.ocpp_identity}",
+        success_url=f"{url}?paid=1", cancel_url=f"{url}?canceled=1", email=email, language=language,
+    )  # fmt: skip
+    await service.note(scope, session, "requested", "requested", {"by": "guest"})
+    await queue.enqueue(
+        scope, "charging.expire_pending", session_id=str(session.id),
+        at=scope.now + PAYING_LIFETIME + timedelta(seconds=5),
+    )  # fmt: skip
+    return session, op
+
+
+async def _check_limits(scope: Scope, evse: EVSE, remote: str) -> None:
+    """Against card testing: stolen cards are tried where many can be tried (money.md 4.5)."""
+    for name, most in (
+        (f"checkout:address:{remote}", CHECKOUTS_PER_ADDRESS), (f"checkout:evse:{evse.id}", CHECKOUTS_PER_EVSE),
+    ):  # fmt: skip
+        if not await limits.is_within(scope.redis, scope.tenant_id, name, most, CHECKOUT_WINDOW):
+            raise Refused(
+                "too_many_checkouts",
+                "Too many payments were begun here in a short time. Try again in half an hour.",
+            )
+
+
+# -- the hold stands, or does not --------------------------------------------------------------------------------------
+
+
+async def payment_authorized(scope: Scope, event_id: UUID) -> None:
+    """The hold stands: the station is asked. The first hold that stands wins the EVSE; whatever forbids the start
+    lets the hold go, and the page says why."""
+    session, payment = await _subject(scope, event_id)
+    if session is None or payment is None:
+        return
+    await _lock_evse(scope, session)
+    if session.status != "PENDING" or session.cost_cap_minor is not None:
+        if session.status == "INVALID":
+            await payments.release(scope, "charging_session", session.id, session.not_started or "over")
+        return
+    try:
+        evse = await service.get_startable(scope, session.evse_id)  # pyright: ignore[reportArgumentType]
+        if await _is_taken(scope, session):
+            raise Refused("evse_taken", "Somebody else's payment stood first.")
+    except (Refused, NotFound) as error:
+        await service.end_unstarted(scope, session, error.code, "not_started", {"code": error.code})
+        return
+    token, value = await access.create_one_off_token(scope)
+    session.id_token_id, session.id_token_masked = token.id, access.mask(value)
+    session.cost_cap_minor = payment.hold_minor
+    await service.send_start(scope, evse, session, IdTokenValue(value, "Central"), PLUG_IN_LIFETIME)
+
+
+async def payment_ended(scope: Scope, event_id: UUID) -> None:
+    """No hold will come of it any more."""
+    session, payment = await _subject(scope, event_id)
+    if session is not None and payment is not None and session.status == "PENDING":
+        await service.end_unstarted(
+            scope, session, payment.failure or "payment_ended", "not_started", {"code": payment.failure}
+        )
+
+
+async def _subject(scope: Scope, event_id: UUID) -> tuple[ChargingSession | None, Payment | None]:
+    event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
+    if event is None or event.data.get("source_type") != "charging_session":
+        return None, None
+    session = await service.get_session(scope, UUID(event.data["source_id"]))
+    return session, await payments.get_payment(scope, event.source_id)
+
+
+async def _lock_evse(scope: Scope, session: ChargingSession) -> None:
+    await scope.db.execute(
+        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:evse))"),
+        {"tenant": str(scope.tenant_id), "evse": str(session.evse_id)},
+    )
+    await scope.db.refresh(session, ["status", "cost_cap_minor", "not_started"])
+
+
+async def _is_taken(scope: Scope, session: ChargingSession) -> bool:
+    """Another guest's hold stands for this EVSE, and their car is on its way to the plug."""
+    query = select(ChargingSession.id).where(
+        ChargingSession.evse_id == session.evse_id, ChargingSession.id != session.id,
+        ChargingSession.status == "PENDING", ChargingSession.cost_cap_minor.is_not(None),
+    )  # fmt: skip
+    return (await scope.db.execute(query.limit(1))).first() is not None
+
+
+async def give_up(scope: Scope, session_id: UUID) -> None:
+    """The driver changed their mind before it began."""
+    session = await service.get_session(scope, session_id)
+    if session.status == "PENDING":
+        await service.end_unstarted(scope, session, "given_up", "not_started", {"code": "given_up"})
+
+
+# -- the cap -----------------------------------------------------------------------------------------------------------
+
+
+async def session_started(scope: Scope, event_id: UUID) -> None:
+    event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
+    if event is not None:
+        await watch_cap(scope, event.source_id)
+
+
+async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) -> None:
+    """Stops a guest's session before its price reaches the hold, by reading and by clock (money.md 4.5).
+
+    It looks at what the session would cost by the time a stop takes effect if it ran at full power from the last
+    reading on, and comes back when that could next matter. A silent or offline station is watched like any other: the
+    stop waits for it, and what it gives beyond the hold is the operator's loss. A reading makes it look once more,
+    without coming back.
+    """
+    session = await service.get_session(scope, session_id)
+    if session.cost_cap_minor is None or session.status != "ACTIVE":
+        return
+    payment = await payments.find_payment(scope, "charging_session", session_id)
+    expires_at = payment.capture_before if payment else None
+    if expires_at is not None and scope.now > expires_at - EXPIRY_MARGIN:
+        await _stop(scope, session, comes_back=comes_back)
+        return
+    if await cost_by(scope, session, scope.now + STOP_TAKES) >= session.cost_cap_minor:
+        await _stop(scope, session, comes_back=comes_back)
+        return
+    if not comes_back:
+        return
+    ahead = LOOK_AGAIN_MAX
+    while ahead > LOOK_AGAIN_MIN:
+        if await cost_by(scope, session, scope.now + ahead + STOP_TAKES) < session.cost_cap_minor:
+            break
+        ahead /= 2
+    await queue.enqueue(
+        scope, "charging.watch_cap", session_id=str(session_id), lock=f"cap:{session_id}",
+        at=scope.now + max(ahead, LOOK_AGAIN_MIN),
+    )  # fmt: skip
+
+
+async def cost_by(scope: Scope, session: ChargingSession, at: datetime) -> int:
+    """Minor units incl. VAT, had it run at full power since its last reading."""
+    live = session.live
+    read_at = (live.reading_at if live else None) or session.started_at
+    power_w = max(await _full_power_w(scope, session), (live.power_w or 0) if live else 0)
+    seconds = max((at - read_at).total_seconds(), 0)
+    energy_wh = ((live.energy_wh or 0) if live else 0) + round(power_w * seconds / 3600)
+    price = await settlement.price_at(scope, session, max(at, session.started_at), energy_wh)
+    return price.total_cost.incl_minor if price else 0
+
+
+async def _full_power_w(scope: Scope, session: ChargingSession) -> int:
+    """What the plate says; where it says nothing, what an AC charger gives."""
+    query = select(Connector).where(Connector.evse_id == session.evse_id)
+    rated = [rated_power_w(connector) or 0 for connector in (await scope.db.execute(query)).scalars()]
+    return max(rated, default=0) or UNRATED_POWER_W
+
+
+async def _stop(scope: Scope, session: ChargingSession, *, comes_back: bool) -> None:
+    """Once: a stop that was asked for is repeated only when nothing came of it for a minute."""
+    asked = text("""
+        select max(at) from livery.session_event where session_id = :session and kind = 'stop_requested'""")
+    last = (await scope.db.execute(asked, {"session": session.id})).scalar_one()
+    if last is None or last < scope.now - timedelta(minutes=1):
+        await service.request_stop(scope, session.id)
+        await service.note(scope, session, f"cap:{scope.now.isoformat()}", "cap_reached", {})
+    if comes_back:
+        await queue.enqueue(
+            scope, "charging.watch_cap", session_id=str(session.id), lock=f"cap:{session.id}",
+            at=scope.now + timedelta(minutes=1),
+        )  # fmt: skip
+
+
+# -- what the driver sees ----------------------------------------------------------------------------------------------
+
+
+async def state_words(scope: Scope, session: ChargingSession, payment: Payment | None) -> dict[str, Any]:
+    """{"title", "text", "tone", "step"}: where it stands and what to do next, in words. `step` 0 to 4 of the way."""
+    if session.status == "PENDING":
+        if payment is not None and session.cost_cap_minor is None:
+            return _words("Waiting for your card", "Give your card on the payment page. Nothing is taken yet.",
+                          "info", 0)  # fmt: skip
+        return _words(
+            "Plug in now", "The charger is ready for you. Connect the cable to your car.", "info", 1
+        )
+    if session.status == "INVALID":
+        title, words = _NOT_STARTED.get(
+            session.not_started or "", ("Not started", "Nothing was started and nothing is charged.")
+        )
+        return _words(title, words, "warning", 0)
+    if session.status == "ACTIVE":
+        state = session.live.charging_state if session.live else None
+        title, words = _CHARGING.get(state or "", ("Charging", "Energy is flowing into your car."))
+        return _words(title, words, "success", 2)
+    if session.review:
+        return _words("Being checked", "The operator looks at this session before you pay. The receipt comes then.",
+                      "warning", 3)  # fmt: skip
+    if session.settled_at is None or (payment is not None and payment.state in ("authorized", "capturing")):
+        return _words("Finished", "Thank you. Your receipt is being written.", "success", 3)
+    return _words("Finished", "Thank you for charging with us. Your receipt is ready.", "success", 4)
+
+
+def _words(title: str, words: str, tone: str, step: int) -> dict[str, Any]:
+    return {"title": title, "text": words, "tone": tone, "step": step}
+
+
+_CHARGING = {
+    "SuspendedEV": ("Paused by the car", "Your car takes no energy right now. It may be full, or it waits."),
+    "SuspendedEVSE": ("Paused by the charger", "The charger gives no energy right now. It goes on by itself."),
+    "EVConnected": ("Cable connected", "Charging begins in a moment."),
+}  # fmt: skip
+_NOTHING = "The hold on your card is released and nothing is charged."
+_NOT_STARTED = {
+    "not_plugged_in": ("Nobody plugged in", f"The charger waited for the cable and gave up. {_NOTHING}"),
+    "station_refused": ("The charger said no", f"It refused to start. {_NOTHING} Try the next one, or call us."),
+    "station_offline": ("The charger went offline", f"It cannot be started from here right now. {_NOTHING}"),
+    "evse_taken": ("Somebody was quicker", f"Another driver's payment for this charger stood first. {_NOTHING}"),
+    "evse_busy": ("This charger is in use", f"A session is running here already. {_NOTHING}"),
+    "evse_faulted": ("The charger reports a fault", f"It cannot be started. {_NOTHING}"),
+    "evse_unavailable": ("The charger is out of service", f"It cannot be started. {_NOTHING}"),
+    "tenant_suspended": ("No new sessions here", f"This operator takes no new sessions at the moment. {_NOTHING}"),
+    "given_up": ("Canceled", "You canceled before it began. Nothing is charged."),
+    "checkout_expired": ("The payment page has closed", "No card was given in time. Nothing is charged."),
+}  # fmt: skip

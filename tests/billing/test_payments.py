@@ -1,0 +1,352 @@
+"""Card money comes out right: held, taken once, never more than the hold, and the books go to zero."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.billing import payments, sandbox
+from app.billing.payments import Known, merge
+from app.billing.provider import Observation, OutcomeUnknown, Rejected
+from tests.billing.conftest import ASKS, DECLINED, Shop
+from tests.billing.stripe_contract import ContractViolation, check_request, endpoints
+
+pytestmark = pytest.mark.anyio
+GOLDEN = Path(__file__).parent / "stripe_endpoints.txt"
+
+
+async def test_a_hold_is_taken_in_part_and_the_rest_is_let_go(shop: Shop) -> None:
+    payment = await shop.hold(3000)
+    assert (payment.state, payment.provider_ref) == ("created", None)
+    assert (await shop.pay(payment))["status"] == "complete"
+    payment = await shop.look(payment)
+    assert (payment.state, payment.hold_minor, payment.payer_email) == ("authorized", 3000, "driver@a.example")
+    assert payment.capture_before is not None
+    await shop.charge(2400)
+    await shop.jobs.run()
+    payment = await shop.read(payment.id)
+    # 5 % and 10 cents for the platform, 1.5 % and 25 cents for the provider.
+    assert (payment.state, payment.captured_minor, payment.fee_minor) == ("captured", 2400, 130)
+    assert payment.provider_fee_minor == 61
+    assert await shop.captures(payment) == [2400]
+    assert await shop.balances() == {
+        "revenue": -2400, "psp_pending": 2400 - 191, "platform_fee_expense": 130, "stripe_fee_expense": 61,
+    }  # fmt: skip
+
+
+async def test_what_the_hold_does_not_cover_is_the_operators_loss_and_never_the_drivers(shop: Shop) -> None:
+    payment = await shop.hold(3000)
+    await shop.pay(payment)
+    await shop.look(payment)
+    await shop.charge(3450)
+    await shop.jobs.run()
+    assert await shop.captures(await shop.read(payment.id)) == [3000]
+    balances = await shop.balances()
+    assert (balances["write_off"], balances.get("driver_receivable")) == (450, None)
+
+
+@pytest.mark.parametrize("gross", [0, 1, 49])
+async def test_too_little_for_a_card_is_given_away_and_the_hold_let_go(shop: Shop, gross: int) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment)
+    await shop.look(payment)
+    await shop.charge(gross)
+    await shop.jobs.run()
+    payment = await shop.read(payment.id)
+    assert (payment.state, await shop.captures(payment)) == ("canceled", [])
+    assert "driver_receivable" not in await shop.balances()
+
+
+async def test_a_declined_card_holds_nothing_and_another_one_may_follow(shop: Shop) -> None:
+    payment = await shop.hold()
+    assert (await shop.pay(payment, DECLINED))["code"] == "card_declined"
+    seen = await shop.look(payment)
+    assert (seen.state, seen.failure, seen.provider_ref) == ("created", "card_declined", None)
+    await shop.pay(payment)
+    seen = await shop.look(payment)
+    assert (seen.state, seen.failure) == ("authorized", "")
+
+
+async def test_three_d_secure_given_up_holds_nothing_and_the_page_is_closed(shop: Shop) -> None:
+    payment = await shop.hold()
+    assert (await shop.pay(payment, ASKS))["status"] == "authenticate"
+    assert (await shop.look(payment)).state == "requires_action"
+    result = await sandbox.authenticate_checkout(
+        shop.database, payment.account_ref, payment.checkout_ref or "", succeeds=False
+    )
+    assert result["status"] == "declined"
+    await shop.look(payment)
+    await shop.release("given_up")
+    await shop.jobs.run()
+    payment = await shop.read(payment.id)
+    assert payment.state in ("expired", "canceled")
+    assert (await shop.pay(payment))["status"] == "expired"
+
+
+async def test_three_d_secure_confirmed_holds(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment, ASKS)
+    await sandbox.authenticate_checkout(
+        shop.database, payment.account_ref, payment.checkout_ref or "", succeeds=True
+    )
+    assert (await shop.look(payment)).state == "authorized"
+
+
+async def test_a_payer_who_is_quicker_than_a_release_gets_the_hold_back(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.release("station_offline")
+    await shop.pay(payment)  # before the release reached the provider
+    await shop.jobs.run()
+    payment = await shop.read(payment.id)
+    assert (payment.state, await shop.captures(payment)) == ("canceled", [])
+    assert ("cancel", "succeeded") in await shop.ops(payment)
+
+
+async def test_a_hold_the_provider_let_go_by_itself_is_seen_and_nothing_is_taken(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment)
+    await shop.look(payment)
+    await sandbox.set_clock(shop.database, 8 * 86400)
+    await shop.charge(2000)
+    await shop.jobs.run()
+    payment = await shop.read(payment.id)
+    assert (payment.state, payment.captured_minor) == ("canceled", 0)
+    balances = await shop.balances()
+    assert (balances["write_off"], balances.get("driver_receivable")) == (2000, None)
+
+
+async def test_a_page_nobody_pays_on_closes_by_itself(shop: Shop) -> None:
+    payment = await shop.hold()
+    await sandbox.set_clock(shop.database, 3600)
+    assert (await shop.look(payment)).state == "expired"
+
+
+async def test_a_refund_gives_everything_back_once(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment)
+    await shop.look(payment)
+    await shop.charge(2000)
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        await payments.refund(scope, payment.id, "the charger was broken")
+    await shop.jobs.run()
+    payment = await shop.read(payment.id)
+    assert (payment.state, payment.refunded_minor) == ("refunded", 2000)
+    async with shop.scope() as scope:
+        with pytest.raises(payments.Refused):
+            await payments.refund(scope, payment.id, "again")
+
+
+# -- the crash matrix --------------------------------------------------------------------------------------------------
+
+STEPS = {
+    "nothing": [],
+    "checkout: request lost": [("POST /v1/checkout/sessions$", "before")],
+    "checkout: answer lost": [("POST /v1/checkout/sessions$", "after")],
+    "checkout: 500, replayed under its key": [("POST /v1/checkout/sessions$", "500")],
+    "look: lost": [("GET /v1/checkout", "before")],
+    "capture: request lost": [("/capture", "before")],
+    "capture: answer lost": [("/capture", "after")],
+    "capture: answer lost twice": [("/capture", "after"), ("/capture", "before")],
+    "capture: 500, replayed under its key": [("/capture", "500")],
+    "capture: locked": [("/capture", "409")],
+    "capture: too many": [("/capture", "429")],
+    "worker killed before capture is concluded": "conclude",
+    "worker killed before capture is sent": "send",
+}
+NEWS = [(copies, reverse) for copies in (0, 1, 3) for reverse in (False, True)][1:]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_one_capture_at_most_whatever_is_lost_doubled_or_killed(
+    shop: Shop, step: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every crash point x every delivery of the news: one capture, the receivable at zero."""
+    outcomes = []
+    for copies, reverse in NEWS:
+        plan = STEPS[step]
+        faults = [{"path": path, "fault": fault} for path, fault in plan] if isinstance(plan, list) else []
+        await sandbox.set_faults(shop.database, faults)
+        payment = await _hold(shop)
+        await shop.pay(payment)
+        await shop.tell(copies=copies, reverse=reverse)
+        await shop.jobs.run()
+        payment = await _tidy_until(shop, payment, "authorized")
+        if isinstance(plan, str):
+            _kill_once(monkeypatch, plan)
+        await shop.charge(1000)
+        await shop.jobs.run()
+        await shop.tell(copies=copies, reverse=reverse)
+        await shop.jobs.run()
+        payment = await _tidy_until(shop, payment, "captured")
+        outcomes.append((await shop.captures(payment), (await shop.balances()).get("driver_receivable", 0)))
+    with capsys.disabled():
+        print(f"\n  {step:45} x {len(NEWS)} deliveries: {sum(o == ([1000], 0) for o in outcomes)} right", end="")
+    assert outcomes == [([1000], 0)] * len(NEWS)
+
+
+async def _hold(shop: Shop) -> payments.Payment:
+    """The web process asks; where it hears nothing, the janitor's retry does."""
+    try:
+        return await shop.hold()
+    except OutcomeUnknown:
+        async with shop.scope() as scope:
+            payment = await payments.find_payment(scope, "test", shop.source_id)
+            assert payment is not None
+        await _age(shop)
+        await payments.tidy(shop.database, shop.tenant_id)
+        await shop.jobs.run()
+        return await shop.read(payment.id)
+
+
+async def _tidy_until(shop: Shop, payment: payments.Payment, state: str) -> payments.Payment:
+    """The janitor's minutes pass."""
+    for _ in range(3):
+        payment = await shop.read(payment.id)
+        if payment.state == state:
+            return payment
+        await _age(shop)
+        await payments.tidy(shop.database, shop.tenant_id)
+        await shop.jobs.run()
+    return await shop.read(payment.id)
+
+
+async def _age(shop: Shop) -> None:
+    for statement in (
+        "update livery.payment_op set updated_at = updated_at - interval '5 minutes'",
+        "update livery.payment set observed_at = observed_at - interval '2 hours'",
+    ):
+        async with shop.scope() as scope:
+            await scope.db.execute(payments.text(statement))
+
+
+def _kill_once(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    name = {"conclude": "_conclude", "send": "_call"}[where]
+    real = getattr(payments, name)
+    deaths = iter([True])
+
+    async def dying(*args: object) -> object:
+        if next(deaths, False):
+            raise RuntimeError("killed")
+        return await real(*args)
+
+    monkeypatch.setattr(payments, name, dying)
+
+
+# -- what is believed --------------------------------------------------------------------------------------------------
+
+SEEN = [
+    Observation(provider_ref="pi", state="created", failure="card_declined"),
+    Observation(provider_ref="pi", state="requires_action"),
+    Observation(provider_ref="pi", state="authorized", hold_minor=3000),
+    Observation(provider_ref="pi", state="captured", captured_minor=2000, fee_minor=100, provider_fee_minor=55),
+    Observation(provider_ref="pi", state="captured", captured_minor=2000, refunded_minor=2000),
+]
+
+
+def test_observations_in_any_order_lead_to_the_same_money() -> None:
+    ends = set()
+    for order in itertools.permutations(SEEN):
+        known = Known(state="created")
+        for seen in order:
+            known = merge(merge(known, seen), seen)
+        ends.add((known.state, known.hold_minor, known.captured_minor, known.refunded_minor, known.fee_minor))
+    assert ends == {("refunded", 3000, 2000, 2000, 100)}
+
+
+@given(st.lists(st.sampled_from(SEEN), max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_totals_never_fall_and_taken_money_stays_taken(order: list[Observation]) -> None:
+    known = Known(state="created")
+    for seen in order:
+        after = merge(known, seen)
+        assert after.captured_minor >= known.captured_minor
+        assert after.refunded_minor >= known.refunded_minor
+        assert known.state not in payments.TAKEN or after.state in payments.TAKEN
+        assert merge(after, seen) == after
+        known = after
+
+
+async def test_news_are_believed_only_with_todays_signature(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment)
+    [(_id, event), *_] = await sandbox.take_deliveries(shop.database)
+    with pytest.raises(Rejected):
+        await shop.news(event, secret="whsec_of_somebody_else")
+    for ahead_s in (-400, 400, 10 * 365 * 86400):
+        with pytest.raises(Rejected):
+            await shop.news(event, ahead_s=ahead_s)
+    assert await shop.news(event)
+
+
+async def test_news_of_other_accounts_and_of_live_money_are_nobodys_here(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment)
+    [(_id, event), *_] = await sandbox.take_deliveries(shop.database)
+    assert not await shop.news(event | {"account": "acct_unknown"})
+    assert not await shop.news(event | {"livemode": True})
+
+
+async def test_accounts_do_not_see_each_others_payments(shop: Shop) -> None:
+    payment = await shop.hold()
+    provider = payments.provider_of(shop.database.settings)
+    other = await provider.open_account(name="Other", email="o@example.org", country="DE", currency="EUR")
+    with pytest.raises(Rejected):
+        await provider.get_checkout(other.ref, payment.checkout_ref or "")
+    with pytest.raises(Rejected):
+        await provider.get_checkout("acct_that_is_not", payment.checkout_ref or "")
+
+
+# -- the wire ----------------------------------------------------------------------------------------------------------
+
+
+async def test_every_call_we_make_is_on_the_list_and_names_the_account(shop: Shop) -> None:
+    """The list is a golden file: a new endpoint is a decision. Schemas are held by `ContractWire` at every call."""
+    payment = await shop.hold()
+    await shop.pay(payment)
+    await shop.look(payment)
+    await shop.charge(2000)
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        await payments.refund(scope, payment.id, "test")
+    await shop.jobs.run()
+    await shop.look(payment)
+    other = await shop.hold()
+    await shop.release()
+    await shop.jobs.run()
+    assert (await shop.read(other.id)).state == "expired"
+    third = await shop.hold()
+    await shop.pay(third)
+    await shop.look(third)
+    await shop.release()
+    await shop.jobs.run()
+    used = sorted({f"{method} {path}" for method, path, _account in shop.wire.calls})
+    assert used == GOLDEN.read_text().split("\n")[:-1]
+    assert all(account for _method, path, account in shop.wire.calls if path.startswith("/v1/"))
+    assert set(used) <= {" ".join(one) for one in endpoints()}
+
+
+WRONG = [
+    ("POST", "/v1/payment_intents/pi_1/capture", "amount_to_capture=5.00"),
+    ("POST", "/v1/payment_intents/pi_1/capture", "amount=500"),
+    ("POST", "/v1/payment_intents/pi_1/capture", "amount_to_capture=1&idempotency_key=k"),
+    ("POST", "/v1/payment_intents/pi_1/cancel", "cancellation_reason=bored"),
+    ("POST", "/v1/payment_intents", "amount=500"),
+    ("POST", "/v1/payment_intents", "amount=500&currency=eur&capture_method=manuel"),
+    ("POST", "/v1/payment_intents", "amount=500&currency=eur&transfer_data[destinatoin]=acct_1"),
+    ("POST", "/v1/refunds", "payment_intent=pi_1&reason=because"),
+    ("POST", "/v1/refunds", "payment_intent=pi_1&ammount=5"),
+    ("POST", "/v1/checkout/sessions", "mode=pay&success_url=https%3A%2F%2Fx"),
+    ("POST", "/v1/checkout/sessions", "mode=payment&line_items[0][price_data][unit_amount]=5"),
+    ("POST", "/v1/checkout/sessions", "mode=payment&payment_intent_data[capture_mehtod]=manual"),
+    ("POST", "/v1/captures", ""),
+    ("PUT", "/v1/refunds", ""),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRONG)
+def test_a_wrong_request_is_refused_by_the_checker(method: str, path: str, body: str) -> None:
+    with pytest.raises(ContractViolation):
+        check_request(method, f"https://api.stripe.com{path}", {}, body)
