@@ -14,10 +14,15 @@ async def observe(database: Database, tenant_id: UUID, payment_id: str) -> None:
     await payments.observe(database, tenant_id, UUID(payment_id))
 
 
+async def open_account(database: Database, tenant_id: UUID, event_id: str) -> None:
+    await payments.open_account(database, tenant_id)
+
+
 JOBS = {
+    "billing.open_account": open_account,
     "billing.run_op": run_op,
     "billing.observe": observe,
     "billing.tidy": payments.tidy,
 }
-LISTENERS: dict[str, list[str]] = {}
+LISTENERS = {"TenantCreated": ["billing.open_account"]}
 RECURRING = [("* * * * *", "billing.tidy")]

@@ -226,7 +226,6 @@ class PaymentAccount(TenantOwned, Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "provider"),
         UniqueConstraint("tenant_id", "account_ref"),
-        CheckConstraint("hold_ac_minor > 0 and hold_dc_minor > 0", name="hold"),
         {"schema": "livery"},
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Request, Response, get
 
-from app.billing import queries, service
+from app.billing import payments, queries, service
 from app.billing.models import Invoice
 from app.billing.paper import NAMES
 from app.kernel.ids import parse_id, public_id
@@ -18,6 +18,7 @@ from tenants.scope import Scope
 AnyRequest = Request[Any, Any, Any]
 nav = [
     NavItem("Invoices", "/invoices", "receipt", "invoices.view", order=50),
+    NavItem("Payments", "/payments", "credit-card", "invoices.view", order=52),
     NavItem("Ledger", "/ledger", "book-open", "ledger.view", order=55),
 ]
 PAGE, EXPORT = 50, 10_000
@@ -28,7 +29,18 @@ ACCOUNTS = {
     "stripe_fee_expense": "Payment fees", "dispute_receivable": "Disputed", "dispute_loss": "Lost in disputes",
     "write_off": "Written off", "wallet_liability": "Drivers' credit",
 }  # fmt: skip
-KINDS = {"invoice_issued": "Invoice issued", "credit_note_issued": "Credit note issued"}
+OP_WORDS = {
+    "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
+    "refund": "Refund",
+}  # fmt: skip
+KINDS = {
+    "captured": "Payment captured",
+    "fees": "Fees of a payment",
+    "write_off": "Written off",
+    "refunded": "Refund",
+    "invoice_issued": "Invoice issued",
+    "credit_note_issued": "Credit note issued",
+}
 
 
 def _wanted(params: Any) -> queries.Filter:
@@ -96,6 +108,32 @@ def _link(row: Invoice) -> tuple[str, str]:
     return public_id("invoice", row.id), _title(row)
 
 
+@get("/payments", opt={"permission": "invoices.view"})
+async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    params = request.query_params
+    after, state = params.get("after"), params.get("state", "")
+    rows = await queries.list_payments(
+        tenant_scope, state, after=parse_id("payment", after) if after else None, limit=PAGE + 1
+    )
+    more = public_id("payment", rows[PAGE - 1].id) if len(rows) > PAGE else None
+    return page(
+        request, tenant_scope, "billing/payments.html", title="Payments", params=dict(params), next_after=more,
+        rows=[(public_id("payment", row.id), row) for row in rows[:PAGE]], held=await queries.held(tenant_scope),
+        account=await payments.find_account(tenant_scope), state=state,
+    )  # fmt: skip
+
+
+@get("/payments/{payment_id:str}", opt={"permission": "invoices.view"})
+async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[str]:
+    row = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
+    return page(
+        request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
+        ops=await queries.ops_of(tenant_scope, row.id), errors={}, alert=None, words=OP_WORDS,
+        can_refund=row.captured_minor > row.refunded_minor,
+        session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
+    )  # fmt: skip
+
+
 @get("/ledger", opt={"permission": "ledger.view"})
 async def show_ledger(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     after = request.query_params.get("after")
@@ -122,4 +160,4 @@ def _source(source_type: str, source_id: Any) -> str | None:
     return f"/invoices/{public_id('invoice', source_id)}" if source_type == "invoice" else None
 
 
-routes = [list_invoices, export_invoices, show_invoice, show_ledger]
+routes = [list_payments, show_payment, list_invoices, export_invoices, show_invoice, show_ledger]

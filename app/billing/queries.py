@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import selectinload
 
-from app.billing.models import Invoice, LedgerAccount, LedgerEntry, LedgerTxn
+from app.billing.models import Invoice, LedgerAccount, LedgerEntry, LedgerTxn, Payment, PaymentOp
 from tenants.scope import Scope
 
 
@@ -36,6 +36,40 @@ async def list_invoices(
         )
     if after is not None:
         query = query.where(Invoice.id < after)
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def list_payments(
+    scope: Scope, state: str = "", *, after: UUID | None = None, limit: int = 50
+) -> list[Payment]:
+    """Newest first. `state` is `held` (money waits on cards), `taken`, `ended` (nothing came of it), or empty."""
+    query = select(Payment).order_by(Payment.id.desc()).limit(limit)
+    if state in PAYMENT_STATES:
+        query = query.where(Payment.state.in_(PAYMENT_STATES[state]))
+    if after is not None:
+        query = query.where(Payment.id < after)
+    return list((await scope.db.execute(query)).scalars())
+
+
+PAYMENT_STATES = {
+    "held": ("authorized", "capturing"), "taken": ("captured", "partially_refunded", "refunded"),
+    "open": ("created", "requires_action", "processing"), "ended": ("canceled", "expired", "failed"),
+}  # fmt: skip
+
+
+async def held(scope: Scope) -> list[tuple[str, int, int]]:
+    """(currency, holds, minor units) of what waits on drivers' cards right now."""
+    query = (
+        select(Payment.currency, func.count(), func.sum(Payment.hold_minor))
+        .where(Payment.state.in_(PAYMENT_STATES["held"]))
+        .group_by(Payment.currency)
+        .order_by(Payment.currency)
+    )
+    return [(row[0], row[1], int(row[2])) for row in (await scope.db.execute(query)).all()]
+
+
+async def ops_of(scope: Scope, payment_id: UUID) -> list[PaymentOp]:
+    query = select(PaymentOp).where(PaymentOp.payment_id == payment_id).order_by(PaymentOp.id)
     return list((await scope.db.execute(query)).scalars())
 
 

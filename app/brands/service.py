@@ -16,7 +16,7 @@ from sqlalchemy import delete, insert, select, text, update
 
 from app.brands.models import Brand, TenantProfile
 from app.identity import service as identity
-from app.kernel import audit
+from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.money import is_currency
@@ -93,6 +93,7 @@ async def _furnish(
         owner = await identity.invite_staff(scope, email=first[0], name=first[1], role="owner")
         _link, token = await identity.make_login_link(scope, owner.id, identity.INVITATION_LIFETIME)
         await audit.record(scope, "tenant.created", "tenant", tenant_id, {"slug": slug})
+        await events.emit(scope, "TenantCreated", "tenant", tenant_id, public=False)
     return token
 
 

@@ -258,7 +258,19 @@ async def credit_cdr(request: AnyRequest, tenant_scope: Scope, cdr_id: str) -> R
     return redirect(request, f"/charging-sessions/{session_id}", flash="A credit note was issued.")
 
 
+@post("/payments/{payment_id:str}/refunds", opt={"permission": "invoices.manage"})
+async def refund_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[Any]:
+    form, path = await read_form(request), f"/payments/{payment_id}"
+    try:
+        await settlement.refund(tenant_scope, parse_id("payment", payment_id), form.text("reason"))
+    except (Invalid, Refused) as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=error.message, kind="error")
+    return redirect(request, path, flash="The money goes back, and a credit note was issued.")
+
+
 routes = [
+    refund_payment,
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
     decide_review, show_cdr, credit_cdr,
 ]  # fmt: skip

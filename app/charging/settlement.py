@@ -329,6 +329,15 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     return note
 
 
+async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
+    """All of a guest's payment goes back, with the credit note over what was supplied. Errors: `not_refundable`."""
+    payment = await payments.get_payment(scope, payment_id)
+    cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
+    if cdr is None or payment.captured_minor <= payment.refunded_minor:
+        raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
+    return await credit(scope, cdr.id, reason)
+
+
 async def _correct(scope: Scope, cdr: CDR, energy_wh: int, reason: str) -> None:
     if isinstance(energy_wh, bool) or not 0 <= energy_wh <= 10_000_000:
         raise Invalid.field("energy_wh", "out_of_range", "energy_wh is a whole number of Wh, not negative.")

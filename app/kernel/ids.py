@@ -12,7 +12,7 @@ PREFIXES = {
     "tenant": "ten", "location": "loc", "charging_station": "sta", "evse": "evs", "connector": "con",
     "station_command": "cmd", "driver": "drv", "driver_group": "grp", "id_token": "tok", "tariff": "tar",
     "charging_session": "ses", "cdr": "cdr", "invoice": "inv", "api_key": "key", "staff_member": "stf",
-    "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai",
+    "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai", "payment": "pay",
 }  # fmt: skip
 
 

@@ -30,7 +30,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["platform.tenant.id"], name=op.f("fk_payment_account_tenant_id")),
         sa.UniqueConstraint("tenant_id", "provider", name=op.f("uq_payment_account_tenant_id_provider")),
         sa.UniqueConstraint("tenant_id", "account_ref", name=op.f("uq_payment_account_tenant_id_account_ref")),
-        sa.CheckConstraint("hold_ac_minor > 0 and hold_dc_minor > 0", name=op.f("ck_payment_account_hold")),
         schema="livery",
     )  # fmt: skip
     protect_all(op.execute, ["payment_account"])

@@ -107,7 +107,8 @@ class Shop:
         """The invoice is issued, and what it comes to is taken."""
         async with self.scope() as scope:
             await payments.ledger.post(scope, "invoice_issued", "test", self.source_id, scope.now, [
-                payments.Posting("driver_receivable", gross_minor, "EUR"), payments.Posting("revenue", -gross_minor, "EUR"),
+                payments.Posting("driver_receivable", gross_minor, "EUR"),
+                payments.Posting("revenue", -gross_minor, "EUR"),
             ])  # fmt: skip
             await payments.capture(scope, "test", self.source_id, gross_minor)
 

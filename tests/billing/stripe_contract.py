@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 import jsonschema_rs
 import stripe
 import typing_extensions
+from stripe._request_options import RequestOptions
 
 from app.billing import sandbox
-from stripe._request_options import RequestOptions
 from tenants.database import Database
 
 PACKAGE = Path(stripe.__file__).parent
@@ -60,7 +60,9 @@ def endpoints() -> dict[tuple[str, str], Endpoint]:
                     and call.func.attr == "_request"
                 ):
                     method, path = (_literal(argument) for argument in call.args[:2])
-                    declared = next((ast.unparse(a.annotation) for a in node.args.args if a.arg == "params"), "")  # type: ignore[arg-type]
+                    declared = next(
+                        (ast.unparse(a.annotation) for a in node.args.args if a.arg == "params"), ""
+                    )  # type: ignore[arg-type]
                     params = re.search(r"\w+Params", declared)
                     found[method.upper(), path] = Endpoint(
                         method.upper(), path, module, params.group() if params else None,
@@ -82,7 +84,7 @@ def find_endpoint(method: str, path: str) -> Endpoint:
     raise ContractViolation(f"there is no {method} {path}")
 
 
-# -- annotations to schemas ----------------------------------------------------------------------------------------------
+# -- annotations to schemas ---------------------------------------------------------------------------------------
 
 
 class _Names(dict[str, Any]):
@@ -136,7 +138,10 @@ class _Schemas:
         if origin is list or hint is list:
             return {"type": "array", **({"items": of(inner[0])} if inner else {})}
         if origin is dict or hint is dict:
-            return {"type": "object", **({"additionalProperties": of(inner[1])} if inner and not is_answer else {})}
+            return {
+                "type": "object",
+                **({"additionalProperties": of(inner[1])} if inner and not is_answer else {}),
+            }
         plain = {int: "integer", bool: "boolean", str: "string", float: "number", type(None): "null"}
         if hint in plain:
             return {"type": plain[hint]}
@@ -149,7 +154,11 @@ class _Schemas:
     def _closed(self, members: tuple[Any, ...], module: str, owner: Any) -> list[Any]:
         """The SDK types enums as open (`Literal[…] | str`): a test closes them, but for `Literal[''] | str`."""
         known = [_resolved(one, module, owner) for one in members]
-        enums = [typing_extensions.get_args(one) for one in known if typing_extensions.get_origin(one) is typing.Literal]
+        enums = [
+            typing_extensions.get_args(one)
+            for one in known
+            if typing_extensions.get_origin(one) is typing.Literal
+        ]
         return [one for one in known if one is not str] if any(enum != ("",) for enum in enums) else known
 
     def _params(self, hint: Any) -> dict[str, Any]:
@@ -231,7 +240,9 @@ def check_request(method: str, url: str, headers: Mapping[str, str], body: Any) 
     params = sandbox.decode(method.upper(), parts.query, headers.get("Content-Type", ""), raw)
     schema, validator = _request(endpoint)
     typed = _typed(params, {k: v for k, v in schema.items() if k != "$defs"}, schema["$defs"])
-    faults = [f"{'/'.join(map(str, e.instance_path))}: {e.message[:160]}" for e in validator.iter_errors(typed)]
+    faults = [
+        f"{'/'.join(map(str, e.instance_path))}: {e.message[:160]}" for e in validator.iter_errors(typed)
+    ]
     if faults:
         raise ContractViolation(f"{endpoint.method} {endpoint.path}: {'; '.join(faults[:3])}")
     return endpoint
@@ -239,7 +250,8 @@ def check_request(method: str, url: str, headers: Mapping[str, str], body: Any) 
 
 def check_answer(endpoint: Endpoint, body: Any) -> None:
     faults = [
-        f"{'/'.join(map(str, e.instance_path))}: {e.message[:160]}" for e in _answer(endpoint).iter_errors(body)
+        f"{'/'.join(map(str, e.instance_path))}: {e.message[:160]}"
+        for e in _answer(endpoint).iter_errors(body)
     ]
     if faults:
         raise ContractViolation(f"answer to {endpoint.method} {endpoint.path}: {'; '.join(faults[:5])}")

@@ -22,7 +22,11 @@ async def test_a_hold_is_taken_in_part_and_the_rest_is_let_go(shop: Shop) -> Non
     assert (payment.state, payment.provider_ref) == ("created", None)
     assert (await shop.pay(payment))["status"] == "complete"
     payment = await shop.look(payment)
-    assert (payment.state, payment.hold_minor, payment.payer_email) == ("authorized", 3000, "driver@a.example")
+    assert (payment.state, payment.hold_minor, payment.payer_email) == (
+        "authorized",
+        3000,
+        "driver@a.example",
+    )
     assert payment.capture_before is not None
     await shop.charge(2400)
     await shop.jobs.run()
@@ -183,7 +187,9 @@ async def test_one_capture_at_most_whatever_is_lost_doubled_or_killed(
         payment = await _tidy_until(shop, payment, "captured")
         outcomes.append((await shop.captures(payment), (await shop.balances()).get("driver_receivable", 0)))
     with capsys.disabled():
-        print(f"\n  {step:45} x {len(NEWS)} deliveries: {sum(o == ([1000], 0) for o in outcomes)} right", end="")
+        print(
+            f"\n  {step:45} x {len(NEWS)} deliveries: {sum(o == ([1000], 0) for o in outcomes)} right", end=""
+        )
     assert outcomes == [([1000], 0)] * len(NEWS)
 
 
@@ -241,7 +247,9 @@ SEEN = [
     Observation(provider_ref="pi", state="created", failure="card_declined"),
     Observation(provider_ref="pi", state="requires_action"),
     Observation(provider_ref="pi", state="authorized", hold_minor=3000),
-    Observation(provider_ref="pi", state="captured", captured_minor=2000, fee_minor=100, provider_fee_minor=55),
+    Observation(
+        provider_ref="pi", state="captured", captured_minor=2000, fee_minor=100, provider_fee_minor=55
+    ),
     Observation(provider_ref="pi", state="captured", captured_minor=2000, refunded_minor=2000),
 ]
 

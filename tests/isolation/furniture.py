@@ -3,20 +3,23 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
 
 from app.access import service as access
 from app.access.verdict import IdTokenValue
-from app.billing.models import Invoice
+from app.billing import sandbox
+from app.billing.models import Invoice, Payment
 from app.brands import service as brands
-from app.charging import ingest, settlement
+from app.charging import ingest, paid, settlement
 from app.charging import service as charging
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import ENERGY, Reading, TransactionReport
 from app.identity import service as identity
 from app.identity.permissions import ROLES
+from app.kernel.clock import uuid7
 from app.kernel.ids import public_id
 from app.notifications.models import Mail
 from app.stations import commands
@@ -74,8 +77,28 @@ async def furnish(database: Database, slug: str) -> Furnished:
         }  # fmt: skip
     ids |= await _session(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
+        ids["ref"] = await _checkout(database)
         ids["file_name"] = (await brands.get_face(scope)).brand.css_url.rpartition("/")[2]
     return Furnished(tenant_id, slug, canary, ids)
+
+
+async def _checkout(database: Database) -> str:
+    """An open payment page of the sandbox, made at its wire."""
+
+    async def ask(path: str, params: dict[str, Any], account: str = "") -> dict[str, Any]:
+        key = sandbox.api_key(database.settings)
+        answer = await sandbox.handle(database, sandbox.Wire("POST", path, params, key, account))
+        assert answer.status == 200, answer
+        return answer.body
+
+    account = await ask("/v2/core/accounts", {"display_name": "Test"})
+    item = {"price_data": {"currency": "eur", "unit_amount": "3000", "product_data": {"name": "Test"}}}
+    made = await ask(
+        "/v1/checkout/sessions",
+        {"mode": "payment", "line_items": [item], "success_url": "http://alpha.localhost/s"},
+        account["id"],
+    )
+    return made["id"]
 
 
 async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
@@ -128,11 +151,19 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         await settlement.settle(scope, session.id)
         command = await commands.send_command(scope, station_id, "Reset", {"type": "Soft"})
         cdr = (await scope.db.execute(select(CDR.id))).scalar_one()
+        link = paid.link_of(scope, session.id)
+        payment = Payment(
+            id=uuid7(), source_type="charging_session", source_id=session.id, provider="sandbox", account_ref=canary,
+            provider_ref=canary, state="captured", currency="EUR", hold_minor=3000, captured_minor=100, method=canary,
+            payer_email=f"{canary}@payer.example",
+        )  # fmt: skip
+        scope.db.add(payment)
         invoice = (await scope.db.execute(select(Invoice.id))).scalar_one()
         message = (await scope.db.execute(select(OCPPMessage.id))).scalars().first()
         assert message is not None
     return {
         "session_id": public_id("charging_session", session.id), "cdr_id": public_id("cdr", cdr),
         "invoice_id": public_id("invoice", invoice), "command_id": public_id("station_command", command.id),
-        "message_id": public_id("ocpp_message", message),
+        "message_id": public_id("ocpp_message", message), "link": link,
+        "payment_id": public_id("payment", payment.id),
     }  # fmt: skip

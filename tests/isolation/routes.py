@@ -72,8 +72,8 @@ class Route:
         return self.method not in guards.SAFE
 
     @property
-    def uses_cookies(self) -> bool:
-        return self.surface in ("portal", "console")
+    def takes_forms(self) -> bool:
+        return self.surface in ("portal", "console", "driver")
 
     def at(self, ids: dict[str, str]) -> str:
         """KeyError for a parameter that the furniture does not know: then it has to learn it."""
@@ -179,7 +179,7 @@ class Proving:
 
     async def ids_for(self, route: Route) -> dict[str, str]:
         """What exists, so that a refusal is the check's and not for want of an object; a login link works once."""
-        if route.surface != "console":
+        if route.surface not in ("console", "sandbox"):
             return self.a.ids
         ids = dict(self.a.ids, file_name=stylesheet(preset("console"))[0])
         if "token" in route.parameters:
@@ -223,12 +223,15 @@ class Proving:
             yield "no permission at all", answer.status in (403, 401), answer
 
     async def _driver(self, route: Route) -> AsyncIterator[tuple[str, bool, Answer]]:
-        visitor = self.house.driver(self.a.slug)
-        answer = await self.ask(visitor, route, route.at(self.a.ids))
-        yield "its own", answer.status == 200, answer
+        visitor, own = self.house.driver(self.a.slug), route.at(self.a.ids)
+        answer = await self.ask(visitor, route, own)
+        yield "its own", _is_served(answer) if route.changes else answer.status == 200, answer
         if set(route.parameters) - SHARED:
             answer = await self.ask(visitor, route, route.at(self.b.ids))
             yield "the other's object", answer.status == 404, answer
+        if route.changes:
+            async for attack in self._forged(route, visitor, own):
+                yield attack
 
     async def _portal(self, route: Route) -> AsyncIterator[tuple[str, bool, Answer]]:
         own, theirs = route.at(self.a.ids), route.at(self.b.ids)
@@ -318,7 +321,7 @@ class Proving:
         found = ["host"]
         if not route.is_public:
             found += ["login", "permission"]
-        if route.changes and route.uses_cookies and not (route.is_public and route.surface == "console"):
+        if route.changes and route.takes_forms and not (route.is_public and route.surface == "console"):
             found += ["origin"] + ([] if route.is_public else ["csrf"])
         if route.surface in ("portal", "api", "driver") and set(route.parameters) - SHARED - OBJECT_FREE:
             found += ["object"]
