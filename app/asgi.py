@@ -1,7 +1,6 @@
 """The front door: Host -> (tenant, surface) -> that surface's app. An unknown host gets a bare 404 and no brand."""
 
 import asyncio
-import ipaddress
 import json
 import logging
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 import uvicorn
 from litestar import Litestar
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from servestatic import ServeStaticASGI
 from sqlalchemy import text
 
@@ -57,7 +57,6 @@ class FrontDoor:
         self.database = database or Database(settings, redis=self.redis, pool_size=10)
         self.resolver = HostResolver(self.database)
         self.live = Live(self.redis)
-        self._proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in settings.trusted_proxies]
         templates = assembly.templates()
         self.surfaces: dict[str, Litestar] = {
             "portal": portal.build(templates), "api": api.build(templates), "driver": driver.build(templates),
@@ -96,6 +95,8 @@ class FrontDoor:
         visit = await self._visit(scope, arrival) if arrival is not None else None
         if arrival is None or visit is None:
             return await _plain(send, 404, "Not Found")
+        if visit.surface == "console" and scope["path"] == "/metrics":
+            return await _plain(send, 200, generate_latest().decode(), CONTENT_TYPE_LATEST)
         if visit.surface == "console" and scope["path"] in webhooks.PATHS:
             return await webhooks.take(self.database, scope, receive, send)
         if visit.surface == "sandbox" and self.sandbox and scope["path"].startswith(("/v1/", "/v2/")):
@@ -126,7 +127,7 @@ class FrontDoor:
         if len(hosts) != 1:
             return None
         raw = hosts[0].decode("latin-1")
-        if self._is_proxy(remote):
+        if self.settings.is_trusted_proxy(remote):
             forwarded = {name: _last(scope["headers"], name) for name in _FORWARDED}
             remote = self._beyond_proxies(scope["headers"]) or remote
             scheme = forwarded[b"x-forwarded-proto"] or scheme
@@ -138,12 +139,6 @@ class FrontDoor:
         shown = f":{port}" if port and port != {"http": "80", "https": "443"}[scheme] else ""
         return Arrival(host, f"{scheme}://{host}{shown}", remote, scheme == "https")
 
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            return any(ipaddress.ip_address(address) in network for network in self._proxies)
-        except ValueError:
-            return False
-
     def _beyond_proxies(self, headers: Any) -> str:
         """The last address that no proxy of ours has: what stands before it anybody could have written."""
         hops = [
@@ -152,7 +147,7 @@ class FrontDoor:
             if name == b"x-forwarded-for"
             for hop in value.decode("latin-1").split(",")
         ]
-        return next((hop for hop in reversed(hops) if not self._is_proxy(hop)), "")
+        return next((hop for hop in reversed(hops) if not self.settings.is_trusted_proxy(hop)), "")
 
     async def _visit(self, scope: Any, arrival: Arrival) -> Visit | None:
         settings = self.settings
@@ -190,7 +185,7 @@ class FrontDoor:
         return True
 
     async def readiness(self) -> dict[str, bool]:
-        checks = {"database": await self._has_database(), "draining": not self.live.draining.is_set()}
+        checks = {"database": await self._has_database(), "accepting": not self.live.draining.is_set()}
         if self.redis is not None:
             checks["redis"] = await self.redis.ping()
         return checks

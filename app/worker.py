@@ -17,6 +17,7 @@ from procrastinate.jobs import Status
 from sqlalchemy import text
 
 from app.kernel import queue
+from app.kernel.errors import ConfigurationFault, FieldFault
 from app.kernel.events import Event
 from app.kernel.health import serve_health
 from app.kernel.settings import Settings
@@ -56,7 +57,15 @@ class Gathered:
 class Worker:
     def __init__(self, settings: Settings, *, heartbeat_s: float = 5.0, stalled_s: float = 15.0) -> None:
         if not settings.database_url_queue:
-            raise RuntimeError("DATABASE_URL_QUEUE is not set and no embedded server was found")
+            raise ConfigurationFault(
+                [
+                    FieldFault(
+                        "DATABASE_URL_QUEUE",
+                        "missing",
+                        "is needed: the role of the queue's own tables",
+                    )
+                ]
+            )
         self.settings = settings
         self.heartbeat_s, self.stalled_s = heartbeat_s, stalled_s
         self.redis = Redis(settings.redis_url) if settings.redis_url else None

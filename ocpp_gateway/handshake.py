@@ -73,7 +73,8 @@ def choose_version(offered: list[str]) -> str | None:
 class Attempts:
     """10 wrong keys in 15 minutes per station and remote address, then 429; elsewhere the station stays welcome."""
 
-    def __init__(self, size: int = 10_000) -> None:
+    def __init__(self, size: int = 10_000, most: int = ATTEMPTS) -> None:
+        self.most = most
         self._failed: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
         self._size = size
 
@@ -83,10 +84,10 @@ class Attempts:
             return False
         while failed and failed[0] < time.monotonic() - WINDOW_S:
             failed.popleft()
-        return len(failed) >= ATTEMPTS
+        return len(failed) >= self.most
 
     def failed(self, name: str, remote: str) -> None:
-        entry = self._failed.setdefault((name, remote), deque(maxlen=ATTEMPTS))
+        entry = self._failed.setdefault((name, remote), deque(maxlen=self.most))
         entry.append(time.monotonic())
         self._failed.move_to_end((name, remote))
         while len(self._failed) > self._size:
@@ -100,6 +101,7 @@ class Doorkeeper:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.settings = database, settings
         self.attempts = Attempts()
+        self.strangers = Attempts(most=STRANGERS)
 
     async def admit(
         self, address: Address, authorization: str | None, remote: str, *, is_secure: bool
@@ -112,9 +114,10 @@ class Doorkeeper:
         if reason is None:
             self.attempts.passed(address.name, remote)
             return route
-        if route is None:
+        if route is None and not self.strangers.are_too_many("", remote):
+            self.strangers.failed("", remote)
             await report_unclaimed(self.database, address.slug or "", address.identity, remote, reason)
-        elif basic is not None:
+        elif route is not None and basic is not None:
             self.attempts.failed(address.name, remote)
         return None
 

@@ -75,14 +75,14 @@ class Gateway:
         peer = str((connection.remote_address or ("?",))[0])
         forwarded = _only(request.headers, "X-Forwarded-For")
         return (
-            forwarded.split(",")[-1].strip() if forwarded and peer in self.settings.trusted_proxies else peer
+            forwarded.split(",")[-1].strip() if forwarded and self.settings.is_trusted_proxy(peer) else peer
         )
 
     def _is_secure(self, connection: ServerConnection, request: Request) -> bool:
         if connection.transport.get_extra_info("ssl_object") is not None:
             return True
         peer = str((connection.remote_address or ("?",))[0])
-        return peer in self.settings.trusted_proxies and _only(request.headers, "X-Forwarded-Proto") in (
+        return self.settings.is_trusted_proxy(peer) and _only(request.headers, "X-Forwarded-Proto") in (
             "https",
             "wss",
         )

@@ -42,7 +42,7 @@ class Theme:
 
 
 def read_theme(values: Mapping[str, Any]) -> Theme:
-    """Invalid names every wrong field; a primary colour that no text can be read on is refused."""
+    """Invalid names every wrong field. Any colour will do: what is written on it is computed."""
     faults: list[FieldFault] = []
     known = set(Theme.__dataclass_fields__)
     for name, value in values.items():
@@ -56,6 +56,16 @@ def read_theme(values: Mapping[str, Any]) -> Theme:
     if faults:
         raise Invalid("invalid_theme", "The theme has wrong values.", faults=faults)
     return Theme(**values)
+
+
+def logo_text(name: str) -> str:
+    """The name, less what a logo's text may not hold."""
+    kept = (
+        "".join(letter for letter in name if _LOGO_TEXT.fullmatch(letter) or letter == " ")
+        .strip()[:40]
+        .strip()
+    )
+    return kept or "Brand"
 
 
 def _fault(name: str, value: Any) -> FieldFault | None:

@@ -21,6 +21,7 @@ from app.kernel.errors import Invalid, NotFound
 from app.kernel.errors import Refused as RefusedError
 from app.kernel.secrets import digest, digests, seal, unseal
 from app.stations.models import ChargingStation
+from app.stations.redaction import mask
 from app.stations.service import get_location
 from tenants.scope import Scope
 
@@ -29,11 +30,6 @@ TYPES = ("Central", "eMAID", "ISO14443", "ISO15693", "KeyCode", "Local", "MacAdd
 STATUSES = ("accepted", "blocked", "expired", "invalid")
 _MAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]{2,}")
 ONE_OFF_LIFETIME = timedelta(minutes=15)
-
-
-def mask(value: str) -> str:
-    """`04AA11BB22` -> `••••••BB22`: enough for its owner to know it again."""
-    return "•" * max(len(value) - 4, 2) + value[-4:] if len(value) > 4 else "•" * len(value)
 
 
 # --- tokens ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from tenants.models import Tenant, TenantRoute, TenantStats
 from tenants.resolve import RESERVED_SLUGS
 from tenants.scope import Actor, PlatformScope, Scope
 from themes.css import stylesheet
-from themes.theme import Theme, preset, read_theme
+from themes.theme import Theme, logo_text, preset, read_theme
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
 # How the numbers look after the country's letters (Directive 2006/112/EC Art. 215; the VIES syntax table).
@@ -68,7 +68,7 @@ async def create_tenant(
     check_slug(slug)
     cleaned = check_profile({"name": name, "country": country, "currency": currency, "time_zone": time_zone})
     identity.check_email(admin_email, "admin_email")
-    look = preset(theme) if theme else replace(preset("default"), logo_text=cleaned["name"][:40])
+    look = preset(theme) if theme else replace(preset("default"), logo_text=logo_text(cleaned["name"]))
     tenant_id = uuid7()
     async with database.platform_scope(actor, f"create tenant {slug}") as scope:
         await _register(scope, tenant_id, slug, cleaned["name"])
@@ -214,7 +214,10 @@ def check_profile(values: Mapping[str, Any]) -> dict[str, Any]:
     faults: list[FieldFault] = []
     cleaned: dict[str, Any] = {}
     for field, value in values.items():
-        text_value = str(value if value is not None else "").strip()
+        if value is not None and not isinstance(value, str):
+            faults.append(FieldFault(field, "text", f"{field} is a text."))
+            continue
+        text_value = (value or "").strip()
         fault = _profile_fault(field, text_value)
         if fault is not None:
             faults.append(fault)
@@ -305,7 +308,13 @@ async def get_face(scope: Scope) -> Face:
 
 
 def _theme(brand: Brand | None) -> Theme:
-    return read_theme(brand.theme) if brand is not None else preset("default")
+    """What is stored was checked; a page must not fail because a later release has become stricter."""
+    if brand is None:
+        return preset("default")
+    try:
+        return read_theme(brand.theme)
+    except Invalid:
+        return preset("default")
 
 
 def _face_of(name: str, theme: Theme) -> BrandFace:

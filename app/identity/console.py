@@ -78,7 +78,7 @@ async def logout(request: AnyRequest) -> Response[Any]:
 
 @get("/audit", opt={"permission": "platform_audit.view"})
 async def show_audit(request: AnyRequest, before: int | None = None) -> Response[Any]:
-    if before is not None and before < 1:
+    if before is not None and not 1 <= before < 2**63:
         raise NotFound()
     query = (
         select(PlatformAuditEntry, Tenant.slug)

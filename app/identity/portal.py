@@ -217,7 +217,7 @@ async def show_audit(
 ) -> Response[Any]:
     query = select(AuditEntry).order_by(AuditEntry.seq.desc()).limit(AUDIT_PAGE + 1)
     if before is not None:
-        if before < 1:
+        if not 1 <= before < 2**63:
             raise NotFound()
         query = query.where(AuditEntry.seq < before)
     entries = (await tenant_scope.db.execute(query)).scalars().all()

@@ -102,6 +102,12 @@ class Live:
     async def _read(self) -> None:
         while True:
             await self._wanted.wait()
+            if self._pubsub.connection is None:  # nothing was ever subscribed on it: Redis was away just then
+                if self._listeners:
+                    await self._again()
+                else:
+                    self._wanted.clear()
+                continue
             try:
                 message = await self._pubsub.get_message(timeout=1)
             except RedisError:
@@ -114,17 +120,17 @@ class Live:
 
     async def _again(self) -> None:
         """Redis was away: subscribe anew, and let every listener look for itself what it missed."""
-        await asyncio.sleep(_PAUSE_S)
         assert self._redis is not None
-        with contextlib.suppress(RedisError):
-            await self._pubsub.aclose()
-        self._pubsub = self._redis.pubsub()
-        names = list(self._listeners)
-        try:
-            if names:
-                await self._pubsub.subscribe(*names)
-        except RedisError:
-            return
+        while True:
+            await asyncio.sleep(_PAUSE_S)
+            with contextlib.suppress(RedisError):
+                await self._pubsub.aclose()
+            self._pubsub = self._redis.pubsub()
+            names = list(self._listeners)
+            with contextlib.suppress(RedisError):
+                if names:
+                    await self._pubsub.subscribe(*names)
+                break
         for listeners in self._listeners.values():
             for topic, listener in listeners:
                 listener.put(topic, GAP)

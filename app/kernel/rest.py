@@ -61,7 +61,10 @@ def read_time(data: Mapping[str, Any], field: str) -> datetime | None:
         at = None
     if at is None or at.tzinfo is None:
         raise Invalid.field(field, "time", f"{field} is an RFC 3339 time with its offset.")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise Invalid.field(field, "out_of_range", f"{field} is no time of ours.") from None
 
 
 def read_id(kind: str, data: Mapping[str, Any], field: str) -> UUID | None:

@@ -1,10 +1,12 @@
 """Everything the environment may say (`contract.md`, "Environment"), read once, checked as a whole."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -73,6 +75,21 @@ class Settings(BaseSettings):
             else value
         )
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            ipaddress.ip_network(proxy, strict=False)
+        return value
+
+    @field_validator("public_url", "ocpp_public_url", "stripe_api_base")
+    @classmethod
+    def _urls(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://unset")
+        if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+            raise ValueError(f"{value} is no address such as https://charge.example")
+        return value
+
     @field_validator("secret_key")
     @classmethod
     def _keys(cls, value: str | None) -> str | None:
@@ -105,9 +122,22 @@ class Settings(BaseSettings):
             raise ValueError("LIVERY_PAYMENTS=stripe needs STRIPE_SECRET_KEY")
         if self.payments == "sandbox" and self.stripe_secret_key:
             raise ValueError("LIVERY_PAYMENTS=sandbox and STRIPE_SECRET_KEY exclude each other")
+        if self.database_url and not self.secret_key:
+            raise ValueError("DATABASE_URL needs LIVERY_SECRET_KEY: what is stored is protected by it")
         if (self.ocpp_tls_cert is None) != (self.ocpp_tls_key is None):
             raise ValueError("LIVERY_OCPP_TLS_CERT and LIVERY_OCPP_TLS_KEY go together")
         return self
+
+    def is_trusted_proxy(self, address: str) -> bool:
+        """Whose X-Forwarded headers are believed; networks and single addresses alike."""
+        try:
+            return any(ipaddress.ip_address(address) in network for network in self._proxy_networks)
+        except ValueError:
+            return False
+
+    @cached_property
+    def _proxy_networks(self) -> tuple[Any, ...]:
+        return tuple(ipaddress.ip_network(proxy, strict=False) for proxy in self.trusted_proxies)
 
     @property
     def is_production(self) -> bool:
@@ -201,6 +231,13 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         settings = _FromValues(**fields)
     except ValidationError as error:
         faults += [_fault(e) for e in error.errors()]
+        wrong = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
+        if wrong:
+            # What concerns several fields is looked at once more without the wrong ones: all faults at once.
+            try:
+                _FromValues(**{name: value for name, value in fields.items() if name not in wrong})
+            except ValidationError as again:
+                faults += [_fault(e) for e in again.errors()]
     if faults or settings is None:
         raise ConfigurationFault(faults)
     return settings

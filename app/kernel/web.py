@@ -64,6 +64,7 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 from uuid import UUID
 
 import jinja2
@@ -290,7 +291,7 @@ def redirect(
 def local_path(path: str) -> str:
     """A path on this very host, or `/`: no answer of ours leads elsewhere."""
     is_local = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable()
-    return path if is_local else "/"
+    return quote(path, safe="/?&=%#:@!$'()*+,;~-._") if is_local else "/"
 
 
 def login_cookie(secret: str) -> Cookie:

@@ -12,6 +12,7 @@ from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, read_id, rfc3339
 from app.stations import commands, queries, service
 from app.stations.models import EVSE, ChargingStation, Location, OCPPMessage, StationCommand
+from app.stations.redaction import mask_cards, mask_frame
 from app.stations.status import evse_status
 from tenants.scope import Scope
 
@@ -205,7 +206,7 @@ def _message(scope: Scope, row: OCPPMessage) -> dict[str, Any]:
     return {
         "id": public_id("ocpp_message", row.id), "at": rfc3339(row.at), "direction": row.direction, "kind": row.kind,
         "ocpp_version": row.ocpp_version, "action": row.action, "message_id": row.message_id,
-        "raw": row.raw if scope.actor.may("id_tokens.reveal") else queries.masked(row.raw), "error": row.error,
+        "raw": row.raw if scope.actor.may("id_tokens.reveal") else mask_frame(row.raw), "error": row.error,
     }  # fmt: skip
 
 
@@ -217,8 +218,14 @@ async def create_command(tenant_scope: Scope, station_id: str, data: dict[str, A
     if not isinstance(payload, dict):
         raise Invalid.field("payload", "object", "The payload is an object.")
     expires_in_s = data.get("expires_in_s", commands.DEFAULT_EXPIRY.total_seconds())
-    if isinstance(expires_in_s, bool) or not isinstance(expires_in_s, int | float) or expires_in_s <= 0:
-        raise Invalid.field("expires_in_s", "out_of_range", "expires_in_s is a positive number of seconds.")
+    if (
+        isinstance(expires_in_s, bool)
+        or not isinstance(expires_in_s, int | float)
+        or not 0 < expires_in_s <= 604_800
+    ):
+        raise Invalid.field(
+            "expires_in_s", "out_of_range", "expires_in_s is a number of seconds, at most a week."
+        )
     sent = await commands.send_command(
         tenant_scope,
         key,
@@ -226,7 +233,7 @@ async def create_command(tenant_scope: Scope, station_id: str, data: dict[str, A
         payload,
         expires_in=timedelta(seconds=int(expires_in_s)),
     )
-    return show_command(sent)
+    return show_command(tenant_scope, sent)
 
 
 @get(
@@ -236,13 +243,18 @@ async def create_command(tenant_scope: Scope, station_id: str, data: dict[str, A
     tags=["stations"],
 )
 async def get_command(tenant_scope: Scope, command_id: str) -> dict[str, Any]:
-    return show_command(await commands.get_command(tenant_scope, parse_id("station_command", command_id)))
+    return show_command(
+        tenant_scope, await commands.get_command(tenant_scope, parse_id("station_command", command_id))
+    )
 
 
-def show_command(row: StationCommand) -> dict[str, Any]:
+def show_command(scope: Scope, row: StationCommand) -> dict[str, Any]:
+    """Card numbers only for who may reveal them."""
+    hide = (lambda value: value) if scope.actor.may("id_tokens.reveal") else mask_cards
     return {
         "id": public_id("station_command", row.id), "station_id": public_id("charging_station", row.station_id),
-        "action": row.action, "payload": row.payload, "status": row.status, "answer": row.answer, "error": row.error,
+        "action": row.action, "payload": hide(row.payload), "status": row.status, "answer": hide(row.answer),
+        "error": row.error,
         "created_at": rfc3339(row.created_at), "sent_at": rfc3339(row.sent_at), "ended_at": rfc3339(row.ended_at),
         "expires_at": rfc3339(row.expires_at), "created_by": row.actor,
     }  # fmt: skip

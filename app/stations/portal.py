@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
-from app.kernel.web import NavItem, form_again, fragment, live, page, read_form, redirect
+from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read_form, redirect
 from app.stations import commands, forms, ocpp_schemas, queries, service
 from app.stations.models import EVSE, ChargingStation, StationCommand
+from app.stations.redaction import mask_cards
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -131,13 +132,12 @@ def _name(station: ChargingStation) -> str:
 async def show_log(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
     station = await _station(tenant_scope, station_id)
     wanted = _log_filter(request.query_params)
-    lines = await queries.log(
-        tenant_scope, station.id, wanted, after=request.query_params.get("after", ""), limit=LOG_PAGE + 1
+    lines, more = await queries.log(
+        tenant_scope, station.id, wanted, after=request.query_params.get("after", ""), limit=LOG_PAGE
     )
-    more = lines[LOG_PAGE - 1].key if len(lines) > LOG_PAGE else None
     return page(
         request, tenant_scope, "stations/log.html", title=f"OCPP log of {_name(station)}", row=_row(station),
-        lines=lines[:LOG_PAGE], wanted=wanted, actions=await queries.log_actions(tenant_scope, station.id),
+        lines=lines, wanted=wanted, actions=await queries.log_actions(tenant_scope, station.id),
         next_after=more, query=request.url.query, is_first="after" not in request.query_params,
         follow=request.query_params.get("follow") == "1",
     )  # fmt: skip
@@ -158,7 +158,7 @@ async def live_log(request: AnyRequest, tenant_scope: Scope, station_id: str) ->
     wanted = _log_filter(request.query_params)
 
     async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
-        lines = await queries.log(scope, key, wanted, limit=LOG_PAGE)
+        lines, _more = await queries.log(scope, key, wanted, limit=LOG_PAGE)
         return fragment(request, "stations/_log.html", lines=lines, station_key=station_id)
 
     return live(request, [f"station:{key}:log"], render)
@@ -193,14 +193,16 @@ async def _command_parts(scope: Scope, station: ChargingStation) -> dict[str, An
     return {
         "row": _row(station), "version": version, "offered": forms.offered(version, station),
         "actions": sorted(ocpp_schemas.actions(version)),
-        "history": [_shown(one) for one in await queries.recent_commands(scope, station.id, 20)],
+        "history": [_shown(scope, one) for one in await queries.recent_commands(scope, station.id, 20)],
     }  # fmt: skip
 
 
-def _shown(command: StationCommand) -> dict[str, Any]:
+def _shown(scope: Scope, command: StationCommand) -> dict[str, Any]:
+    hide = (lambda value: value) if scope.actor.may("id_tokens.reveal") else mask_cards
     return {
-        "id": public_id("station_command", command.id), "command": command, "payload": json.dumps(command.payload),
-        "answer": json.dumps(command.answer) if command.answer is not None else None,
+        "id": public_id("station_command", command.id), "command": command,
+        "payload": json.dumps(hide(command.payload), ensure_ascii=False),
+        "answer": json.dumps(hide(command.answer), ensure_ascii=False) if command.answer is not None else None,
     }  # fmt: skip
 
 
@@ -209,7 +211,7 @@ async def live_commands(request: AnyRequest, tenant_scope: Scope, station_id: st
     key = (await _station(tenant_scope, station_id)).id
 
     async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
-        history = [_shown(one) for one in await queries.recent_commands(scope, key, 20)]
+        history = [_shown(scope, one) for one in await queries.recent_commands(scope, key, 20)]
         return fragment(request, "stations/_commands.html", history=history)
 
     return live(request, [f"station:{key}"], render)
@@ -264,7 +266,7 @@ async def create_station(request: AnyRequest, tenant_scope: Scope) -> Response[A
         new = await service.create_station(
             tenant_scope, identity=form.text("identity"), name=form.text("name"),
             location_id=parse_id("location", site) if site else None,
-            security_profile=form.integer("security_profile") or 0, evses=forms.evses(form),
+            security_profile=_profile(form), evses=forms.evses(form),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         return form_again(
@@ -277,6 +279,12 @@ async def create_station(request: AnyRequest, tenant_scope: Scope) -> Response[A
             **await _new_parts(tenant_scope),
         )
     return await _setup_page(request, tenant_scope, new.station.id, password=new.password, status=200)
+
+
+def _profile(form: Form) -> int:
+    """Nothing chosen is basic authentication: a station without any must be asked for by its number."""
+    chosen = form.integer("security_profile")
+    return 1 if chosen is None else chosen
 
 
 async def _setup_page(
@@ -348,10 +356,10 @@ async def change_station(request: AnyRequest, tenant_scope: Scope, station_id: s
     form = await read_form(request)
     try:
         site = form.text("location_id")
-        await service.update_station(
+        password = await service.update_station(
             tenant_scope, station.id, name=form.text("name"), registration=form.text("registration"),
             location_id=parse_id("location", site) if site else None,
-            security_profile=form.integer("security_profile") or 0,
+            security_profile=_profile(form),
             leniency={name: True for name in service.LENIENCIES if form.flag(name)},
         )  # fmt: skip
     except (Invalid, Refused) as error:
@@ -359,6 +367,8 @@ async def change_station(request: AnyRequest, tenant_scope: Scope, station_id: s
             request, tenant_scope, "stations/settings.html", error, form, title=f"Settings of {_name(station)}",
             row=_row(station), station=station, **await _new_parts(tenant_scope),
         )  # fmt: skip
+    if password is not None:
+        return await _setup_page(request, tenant_scope, station.id, password=password)
     return redirect(request, f"/stations/{station_id}/settings", flash="Saved.")
 
 

@@ -1,7 +1,6 @@
 """Screen reads of stations: lists, figures, the decoded log."""
 
 import json
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +12,7 @@ from sqlalchemy.orm import selectinload
 from app.kernel.errors import NotFound
 from app.kernel.ids import parse_id, public_id
 from app.stations.models import EVSE, ChargingStation, OCPPMessage, StationCommand
+from app.stations.redaction import mask_frame
 from app.stations.status import evse_status
 from tenants.scope import Scope
 
@@ -23,12 +23,6 @@ WHOLE_STATION = (
     selectinload(ChargingStation.evses).selectinload(EVSE.live),
 )
 CURVE = timedelta(hours=3)
-_TAG = re.compile(r'("(?:idTag|parentIdTag|idToken)"\s*:\s*")([^"]+)(")')
-
-
-def masked(raw: str) -> str:
-    """A frame for people who may not see card numbers: all but the last four characters are hidden."""
-    return _TAG.sub(lambda found: found[1] + "•" * max(len(found[2]) - 4, 2) + found[2][-4:] + found[3], raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +90,8 @@ class LogFilter:
 
 async def log(
     scope: Scope, station_id: UUID, wanted: LogFilter, *, after: str = "", limit: int = 50
-) -> list[LogLine]:
+) -> tuple[list[LogLine], str | None]:
+    """Newest first, and where older ones go on: by the rows, also where some of them may not be shown."""
     query = select(OCPPMessage).where(OCPPMessage.station_id == station_id)
     if wanted.action:
         query = query.where(OCPPMessage.action == wanted.action)
@@ -108,14 +103,15 @@ async def log(
         query = query.where(OCPPMessage.raw.contains(wanted.q, autoescape=True))
     if after:
         query = query.where(OCPPMessage.id < parse_id("ocpp_message", after))
-    rows = (await scope.db.execute(query.order_by(OCPPMessage.id.desc()).limit(limit))).scalars()
-    lines = [_line(scope, row) for row in rows]
+    rows = list((await scope.db.execute(query.order_by(OCPPMessage.id.desc()).limit(limit + 1))).scalars())
+    lines = [_line(scope, row) for row in rows[:limit]]
+    more = public_id("ocpp_message", rows[limit - 1].id) if len(rows) > limit else None
     # What somebody may not read he may not find out by searching either.
-    return [line for line in lines if not wanted.q or wanted.q in line.raw]
+    return [line for line in lines if not wanted.q or wanted.q in line.raw], more
 
 
 def _line(scope: Scope, row: OCPPMessage) -> LogLine:
-    raw = row.raw if scope.actor.may("id_tokens.reveal") else masked(row.raw)
+    raw = row.raw if scope.actor.may("id_tokens.reveal") else mask_frame(row.raw)
     return LogLine(row, public_id("ocpp_message", row.id), summary(row.kind, raw, row.error), raw)
 
 
@@ -141,7 +137,7 @@ def summary(kind: str, raw: str, error: str | None) -> str:
     try:
         frame = json.loads(raw)
         payload = frame[3] if kind == "call" else frame[2]
-    except (ValueError, IndexError, KeyError):
+    except (ValueError, IndexError, KeyError, RecursionError):
         return error or "not readable"
     if kind == "error":
         return f"{frame[2]}: {frame[3]}" if len(frame) > 3 else str(frame[2])
@@ -167,7 +163,7 @@ def _words(payload: dict[str, Any]) -> str:
             for sample in samples[:3]
             if isinstance(sample, dict)
         ]
-    return masked(" · ".join(parts))[:300]
+    return " · ".join(parts)[:300]
 
 
 async def recent_commands(scope: Scope, station_id: UUID, limit: int = 8) -> list[StationCommand]:

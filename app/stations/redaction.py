@@ -1,4 +1,5 @@
-"""Secrets that cross the wire in clear must not stay in our log: station keys and passwords (pure)."""
+"""What not everybody may read (pure): station keys and passwords never stay in our log; card numbers are hidden from
+people and keys without `id_tokens.reveal`, wherever a frame, a payload or an answer is shown."""
 
 import json
 import re
@@ -26,6 +27,45 @@ def redact(value: Any) -> Any:
         else redact(item)
         for key, item in value.items()
     }
+
+
+_CARD_NAMES = frozenset({"idtag", "parentidtag", "idtoken", "additionalidtoken", "groupidtoken"})
+_CARD = re.compile(
+    r'("(?:idTag|parentIdTag|idToken|additionalIdToken|groupIdToken)"\s*:\s*")((?:[^"\\]|\\.)*)',
+    re.IGNORECASE,
+)
+
+
+def mask(value: str) -> str:
+    """`04AA11BB22` -> `••••••BB22`: enough for its owner to know it again."""
+    return "•" * max(len(value) - 4, 2) + value[-4:] if len(value) > 4 else "•" * len(value)
+
+
+def mask_cards(value: Any) -> Any:
+    """A copy in which the text beside a card's name is masked, also inside JSON that travels as text (DataTransfer)."""
+    if isinstance(value, list):
+        return [mask_cards(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: mask(item) if isinstance(item, str) and key.lower() in _CARD_NAMES else mask_cards(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        return mask_frame(value)
+    return value
+
+
+def mask_frame(raw: str) -> str:
+    """The raw text as it came, unless it names a card."""
+    if not _CARD_HINT.search(raw):
+        return raw
+    try:
+        return json.dumps(mask_cards(json.loads(raw)), ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return _CARD.sub(lambda found: found[1] + mask(found[2]), raw)
+
+
+_CARD_HINT = re.compile("idtag|idtoken", re.IGNORECASE)
 
 
 def _named(value: dict[str, Any]) -> bool:

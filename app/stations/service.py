@@ -93,7 +93,9 @@ def _check_location(values: Mapping[str, Any]) -> dict[str, Any]:
         if name in values:
             cleaned[name] = _coordinate(name, values[name], bound, faults)
     if "is_free_vend" in values:
-        cleaned["is_free_vend"] = bool(values["is_free_vend"])
+        cleaned["is_free_vend"] = values["is_free_vend"]
+        if not isinstance(cleaned["is_free_vend"], bool):
+            faults.append(FieldFault("is_free_vend", "boolean", "is_free_vend is true or false."))
     if faults:
         raise Invalid("invalid", "The location has wrong fields.", faults=faults)
     return cleaned
@@ -154,7 +156,7 @@ def check_identity(identity: str) -> str:
 
 
 def _check_profile(scope: Scope, profile: int) -> int:
-    if profile not in (0, 1, 2, 3):
+    if isinstance(profile, bool) or profile not in (0, 1, 2, 3):
         raise Invalid.field("security_profile", "security_profile", "The security profile is 0, 1, 2 or 3.")
     if profile == 0 and scope.settings.is_production:
         raise Invalid.field(
@@ -204,7 +206,7 @@ def _new_password(profile: int, wanted: str | None) -> str | None:
         return None
     if wanted is None:
         return new_station_password()
-    if not re.fullmatch(r"[0-9a-f]{40}", wanted):
+    if not isinstance(wanted, str) or not re.fullmatch(r"[0-9a-f]{40}", wanted):
         raise Invalid.field("password", "password", "The password is 40 lower-case hexadecimal characters.")
     return wanted
 
@@ -228,10 +230,16 @@ def _check_evses(evses: Iterable[Mapping[str, Any]]) -> list[tuple[int, list[dic
         evse_no = _number(evse.get("evse_no"), f"{field}.evse_no")
         if evse_no in found:
             raise Invalid.field(f"{field}.evse_no", "duplicate", f"EVSE {evse_no} is named twice.")
+        connectors = evse.get("connectors") or [{"connector_no": 1}]
+        if not isinstance(connectors, list) or not all(isinstance(one, Mapping) for one in connectors):
+            raise Invalid.field(f"{field}.connectors", "list", "connectors is a list of objects.")
         found[evse_no] = [
             _check_connector(connector, f"{field}.connectors[{number}]")
-            for number, connector in enumerate(evse.get("connectors") or [{"connector_no": 1}])
+            for number, connector in enumerate(connectors)
         ]
+        numbers = [connector["connector_no"] for connector in found[evse_no]]
+        if len(set(numbers)) < len(numbers):
+            raise Invalid.field(f"{field}.connectors", "duplicate", "A connector_no is named twice.")
     return sorted(found.items())
 
 
@@ -333,6 +341,10 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
         profile = _check_profile(scope, changes["security_profile"])
         if profile < station.security_profile:
             raise Refused("profile_downgrade", "The security profile of a station can only be raised.")
+        if station.security_profile == 0 and profile in (1, 2):
+            changes.setdefault(
+                "password", None
+            )  # it never had one: without it the station could not come back
         station.security_profile = profile
     if "leniency" in changes:
         station.leniency = _check_leniency(changes["leniency"])

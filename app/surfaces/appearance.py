@@ -16,7 +16,11 @@ async def choose_mode(request: AnyRequest) -> Response[Any]:
     mode = (await read_form(request)).text("mode")
     if mode not in MODES:
         raise Invalid.field("mode", "mode", f"mode is one of {', '.join(MODES)}.")
-    response = redirect(request, urlsplit(request.headers.get("Referer", "/")).path or "/")
+    try:
+        back = urlsplit(request.headers.get("Referer", "/")).path or "/"
+    except ValueError:
+        back = "/"
+    response = redirect(request, back)
     response.set_cookie(own_cookie(MODE_COOKIE, mode, max_age=31_536_000))
     return response
 

@@ -25,6 +25,8 @@ def as_livery_error(error: Exception) -> LiveryError:
         return error
     if isinstance(error, ValidationException):
         return Invalid("invalid", "The request has wrong fields.", faults=_faults(error))
+    if isinstance(error, RecursionError):
+        return Invalid("too_deep", "The request is nested too deeply.")
     if isinstance(error, HTTPException) and error.status_code < 500:
         return _of_http(error)
     return LiveryError("internal", "Something went wrong on our side.")

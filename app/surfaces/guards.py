@@ -60,7 +60,10 @@ async def check_origin(request: AnyRequest, _opt: dict[str, Any]) -> None:
 def is_own_origin(visit: Visit, origin: str | None) -> bool:
     if not origin:
         return False
-    parts = urlsplit(origin.lower())
+    try:
+        parts = urlsplit(origin.lower())
+    except ValueError:
+        return False
     return f"{parts.scheme}://{parts.netloc}" == visit.origin
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, get, post
@@ -156,8 +157,10 @@ def _target(form: Form) -> dict[str, Any]:
     kind, _, key = form.text("assign").partition(":")
     if kind in ("", "default"):
         return {"default": True} if kind else {}
+    if kind not in service.TARGETS:
+        raise Invalid.field("assign", "choice", "Choose where the tariff applies.")
     try:
-        return {f"{kind}_id": parse_id(kind, key)} if kind in service.TARGETS else {}
+        return {f"{kind}_id": parse_id(kind, key)}
     except NotFound as missing:
         raise Invalid.field("assign", "not_found", missing.message) from None
 
@@ -175,6 +178,15 @@ async def create_tariff(request: AnyRequest, tenant_scope: Scope) -> Response[An
     return redirect(request, f"/tariffs/{public_id('tariff', tariff.id)}", flash="The tariff is there.")
 
 
+async def _refuse_conflict(scope: Scope, tariff_id: UUID, form: Form) -> None:
+    """Somebody else saved a version while this form was open."""
+    newest = (await service.get_tariff(scope, tariff_id)).version_no
+    seen = form.integer("version_no")
+    if seen is not None and seen != newest:
+        message = f"Version {newest} was saved meanwhile. Look at it, and repeat what you wanted to change."
+        raise Refused("edit_conflict", message)
+
+
 @post("/tariffs/{tariff_id:str}", opt={"permission": "tariffs.manage"})
 async def change_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str) -> Response[Any]:
     key, form = parse_id("tariff", tariff_id), await read_form(request)
@@ -184,6 +196,7 @@ async def change_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str
         if form.text("action") == "preview":
             return await _previewed(request, tenant_scope, form, content, title, tariff_id)
         content.pop("id", None)
+        await _refuse_conflict(tenant_scope, key, form)
         tariff = await service.replace_tariff(tenant_scope, key, content, _target(form))
     except (Invalid, Refused) as error:
         return await _again(request, tenant_scope, error, form, title, tariff_id)
