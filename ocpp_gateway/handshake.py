@@ -19,6 +19,7 @@ from tenants.resolve import StationRoute, report_unclaimed, resolve_station
 VERSIONS: dict[str, ModuleType] = {v201.SUBPROTOCOL: v201, v16.SUBPROTOCOL: v16}
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ATTEMPTS, WINDOW_S = 10, 15 * 60.0
+STRANGERS = 200  # unknown stations that one address may show us in that time; more are turned away unnoted
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ async def _move_live(
         await scope.db.execute(_SESSION_LIVE, row)
         if session.cost_cap_minor is not None:
             await queue.enqueue(
-                scope, "charging.check_cap", session_id=str(session.id), lock=f"cap:{session.id}"
+                scope, "charging.check_cap", session_id=str(session.id), lock=f"cap-now:{session.id}"
             )
         scope.publish(f"session:{session.id}", {"what": "reading"})
         scope.publish("sessions", {"session": str(session.id)})

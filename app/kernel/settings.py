@@ -122,8 +122,6 @@ class Settings(BaseSettings):
             raise ValueError("LIVERY_PAYMENTS=stripe needs STRIPE_SECRET_KEY")
         if self.payments == "sandbox" and self.stripe_secret_key:
             raise ValueError("LIVERY_PAYMENTS=sandbox and STRIPE_SECRET_KEY exclude each other")
-        if self.database_url and not self.secret_key:
-            raise ValueError("DATABASE_URL needs LIVERY_SECRET_KEY: what is stored is protected by it")
         if (self.ocpp_tls_cert is None) != (self.ocpp_tls_key is None):
             raise ValueError("LIVERY_OCPP_TLS_CERT and LIVERY_OCPP_TLS_KEY go together")
         return self

