@@ -45,7 +45,7 @@ _SHEET = b"""
 """
 
 
-def content_of(invoice: Invoice, payment: Payment | None, time_zone: str, brand: Any) -> dict[str, Any]:
+def content_of(invoice: Invoice, payment: Payment | None, time_zone: str, color: str) -> dict[str, Any]:
     """Everything the sheet says, as strings."""
     seller, currency = invoice.seller, invoice.currency
     place = " ".join(filter(None, (seller.get("postal_code"), seller.get("city"))))
@@ -54,7 +54,7 @@ def content_of(invoice: Invoice, payment: Payment | None, time_zone: str, brand:
     name = NAMES[invoice.kind]
     return {
         "title": f"{name} {invoice.number or ''}".strip(), "name": name, "number": invoice.number or "",
-        "color": getattr(brand, "color", "#44546a"),
+        "color": color,
         "seller_name": seller.get("legal_name") or seller.get("name") or "",
         "seller_lines": [line for line in (seller.get("address"), place, tax) if line],
         "notice": _NOT_AN_INVOICE if invoice.number is None else "",

@@ -318,7 +318,8 @@ async def download_receipt(request: AnyRequest, link: str) -> Response[bytes]:
         payment = await payments.find_payment(scope, "charging_session", session_id)
         if not papers:
             raise NotFound("receipt")
-        content = paper.content_of(papers[-1], payment, visit.time_zone, visit.brand)
+        theme, _hash = await brands.get_theme(scope)
+        content = paper.content_of(papers[-1], payment, visit.time_zone, theme.primary)
     pdf = await asyncio.to_thread(paper.as_pdf, content)
     name = f"{papers[-1].number or 'receipt'}.pdf"
     headers = {"Content-Disposition": f'inline; filename="{name}"'}

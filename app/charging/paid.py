@@ -315,6 +315,10 @@ async def state_words(scope: Scope, session: ChargingSession, payment: Payment |
                       "warning", 3)  # fmt: skip
     if session.settled_at is None or (payment is not None and payment.state in ("authorized", "capturing")):
         return _words("Finished", "Thank you. Your receipt is being written.", "success", 3)
+    if payment is not None and payment.failure == "below_minimum":
+        return _words(
+            "Finished", "That was too little for a card: it is on us, and the hold is released.", "success", 4
+        )
     return _words("Finished", "Thank you for charging with us. Your receipt is ready.", "success", 4)
 
 

@@ -237,6 +237,7 @@ async def _buyer(scope: Scope, session: ChargingSession) -> dict[str, Any]:
 def lines_of(cdr: CDR) -> list[billing.Line]:
     """One line per line of the price; their sums are the CDR's totals."""
     country = tax.alpha_2(cdr.location.get("country", "")) or "--"
+    day = cdr.started_at.astimezone(ZoneInfo(cdr.location.get("time_zone") or "UTC"))
     lines = []
     for number, line in enumerate(cdr.price["lines"]):
         net, gross = _minor(line["excl_vat"], cdr.currency), _minor(line["incl_vat"], cdr.currency)
@@ -247,7 +248,7 @@ def lines_of(cdr: CDR) -> list[billing.Line]:
                 source_id=cdr.id,
                 source_part=str(number),
                 description=f"{DESCRIPTIONS.get(line['component'], line['component'])}, {cdr.location['station']},"
-                f" {cdr.started_at:%Y-%m-%d}",
+                f" {day:%Y-%m-%d}",
                 quantity=Decimal(line["volume"]),
                 unit=line["unit"],
                 unit_price=Decimal(line["unit_price"]),
