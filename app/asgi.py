@@ -201,7 +201,7 @@ class FrontDoor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FrontDoor"]:
-        faults = await self.database.check_roles()
+        faults = await self.database.check_fitness()
         if faults:
             raise RuntimeError("refusing to start: " + "; ".join(faults))
         async with AsyncExitStack() as stack:

@@ -180,7 +180,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> bool:
         """True when it ended because it was asked to; a lost database ends it too, and somebody starts it again."""
-        faults = await self.database.check_roles()
+        faults = await self.database.check_fitness()
         if faults:
             raise RuntimeError("refusing to start: " + "; ".join(faults))
         health = None

@@ -137,7 +137,7 @@ class Gateway:
     # -- the process -----------------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:
-        faults = await self.database.check_roles()
+        faults = await self.database.check_fitness()
         if faults:
             raise SystemExit("refusing to start: " + "; ".join(faults))
         await self.seam.ensure_days()

@@ -127,12 +127,17 @@ class Database:
         await scope.run_after_commit()
 
     async def check_roles(self) -> list[str]:
-        """What is wrong, as sentences; empty when RLS binds us and secrets have a key. Else nothing starts."""
+        """Sentences about what is wrong with the roles; empty when RLS binds us."""
         faults = await _role_faults(self._app, "DATABASE_URL")
-        if not self.settings.secret_keys:
-            faults.append("LIVERY_SECRET_KEY is not set: nothing that is stored could be protected")
         if self._platform is not None:
             faults += await _role_faults(self._platform, "DATABASE_URL_PLATFORM")
+        return faults
+
+    async def check_fitness(self) -> list[str]:
+        """Why this process must not start: roles that could bypass RLS, or no key to protect secrets with."""
+        faults = await self.check_roles()
+        if not self.settings.secret_keys:
+            faults.append("LIVERY_SECRET_KEY is not set: nothing that is stored could be protected")
         return faults
 
 
