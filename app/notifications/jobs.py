@@ -7,10 +7,14 @@ from uuid import UUID
 
 import aiosmtplib
 
+from app.billing import payments
+from app.billing.models import Payment
 from app.brands.service import own_tenant
+from app.charging import paid
 from app.identity import admins
 from app.identity import service as identity
 from app.kernel.events import Event
+from app.kernel.money import to_decimal
 from app.notifications import service
 from tenants.database import Database
 from tenants.scope import Actor, Scope
@@ -113,12 +117,55 @@ def _login_text(letter: identity.LinkLetter, name: str, now: datetime, is_invita
     )
 
 
+async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """The way back to the session when the hold stands, and the receipt when it was paid."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_guest")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        if event is None or event.data.get("source_type") != "charging_session":
+            return
+        payment = await payments.get_payment(scope, event.source_id)
+        if not payment.payer_email:
+            return
+        _slug, name, _status = await own_tenant(scope)
+        url = await paid.page_url(scope, payment.source_id)
+        is_receipt = event.kind == "PaymentCaptured"
+        await service.send_mail(
+            scope, key=f"guest:{event.kind}:{payment.id}", kind="receipt" if is_receipt else "guest_session",
+            to=payment.payer_email, source_id=payment.source_id,
+            subject=f"Your receipt from {name}" if is_receipt else f"Your charging session with {name}",
+            body=_receipt_text(name, url, payment) if is_receipt else _session_text(name, url, payment),
+        )  # fmt: skip
+
+
+def _amount(amount_minor: int, payment: Payment) -> str:
+    return f"{to_decimal(amount_minor, payment.currency)} {payment.currency}"
+
+
+def _session_text(name: str, url: str, payment: Payment) -> str:
+    return (
+        f"Hello,\n\n{name} holds {_amount(payment.hold_minor, payment)} on your card. You pay only what you charge.\n\n"
+        f"Watch and stop your session, from any device:\n\n{url}\n\nWho has this address can stop it: keep it to"
+        " yourself.\n"
+    )
+
+
+def _receipt_text(name: str, url: str, payment: Payment) -> str:
+    paid_words = f"{_amount(payment.captured_minor, payment)} were taken from {payment.method or 'your card'}"
+    return (
+        f"Hello,\n\nthank you for charging with {name}. {paid_words}; the rest of the hold is released.\n\n"
+        f"Your receipt:\n\n{url}/receipt\n\nAs PDF:\n\n{url}/receipt.pdf\n"
+    )
+
+
 JOBS = {
+    "notifications.mail_guest": mail_guest,
     "notifications.send": send,
     "notifications.mail_login_link": mail_login_link,
     "notifications.mail_admin_login_link": mail_admin_login_link,
 }
 LISTENERS = {
+    "PaymentAuthorized": ["notifications.mail_guest"],
+    "PaymentCaptured": ["notifications.mail_guest"],
     "StaffInvited": ["notifications.mail_login_link"],
     "LoginLinkRequested": ["notifications.mail_login_link"],
     "AdminLoginRequested": ["notifications.mail_admin_login_link"],
