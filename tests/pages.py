@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from playwright.async_api import BrowserContext, Page
 
-BRANDS = ("nordlicht", "solmark")
+BRANDS = ("nordlicht", "solmark", "elbstrom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,10 @@ SHOTS = (
     Shot("api-keys", "/api-keys"),
     Shot("audit", "/audit"),
     Shot("settings", "/settings"),
+    Shot("branding", "/branding"),
     Shot("payments", "/payments"),
     Shot("places", "/", surface="driver"),
+    Shot("offline", "/offline", surface="driver"),
     Shot("place", "/", ("main a[href^='/c/']",), surface="driver"),
     Shot("console-tenants", "/", surface="console"),
     Shot("console-unclaimed", "/unclaimed-stations", surface="console"),

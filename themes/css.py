@@ -27,6 +27,15 @@ def stylesheet(theme: Theme) -> tuple[str, str]:
     return hashlib.sha256(css.encode()).hexdigest()[:16], css
 
 
+def preview_stylesheet(theme: Theme) -> str:
+    """The same values for a part of a page only: `.preview.light` and `.preview.dark` side by side."""
+    shape = _declarations(_shape(theme))
+    return "".join(
+        f".preview.{mode}{{color-scheme:{mode};{shape}{_declarations(tokens)}}}\n"
+        for mode, tokens in (("light", light_tokens(theme)), ("dark", dark_tokens(theme)))
+    )
+
+
 def _declarations(tokens: dict[str, str]) -> str:
     return "".join(f"--{name}:{value};" for name, value in tokens.items())
 

@@ -15,7 +15,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -24,16 +24,16 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import jinja2
-from babel.dates import format_datetime, format_timedelta
+from babel.dates import format_date, format_datetime, format_timedelta
 from babel.numbers import format_currency, format_decimal
 from markupsafe import Markup
 
 from app.kernel.ids import public_id
 from app.kernel.money import to_decimal
+from themes.language import _, current, gettext, ngettext
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "static" / "dist"
-LOCALE = "en"
 
 
 def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
@@ -44,13 +44,15 @@ def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
     loaders |= {name: jinja2.FileSystemLoader(folder) for name, folder in folders.items()}
     made = jinja2.Environment(
         loader=jinja2.PrefixLoader(loaders), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, auto_reload=False,
+        lstrip_blocks=True, auto_reload=False, extensions=["jinja2.ext.i18n"],
     )  # fmt: skip
+    made.policies["ext.i18n.trimmed"] = True
+    made.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
     made.globals |= {"asset": asset, "icon": icon}
     made.filters |= {
         "epoch": epoch, "moment": moment, "zipped": zipped, "public": public, "money": money, "kwh": kwh, "kw": kw,
         "duration": duration, "local": local, "ago": ago, "number": number, "volume": volume,
-        "price": price,
+        "price": price, "day": day,
     }  # fmt: skip
     return made
 
@@ -64,6 +66,11 @@ def _manifest() -> dict[str, str]:
 def asset(name: str) -> str:
     """The address of a built file, named by its content. KeyError when the front end was not built."""
     return f"/static/{_manifest()[name]}"
+
+
+def built_text(name: str) -> str:
+    """A built file's own text."""
+    return (DIST / _manifest()[name]).read_text()
 
 
 def icon(name: str, label: str | None = None) -> Markup:
@@ -80,20 +87,20 @@ def money(amount_minor: int | None, currency: str | None) -> str:
     if amount_minor is None or not currency:
         return "–"
     return format_currency(
-        to_decimal(amount_minor, currency), currency, locale=LOCALE, decimal_quantization=False
+        to_decimal(amount_minor, currency), currency, locale=current(), decimal_quantization=False
     )
 
 
 def number(value: Any, pattern: str | None = None) -> str:
-    return "–" if value is None else format_decimal(value, format=pattern, locale=LOCALE)
+    return "–" if value is None else format_decimal(value, format=pattern, locale=current())
 
 
 def kwh(wh: int | None) -> str:
-    return "–" if wh is None else f"{format_decimal(wh / 1000, format='#,##0.00', locale=LOCALE)} kWh"
+    return "–" if wh is None else f"{format_decimal(wh / 1000, format='#,##0.00', locale=current())} kWh"
 
 
 def kw(watts: int | None) -> str:
-    return "–" if watts is None else f"{format_decimal(watts / 1000, format='#,##0.0', locale=LOCALE)} kW"
+    return "–" if watts is None else f"{format_decimal(watts / 1000, format='#,##0.0', locale=current())} kW"
 
 
 def duration(seconds: float | timedelta | None) -> str:
@@ -108,15 +115,19 @@ def duration(seconds: float | timedelta | None) -> str:
 
 
 def local(at: datetime | None, time_zone: str, pattern: str = "d MMM y, HH:mm") -> str:
-    return "–" if at is None else format_datetime(at, pattern, tzinfo=ZoneInfo(time_zone), locale=LOCALE)
+    return "–" if at is None else format_datetime(at, pattern, tzinfo=ZoneInfo(time_zone), locale=current())
+
+
+def day(on: date) -> str:
+    return format_date(on, "d MMMM y", locale=current())
 
 
 def ago(at: datetime | None, now: datetime) -> str:
     if at is None:
-        return "never"
+        return _("never")
     if abs((now - at).total_seconds()) < 10:
-        return "just now"
-    return format_timedelta(at - now, add_direction=True, threshold=1.2, locale=LOCALE)
+        return _("just now")
+    return format_timedelta(at - now, add_direction=True, threshold=1.2, locale=current())
 
 
 def epoch(seconds: int, time_zone: str) -> str:
@@ -134,12 +145,14 @@ def volume(line: Mapping[str, Any]) -> str:
         return duration(round(Decimal(line["volume"]) * 3600))
     if not line["unit"]:
         return "–"
-    return f"{format_decimal(Decimal(line['volume']), format='#,##0.######', locale=LOCALE)} {line['unit']}"
+    return (
+        f"{format_decimal(Decimal(line['volume']), format='#,##0.######', locale=current())} {line['unit']}"
+    )
 
 
 def price(amount: Any) -> str:
     """A price per unit: two decimals at least, as many as it has at most."""
-    return format_decimal(Decimal(amount), format="#,##0.00######", locale=LOCALE)
+    return format_decimal(Decimal(amount), format="#,##0.00######", locale=current())
 
 
 def zipped(values: Iterable[str]) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """A brand's look: values only, each checked. Contrast is WCAG 2.2's, computed here and refused here (isolation.md).
 
 Colours come in as `#rrggbb`; whatever a brand chooses, text on it stays readable, because the colours that text is
-drawn with are computed from it.
+drawn with are computed from it. What a brand draws shapes with must itself be seen: `contrast_findings` says where not.
 """
 
 import re
@@ -19,6 +19,9 @@ REFUSED_BELOW, WARNED_BELOW = 3.0, 4.5
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _LOGO_TEXT = re.compile(r"[^\x00-\x1f\x7f<>\u202a-\u202e\u2066-\u2069]{1,40}")
 COLOURS = ("primary", "secondary", "accent", "neutral")
+
+# What a brand's own colours stand on: a card, in light and in dark.
+SURFACES = {"light": "#ffffff", "dark": "#1b2028"}
 
 RGB = tuple[int, int, int]
 
@@ -56,6 +59,36 @@ def read_theme(values: Mapping[str, Any]) -> Theme:
     if faults:
         raise Invalid("invalid_theme", "The theme has wrong values.", faults=faults)
     return Theme(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastFinding:
+    """A colour that can hardly be told from its ground; `nearest` is the least changed one that passes."""
+
+    field: str
+    colour: str
+    ratio: float
+    nearest: str
+    is_refused: bool
+
+    @property
+    def message(self) -> str:
+        return f"{self.colour} reaches {self.ratio:.1f} : 1 on its ground; {self.nearest} would pass."
+
+
+def contrast_findings(theme: Theme) -> list[ContrastFinding]:
+    """What is drawn with a brand's own colours, against the ground it is drawn on: below 3 : 1 refused, below 4.5 : 1
+    warned of (WCAG 2.2, 1.4.11 and 1.4.3). A brand locked to dark is measured on dark; else dark is computed."""
+    ground = SURFACES[theme.lock_mode or "light"]
+    found = []
+    for field in ("primary", "accent"):
+        colour = getattr(theme, field)
+        ratio = contrast(colour, ground)
+        if ratio < (WARNED_BELOW if field == "primary" else REFUSED_BELOW):
+            is_refused = ratio < REFUSED_BELOW
+            nearest = nearest_passing(colour, ground, REFUSED_BELOW if is_refused else WARNED_BELOW)
+            found.append(ContrastFinding(field, colour, ratio, nearest, is_refused))
+    return found
 
 
 def logo_text(name: str) -> str:

@@ -85,7 +85,7 @@ async def export_invoices(request: AnyRequest, tenant_scope: Scope) -> Response[
             "'" + buyer if buyer[:1] in ("=", "+", "-", "@", "\t", "\r") else buyer, *amounts, row.currency,
         ])  # fmt: skip
     headers = {"Content-Disposition": "attachment; filename=invoices.csv"}
-    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(out.getvalue(), media_type="text/csv", headers=headers)
 
 
 @get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"})

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tenants.models import Base, TenantOwned
@@ -46,11 +47,46 @@ class TenantProfile(TenantOwned, Base):
 
 
 class Brand(TenantOwned, Base):
-    """The published look: values only, checked by `themes.theme` (never CSS text, never code)."""
+    """The published look and the one that is being drafted: values only, checked by `themes.theme` and `look`.
+
+    `details` is the look without theme and texts; what is long is read only where it is shown.
+    """
 
     __tablename__ = "brand"
     __table_args__ = (UniqueConstraint("tenant_id"), {"schema": "livery"})
 
     theme: Mapped[dict[str, Any]]
     css_hash: Mapped[str]
+    details: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    texts: Mapped[dict[str, Any]] = mapped_column(server_default="{}", deferred=True)
+    draft: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), deferred=True)
+    drafted_at: Mapped[datetime | None]
+    drafted_by: Mapped[str] = mapped_column(server_default="")
+    version_no: Mapped[int] = mapped_column(server_default="0")
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class BrandVersion(TenantOwned, Base):
+    """What was published, and can be again. Append-only."""
+
+    __tablename__ = "brand_version"
+    __table_args__ = (UniqueConstraint("tenant_id", "version_no"), {"schema": "livery"})
+
+    version_no: Mapped[int]
+    look: Mapped[dict[str, Any]] = mapped_column(deferred=True)
+    note: Mapped[str] = mapped_column(server_default="")
+    published_by: Mapped[str]
+    published_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class BrandPicture(TenantOwned, Base):
+    """A re-encoded PNG, named by its content; kept as long as a version may be rolled back to."""
+
+    __tablename__ = "brand_picture"
+    __table_args__ = (UniqueConstraint("tenant_id", "digest"), {"schema": "livery"})
+
+    digest: Mapped[str]
+    content: Mapped[bytes]
+    width: Mapped[int]
+    height: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -1,17 +1,27 @@
-"""Portal pages of brands: the settings."""
+"""Portal pages of brands: the settings, and the look with its draft, preview and versions."""
 
+import hashlib
+import re
+from dataclasses import replace
 from typing import Any
 
 from litestar import Request, Response, get, post
+from litestar.datastructures import UploadFile
 
-from app.brands import service
+from app.brands import faces, service
 from app.brands.api import FIELDS
-from app.kernel.errors import Invalid
-from app.kernel.web import NavItem, form_again, page, read_form, redirect
+from app.brands.look import LANGUAGES, PICTURES, TEXTS, Look
+from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect
 from tenants.scope import Scope
+from themes.css import preview_stylesheet
+from themes.theme import contrast_findings, read_theme
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Settings", "/settings", "settings", "settings.view", order=90)]
+nav = [
+    NavItem("Branding", "/branding", "palette", "settings.view", order=88),
+    NavItem("Settings", "/settings", "settings", "settings.view", order=90),
+]
 
 
 @get("/settings", opt={"permission": "settings.view"})
@@ -37,4 +47,116 @@ async def change_settings(request: AnyRequest, tenant_scope: Scope) -> Response[
     return redirect(request, "/settings", flash="The settings are saved.")
 
 
-routes = [show_settings, change_settings]
+# -- the look ----------------------------------------------------------------------------------------------------------
+
+MAX_UPLOAD = 5_000_000
+SAMPLE_LINES = (("Energy", "27.176 kWh", "13.32"), ("Occupancy", "12 min", "0.30"))
+
+
+@get("/branding", opt={"permission": "settings.view"})
+async def show_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    editing = await faces.get_editing(tenant_scope)
+    return page(
+        request, tenant_scope, "brands/branding.html", title="Branding", errors={}, alert=None,
+        values=_values(editing.look), **await _branding(tenant_scope, editing),
+    )  # fmt: skip
+
+
+async def _branding(scope: Scope, editing: faces.Editing) -> dict[str, Any]:
+    look = editing.look
+    digest = hashlib.sha256(preview_stylesheet(look.theme).encode()).hexdigest()[:16]
+    return {
+        "editing": editing, "look": look, "findings": contrast_findings(look.theme), "TEXTS": TEXTS,
+        "LANGUAGES": LANGUAGES, "versions": await faces.list_versions(scope), "sample_lines": SAMPLE_LINES,
+        "preview_css": f"/branding/preview-{digest}.css",
+        "profile": await service.get_profile(scope),
+    }  # fmt: skip
+
+
+def _values(look: Look) -> dict[str, str]:
+    values = {name: str(value) for name, value in look.theme.values().items() if value is not None}
+    values |= {f"language_{name}": "on" for name in look.languages}
+    return values | {
+        f"{kind}_{language}": text for kind, found in look.texts.items() for language, text in found.items()
+    }
+
+
+@post("/branding", opt={"permission": "brand.manage"}, request_max_body_size=MAX_UPLOAD)
+async def save_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    """One draft, checked whole. Pictures come as files; what is not sent stays as it is."""
+    sent = await request.form()
+    form = Form(sent.multi_items())
+    editing = await faces.get_editing(tenant_scope)
+    try:
+        look = await _read(tenant_scope, editing.look, form, sent)
+        await faces.save_draft(tenant_scope, look)
+    except Invalid as error:
+        return form_again(
+            request, tenant_scope, "brands/branding.html", error, form, title="Branding",
+            **await _branding(tenant_scope, editing),
+        )  # fmt: skip
+    return redirect(request, "/branding", flash="The draft is saved. Look at it below, then publish it.")
+
+
+async def _read(scope: Scope, look: Look, form: Form, sent: Any) -> Look:
+    names = ("primary", "secondary", "accent", "neutral", "radius", "font", "density", "logo_text")
+    theme = {name: form.text(name, getattr(look.theme, name)) for name in names}
+    for name in ("primary", "secondary", "accent", "neutral"):
+        theme[name] = theme[name].lower()
+    changed = Look(
+        theme=read_theme({**theme, "lock_mode": form.text("lock_mode") or None}), logo=look.logo, mark=look.mark,
+        languages=tuple(name for name in LANGUAGES if form.flag(f"language_{name}")),
+        texts={
+            kind: {language: form.text(f"{kind}_{language}", look.texts.get(kind, {}).get(language, ""))
+                   for language in LANGUAGES}
+            for kind in TEXTS
+        },
+    )  # fmt: skip
+    for field in PICTURES:
+        upload = sent.get(field)
+        content = await upload.read() if isinstance(upload, UploadFile) else b""
+        if form.flag(f"remove_{field}"):
+            changed = replace(changed, **{field: None})
+        elif content:
+            changed = replace(changed, **{field: await faces.store_picture(scope, content, field)})
+    return changed
+
+
+@get("/branding/{preview_name:str}", opt={"permission": "settings.view"})
+async def preview_css(tenant_scope: Scope, preview_name: str) -> Response[str]:
+    """The draft's values, for the part of the page that shows it."""
+    if not re.fullmatch(r"preview-[0-9a-f]{16}\.css", preview_name):
+        raise NotFound("file")
+    editing = await faces.get_editing(tenant_scope)
+    return Response(preview_stylesheet(editing.look.theme), media_type="text/css")
+
+
+@post("/branding/publications", opt={"permission": "brand.manage"})
+async def publish_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        number = await faces.publish_draft(tenant_scope, form.text("note"))
+    except Refused as error:
+        return redirect(request, "/branding", flash=error.message, kind="error")
+    return redirect(request, "/branding", flash=f"Version {number} is what everybody sees now.")
+
+
+@post("/branding/discards", opt={"permission": "brand.manage"})
+async def discard_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    await faces.discard_draft(tenant_scope)
+    return redirect(request, "/branding", flash="The draft is gone. Nothing that people see has changed.")
+
+
+@post("/branding/rollbacks", opt={"permission": "brand.manage"})
+async def roll_back_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    wanted = (await read_form(request)).integer("version_no")
+    if wanted is None:
+        raise Invalid.field("version_no", "required", "Choose a version.")
+    number = await faces.roll_back(tenant_scope, wanted)
+    return redirect(request, "/branding", flash=f"The look of version {wanted} is back, as version {number}.")
+
+
+routes = [
+    show_settings, change_settings, show_branding, save_branding, preview_css, publish_branding, discard_branding,
+    roll_back_branding,
+]  # fmt: skip

@@ -14,19 +14,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from babel import Locale
 from sqlalchemy import delete, insert, select, text, update
 
-from app.brands.models import Brand, TenantProfile
+from app.brands import faces
+from app.brands.models import TenantProfile
 from app.identity import service as identity
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.money import is_currency
-from app.kernel.web import BrandFace
 from tenants.database import Database
 from tenants.models import Tenant, TenantRoute, TenantStats
 from tenants.resolve import RESERVED_SLUGS
 from tenants.scope import Actor, PlatformScope, Scope
-from themes.css import stylesheet
-from themes.theme import Theme, logo_text, preset, read_theme
+from themes.theme import Theme, logo_text, preset
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
 # How the numbers look after the country's letters (Directive 2006/112/EC Art. 215; the VIES syntax table).
@@ -86,10 +85,8 @@ async def _furnish(
 ) -> str:  # fmt: skip
     """What lies in the tenant's own rows; answers the first owner's login token."""
     async with database.scope(tenant_id, actor) as scope:
-        css_hash, _ = stylesheet(look)
         scope.db.add(TenantProfile(**cleaned))
-        scope.db.add(Brand(theme=look.values(), css_hash=css_hash))
-        await scope.db.flush()
+        await faces.found(scope, look)
         owner = await identity.invite_staff(scope, email=first[0], name=first[1], role="owner")
         _link, token = await identity.make_login_link(scope, owner.id, identity.INVITATION_LIFETIME)
         await audit.record(scope, "tenant.created", "tenant", tenant_id, {"slug": slug})
@@ -283,66 +280,6 @@ def _is_time_zone(name: str) -> bool:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return False
     return bool(name)
-
-
-# --- the look ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """What a page wears: the brand, and how its readers write times."""
-
-    brand: BrandFace
-    time_zone: str
-    language: str
-
-
-async def get_face(scope: Scope) -> Face:
-    query = select(TenantProfile, Brand).outerjoin(Brand, Brand.tenant_id == TenantProfile.tenant_id)
-    row = (await scope.db.execute(query)).first()
-    if row is None:
-        raise NotFound()
-    profile, brand = row
-    theme = _theme(brand)
-    return Face(_face_of(profile.name, theme), profile.time_zone, profile.language)
-
-
-def _theme(brand: Brand | None) -> Theme:
-    """What is stored was checked; a page must not fail because a later release has become stricter."""
-    if brand is None:
-        return preset("default")
-    try:
-        return read_theme(brand.theme)
-    except Invalid:
-        return preset("default")
-
-
-def _face_of(name: str, theme: Theme) -> BrandFace:
-    css_hash, _css = stylesheet(theme)
-    return BrandFace(name, f"/brand/{css_hash}.css", theme.logo_text, lock_mode=theme.lock_mode)
-
-
-def platform_face(logo_text: str = "") -> BrandFace:
-    """The platform's own look; the console's name stands on it where no other is given."""
-    look = preset("console")
-    return _face_of("Livery", replace(look, logo_text=logo_text) if logo_text else look)
-
-
-async def find_css(scope: Scope | None, css_hash: str) -> str:
-    """The stylesheet of that hash: the tenant's own or, without a scope, the platform's. NotFound for another."""
-    theme = preset("console")
-    if scope is not None:
-        theme = _theme((await scope.db.execute(select(Brand))).scalar_one_or_none())
-    known, css = stylesheet(theme)
-    if known != css_hash:
-        raise NotFound("stylesheet")
-    return css
-
-
-async def get_theme(scope: Scope) -> tuple[Theme, str]:
-    """The theme and the hash under which its stylesheet is served."""
-    theme = _theme((await scope.db.execute(select(Brand))).scalar_one_or_none())
-    return theme, stylesheet(theme)[0]
 
 
 async def own_tenant(scope: Scope) -> tuple[str, str, str]:

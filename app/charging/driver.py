@@ -4,6 +4,7 @@ A session's page has an unguessable address and needs no login; its forms work w
 """
 
 import asyncio
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,7 @@ from app.billing import paper, payments
 from app.billing.models import Invoice
 from app.billing.provider import OutcomeUnknown
 from app.billing.service import list_invoices_of
+from app.brands import faces
 from app.brands import service as brands
 from app.charging import paid, queries, service, settlement
 from app.charging.models import ChargingSession
@@ -32,6 +34,8 @@ from app.tariffs import service as tariffs
 from app.tariffs.explain import explain
 from app.tariffs.ocpi_tariff import read_tariff
 from tenants.scope import Scope
+from themes.language import _
+from themes.render import kw
 
 AnyRequest = Request[Any, Any, Any]
 EXAMPLE_WH = 20_000
@@ -49,8 +53,19 @@ async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]
     wanted = {name: params.get(name) == "1" for name in ("free", "dc")}
     return page(
         request, tenant_scope, "charging/places.html", title=profile.name, profile=profile, plug=plug, wanted=wanted,
-        locations=await _locations(tenant_scope, **wanted),
+        locations=await _locations(tenant_scope, **wanted), wrong_code=params.get("code", "")[:20],
     )  # fmt: skip
+
+
+@get("/go", opt={"public": True})
+async def find_code(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    """The code as it was typed: in any case, with the spaces and dashes that a sticker may show."""
+    code = re.sub(r"[^A-Z0-9]", "", request.query_params.get("code", "").upper())[:20]
+    try:
+        evse = await stations.find_place(tenant_scope, code)
+    except NotFound:
+        return redirect(request, f"/?code={code}")
+    return redirect(request, f"/c/{evse.code}")
 
 
 async def _locations(scope: Scope, *, free: bool, dc: bool) -> list[dict[str, Any]]:
@@ -105,7 +120,7 @@ _PLUGS = {
 
 def plug(connector: Connector) -> str:
     """`CCS, 150 kW`: what a driver looks for."""
-    name = _PLUGS.get(connector.standard or "", "Plug")
+    name = _PLUGS.get(connector.standard or "", _("Plug"))
     power_w = rated_power_w(connector)
     return f"{name}, {round(power_w / 1000)} kW" if power_w else name
 
@@ -132,7 +147,7 @@ async def _costs(scope: Scope, evse: EVSE) -> dict[str, Any]:
     """Prices in the order the law wants, what a usual session would come to, and what is held on a card."""
     location = evse.station.location
     if location is not None and location.is_free_vend:
-        return {"prices": ["Free"], "example": None, "offer": None, "is_free": True}
+        return {"prices": [_("Free")], "example": None, "offer": None, "is_free": True}
     version = await tariffs.find_tariff_for(
         scope,
         evse_id=evse.id,
@@ -185,7 +200,7 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
         except (Invalid, Refused) as error:
             await scope.db.rollback()
             scope.forget_after_commit()
-            errors = {fault.field: fault.message for fault in error.faults}
+            errors = {fault.field: _(fault.message) for fault in error.faults}
             return await _place_page(
                 request,
                 scope,
@@ -193,7 +208,7 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
                 status=error.status,
                 values=form.values,
                 errors=errors,
-                alert=error.message,
+                alert=_(error.message),
             )
         link = paid.link_of(scope, session.id)
     target = f"/s/{link}"
@@ -256,7 +271,8 @@ def _seconds(session: ChargingSession, now: datetime) -> float | None:
 def _curve_words(points: dict[str, list[Any]]) -> str:
     if not points["kw"]:
         return ""
-    return f"Power rose to {max(points['kw']):.1f} kW and is now {points['kw'][-1]:.1f} kW."
+    most, last = (kw(round(value * 1000)) for value in (max(points["kw"]), points["kw"][-1]))
+    return _("Power rose to %(most)s and is now %(last)s.") % {"most": most, "last": last}
 
 
 @get("/s/{link:str}/live", opt={"public": True})
@@ -277,8 +293,8 @@ async def stop(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[
         await service.request_stop(tenant_scope, paid.read_link(tenant_scope, link))
     except Refused as error:
         visit_of(request).is_spoiled = True
-        return redirect(request, f"/s/{link}", flash=error.message, kind="error")
-    return redirect(request, f"/s/{link}", flash="The charger was asked to stop.")
+        return redirect(request, f"/s/{link}", flash=_(error.message), kind="error")
+    return redirect(request, f"/s/{link}", flash=_("The charger was asked to stop."))
 
 
 @post("/s/{link:str}/cancel", opt={"public": True})
@@ -302,9 +318,9 @@ async def show_receipt(request: AnyRequest, tenant_scope: Scope, link: str) -> R
     if not papers:
         raise NotFound("receipt")
     return page(
-        request, tenant_scope, "charging/receipt.html", title="Receipt", papers=papers, link=link,
+        request, tenant_scope, "charging/receipt.html", title=_("Receipt"), papers=papers, link=link,
         payment=await payments.find_payment(tenant_scope, "charging_session", session_id),
-        names=paper.NAMES, profile=await brands.get_profile(tenant_scope),
+        names={kind: _(name) for kind, name in paper.NAMES.items()}, profile=await brands.get_profile(tenant_scope),
     )  # fmt: skip
 
 
@@ -318,7 +334,7 @@ async def download_receipt(request: AnyRequest, link: str) -> Response[bytes]:
         payment = await payments.find_payment(scope, "charging_session", session_id)
         if not papers:
             raise NotFound("receipt")
-        theme, _hash = await brands.get_theme(scope)
+        theme, _hash = await faces.get_theme(scope)
         content = paper.content_of(papers[-1], payment, visit.time_zone, theme.primary)
     pdf = await asyncio.to_thread(paper.as_pdf, content)
     name = f"{papers[-1].number or 'receipt'}.pdf"
@@ -327,5 +343,5 @@ async def download_receipt(request: AnyRequest, link: str) -> Response[bytes]:
 
 
 routes = [
-    show_places, show_place, start, show_session, live_session, stop, cancel, show_receipt, download_receipt,
+    show_places, find_code, show_place, start, show_session, live_session, stop, cancel, show_receipt, download_receipt,
 ]  # fmt: skip

@@ -30,6 +30,7 @@ from app.stations.models import EVSE, Connector
 from app.tariffs import service as tariffs
 from app.tariffs.ocpi_tariff import read_tariff
 from tenants.scope import Scope
+from themes.language import N_, _
 
 PAYING_LIFETIME = timedelta(minutes=35)
 PLUG_IN_LIFETIME = timedelta(minutes=10)
@@ -111,10 +112,10 @@ async def request_start(
         scope, driver_group_id=None, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
     )
     if version is None:
-        raise Refused("no_tariff", "No tariff applies here, so the price of a session would be unknown.")
+        raise Refused("no_tariff", N_("No tariff applies here, so the price of a session would be unknown."))
     offer = await find_offer(scope, evse, read_tariff(version.ocpi).currency)
     if offer is None:
-        raise Refused("payments_off", "Cards cannot be taken here at the moment.")
+        raise Refused("payments_off", N_("Cards cannot be taken here at the moment."))
     session = ChargingSession(
         id=uuid7(), station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
         origin="guest", id_token_masked="", started_at=scope.now, pending_until=scope.now + PAYING_LIFETIME,
@@ -143,7 +144,7 @@ async def _check_limits(scope: Scope, evse: EVSE, remote: str) -> None:
         if not await limits.is_within(scope.redis, scope.tenant_id, name, most, CHECKOUT_WINDOW):
             raise Refused(
                 "too_many_checkouts",
-                "Too many payments were begun here in a short time. Try again in half an hour.",
+                N_("Too many payments were begun here in a short time. Try again in half an hour."),
             )
 
 
@@ -296,51 +297,52 @@ async def state_words(scope: Scope, session: ChargingSession, payment: Payment |
     """{"title", "text", "tone", "step"}: where it stands and what to do next, in words. `step` 0 to 4 of the way."""
     if session.status == "PENDING":
         if payment is not None and session.cost_cap_minor is None:
-            return _words("Waiting for your card", "Give your card on the payment page. Nothing is taken yet.",
-                          "info", 0)  # fmt: skip
-        return _words(
-            "Plug in now", "The charger is ready for you. Connect the cable to your car.", "info", 1
-        )
+            words = N_("Give your card on the payment page. Nothing is taken yet.")
+            return _words(N_("Waiting for your card"), words, tone="info", step=0)
+        words = N_("The charger is ready for you. Connect the cable to your car.")
+        return _words(N_("Plug in now"), words, tone="info", step=1)
     if session.status == "INVALID":
-        title, words = _NOT_STARTED.get(
-            session.not_started or "", ("Not started", "Nothing was started and nothing is charged.")
-        )
-        return _words(title, words, "warning", 0)
+        unknown = (N_("Not started"), N_("Nothing was started and nothing is charged."))
+        title, *sentences = _NOT_STARTED.get(session.not_started or "", unknown)
+        return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
         state = session.live.charging_state if session.live else None
-        title, words = _CHARGING.get(state or "", ("Charging", "Energy is flowing into your car."))
-        return _words(title, words, "success", 2)
+        title, words = _CHARGING.get(state or "", (N_("Charging"), N_("Energy is flowing into your car.")))
+        return _words(title, words, tone="success", step=2)
     if session.review:
-        return _words("Being checked", "The operator looks at this session before you pay. The receipt comes then.",
-                      "warning", 3)  # fmt: skip
+        words = N_("The operator looks at this session before you pay. The receipt comes then.")
+        return _words(N_("Being checked"), words, tone="warning", step=3)
     if session.settled_at is None or (payment is not None and payment.state in ("authorized", "capturing")):
-        return _words("Finished", "Thank you. Your receipt is being written.", "success", 3)
+        words = N_("Thank you. Your receipt is being written.")
+        return _words(N_("Finished"), words, tone="success", step=3)
     if payment is not None and payment.failure == "below_minimum":
-        return _words(
-            "Finished", "That was too little for a card: it is on us, and the hold is released.", "success", 4
-        )
-    return _words("Finished", "Thank you for charging with us. Your receipt is ready.", "success", 4)
+        words = N_("That was too little for a card: it is on us, and the hold is released.")
+        return _words(N_("Finished"), words, tone="success", step=4)
+    words = N_("Thank you for charging with us. Your receipt is ready.")
+    return _words(N_("Finished"), words, tone="success", step=4)
 
 
-def _words(title: str, words: str, tone: str, step: int) -> dict[str, Any]:
-    return {"title": title, "text": words, "tone": tone, "step": step}
+def _words(title: str, *sentences: str, tone: str, step: int) -> dict[str, Any]:
+    return {"title": _(title), "text": " ".join(map(_, sentences)), "tone": tone, "step": step}
 
 
 _CHARGING = {
-    "SuspendedEV": ("Paused by the car", "Your car takes no energy right now. It may be full, or it waits."),
-    "SuspendedEVSE": ("Paused by the charger", "The charger gives no energy right now. It goes on by itself."),
-    "EVConnected": ("Cable connected", "Charging begins in a moment."),
+    "SuspendedEV": (N_("Paused by the car"), N_("Your car takes no energy right now. It may be full, or it waits.")),
+    "SuspendedEVSE": (N_("Paused by the charger"), N_("The charger gives no energy right now. It goes on by itself.")),
+    "EVConnected": (N_("Cable connected"), N_("Charging begins in a moment.")),
 }  # fmt: skip
-_NOTHING = "The hold on your card is released and nothing is charged."
+_NOTHING = N_("The hold on your card is released and nothing is charged.")
 _NOT_STARTED = {
-    "not_plugged_in": ("Nobody plugged in", f"The charger waited for the cable and gave up. {_NOTHING}"),
-    "station_refused": ("The charger said no", f"It refused to start. {_NOTHING} Try the next one, or call us."),
-    "station_offline": ("The charger went offline", f"It cannot be started from here right now. {_NOTHING}"),
-    "evse_taken": ("Somebody was quicker", f"Another driver's payment for this charger stood first. {_NOTHING}"),
-    "evse_busy": ("This charger is in use", f"A session is running here already. {_NOTHING}"),
-    "evse_faulted": ("The charger reports a fault", f"It cannot be started. {_NOTHING}"),
-    "evse_unavailable": ("The charger is out of service", f"It cannot be started. {_NOTHING}"),
-    "tenant_suspended": ("No new sessions here", f"This operator takes no new sessions at the moment. {_NOTHING}"),
-    "given_up": ("Canceled", "You canceled before it began. Nothing is charged."),
-    "checkout_expired": ("The payment page has closed", "No card was given in time. Nothing is charged."),
+    "not_plugged_in": (N_("Nobody plugged in"), N_("The charger waited for the cable and gave up."), _NOTHING),
+    "station_refused": (N_("The charger said no"), N_("It refused to start."), _NOTHING,
+                        N_("Try the next one, or call us.")),
+    "station_offline": (N_("The charger went offline"), N_("It cannot be started from here right now."), _NOTHING),
+    "evse_taken": (N_("Somebody was quicker"), N_("Another driver's payment for this charger stood first."), _NOTHING),
+    "evse_busy": (N_("This charger is in use"), N_("A session is running here already."), _NOTHING),
+    "evse_faulted": (N_("The charger reports a fault"), N_("It cannot be started."), _NOTHING),
+    "evse_unavailable": (N_("The charger is out of service"), N_("It cannot be started."), _NOTHING),
+    "tenant_suspended": (N_("No new sessions here"), N_("This operator takes no new sessions at the moment."),
+                         _NOTHING),
+    "given_up": (N_("Canceled"), N_("You canceled before it began. Nothing is charged.")),
+    "checkout_expired": (N_("The payment page has closed"), N_("No card was given in time. Nothing is charged.")),
 }  # fmt: skip

@@ -119,7 +119,7 @@ async def export_sessions(request: AnyRequest, tenant_scope: Scope) -> Response[
             session.review or "", gross, cdr.currency if cdr else "",
         )])  # fmt: skip
     headers = {"Content-Disposition": "attachment; filename=sessions.csv"}
-    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(out.getvalue(), media_type="text/csv", headers=headers)
 
 
 def _inert(value: Any) -> str:

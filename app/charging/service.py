@@ -34,6 +34,7 @@ from app.stations.models import EVSE, ChargingStation, StationCommand, StationCo
 from app.stations.reports import StatusReport
 from app.tariffs import service as tariffs
 from tenants.scope import Scope
+from themes.language import N_
 
 PENDING_LIFETIME = timedelta(minutes=3)
 
@@ -540,15 +541,15 @@ async def get_startable(scope: Scope, evse_id: UUID) -> EVSE:
         raise NotFound("evse")
     status = (await scope.db.execute(text("select status from platform.own_tenant()"))).scalar_one()
     if status != "active":
-        raise Refused("tenant_suspended", "This operator is suspended and takes no new sessions.")
+        raise Refused("tenant_suspended", N_("This operator is suspended and takes no new sessions."))
     if evse.station.connection is None or not evse.station.connection.is_online:
-        raise Refused("station_offline", "The station is offline, and a start does not wait.")
+        raise Refused("station_offline", N_("The station is offline, and a start does not wait."))
     if evse.connectors and all(connector.status == "Faulted" for connector in evse.connectors):
-        raise Refused("evse_faulted", "This EVSE reports a fault and cannot be started.")
+        raise Refused("evse_faulted", N_("This EVSE reports a fault and cannot be started."))
     if evse.connectors and all(connector.status == "Unavailable" for connector in evse.connectors):
-        raise Refused("evse_unavailable", "This EVSE is out of service.")
+        raise Refused("evse_unavailable", N_("This EVSE is out of service."))
     if await _is_busy(scope, evse.id):
-        raise Refused("evse_busy", "A session is running on this EVSE already.")
+        raise Refused("evse_busy", N_("A session is running on this EVSE already."))
     return evse
 
 
@@ -572,7 +573,7 @@ async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
     """Asks the station to end the transaction; the session ends when the station says so. May wait for it."""
     session = await get_session(scope, session_id)
     if session.status != "ACTIVE" or session.ocpp_transaction_id is None:
-        raise Refused("not_active", "Only a running session can be stopped.")
+        raise Refused("not_active", N_("Only a running session can be stopped."))
     if await _version(scope, session.station_id) == "ocpp1.6":
         action, payload = "RemoteStopTransaction", {"transactionId": int(session.ocpp_transaction_id)}
     else:

@@ -1,4 +1,4 @@
-"""The demo's two companies, their people, sites and stations; the tests' cast is the same (`tests/cast.py`).
+"""The demo's three companies, their people, sites and stations; the tests' cast is the same (`tests/cast.py`).
 
 All of it is invented: no such company, street number or person.
 """
@@ -188,4 +188,36 @@ SOLMARK = Company(
     ),
 )  # fmt: skip
 
-COMPANIES = (NORDLICHT, SOLMARK)
+ELBSTROM = Company(
+    slug="elbstrom", name="elbstrom", country="DE", currency="EUR", time_zone="Europe/Berlin", preset="elbstrom",
+    profile={
+        "legal_name": "elbstrom Quartiersladen eG", "address": "Deichstieg 4", "postal_code": "20999",
+        "city": "Altenwerder", "vat_id": "DE811907980", "ocpi_country_code": "DE", "ocpi_party_id": "ELB",
+        "support_email": "moin@elbstrom.example", "support_phone": "+49 40 555 0142", "language": "de",
+    },
+    people=(
+        Person("Frauke Behn", "frauke@elbstrom.example", "owner"),
+        Person("Ilja Sommer", "ilja@elbstrom.example", "operator"),
+    ),
+    sites=(
+        Site("Quartiersgarage Deich", "Deichstieg 4", "Altenwerder", "20999", "53.5040", "9.9080"),
+        Site("Fähranleger", "Am Anleger 2", "Altenwerder", "20999", "53.5120", "9.9210"),
+    ),
+    boxes=(
+        Box("QD-1", 0, "ac11", "2.0.1", "charge", 2, "Stellplatz 14"),
+        Box("QD-2", 0, "ac11", "1.6", "charge", 2, "Stellplatz 15"),
+        Box("FA-1", 1, "dc150", "2.0.1", "charge", 2, "Anleger"),
+    ),
+    groups=(("Mitglieder", "monthly"),),
+    drivers=(("Tomke Jansen", "tomke@example.org", "Mitglieder"), ("Enno Voss", "enno@example.org", "")),
+    cards=(
+        Card("ELB0000001", "Tomke", driver="Tomke Jansen", group="Mitglieder"),
+        Card("ELB0000002", "Enno", driver="Enno Voss"),
+    ),
+    tariffs=(
+        (_tariff("ELB-Q", "Quartier", "EUR", [_per_kwh("0.42"), _occupancy("0.60")]), {"default": True}),
+        (_tariff("ELB-S", "Schnell", "EUR", [_per_kwh("0.59")]), {"site": 1}),
+    ),
+)  # fmt: skip
+
+COMPANIES = (NORDLICHT, SOLMARK, ELBSTROM)

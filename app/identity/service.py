@@ -32,6 +32,7 @@ from app.kernel.secrets import digest, digests, new_token
 from tenants.database import Database
 from tenants.resolve import resolve_api_key
 from tenants.scope import Actor, Scope
+from themes.language import N_
 
 LINK_LIFETIME = timedelta(minutes=30)
 INVITATION_LIFETIME = timedelta(days=7)
@@ -50,7 +51,7 @@ KEY_PREFIX = "lvk_"
 def check_email(email: str, field: str = "email") -> str:
     cleaned = email.strip()
     if not _EMAIL.fullmatch(cleaned) or ".." in cleaned or len(cleaned) > 254:
-        raise Invalid.field(field, "email", "This is no e-mail address.")
+        raise Invalid.field(field, "email", N_("This is no e-mail address."))
     return cleaned
 
 

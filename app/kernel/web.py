@@ -59,10 +59,10 @@ REST handlers: `app/kernel/rest.py`.
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import UUID
@@ -83,6 +83,7 @@ ANONYMOUS = Actor(kind="anonymous")
 LOGIN_COOKIE = "__Host-livery"
 FLASH_COOKIE = "__Host-livery-flash"
 MODE_COOKIE = "__Host-livery-mode"
+LANGUAGE_COOKIE = "__Host-livery-language"
 NEXT_COOKIE = "__Host-livery-next"
 MODES = ("light", "dark", "auto")
 KEEP_ALIVE_S = 15
@@ -97,12 +98,17 @@ Render = Callable[[Scope, dict[str, Any] | None], Awaitable[str | None]]
 
 @dataclass(frozen=True, slots=True)
 class BrandFace:
-    """What templates need of a brand. `lock_mode` is `light` or `dark` where the brand leaves its readers no choice."""
+    """What templates need of a brand. `lock_mode` is `light` or `dark` where the brand leaves its readers no choice;
+    `icons` is size -> address, `text_kinds` which legal texts there are."""
 
     name: str
     css_url: str
     logo_text: str
     lock_mode: str | None = None
+    logo_url: str | None = None
+    icons: Mapping[int, str] = field(default_factory=dict)
+    text_kinds: tuple[str, ...] = ()
+    color: str = "#1f5fbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +141,7 @@ class Visit:
     brand: BrandFace | None = None
     time_zone: str = "UTC"
     language: str = "en"
+    languages: tuple[str, ...] = ("en",)
     is_spoiled: bool = False
     is_welcome: Callable[[], Awaitable[bool]] | None = None
     idempotency: Any = None
@@ -258,7 +265,7 @@ def page(
     now = scope.now if scope is not None else utcnow()
     values = _context(request) | {"title": title, "now": now, "flashes": _flashes(request)} | context
     html = _template(request, template).render(values)
-    response = Response(html, status_code=status, media_type="text/html; charset=utf-8")
+    response = Response(html, status_code=status, media_type="text/html")
     if FLASH_COOKIE in request.cookies:
         response.set_cookie(own_cookie(FLASH_COOKIE, "", max_age=0))
     if status >= 400:
@@ -328,7 +335,8 @@ def _context(request: AnyRequest) -> dict[str, Any]:
         "brand": visit.brand, "mode": _mode(request, visit), "banner": _banner(visit), "nav": _nav(request, visit),
         "person": visit.person, "may": visit.actor.may,
         "csrf_token": csrf_token(visit), "request_path": request.url.path, "request_id": visit.request_id,
-        "time_zone": visit.time_zone, "language": visit.language, "host": visit.host, "surface": visit.surface,
+        "time_zone": visit.time_zone, "language": visit.language, "languages": visit.languages,
+        "host": visit.host, "surface": visit.surface,
         "read_only": visit.is_suspended, "flashes": [],
     }  # fmt: skip
 

@@ -9,7 +9,7 @@ from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme, Server
 
-from app.brands import service as brands
+from app.brands import faces
 from app.kernel.rest import Pending, begin
 from app.kernel.slices import find_module, gather
 from app.kernel.web import CURRENT, page, provide_tenant_scope, visit_of
@@ -71,7 +71,7 @@ def schema() -> dict[str, Any]:
 @get("/api/docs", opt={"public": True}, include_in_schema=False)
 async def docs(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     visit, schema = visit_of(request), request.app.state.schema
-    visit.brand = (await brands.get_face(tenant_scope)).brand
+    visit.brand = (await faces.get_face(tenant_scope)).brand
     return page(
         request, tenant_scope, "surfaces/api_docs.html", title="API", schema=schema, groups=_groups(schema),
         origin=visit.origin,

@@ -1,4 +1,4 @@
-"""Light, dark, or as the device says: a choice that lives in a cookie, not in an account."""
+"""Light, dark, or as the device says, and the language: choices that live in a cookie, not in an account."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -6,23 +6,44 @@ from urllib.parse import urlsplit
 from litestar import Request, Response, post
 
 from app.kernel.errors import Invalid
-from app.kernel.web import MODE_COOKIE, MODES, own_cookie, read_form, redirect
+from app.kernel.web import LANGUAGE_COOKIE, MODE_COOKIE, MODES, own_cookie, read_form, redirect, visit_of
 
 AnyRequest = Request[Any, Any, Any]
 
 
 @post("/mode", opt={"permission": "self"})
 async def choose_mode(request: AnyRequest) -> Response[Any]:
-    mode = (await read_form(request)).text("mode")
-    if mode not in MODES:
+    return await _remember(request)
+
+
+@post("/preferences", opt={"public": True})
+async def choose_preferences(request: AnyRequest) -> Response[Any]:
+    """A driver's: mode, language, or both."""
+    return await _remember(request)
+
+
+async def _remember(request: AnyRequest) -> Response[Any]:
+    form, languages = await read_form(request), visit_of(request).languages
+    mode, language = form.text("mode"), form.text("language")
+    if mode not in ("", *MODES):
         raise Invalid.field("mode", "mode", f"mode is one of {', '.join(MODES)}.")
-    try:
-        back = urlsplit(request.headers.get("Referer", "/")).path or "/"
-    except ValueError:
-        back = "/"
-    response = redirect(request, back)
-    response.set_cookie(own_cookie(MODE_COOKIE, mode, max_age=31_536_000))
+    if language not in ("", *languages):
+        raise Invalid.field("language", "language", f"language is one of {', '.join(languages)}.")
+    response = redirect(request, _where_from(request))
+    if mode:
+        response.set_cookie(own_cookie(MODE_COOKIE, mode, max_age=31_536_000))
+    if language:
+        response.set_cookie(own_cookie(LANGUAGE_COOKIE, language, max_age=31_536_000))
     return response
 
 
+def _where_from(request: AnyRequest) -> str:
+    try:
+        parts = urlsplit(request.headers.get("Referer", "/"))
+    except ValueError:
+        return "/"
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
 routes = [choose_mode]
+driver_routes = [choose_preferences]

@@ -5,18 +5,20 @@ from types import ModuleType
 from typing import Any
 
 import jinja2
-from litestar import Litestar, Response
+from litestar import Litestar, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
+from app.brands import faces
 from app.identity.permissions import ADMIN_PERMISSIONS, PERMISSIONS
 from app.kernel.rest import Replay
 from app.kernel.slices import template_folders
 from app.kernel.web import NavItem, provide_tenant_scope
 from app.surfaces.errors import as_page, as_problem, as_replay
 from app.surfaces.guards import guard
+from tenants.scope import Scope
 from themes.render import environment
 
 MAX_BODY_BYTES = 1_000_000
@@ -80,7 +82,19 @@ def _is_declared(handler: HTTPRouteHandler) -> bool:
     return bool(handler.opt.get("public")) or handler.opt.get("permission") in _KNOWN
 
 
-def css_answer(css: str) -> Response[str]:
+@get("/brand/{file_name:str}", opt={"public": True})
+async def brand_file(tenant_scope: Scope, file_name: str) -> Response[bytes]:
+    """A brand's stylesheet, icons and pictures."""
+    return _forever(*await faces.find_file(tenant_scope, file_name))
+
+
+@get("/brand/{file_name:str}", opt={"public": True})
+async def platform_file(file_name: str) -> Response[bytes]:
+    """The same of the platform's own look."""
+    return _forever(*await faces.find_file(None, file_name))
+
+
+def _forever(content: bytes, media_type: str) -> Response[bytes]:
     """Named by its hash: it never changes."""
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-    return Response(css, media_type="text/css; charset=utf-8", headers=headers)
+    return Response(content, media_type=media_type, headers=headers)

@@ -9,11 +9,12 @@ from dataclasses import replace
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
-from app.brands import service as brands
+from app.brands import faces
 from app.identity import admins
 from app.identity import service as identity
-from app.kernel.web import ANONYMOUS, CURRENT, LOGIN_COOKIE, Visit
+from app.kernel.web import ANONYMOUS, CURRENT, LANGUAGE_COOKIE, LOGIN_COOKIE, Visit
 from tenants.scope import Actor
+from themes.language import choose, speaking
 
 Loader = Callable[[Visit, dict[str, str]], Awaitable[None]]
 LOG = logging.getLogger("livery.web")
@@ -22,15 +23,6 @@ _ARRIVING = Actor(kind="anonymous", name="arriving")
 
 def headers_of(asgi_scope: Any) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in asgi_scope["headers"]}
-
-
-def login_secret(headers: dict[str, str]) -> str | None:
-    """The cookie's value; a jar that does not parse holds no login."""
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(LOGIN_COOKIE)
-    except CookieError:
-        return None
-    return morsel.value if morsel is not None and len(morsel.value) <= 100 else None
 
 
 class SurfaceDoor:
@@ -42,23 +34,36 @@ class SurfaceDoor:
         token = CURRENT.set(visit)
         try:
             await self._load(visit, headers_of(asgi_scope))
-            await self.app(asgi_scope, receive, send)
+            with speaking(visit.language):
+                await self.app(asgi_scope, receive, send)
         finally:
             CURRENT.reset(token)
 
 
-async def load_portal(visit: Visit, headers: dict[str, str]) -> None:
-    await _brand(visit, login_secret(headers))
+def cookie_of(headers: dict[str, str], name: str) -> str | None:
+    """A cookie's value; a jar that does not parse holds none."""
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(name)
+    except CookieError:
+        return None
+    return morsel.value if morsel is not None and len(morsel.value) <= 100 else None
 
 
-async def load_driver(visit: Visit, _headers: dict[str, str]) -> None:
-    await _brand(visit, None)
-
-
-async def _brand(visit: Visit, secret: str | None) -> None:
+async def load_driver(visit: Visit, headers: dict[str, str]) -> None:
+    """In the language the driver chose, else their browser's, else the brand's."""
     async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
-        face = await brands.get_face(scope)
-        visit.brand, visit.time_zone, visit.language = face.brand, face.time_zone, face.language
+        face = await faces.get_face(scope)
+    visit.brand, visit.time_zone, visit.languages = face.brand, face.time_zone, face.languages
+    chosen = cookie_of(headers, LANGUAGE_COOKIE)
+    visit.language = choose(face.languages, chosen, headers.get("accept-language", ""), face.language)
+
+
+async def load_portal(visit: Visit, headers: dict[str, str]) -> None:
+    """Staff's pages are in English."""
+    secret = cookie_of(headers, LOGIN_COOKIE)
+    async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
+        face = await faces.get_face(scope)
+        visit.brand, visit.time_zone = face.brand, face.time_zone
         login = await identity.find_session(scope, secret, host=visit.host) if secret else None
     if login is None or secret is None:
         return
@@ -74,15 +79,15 @@ async def _brand(visit: Visit, secret: str | None) -> None:
 
 
 async def load_console(visit: Visit, headers: dict[str, str]) -> None:
-    visit.brand = brands.platform_face()
-    secret = login_secret(headers)
+    visit.brand = faces.platform_face()
+    secret = cookie_of(headers, LOGIN_COOKIE)
     login = await admins.find_admin_session(visit.database, secret, host=visit.host) if secret else None
     if login is not None:
         _log_in(visit, login.actor, login.digest, {"name": login.admin.email, "email": login.admin.email})
 
 
 async def load_start(visit: Visit, _headers: dict[str, str]) -> None:
-    visit.brand = brands.platform_face("Livery")
+    visit.brand = faces.platform_face("Livery")
 
 
 def _log_in(visit: Visit, actor: Actor, digest: bytes, person: dict[str, Any]) -> None:

@@ -3,24 +3,18 @@
 from typing import Any
 
 import jinja2
-from litestar import Litestar, Response, get
+from litestar import Litestar
 
-from app.brands import service as brands
 from app.kernel.settings import Settings
 from app.kernel.slices import gather
-from app.surfaces.assembly import css_answer, nav_of, routes_of, surface
+from app.surfaces import appearance
+from app.surfaces.assembly import brand_file, nav_of, routes_of, surface
 from app.surfaces.headers import content_security_policy
-from tenants.scope import Scope
-
-
-@get("/brand/{file_name:str}", opt={"public": True})
-async def brand_css(tenant_scope: Scope, file_name: str) -> Response[str]:
-    return css_answer(await brands.find_css(tenant_scope, file_name.removesuffix(".css")))
 
 
 def build(templates: jinja2.Environment) -> Litestar:
     modules = gather("driver")
-    routes: list[Any] = [brand_css, *routes_of(modules)]
+    routes: list[Any] = [brand_file, *appearance.driver_routes, *routes_of(modules)]
     return surface("driver", routes, templates=templates, nav=nav_of(modules))
 
 

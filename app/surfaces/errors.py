@@ -10,13 +10,21 @@ from litestar.exceptions import HTTPException, ValidationException
 from app.kernel.errors import FieldFault, Forbidden, Invalid, LiveryError, NotFound, Unauthenticated
 from app.kernel.rest import Replay, problem
 from app.kernel.web import page, visit_of
+from themes.language import N_, _
 
 AnyRequest = Request[Any, Any, Any]
 LOG = logging.getLogger("livery.web")
 TITLES = {
-    401: "Please log in", 403: "Not allowed", 404: "Not found", 405: "Not possible here", 409: "Refused",
-    413: "Too large", 422: "That does not fit", 429: "Too many requests", 500: "Something went wrong",
+    401: N_("Please log in"), 403: N_("Not allowed"), 404: N_("Not found"), 405: N_("Not possible here"),
+    409: N_("Refused"), 413: N_("Too large"), 422: N_("That does not fit"), 429: N_("Too many requests"),
+    500: N_("Something went wrong"),
 }  # fmt: skip
+WORDS = (
+    N_("There is no such page."), N_("There is no such place."), N_("There is no such charging session."),
+    N_("There is no such receipt."),
+    N_("Something went wrong on our side."), N_("This request comes from another site."),
+    N_("Too many requests; try again later."),
+)  # fmt: skip
 
 
 def as_livery_error(error: Exception) -> LiveryError:
@@ -73,8 +81,8 @@ def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
     ):
         return _to_login(request)
     response = page(
-        request, None, "surfaces/error.html", title=TITLES.get(made.status, "Refused"), status=made.status,
-        message=made.message, code=made.code, error_status=made.status,
+        request, None, "surfaces/error.html", title=_(TITLES.get(made.status, "Refused")), status=made.status,
+        message=_(made.message), code=made.code, error_status=made.status,
     )  # fmt: skip
     retry_after_s = getattr(made, "retry_after_s", None)
     if retry_after_s is not None:

@@ -17,11 +17,10 @@ import jinja2
 from litestar import Litestar, Request, Response, get, post
 
 from app.billing import sandbox
-from app.brands import service as brands
 from app.kernel.errors import NotFound
 from app.kernel.settings import Settings
 from app.kernel.web import page, read_form, visit_of
-from app.surfaces.assembly import css_answer, surface
+from app.surfaces.assembly import platform_file, surface
 from app.surfaces.headers import content_security_policy
 from tenants.database import Database
 
@@ -86,13 +85,8 @@ def _away(url: str) -> Response[Any]:
     return Response(None, status_code=303, headers={"Location": url})
 
 
-@get("/brand/{file_name:str}", opt={"public": True})
-async def brand_css(file_name: str) -> Response[str]:
-    return css_answer(await brands.find_css(None, file_name.removesuffix(".css")))
-
-
 def build(templates: jinja2.Environment) -> Litestar:
-    return surface("sandbox", [show_checkout, pay, brand_css], templates=templates)
+    return surface("sandbox", [show_checkout, pay, platform_file], templates=templates)
 
 
 def sandbox_policy() -> str:

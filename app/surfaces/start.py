@@ -15,7 +15,7 @@ from app.identity import service as identity
 from app.kernel.errors import NotFound
 from app.kernel.settings import Settings
 from app.kernel.web import page, read_form, visit_of
-from app.surfaces.assembly import css_answer, surface
+from app.surfaces.assembly import platform_file, surface
 from app.surfaces.headers import content_security_policy
 from tenants.database import Database
 from tenants.scope import Actor
@@ -79,13 +79,8 @@ async def _staff_link(database: Database, slug: str, email: str) -> str:
         return await identity.login_url(scope, token)
 
 
-@get("/brand/{file_name:str}", opt={"public": True})
-async def brand_css(file_name: str) -> Response[str]:
-    return css_answer(await brands.find_css(None, file_name.removesuffix(".css")))
-
-
 def build(templates: jinja2.Environment) -> Litestar:
-    return surface("start", [start, create_demo_login, brand_css], templates=templates)
+    return surface("start", [start, create_demo_login, platform_file], templates=templates)
 
 
 def start_policy(settings: Settings) -> str:

@@ -1,22 +1,26 @@
-"""A tariff in plain English: one sentence per price, in the order in which the law wants them shown (pure).
+"""A tariff in plain words: one sentence per price, in the order in which the law wants them shown (pure).
 
 Directive (EU) 2023/1804, Art. 5: price per kWh, per minute, per session, then what else there is.
 """
 
 from decimal import Decimal
 
+from babel.dates import get_day_names
+from babel.numbers import get_decimal_symbol
+
 from app.kernel.money import exponent
 from app.tariffs.ocpi_tariff import DAYS, PriceComponent, PriceLimit, Tariff, TariffRestrictions
+from themes.language import N_, _, current
 
 _ORDER = ("ENERGY", "TIME", "FLAT", "PARKING_TIME")
 _PER = {
-    "ENERGY": "per kWh", "TIME": "per hour of charging", "PARKING_TIME": "per hour after charging has ended",
-    "FLAT": "per session",
+    "ENERGY": N_("per kWh"), "TIME": N_("per hour of charging"),
+    "PARKING_TIME": N_("per hour after charging has ended"), "FLAT": N_("per session"),
 }  # fmt: skip
 _RESERVED = {
-    "RESERVATION": {"TIME": "per hour of reservation", "FLAT": "per reservation"},
+    "RESERVATION": {"TIME": N_("per hour of reservation"), "FLAT": N_("per reservation")},
     "RESERVATION_EXPIRES": {
-        "TIME": "per hour of a reservation that nobody uses", "FLAT": "for a reservation that nobody uses",
+        "TIME": N_("per hour of a reservation that nobody uses"), "FLAT": N_("for a reservation that nobody uses"),
     },
 }  # fmt: skip
 
@@ -28,44 +32,44 @@ def explain(tariff: Tariff) -> list[str]:
         for component in element.price_components:
             place = _ORDER.index(component.type) + (len(_ORDER) if element.restrictions.reservation else 0)
             sentences.append((place, number, _sentence(tariff, component, element.restrictions)))
-    limits = [("At least", tariff.min_price), ("At most", tariff.max_price)]
-    return [text for _, _, text in sorted(sentences)] + [
-        f"{word} {_limit(tariff, limit)} per session" for word, limit in limits if limit is not None
+    limits = [(_("At least"), tariff.min_price), (_("At most"), tariff.max_price)]
+    return [text for _place, _number, text in sorted(sentences)] + [
+        f"{word} {_limit(tariff, limit)} {_('per session')}" for word, limit in limits if limit is not None
     ]
 
 
 def _sentence(tariff: Tariff, component: PriceComponent, restrictions: TariffRestrictions) -> str:
-    per = _RESERVED.get(restrictions.reservation or "", _PER).get(component.type, "")
-    price = (
-        "Free" if component.price == 0 else f"{tariff.currency} {_money(component.price, tariff.currency)}"
-    )
+    per = _(_RESERVED.get(restrictions.reservation or "", _PER).get(component.type, ""))
+    price = _("Free") if component.price == 0 else _money(component.price, tariff.currency)
     when = ", ".join(_conditions(restrictions))
     return f"{price} {per}{_tax(tariff, component)}{_step(component)}" + (f" ({when})" if when else "")
 
 
 def _money(amount: Decimal, currency: str) -> str:
-    """At least the currency's own decimals, more where the price has more."""
+    """`EUR 0.49`, `0,49 EUR`: at least the currency's own decimals, more where the price has more."""
     decimals = -int(amount.normalize().as_tuple().exponent)
-    return f"{amount:.{max(decimals, exponent(currency))}f}"
+    shown = f"{amount:.{max(decimals, exponent(currency))}f}".replace(".", get_decimal_symbol(current()))
+    return _("%(currency)s %(amount)s") % {"currency": currency, "amount": shown}
 
 
 def _number(value: Decimal | int) -> str:
-    return f"{Decimal(value).normalize():f}"
+    return f"{Decimal(value).normalize():f}".replace(".", get_decimal_symbol(current()))
 
 
 def _tax(tariff: Tariff, component: PriceComponent) -> str:
     if component.price == 0 or tariff.tax_included == "N/A":
         return ""
-    word = "including" if tariff.is_tax_included else "plus"
-    return f" {word} VAT" if component.vat is None else f" {word} {_number(component.vat)} % VAT"
+    word = _("including") if tariff.is_tax_included else _("plus")
+    rate = "" if component.vat is None else f"{_number(component.vat)} % "
+    return f" {word} {rate}{_('VAT')}"
 
 
 def _step(component: PriceComponent) -> str:
     if component.price == 0 or component.type == "FLAT" or component.step_size <= 1:
         return ""
     if component.type == "ENERGY":
-        return f", in steps of {_number(Decimal(component.step_size) / 1000)} kWh"
-    return f", in steps of {_length(component.step_size)}"
+        return _(", in steps of %(size)s") % {"size": f"{_number(Decimal(component.step_size) / 1000)} kWh"}
+    return _(", in steps of %(size)s") % {"size": _length(component.step_size)}
 
 
 def _length(seconds: int) -> str:
@@ -78,16 +82,16 @@ def _conditions(restrictions: TariffRestrictions) -> list[str]:
     if start or end:
         found.append(f"{start or '00:00':%H:%M}–{_end(end)}" if start else f"00:00–{_end(end)}")
     if restrictions.start_date:
-        found.append(f"from {restrictions.start_date.isoformat()}")
+        found.append(f"{_('from')} {restrictions.start_date.isoformat()}")
     if restrictions.end_date:
-        found.append(f"until {restrictions.end_date.isoformat()}")
-    found += _range(restrictions.min_kwh, restrictions.max_kwh, "kWh", "the first", "after")
-    found += _range(restrictions.min_current, restrictions.max_current, "A", "below", "from")
-    found += _range(restrictions.min_power, restrictions.max_power, "kW", "below", "from")
+        found.append(f"{_('until')} {restrictions.end_date.isoformat()}")
+    found += _range(restrictions.min_kwh, restrictions.max_kwh, "kWh", _("the first"), _("after"))
+    found += _range(restrictions.min_current, restrictions.max_current, "A", _("below"), _("from"))
+    found += _range(restrictions.min_power, restrictions.max_power, "kW", _("below"), _("from"))
     if restrictions.min_duration:
-        found.append(f"after {_length(restrictions.min_duration)}")
+        found.append(f"{_('after')} {_length(restrictions.min_duration)}")
     if restrictions.max_duration is not None:
-        found.append(f"during the first {_length(restrictions.max_duration)}")
+        found.append(f"{_('during the first')} {_length(restrictions.max_duration)}")
     return found
 
 
@@ -104,16 +108,18 @@ def _range(least: Decimal | None, most: Decimal | None, unit: str, below: str, a
 def _days(days: tuple[str, ...]) -> str:
     """`Monday to Friday` for a run of three or more, else each by name."""
     numbers = sorted({DAYS.index(day) for day in days})
-    names = [DAYS[number].capitalize() for number in numbers]
+    names = [get_day_names("wide", locale=current())[number] for number in numbers]
     if len(numbers) == len(DAYS):
-        return "every day"
+        return _("every day")
     if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
-        return f"{names[0]} to {names[-1]}"
-    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return _("%(first)s to %(last)s") % {"first": names[0], "last": names[-1]}
+    return (
+        f" {_('and')} ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} {_('and')} {names[-1]}"
+    )
 
 
 def _limit(tariff: Tariff, limit: PriceLimit) -> str:
     if limit.incl_vat is not None:
-        return f"{tariff.currency} {_money(limit.incl_vat, tariff.currency)} including VAT"
+        return f"{_money(limit.incl_vat, tariff.currency)} {_('including')} {_('VAT')}"
     assert limit.excl_vat is not None
-    return f"{tariff.currency} {_money(limit.excl_vat, tariff.currency)} before VAT"
+    return f"{_money(limit.excl_vat, tariff.currency)} {_('before VAT')}"

@@ -12,7 +12,8 @@ from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import sandbox
 from app.billing.models import Invoice, Payment
-from app.brands import service as brands
+from app.brands import faces
+from app.brands.look import Look
 from app.charging import ingest, paid, settlement
 from app.charging import service as charging
 from app.charging.models import CDR, ChargingSession
@@ -31,6 +32,7 @@ from tenants.database import Database
 from tenants.scope import Actor, Scope
 from tests.cast import PLATES
 from tests.web import CLI, found_brand
+from themes.theme import preset
 
 STATION = "CP1"  # both brands have one of that name
 
@@ -78,7 +80,11 @@ async def furnish(database: Database, slug: str) -> Furnished:
     ids |= await _session(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
         ids["ref"] = await _checkout(database)
-        ids["file_name"] = (await brands.get_face(scope)).brand.css_url.rpartition("/")[2]
+        theme = preset("default")
+        await faces.save_draft(scope, Look(theme=theme, texts={"imprint": {"en": canary}}))
+        await faces.publish_draft(scope, canary)
+        ids |= {"kind": "imprint", "preview_name": "preview-" + "0" * 16 + ".css"}
+        ids["file_name"] = (await faces.get_face(scope)).brand.css_url.rpartition("/")[2]
     return Furnished(tenant_id, slug, canary, ids)
 
 

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import httpx2
 from litestar.handlers import HTTPRouteHandler
 
-from app.brands import service as brands
+from app.brands import faces
 from app.identity import admins
 from app.kernel.web import CURRENT, Visit, csrf_token, visit_of
 from app.surfaces import guards
@@ -28,7 +28,11 @@ from themes.css import stylesheet
 from themes.theme import preset
 
 OBJECT_FREE = {"token"}  # not an object of staff: a login link's own secret
-SHARED = {"file_name"}  # a stylesheet: public, named by its content
+SHARED = {
+    "file_name",
+    "preview_name",
+    "kind",
+}  # a stylesheet, named by its content; a legal text, named by its kind
 
 
 class DryDatabase(Database):
@@ -168,7 +172,7 @@ class Proving:
         self.requests += 1
         app = self.house.door.surfaces[route.surface]
         async with self.house.database.scope(self.a.tenant_id, CLI) as scope:
-            face = await brands.get_face(scope)
+            face = await faces.get_face(scope)
         host = self.house.settings.host_of("portal", self.a.slug)
         visit = Visit(
             database=self.house.database, live=self.house.door.live, surface=surface, host=host,

@@ -1,13 +1,17 @@
-"""Every page, in both brands, light and dark: nothing for axe to find, nothing blocked, nothing wider than a phone."""
+"""Every page, in every brand, light and dark: nothing for axe to find, nothing blocked, nothing wider than a phone."""
 
+import json
+import re
 from collections.abc import Iterator
 
+import httpx2
 import pytest
 from playwright.async_api import Browser
 
 from tests.journeys.house import House, wait_for
 from tests.journeys.people import person_at
 from tests.pages import BRANDS, SHOTS, demo_login, reach, url_of
+from themes.theme import preset
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.timeout(600)]
 NARROW = {"width": 320, "height": 640}
@@ -53,6 +57,47 @@ async def test_no_page_has_a_fault_that_axe_or_the_browser_finds(
     assert not faults, "\n".join(faults)
     assert not person.complaints
     assert seen == len([one for one in SHOTS if one.surface != "nobody"])
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+async def test_the_worst_look_that_is_allowed_can_be_read_too(
+    browser: Browser, demo: House, mode: str
+) -> None:
+    look = preset("worst_legal")
+    with demo.sql() as connection:
+        connection.execute(
+            "update livery.brand set theme = %s where tenant_id = (select id from platform.tenant where slug = %s)",
+            [json.dumps(look.values()), BRANDS[-1]],
+        )
+    faults: list[str] = []
+    base = url_of("portal", BRANDS[-1], demo.web_port, "")
+    async with person_at(browser, base, color_scheme=mode, viewport=NARROW) as person:
+        await demo_login(person.context, demo.web_port, "portal", BRANDS[-1])
+        for shot in (one for one in SHOTS if one.surface in ("portal", "driver")):
+            assert await reach(person.page, shot, BRANDS[-1], demo.web_port)
+            assert look.logo_text in await person.page.content()
+            faults += [f"{shot.name}: {fault}" for fault in await person.faults()]
+    assert not faults, "\n".join(faults)
+
+
+def test_a_drivers_first_page_is_light_and_useful_in_its_first_answer(demo: House) -> None:
+    """At most 35 KB with everything it loads: the page itself as it is, the files as a browser asks for them."""
+    with httpx2.Client(base_url=f"http://127.0.0.1:{demo.web_port}") as client:
+        headers = {"Host": f"{BRANDS[0]}.localhost:{demo.web_port}", "Accept-Encoding": "br"}
+        start = client.get("/", headers=headers).text
+        code = re.search(r'href="(/c/[^"]+)"', start)
+        assert code
+        with client.stream("GET", code.group(1), headers=headers) as answer:
+            html = b"".join(answer.iter_raw())
+        weights = {code.group(1): len(html)}
+        files = re.findall(r'(?:href|src)="(/(?:static|brand)/[^"#]+)', html.decode())
+        for name in dict.fromkeys(files):
+            with client.stream("GET", name, headers=headers) as answer:
+                assert answer.status_code == 200, name
+                weights[name] = len(b"".join(answer.iter_raw()))
+    print(f"\n{sum(weights.values())} bytes: {weights}")
+    assert sum(weights.values()) <= 35_000
+    assert "per kWh" in html.decode() and "<form" in html.decode()
 
 
 async def test_a_keyboard_reaches_the_content_past_the_navigation(browser: Browser, demo: House) -> None:

@@ -12,11 +12,15 @@ PRESETS: dict[str, Theme] = {
         logo_text="Nordlicht",
     ),
     "solmark": Theme(
-        primary="#b3430b", secondary="#5b4636", accent="#d98a00", neutral="#73675c", radius="none", density="compact",
+        primary="#b3430b", secondary="#5b4636", accent="#c77c00", neutral="#73675c", radius="none", density="compact",
         logo_text="SOLMARK",
     ),
+    "elbstrom": Theme(
+        primary="#7a1f5c", secondary="#463a4d", accent="#3f6fd1", neutral="#655d6b", radius="medium", font="inter",
+        logo_text="elbstrom",
+    ),
     "worst_legal": Theme(
-        primary="#ffe600", secondary="#ff00ff", accent="#00ff66", neutral="#808080", radius="none",
+        primary="#a69600", secondary="#ff00ff", accent="#00ab44", neutral="#808080", radius="none",
         logo_text="Loud & Clear",
     ),
 }  # fmt: skip

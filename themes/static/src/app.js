@@ -69,3 +69,33 @@ function loadChart() {
   });
   return chartLoading;
 }
+
+// The sessions whose addresses this device has seen; kept here only.
+const KEPT = "sessions";
+const here = location.pathname.match(/^\/s\/[a-z0-9_]+\.[a-z0-9]+$/)?.[0];
+const kept = () => { try { return JSON.parse(localStorage.getItem(KEPT)) ?? []; } catch { return []; } };
+if (here) {
+  const place = document.querySelector("main h1 + p")?.textContent.trim() ?? "";
+  const entry = kept().find((one) => one.path === here) ?? { path: here, place, at: new Date().toISOString() };
+  localStorage.setItem(KEPT, JSON.stringify([entry, ...kept().filter((one) => one.path !== here)].slice(0, 10)));
+}
+customElements.define("recent-sessions", class extends HTMLElement {
+  connectedCallback() {
+    if (!kept().length) return;
+    const card = Object.assign(document.createElement("section"), { className: "card" });
+    card.append(Object.assign(document.createElement("h2"), { textContent: this.dataset.title }));
+    const list = Object.assign(document.createElement("ul"), { className: "stack" });
+    for (const { path, place, at } of kept()) {
+      const link = Object.assign(document.createElement("a"), { href: path });
+      link.textContent = `${place || path} · ${new Date(at).toLocaleString(document.documentElement.lang)}`;
+      const item = document.createElement("li");
+      item.append(link);
+      list.append(item);
+    }
+    card.append(list);
+    this.replaceChildren(card);
+  }
+});
+
+const worker = document.querySelector('meta[name="service-worker"]')?.content;
+if (worker && "serviceWorker" in navigator) navigator.serviceWorker.register(worker).catch(() => {});

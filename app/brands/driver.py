@@ -1,0 +1,74 @@
+"""What belongs to a brand on its drivers' host: legal texts, the installable app, the page without a network."""
+
+import json
+from typing import Any
+
+from litestar import Request, Response, get
+
+from app.brands import faces, service
+from app.brands.look import paragraphs
+from app.kernel.web import page, visit_of
+from tenants.scope import Scope
+from themes.language import N_, _
+from themes.render import asset, built_text
+
+AnyRequest = Request[Any, Any, Any]
+TITLES = {"imprint": N_("Imprint"), "terms": N_("Terms"), "privacy": N_("Privacy")}
+
+
+@get("/legal/{kind:str}", opt={"public": True})
+async def show_text(request: AnyRequest, tenant_scope: Scope, kind: str) -> Response[str]:
+    text = await faces.get_text(tenant_scope, kind, visit_of(request).language)
+    return page(
+        request, tenant_scope, "brands/legal.html", title=_(TITLES[kind]), blocks=paragraphs(text), kind=kind
+    )
+
+
+@get("/offline", opt={"public": True})
+async def show_offline(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    """Kept by the service worker; nothing on it goes stale but the telephone number."""
+    profile = await service.get_profile(tenant_scope)
+    return page(request, tenant_scope, "brands/offline.html", title=_("No connection"), profile=profile)
+
+
+@get("/manifest.webmanifest", opt={"public": True})
+async def show_manifest(request: AnyRequest) -> Response[bytes]:
+    """W3C Web Application Manifest: what a phone's home screen shows."""
+    visit = visit_of(request)
+    brand = visit.brand
+    assert brand is not None
+    icons = [
+        {"src": url, "sizes": f"{size}x{size}", "type": "image/png", "purpose": purpose}
+        for size, url in brand.icons.items()
+        if size >= 192
+        for purpose in ("any", "maskable")
+    ]
+    manifest = {
+        "id": "/", "name": brand.name, "short_name": brand.logo_text[:12], "start_url": "/", "scope": "/",
+        "display": "standalone", "lang": visit.language, "background_color": "#ffffff", "theme_color": brand.color,
+        "icons": icons,
+    }  # fmt: skip
+    return Response(
+        json.dumps(manifest, ensure_ascii=False).encode(), media_type="application/manifest+json",
+        headers={"Cache-Control": "max-age=300"},
+    )  # fmt: skip
+
+
+@get("/sw.js", opt={"public": True})
+async def show_service_worker(request: AnyRequest) -> Response[bytes]:
+    """The worker with the names of the shell it keeps: a new look or release is a new worker."""
+    brand = visit_of(request).brand
+    assert brand is not None
+    shell = [
+        "/offline",
+        brand.css_url,
+        asset("app.css"),
+        asset("app.js"),
+        asset("sprite.svg"),
+        brand.icons[192],
+    ]
+    script = f"const SHELL = {json.dumps(shell)};\n{built_text('sw.js')}"
+    return Response(script.encode(), media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+
+routes = [show_text, show_offline, show_manifest, show_service_worker]

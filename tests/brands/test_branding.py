@@ -1,0 +1,210 @@
+"""A brand's look: drafted, seen, published, brought back; and whatever an upload tries, only pixels come out of it."""
+
+import io
+import re
+import zlib
+from typing import Any
+from uuid import UUID
+
+import pytest
+from PIL import Image
+
+from app.brands import faces
+from app.brands.look import Look, check_look, paragraphs
+from app.kernel.errors import Invalid
+from tests.web import CLI, House, Visitor, found_brand
+from themes import images
+from themes.theme import Theme, contrast, contrast_findings, preset
+
+pytestmark = pytest.mark.anyio
+COLOURS = {"primary": "#0b5d6b", "secondary": "#2d4a53", "accent": "#13a38b", "neutral": "#54686d"}
+SHAPE = {
+    "radius": "large",
+    "font": "system",
+    "density": "comfortable",
+    "logo_text": "Nordlicht",
+    "language_en": "on",
+}
+
+
+def png(width: int = 300, height: int = 80, colour: str = "#ff0000", **more: Any) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(out, "PNG", **more)
+    return out.getvalue()
+
+
+async def editor(house: House) -> tuple[Visitor, UUID]:
+    tenant_id = await found_brand(house.database)
+    visitor = await house.staff("nordlicht", tenant_id)
+    await visitor.open("/branding")
+    return visitor, tenant_id
+
+
+async def save(visitor: Visitor, files: dict[str, Any] | None = None, **changes: str) -> Any:
+    data = {"_csrf": visitor.csrf, **COLOURS, **SHAPE, **changes}
+    parts = files or {"logo": ("", b"", "application/octet-stream")}
+    return await visitor.send("POST", "/branding", data=data, files=parts)
+
+
+async def test_a_draft_is_seen_by_staff_alone_until_it_is_published_and_can_come_back(house: House):
+    visitor, _tenant = await editor(house)
+    driver = house.driver("nordlicht")
+    before = (await driver.get("/")).text
+    assert (await save(visitor, primary="#7a1f5c", logo_text="Neu")).status_code == 303
+    page = (await visitor.open("/branding")).text
+    css = re.search(r"/branding/preview-[0-9a-f]{16}\.css", page)
+    assert css and "--primary:#7a1f5c" in (await visitor.get(css.group(0))).text
+    assert "Neu" in page
+    driver_css = re.search(r"/brand/[0-9a-f]{16}\.css", before)
+    assert driver_css and driver_css.group(0) in (await driver.get("/")).text
+    assert (await visitor.post("/branding/publications", {"note": "Herbst"})).status_code == 303
+    after = (await driver.get("/")).text
+    assert "Neu" in after and driver_css.group(0) not in after
+    await visitor.open("/branding")
+    assert (await visitor.post("/branding/rollbacks", {"version_no": "1"})).status_code == 303
+    assert driver_css.group(0) in (await driver.get("/")).text
+    assert "As version 1" in (await visitor.get("/branding")).text
+
+
+async def test_a_logo_is_drawn_anew_and_stands_on_the_drivers_page(house: House):
+    visitor, _tenant = await editor(house)
+    comment = b"<script>alert(1)</script>"
+    sent = png() + b"PK\x03\x04" + comment  # a picture with something else hung behind it
+    answer = await save(visitor, {"logo": ("a.php.png", sent, "image/svg+xml")})
+    assert answer.status_code == 303, answer.text
+    await visitor.open("/branding")
+    await visitor.post("/branding/publications", {"note": ""})
+    driver = house.driver("nordlicht")
+    src = re.search(r"/brand/picture-[0-9a-f]{16}\.png", (await driver.get("/")).text)
+    assert src
+    served = await driver.get(src.group(0))
+    assert served.headers["content-type"] == "image/png" and comment not in served.content
+    assert served.headers["x-content-type-options"] == "nosniff"
+    assert Image.open(io.BytesIO(served.content)).size == (300, 80)
+
+
+def bomb() -> bytes:
+    """Few bytes that say they are 60,000 by 60,000 pixels."""
+    head = png(1, 1)
+    width = (60_000).to_bytes(4, "big")
+    ihdr = b"IHDR" + width + width + head[24:29]
+    return head[:8] + (13).to_bytes(4, "big") + ihdr + zlib.crc32(ihdr).to_bytes(4, "big") + head[33:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", b"GIF89a<script>alert(1)</script>", b"",
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 50, png()[:60], b"%PDF-1.7 <</JS>>", bomb(), b"\xff\xd8\xff\xe0" + b"x" * 200,
+        b"P6 9999 9999 255\n", b"\x89PNG" + b"a" * 3_000_000,
+    ],
+    ids=["svg", "gif-html", "empty", "broken-png", "cut-png", "pdf", "bomb", "broken-jpeg", "ppm", "3-mb"],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused_by_its_field(content: bytes):
+    with pytest.raises(Invalid) as refused:
+        images.reencode(content, "logo", images.LOGO_SIZE)
+    assert refused.value.faults[0].field == "logo"
+
+
+async def test_a_logo_of_ten_megabytes_is_refused_and_nothing_is_kept(house: House):
+    visitor, tenant_id = await editor(house)
+    answer = await save(visitor, {"logo": ("a.png", b"\x89PNG" + b"a" * 10_000_000, "image/png")})
+    assert answer.status_code == 413
+    async with house.database.scope(tenant_id, CLI) as scope:
+        assert not (await faces.get_editing(scope)).is_draft
+
+
+def test_metadata_and_transparency_are_what_they_should_be():
+    out = io.BytesIO()
+    Image.new("RGBA", (2000, 100), (255, 0, 0, 0)).save(out, "PNG")
+    made, width, height = images.reencode(out.getvalue(), "logo", images.LOGO_SIZE)
+    assert (width, height) == (640, 32)
+    assert Image.open(io.BytesIO(made)).convert("RGBA").getpixel((5, 5))[3] == 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("size", images.ICON_SIZES)
+@pytest.mark.parametrize("mark", [None, png(40, 400)])
+def test_icons_are_square_and_of_their_size(size: int, mark: bytes | None):
+    made = Image.open(io.BytesIO(images.icon_png(preset("solmark"), mark, size)))
+    assert made.size == (size, size)
+
+
+async def test_colours_that_cannot_be_seen_are_refused_with_the_nearest_that_can(house: House):
+    visitor, _tenant = await editor(house)
+    answer = await save(visitor, primary="#ffe600")
+    assert answer.status_code == 422
+    offered = re.search(r"#ffe600 reaches 1\.3 : 1 on its ground; (#[0-9a-f]{6}) would pass", answer.text)
+    assert offered and contrast(offered.group(1), "#ffffff") >= 3
+    assert 'value="#ffe600"' in answer.text  # as it was typed
+    assert (await save(visitor, primary=offered.group(1))).status_code == 303
+    assert "too pale for text" in (await visitor.get("/branding")).text
+
+
+def test_a_brand_that_is_always_dark_is_measured_on_dark():
+    assert contrast_findings(Theme(primary="#ffe600", accent="#ffe600", lock_mode="dark")) == []
+    assert contrast_findings(Theme(primary="#0b1020", lock_mode="dark"))[0].is_refused
+
+
+def test_the_worst_legal_brand_is_legal():
+    check_look(Look(theme=preset("worst_legal")))
+
+
+ATTACKS = {
+    "primary": ("#12345;}body{display:none}", "red;background:url(//evil)", "{{7*7}}"),
+    "logo_text": ("<script>alert(1)</script>", "\u202egnp.exe", "a\r\nBcc: evil@example.org"),
+    "radius": ("9px;x:expression(1)",), "font": ("Comic Sans', url(//evil)",), "lock_mode": ("sepia",),
+    "density": ("\0",), "imprint_en": ("\u202eevil", "x" * 20_001),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, values in ATTACKS.items() for v in values])
+async def test_a_value_that_is_no_value_is_refused(house: House, field: str, value: str):
+    visitor, tenant_id = await editor(house)
+    answer = await save(visitor, **{field: value})
+    assert answer.status_code == 422
+    async with house.database.scope(tenant_id, CLI) as scope:
+        assert not (await faces.get_editing(scope)).is_draft
+
+
+async def test_template_syntax_and_markup_in_texts_are_only_letters(house: House):
+    visitor, _tenant = await editor(house)
+    text = "# {{ 7*7 }} <b>bold</b>\n\n- one\n- {% raw %}\n\n<img src=x onerror=alert(1)>"
+    assert (await save(visitor, imprint_en=text)).status_code == 303
+    await visitor.open("/branding")
+    await visitor.post("/branding/publications", {"note": "{{ 7*7 }}"})
+    page = (await house.driver("nordlicht").get("/legal/imprint")).text
+    assert "{{ 7*7 }} &lt;b&gt;" in page and "&lt;img src=x" in page and "49" not in page
+    assert (await house.driver("nordlicht").get("/legal/terms")).status_code == 404
+    assert (await house.driver("nordlicht").get("/legal/..%2fetc")).status_code == 404
+
+
+def test_a_legal_text_falls_into_headings_lists_and_paragraphs():
+    found = paragraphs("# Who\nWe\nus\n\n- a\n- b\n")
+    assert found == [("h", "Who"), ("p", "We\nus"), ("ul", ["a", "b"])]
+
+
+async def test_the_installable_app_wears_the_brand(house: House):
+    await found_brand(house.database)
+    driver = house.driver("nordlicht")
+    manifest = (await driver.get("/manifest.webmanifest")).json()
+    assert manifest["name"] == "Nordlicht" and manifest["display"] == "standalone"
+    for icon in manifest["icons"]:
+        answer = await driver.get(icon["src"])
+        size = int(icon["sizes"].split("x")[0])
+        assert Image.open(io.BytesIO(answer.content)).size == (size, size)
+    worker = (await driver.get("/sw.js")).text
+    assert '"/offline"' in worker and (await driver.get("/offline")).status_code == 200
+
+
+async def test_a_driver_reads_german_by_browser_or_by_choice(house: House):
+    await found_brand(house.database)
+    driver = house.driver("nordlicht")
+    assert "Charge with" in (await driver.get("/")).text
+    german = await driver.get("/", headers={"Accept-Language": "de-DE,de;q=0.9"})
+    assert "Laden bei Nordlicht" in german.text and '<html lang="de"' in german.text
+    answer = await driver.send("POST", "/preferences", data={"language": "de", "mode": "dark"},
+                               headers={"Referer": f"{driver.origin}/?free=1"})  # fmt: skip
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?free=1")
+    page = (await driver.get("/")).text
+    assert "Laden bei" in page and 'data-theme="dark"' in page
+    assert (await driver.send("POST", "/preferences", data={"language": "fr"})).status_code == 422
