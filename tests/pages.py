@@ -38,6 +38,7 @@ SHOTS = (
     Shot("id-token", "/id-tokens", ("tbody a[href^='/id-tokens/tok_']",)),
     Shot("id-token-new", "/id-tokens/new"),
     Shot("drivers", "/drivers"),
+    Shot("driver-import", "/drivers/import"),
     Shot("driver-groups", "/driver-groups"),
     Shot("tariffs", "/tariffs"),
     Shot("tariff", "/tariffs", ("tbody a[href^='/tariffs/tar_'], main a[href^='/tariffs/tar_']",)),

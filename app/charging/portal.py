@@ -1,7 +1,5 @@
 """Portal pages of sessions: list, live detail, start, stop, review, correction."""
 
-import csv
-import io
 from datetime import date
 from typing import Any
 
@@ -15,6 +13,7 @@ from app.charging.models import CDR, ChargingSession
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_decimal
+from app.kernel.spreadsheet import Cell, csv_file, csv_text
 from app.kernel.web import NavItem, form_again, fragment, live, page, read_form, redirect, visit_of
 from app.stations.models import StationCommand
 from app.tariffs.pricing import Price
@@ -87,44 +86,25 @@ async def live_sessions(request: AnyRequest, tenant_scope: Scope) -> Stream:
 
 
 @get("/charging-sessions.csv", opt={"permission": "sessions.view"})
-async def export_sessions(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """The same columns as on screen. A cell that a spreadsheet would run as a formula is made inert."""
+async def export_sessions(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
+    """The same columns as on screen."""
     zone = visit_of(request).time_zone
     rows = await queries.list_sessions(
         tenant_scope, _wanted(request.query_params), time_zone=zone, limit=EXPORT
     )
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(
-        [
-            "session",
-            "started_at",
-            "ended_at",
-            "station",
-            "evse",
-            "who",
-            "energy_wh",
-            "status",
-            "review",
-            "gross",
-            "currency",
-        ]
-    )
-    for session, cdr in rows:
-        row = _row(session, cdr, tenant_scope)
-        gross = to_decimal(cdr.incl_vat_minor, cdr.currency) if cdr else ""
-        writer.writerow([_inert(value) for value in (
-            row["id"], session.started_at.isoformat(), session.ended_at.isoformat() if session.ended_at else "",
-            session.station.ocpp_identity, session.evse_no, row["who"], row["energy_wh"], session.status,
-            session.review or "", gross, cdr.currency if cdr else "",
-        )])  # fmt: skip
-    headers = {"Content-Disposition": "attachment; filename=sessions.csv"}
-    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    head = ("session", "started_at", "ended_at", "station", "evse", "who", "energy_wh", "status", "review", "gross",
+            "currency")  # fmt: skip
+    return csv_file("sessions.csv", csv_text(head, (_cells(one, cdr, tenant_scope) for one, cdr in rows)))
 
 
-def _inert(value: Any) -> str:
-    shown = "" if value is None else str(value)
-    return "'" + shown if shown[:1] in ("=", "+", "-", "@", "\t", "\r") else shown
+def _cells(session: ChargingSession, cdr: CDR | None, scope: Scope) -> list[Cell]:
+    row = _row(session, cdr, scope)
+    gross = to_decimal(cdr.incl_vat_minor, cdr.currency) if cdr else None
+    return [
+        row["id"], session.started_at.isoformat(), session.ended_at.isoformat() if session.ended_at else None,
+        session.station.ocpp_identity, session.evse_no, row["who"], row["energy_wh"], session.status, session.review,
+        gross, cdr.currency if cdr else None,
+    ]  # fmt: skip
 
 
 # --- one session -------------------------------------------------------------------------------------------------
