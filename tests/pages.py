@@ -31,6 +31,7 @@ SHOTS = (
     Shot("sites", "/locations"),
     Shot("site", "/locations", ("tbody a[href^='/locations/loc_']",)),
     Shot("site-new", "/locations/new"),
+    Shot("stickers", "/stickers"),
     Shot("sessions", "/charging-sessions"),
     Shot("session", "/charging-sessions?state=COMPLETED", ("tbody a[href^='/charging-sessions/ses_']",)),
     Shot("session-live", "/charging-sessions?state=ACTIVE", ("tbody a[href^='/charging-sessions/ses_']",)),

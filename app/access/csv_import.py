@@ -175,7 +175,7 @@ def read_rows(table: Table, columns: Sequence[str]) -> tuple[list[Row], list[Fau
         ]
         if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
             wrong.append(
-                Fault(number, "", "There are more cells than in the header. A text that holds a separator needs quotes.")
+                Fault(number, "", "There are more cells than in the header. A text with a separator needs quotes.")
             )  # fmt: skip
         if not wrong and not any(values.get(name) for name in ("name", "email", "card")):
             wrong.append(Fault(number, "", "This row names neither a driver nor a card."))
