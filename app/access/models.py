@@ -8,6 +8,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from tenants.models import Base, TenantOwned, references, same_tenant
 
+# OCPP 2.0.1 IdTokenEnumType with its additions of 2.1, and what a token may be.
+TYPES = ("Central", "eMAID", "ISO14443", "ISO15693", "KeyCode", "Local", "MacAddress",
+         "NoAuthorization", "DirectPayment", "VIN", "EVCCID")  # fmt: skip
+STATUSES = ("accepted", "blocked", "expired", "invalid")
+
 
 class DriverGroup(TenantOwned, Base):
     """Drivers with rules of their own. `collection` is how a session by token is paid for.

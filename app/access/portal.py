@@ -1,16 +1,19 @@
 """Portal pages of access: tokens, drivers, groups."""
 
-from datetime import date, datetime, time
+import asyncio
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from litestar import Request, Response, get, post
+from litestar.datastructures import UploadFile
 
-from app.access import queries, service
+from app.access import csv_import, queries, service
 from app.access.models import Driver, IdToken
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
+from app.kernel.spreadsheet import csv_file
 from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
 from app.stations.service import list_locations
 from tenants.scope import Scope
@@ -118,7 +121,7 @@ def _end_of_day(text: str, time_zone: str) -> datetime | None:
         day = date.fromisoformat(text)
     except ValueError:
         raise Invalid.field("expires_on", "date", "This must be a date like 2027-12-31.") from None
-    return datetime.combine(day, time(23, 59, 59), ZoneInfo(time_zone))
+    return service.end_of_day(day, time_zone)
 
 
 @get("/id-tokens/{id_token_id:str}", opt={"permission": "id_tokens.view"})
@@ -238,6 +241,89 @@ async def create_driver(request: AnyRequest, tenant_scope: Scope) -> Response[An
     return redirect(
         request, f"/drivers/{public_id('driver', driver.id)}", flash="The driver is there. Now a token."
     )
+
+
+# --- many at once, from a spreadsheet ----------------------------------------------------------------------------
+
+# A file of the largest size in its form, its umlauts two bytes each.
+IMPORT_BODY_BYTES = 3 * csv_import.MAX_BYTES
+SHOWN_ROWS, SHOWN_FAULTS = 20, 100
+COLUMN_NAMES = [
+    ("", "– leave out –"), ("name", "Driver’s name"), ("email", "Mail"), ("group", "Group"), ("card", "Card number"),
+    ("card_type", "Kind of card"), ("label", "Card’s label"), ("status", "Card’s state"),
+    ("expires", "Card works until"),
+]  # fmt: skip
+
+
+@get("/drivers.csv", opt={"permission": "id_tokens.view"})
+async def export_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
+    """Where a comma is the decimal sign, spreadsheets expect semicolons between cells."""
+    visit = visit_of(request)
+    separator = ";" if visit.language == "de" else ","
+    text = await service.export_drivers(tenant_scope, time_zone=visit.time_zone, separator=separator)
+    return csv_file("drivers.csv", text)
+
+
+@get("/drivers/import", opt={"permission": "id_tokens.manage"})
+async def show_import(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    return page(
+        request, tenant_scope, "access/import.html", title="Import drivers", values={}, errors={}, alert=None,
+        plan=None, headers=csv_import.HEADERS,
+    )  # fmt: skip
+
+
+@post(
+    "/drivers/import", opt={"permission": "id_tokens.manage"}, request_max_body_size=IMPORT_BODY_BYTES,
+    status_code=200,
+)  # fmt: skip
+async def import_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    """A look at what the file would change; with `action=import` the change. The page brings the file back to us.
+
+    What is imported is what was looked at: another choice of columns is shown first.
+    """
+    form, zone = await read_form(request), visit_of(request).time_zone
+    again: dict[str, Any] = {"title": "Import drivers", "headers": csv_import.HEADERS}
+    try:
+        text = await _sent_text(request, form)
+        table = await asyncio.to_thread(csv_import.read_table, text)
+    except Invalid as error:
+        return form_again(request, tenant_scope, "access/import.html", error, form, plan=None, **again)
+    columns = form.texts("column")
+    if len(columns) != len(table.header):
+        columns = csv_import.guess_columns(table.header)
+    again |= {"columns": list(zip(table.header, columns, strict=True)), "names": COLUMN_NAMES, "text": text}
+    is_import = form.text("action") == "import" and form.text("seen") == ",".join(columns)
+    change = service.import_drivers if is_import else service.plan_import
+    try:
+        plan = await change(tenant_scope, table, columns, time_zone=zone)
+    except Invalid as error:
+        return form_again(request, tenant_scope, "access/import.html", error, form, plan=None, **again)
+    if is_import and not plan.faults:
+        return redirect(request, "/drivers", flash=_imported(plan))
+    return page(
+        request, tenant_scope, "access/import.html", status=422 if is_import else 200, values={}, errors={},
+        alert=None, plan=plan, lines=plan.lines[:SHOWN_ROWS], faults=plan.faults[:SHOWN_FAULTS],
+        row_count=len(table.rows), seen=",".join(columns), **again,
+    )  # fmt: skip
+
+
+async def _sent_text(request: AnyRequest, form: Form) -> str:
+    """The file, or the text that was pasted or that our own page brought back."""
+    upload = (await request.form()).get("file")
+    if isinstance(upload, UploadFile):
+        raw = await upload.read(csv_import.MAX_BYTES + 1)
+        if raw:
+            return csv_import.decode(raw)
+    return form.values.get("csv", "")
+
+
+def _imported(plan: csv_import.Plan) -> str:
+    told = [
+        (len(plan.new_drivers), "new driver"), (len(plan.new_cards), "new card"), (len(plan.new_groups), "new group"),
+        (len(plan.changed_drivers), "changed driver"), (len(plan.changed_cards), "changed card"),
+    ]  # fmt: skip
+    words = [f"{count} {word}{'s' if count > 1 else ''}" for count, word in told if count]
+    return f"Imported: {', '.join(words)}." if words else "Everything was there already: nothing has changed."
 
 
 @get("/drivers/{driver_id:str}", opt={"permission": "id_tokens.view"})
@@ -361,6 +447,6 @@ async def change_group(request: AnyRequest, tenant_scope: Scope, driver_group_id
 
 routes = [
     list_id_tokens, new_id_token, create_id_token, show_id_token, change_id_token, reveal_id_token, delete_id_token,
-    list_drivers, create_driver, show_driver, change_driver, list_groups, new_group, create_group, show_group,
-    change_group,
+    list_drivers, create_driver, export_drivers, show_import, import_drivers, show_driver, change_driver, list_groups,
+    new_group, create_group, show_group, change_group,
 ]  # fmt: skip

@@ -4,31 +4,32 @@ Errors: `id_token_taken`, `driver_group_taken`, `driver_taken`; verdict reasons:
 used, not_at_this_location, tenant_suspended.
 """
 
-import re
+import asyncio
 import secrets as stdlib_secrets
-from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import ColumnElement, Select, delete, select, text
 from sqlalchemy.orm import selectinload
 
-from app.access.models import Driver, DriverGroup, DriverGroupLocation, IdToken
+from app.access import csv_import
+from app.access.csv_import import CardState, DriverState, Known, Plan
+from app.access.models import STATUSES, TYPES, Driver, DriverGroup, DriverGroupLocation, IdToken
 from app.access.verdict import Accepted, AuthorizationStatus, IdTokenValue, Refused, Verdict
 from app.kernel import audit
+from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.errors import Refused as RefusedError
 from app.kernel.secrets import digest, digests, seal, unseal
+from app.kernel.spreadsheet import csv_text
 from app.stations.models import ChargingStation
 from app.stations.redaction import mask
 from app.stations.service import get_location
 from tenants.scope import Scope
 
-TYPES = ("Central", "eMAID", "ISO14443", "ISO15693", "KeyCode", "Local", "MacAddress",
-         "NoAuthorization", "DirectPayment", "VIN", "EVCCID")  # fmt: skip
-STATUSES = ("accepted", "blocked", "expired", "invalid")
-_MAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]{2,}")
 ONE_OFF_LIFETIME = timedelta(minutes=15)
 
 
@@ -56,14 +57,12 @@ async def create_id_token(
         await get_driver(scope, driver_id)
     if driver_group_id is not None:
         await get_driver_group(scope, driver_group_id)
-    keys = scope.settings.secret_keys
     found = select(IdToken.id).where(IdToken.value_digest.in_(_digests(scope, value)), IdToken.type == type)
     if (await scope.db.execute(found)).first():
         raise RefusedError("id_token_taken", "There is a token with this value and type already.")
     token = IdToken(
-        type=type, value_digest=digest(keys, "id_token", value.lower()), value_sealed=seal(keys, "id_token", value),
-        masked=mask(value), status=status, label=label.strip()[:100], parent_value=parent_value, driver_id=driver_id,
-        driver_group_id=driver_group_id, expires_at=expires_at, is_single_use=is_single_use,
+        type=type, **_hidden(scope, value), status=status, label=label.strip()[:100], parent_value=parent_value,
+        driver_id=driver_id, driver_group_id=driver_group_id, expires_at=expires_at, is_single_use=is_single_use,
     )  # fmt: skip
     scope.db.add(token)
     await scope.db.flush()
@@ -72,6 +71,15 @@ async def create_id_token(
             scope, "id_token.created", "id_token", token.id, {"type": type, "masked": token.masked}
         )
     return token
+
+
+def _hidden(scope: Scope, value: str) -> dict[str, Any]:
+    """What is stored of a value: how it is found, how it is read again, how people see it."""
+    keys = scope.settings.secret_keys
+    return {
+        "value_digest": digest(keys, "id_token", value.lower()), "value_sealed": seal(keys, "id_token", value),
+        "masked": mask(value),
+    }  # fmt: skip
 
 
 async def create_one_off_token(scope: Scope) -> tuple[IdToken, str]:
@@ -238,7 +246,7 @@ async def _set_driver(
     if not name.strip():
         raise Invalid.field("name", "required", "The driver needs a name.")
     address = (email or "").strip()
-    if address and not _MAIL.fullmatch(address):
+    if address and not csv_import.MAIL.fullmatch(address):
         raise Invalid.field("email", "email", "This is not a mail address.")
     if address:
         taken = select(Driver.id).where(Driver.email_norm == address.lower(), Driver.id != driver.id)
@@ -255,6 +263,169 @@ async def get_driver(scope: Scope, driver_id: UUID) -> Driver:
     if driver is None:
         raise NotFound("driver")
     return driver
+
+
+# --- many at once ------------------------------------------------------------------------------------------------
+
+
+def end_of_day(day: date, time_zone: str) -> datetime:
+    """A card that expires on a day works on that day."""
+    return datetime.combine(day, time(23, 59, 59), ZoneInfo(time_zone))
+
+
+async def plan_import(
+    scope: Scope, table: csv_import.Table, columns: Sequence[str], *, time_zone: str
+) -> Plan:
+    """What the file would change, and every fault in it; nothing is written. Invalid as `read_rows` says."""
+    rows, faults = await asyncio.to_thread(csv_import.read_rows, table, columns)
+    plan = await asyncio.to_thread(csv_import.match, rows, columns, await _known(scope, rows, time_zone))
+    plan.faults = sorted([*faults, *plan.faults])
+    return plan
+
+
+async def import_drivers(
+    scope: Scope, table: csv_import.Table, columns: Sequence[str], *, time_zone: str
+) -> Plan:
+    """All of the file, or nothing: Plan.faults is not empty, and nothing was written. Importing twice is once."""
+    lock = text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext('drivers.import'))")
+    await scope.db.execute(lock, {"tenant": str(scope.tenant_id)})
+    plan = await plan_import(scope, table, columns, time_zone=time_zone)
+    if not plan.faults and not plan.is_empty:
+        await _write(scope, plan, time_zone)
+    return plan
+
+
+_Found = TypeVar("_Found")
+
+
+async def _in_parts(
+    scope: Scope, query: Select[_Found], column: ColumnElement[Any], wanted: Iterable[Any]
+) -> list[_Found]:
+    """A statement takes 65,535 parameters."""
+    values, found = list(wanted), list[Any]()
+    for start in range(0, len(values), 10_000):
+        part = query.where(column.in_(values[start : start + 10_000]))
+        found += (await scope.db.execute(part)).scalars()
+    return found
+
+
+async def _known(scope: Scope, rows: list[csv_import.Row], time_zone: str) -> Known:
+    """What is there of the drivers, cards and groups that the rows name."""
+    groups = {one.id: one.name for one in await list_driver_groups(scope)}
+    by_digest = {found: row.card for row in rows if row.card for found in _digests(scope, row.card)}
+    tokens = await _in_parts(scope, select(IdToken), _column(IdToken.value_digest), by_digest)
+    everybody: dict[UUID, Driver] = {}
+    for column, wanted in (
+        (_column(Driver.email_norm), {row.email.lower() for row in rows if row.email}),
+        (_column(Driver.name), {row.name for row in rows if row.name}),
+        (_column(Driver.id), {one.driver_id for one in tokens if one.driver_id}),
+    ):
+        everybody |= {one.id: one for one in await _in_parts(scope, select(Driver), column, wanted)}
+    states = {
+        key: DriverState(
+            id=key, name=one.name, email=one.email or "", group=groups.get(one.driver_group_id or key, "")
+        )
+        for key, one in sorted(everybody.items())
+    }
+    zone = ZoneInfo(time_zone)
+    cards = [
+        CardState(
+            id=one.id, value=by_digest[one.value_digest], type=one.type, label=one.label, status=one.status,
+            driver=states[one.driver_id] if one.driver_id else None, is_single_use=one.is_single_use,
+            group=groups.get(one.driver_group_id or one.id, ""),
+            expires=one.expires_at.astimezone(zone).date() if one.expires_at else None,
+        )
+        for one in sorted(tokens, key=lambda one: one.id)
+    ]  # fmt: skip
+    return Known(list(states.values()), cards, sorted(groups.values()))
+
+
+def _column(attribute: Any) -> ColumnElement[Any]:
+    return attribute
+
+
+async def _write(scope: Scope, plan: Plan, time_zone: str) -> None:
+    deeds: list[tuple[str, str, object, dict[str, Any]]] = []
+    for name in plan.new_groups:
+        group = DriverGroup(id=uuid7(), name=name)
+        scope.db.add(group)
+        deeds.append(("driver_group.created", "driver_group", group.id, {"name": name}))
+    await scope.db.flush()
+    groups = {one.name: one.id for one in await list_driver_groups(scope)} | {"": None}
+    for state in plan.new_drivers:
+        driver = Driver(id=uuid7())
+        state.id = driver.id
+        scope.db.add(driver)
+        _fill_driver(driver, state, groups)
+        deeds.append(("driver.created", "driver", driver.id, {}))
+    changed = {state.id: state for state in plan.changed_drivers}
+    for driver in await _in_parts(scope, select(Driver), _column(Driver.id), changed):
+        _fill_driver(driver, changed[driver.id], groups)
+        deeds.append(("driver.updated", "driver", driver.id, {}))
+    await scope.db.flush()
+    for card in plan.new_cards:
+        token = IdToken(id=uuid7(), type=card.type, **_hidden(scope, card.value))
+        scope.db.add(token)
+        _fill_card(token, card, groups, time_zone)
+        deeds.append(("id_token.created", "id_token", token.id, {"type": token.type, "masked": token.masked}))
+    changed_cards = {card.id: card for card in plan.changed_cards}
+    for token in await _in_parts(scope, select(IdToken), _column(IdToken.id), changed_cards):
+        _fill_card(token, changed_cards[token.id], groups, time_zone)
+        deeds.append(("id_token.updated", "id_token", token.id, {"masked": token.masked}))
+    await scope.db.flush()
+    counts = {"drivers": len(plan.new_drivers), "cards": len(plan.new_cards), "groups": len(plan.new_groups)}
+    await audit.record_all(scope, [*deeds, ("drivers.imported", "tenant", scope.tenant_id, counts)])
+
+
+def _fill_driver(driver: Driver, state: DriverState, groups: dict[str, UUID | None]) -> None:
+    driver.name, driver.driver_group_id = state.name, groups[state.group]
+    driver.email, driver.email_norm = state.email or None, state.email.lower() or None
+
+
+def _fill_card(token: IdToken, card: CardState, groups: dict[str, UUID | None], time_zone: str) -> None:
+    token.label, token.status, token.driver_group_id = card.label, card.status, groups[card.group]
+    token.driver_id = card.driver.id if card.driver else None
+    zone = ZoneInfo(time_zone)
+    if (token.expires_at.astimezone(zone).date() if token.expires_at else None) != card.expires:
+        token.expires_at = end_of_day(card.expires, time_zone) if card.expires else None
+
+
+async def export_drivers(scope: Scope, *, time_zone: str, separator: str) -> str:
+    """CSV with the columns an import reads: a row per card, and one per driver without any.
+
+    Card numbers are whole for those who may see them, and that is in the audit log.
+    """
+    is_whole, zone = scope.actor.may("id_tokens.reveal"), ZoneInfo(time_zone)
+    groups = {one.id: one.name for one in await list_driver_groups(scope)}
+    drivers = list((await scope.db.execute(select(Driver).order_by(Driver.name, Driver.id))).scalars())
+    owned: dict[UUID | None, list[IdToken]] = {}
+    query = select(IdToken).where(IdToken.is_single_use.is_(False)).order_by(IdToken.id)
+    for token in (await scope.db.execute(query)).scalars():
+        owned.setdefault(token.driver_id, []).append(token)
+    if is_whole and owned:
+        count = sum(map(len, owned.values()))
+        await audit.record(scope, "id_tokens.exported", "tenant", scope.tenant_id, {"count": count})
+    keys = scope.settings.secret_keys
+
+    def cells(driver: Driver | None, token: IdToken | None) -> list[str]:
+        group_id = driver.driver_group_id if driver else (token.driver_group_id if token else None)
+        who = [
+            driver.name if driver else "",
+            (driver.email or "") if driver else "",
+            groups[group_id] if group_id else "",
+        ]
+        if token is None:
+            return [*who, "", "", "", "", ""]
+        value = unseal(keys, "id_token", token.value_sealed) if is_whole else token.masked
+        expires = token.expires_at.astimezone(zone).date().isoformat() if token.expires_at else ""
+        return [*who, value, token.type, token.label, token.status, expires]
+
+    def write() -> str:
+        rows = [cells(one, token) for one in drivers for token in owned.get(one.id, [None])]
+        rows += [cells(None, token) for token in owned.get(None, [])]
+        return csv_text(csv_import.HEADERS, rows, separator=separator)
+
+    return await asyncio.to_thread(write)
 
 
 # --- may this token charge? --------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ from litestar import Request, get
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from app.billing import service
-from app.billing.models import Invoice, InvoiceLine, LedgerEntry, Payment
+from app.billing import payments, service
+from app.billing.models import Invoice, InvoiceLine, LedgerEntry, Payment, PaymentOp
 from app.kernel.errors import LiveryError
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, money, rfc3339
@@ -68,16 +68,19 @@ def _line(row: InvoiceLine, currency: str) -> dict[str, Any]:
 )
 async def list_payments(tenant_scope: Scope, limit: int = 50, after: str | None = None) -> dict[str, Any]:
     found = await listed(tenant_scope, select(Payment), Payment.id, "payment", limit, after)
-    return found.answer([_payment(row) for row in found.rows])
+    refunds = await payments.list_refunds(tenant_scope, (row.id for row in found.rows))
+    return found.answer([_payment(row, refunds.get(row.id, [])) for row in found.rows])
 
 
-def _payment(row: Payment) -> dict[str, Any]:
+def _payment(row: Payment, refunds: list[PaymentOp]) -> dict[str, Any]:
     is_session = row.source_type == "charging_session"
     return {
         "id": public_id("payment", row.id), "state": row.state, "failure": row.failure or None, "is_live": row.is_live,
         "session_id": public_id("charging_session", row.source_id) if is_session else None,
         "hold": money(row.hold_minor, row.currency), "captured": money(row.captured_minor, row.currency),
-        "refunded": money(row.refunded_minor, row.currency), "platform_fee": money(row.fee_minor, row.currency),
+        "refunded": money(row.refunded_minor, row.currency),
+        "refunds": [payments.refund_as_json(row, op) for op in refunds],
+        "platform_fee": money(row.fee_minor, row.currency),
         "method": row.method, "created_at": rfc3339(row.created_at),
         "capture_before": rfc3339(row.capture_before) if row.capture_before else None,
     }  # fmt: skip

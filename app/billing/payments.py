@@ -7,6 +7,7 @@ A hold is opened for an opaque source (`source_type`, `source_id`); whoever owns
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -23,7 +24,9 @@ from app.brands.models import TenantProfile
 from app.kernel import audit, events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused
+from app.kernel.ids import public_id
 from app.kernel.money import half_up
+from app.kernel.rest import money, rfc3339
 from app.kernel.settings import Settings
 from tenants.database import Database
 from tenants.scope import Actor, Scope
@@ -277,6 +280,28 @@ async def refund(scope: Scope, payment_id: UUID, reason: str) -> PaymentOp:
     )
     await _enqueue(scope, op)
     return op
+
+
+async def list_refunds(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, list[PaymentOp]]:
+    """Per payment, oldest first, whatever became of them."""
+    query = (
+        select(PaymentOp)
+        .where(PaymentOp.payment_id.in_(list(payment_ids)), PaymentOp.kind == "refund")
+        .order_by(PaymentOp.id)
+    )
+    found: dict[UUID, list[PaymentOp]] = {}
+    for op in (await scope.db.execute(query)).scalars():
+        found.setdefault(op.payment_id, []).append(op)
+    return found
+
+
+def refund_as_json(payment: Payment, op: PaymentOp) -> dict[str, Any]:
+    """As REST shows it. `state`: pending until the provider answered, then succeeded or failed."""
+    return {
+        "id": public_id("refund", op.id), "payment_id": public_id("payment", payment.id),
+        "state": op.state if op.state in ("succeeded", "failed") else "pending", "reason": op.request["reason"],
+        "amount": money(op.request["amount_minor"], payment.currency), "created_at": rfc3339(op.created_at),
+    }  # fmt: skip
 
 
 async def refund_source(scope: Scope, source_type: str, source_id: UUID, reason: str) -> None:

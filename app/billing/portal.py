@@ -1,7 +1,5 @@
 """Portal pages of billing: invoices, one as it is printed, the books."""
 
-import csv
-import io
 from datetime import date
 from typing import Any
 
@@ -12,6 +10,7 @@ from app.billing.models import Invoice
 from app.billing.paper import NAMES
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_decimal
+from app.kernel.spreadsheet import Cell, csv_file, csv_text
 from app.kernel.web import NavItem, page
 from tenants.scope import Scope
 
@@ -67,25 +66,19 @@ async def list_invoices(request: AnyRequest, tenant_scope: Scope) -> Response[st
 
 
 @get("/invoices.csv", opt={"permission": "invoices.view"})
-async def export_invoices(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+async def export_invoices(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
     """What the accountant's spreadsheet takes: one line per invoice, amounts signed."""
     rows = await queries.list_invoices(tenant_scope, _wanted(request.query_params), limit=EXPORT)
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(
-        ["id", "kind", "number", "issued_on", "supplied_on", "buyer", "net", "vat", "gross", "currency"]
-    )
-    for row in reversed(rows):
-        amounts = [
-            to_decimal(amount, row.currency) for amount in (row.net_minor, row.vat_minor, row.gross_minor)
-        ]
-        buyer = str(row.buyer.get("name", ""))
-        writer.writerow([
-            public_id("invoice", row.id), row.kind, row.number or "", row.issued_on, row.supplied_on,
-            "'" + buyer if buyer[:1] in ("=", "+", "-", "@", "\t", "\r") else buyer, *amounts, row.currency,
-        ])  # fmt: skip
-    headers = {"Content-Disposition": "attachment; filename=invoices.csv"}
-    return Response(out.getvalue(), media_type="text/csv", headers=headers)
+    head = ("id", "kind", "number", "issued_on", "supplied_on", "buyer", "net", "vat", "gross", "currency")
+    return csv_file("invoices.csv", csv_text(head, (_cells(row) for row in reversed(rows))))
+
+
+def _cells(row: Invoice) -> list[Cell]:
+    amounts = [to_decimal(minor, row.currency) for minor in (row.net_minor, row.vat_minor, row.gross_minor)]
+    return [
+        public_id("invoice", row.id), row.kind, row.number, row.issued_on, row.supplied_on,
+        str(row.buyer.get("name", "")), *amounts, row.currency,
+    ]  # fmt: skip
 
 
 @get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"})

@@ -9,11 +9,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
 from app.access.verdict import IdTokenValue
+from app.billing import payments
+from app.billing.models import Payment
 from app.charging import service, settlement
 from app.charging.models import CDR, ChargingSession
-from app.kernel.errors import Invalid, NotFound
+from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
-from app.kernel.money import to_decimal
+from app.kernel.money import Money, to_decimal
 from app.kernel.rest import listed, read_id, rfc3339
 from app.stations.models import StationCommand
 from app.stations.service import find_evse
@@ -117,6 +119,43 @@ def _command(row: StationCommand) -> dict[str, Any]:
     return {"id": public_id("station_command", row.id), "action": row.action, "status": row.status}
 
 
+# --- refunds -----------------------------------------------------------------------------------------------------
+
+
+@post("/refunds", status_code=201, opt={"permission": "invoices.manage"}, summary="Give a guest's payment back",
+      tags=["money"])  # fmt: skip
+async def refund_payment(tenant_scope: Scope, data: dict[str, Any]) -> dict[str, Any]:
+    """All of it, with a credit note over what was supplied. The provider is asked after the answer: see `state` in
+    GET /payments. An `amount` that is not the whole is refused (`partial_refund_not_supported`)."""
+    payment_id, reason = read_id("payment", data, "payment_id"), data.get("reason")
+    if payment_id is None:
+        raise Invalid.field("payment_id", "required", "Say payment_id.")
+    if not isinstance(reason, str) or not reason.strip():
+        raise Invalid.field("reason", "required", "Say in a sentence why.")
+    payment = await payments.get_payment(tenant_scope, payment_id)
+    _check_whole(payment, data.get("amount"))
+    await settlement.refund(tenant_scope, payment_id, reason)
+    made = (await payments.list_refunds(tenant_scope, [payment_id]))[payment_id][-1]
+    return payments.refund_as_json(payment, made)
+
+
+def _check_whole(payment: Payment, amount: Any) -> None:
+    if amount is None:
+        return
+    try:
+        asked = Money.parse(amount["amount"], amount["currency"])
+    except (ValueError, TypeError, KeyError):
+        raise Invalid.field(
+            "amount", "amount", 'amount is like {"amount": "12.50", "currency": "EUR"}.'
+        ) from None
+    whole = Money(payment.captured_minor - payment.refunded_minor, payment.currency)
+    if asked != whole and whole.amount_minor > 0:
+        raise Refused(
+            "partial_refund_not_supported",
+            f"Only the whole can be given back, {whole.amount} {whole.currency}; leave amount out.",
+        )
+
+
 # --- CDRs --------------------------------------------------------------------------------------------------------
 
 
@@ -151,4 +190,13 @@ def _cdr(row: CDR) -> dict[str, Any]:
     }  # fmt: skip
 
 
-routes = [start_session, list_sessions, get_session, stop_session, decide_review, list_cdrs, get_cdr]
+routes = [
+    start_session,
+    list_sessions,
+    get_session,
+    stop_session,
+    decide_review,
+    refund_payment,
+    list_cdrs,
+    get_cdr,
+]

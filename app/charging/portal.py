@@ -1,22 +1,29 @@
 """Portal pages of sessions: list, live detail, start, stop, review, correction."""
 
-import csv
-import io
+import asyncio
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
+from urllib.parse import urlencode
 
 from litestar import Request, Response, get, post
 from litestar.response import Stream
 
 from app.access.verdict import IdTokenValue
 from app.billing.service import list_invoices_of
-from app.charging import queries, service, settlement
+from app.brands import service as brands
+from app.charging import queries, service, settlement, stickers
 from app.charging.models import CDR, ChargingSession
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_decimal
+from app.kernel.spreadsheet import Cell, csv_file, csv_text
 from app.kernel.web import NavItem, form_again, fragment, live, page, read_form, redirect, visit_of
-from app.stations.models import StationCommand
+from app.stations import service as stations
+from app.stations.models import EVSE, StationCommand
+from app.tariffs import service as tariffs
+from app.tariffs.explain import free_in_short, in_short
+from app.tariffs.ocpi_tariff import read_tariff
 from app.tariffs.pricing import Price
 from tenants.scope import Scope
 
@@ -87,44 +94,25 @@ async def live_sessions(request: AnyRequest, tenant_scope: Scope) -> Stream:
 
 
 @get("/charging-sessions.csv", opt={"permission": "sessions.view"})
-async def export_sessions(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """The same columns as on screen. A cell that a spreadsheet would run as a formula is made inert."""
+async def export_sessions(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
+    """The same columns as on screen."""
     zone = visit_of(request).time_zone
     rows = await queries.list_sessions(
         tenant_scope, _wanted(request.query_params), time_zone=zone, limit=EXPORT
     )
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(
-        [
-            "session",
-            "started_at",
-            "ended_at",
-            "station",
-            "evse",
-            "who",
-            "energy_wh",
-            "status",
-            "review",
-            "gross",
-            "currency",
-        ]
-    )
-    for session, cdr in rows:
-        row = _row(session, cdr, tenant_scope)
-        gross = to_decimal(cdr.incl_vat_minor, cdr.currency) if cdr else ""
-        writer.writerow([_inert(value) for value in (
-            row["id"], session.started_at.isoformat(), session.ended_at.isoformat() if session.ended_at else "",
-            session.station.ocpp_identity, session.evse_no, row["who"], row["energy_wh"], session.status,
-            session.review or "", gross, cdr.currency if cdr else "",
-        )])  # fmt: skip
-    headers = {"Content-Disposition": "attachment; filename=sessions.csv"}
-    return Response(out.getvalue(), media_type="text/csv", headers=headers)
+    head = ("session", "started_at", "ended_at", "station", "evse", "who", "energy_wh", "status", "review", "gross",
+            "currency")  # fmt: skip
+    return csv_file("sessions.csv", csv_text(head, (_cells(one, cdr, tenant_scope) for one, cdr in rows)))
 
 
-def _inert(value: Any) -> str:
-    shown = "" if value is None else str(value)
-    return "'" + shown if shown[:1] in ("=", "+", "-", "@", "\t", "\r") else shown
+def _cells(session: ChargingSession, cdr: CDR | None, scope: Scope) -> list[Cell]:
+    row = _row(session, cdr, scope)
+    gross = to_decimal(cdr.incl_vat_minor, cdr.currency) if cdr else None
+    return [
+        row["id"], session.started_at.isoformat(), session.ended_at.isoformat() if session.ended_at else None,
+        session.station.ocpp_identity, session.evse_no, row["who"], row["energy_wh"], session.status, session.review,
+        gross, cdr.currency if cdr else None,
+    ]  # fmt: skip
 
 
 # --- one session -------------------------------------------------------------------------------------------------
@@ -269,7 +257,119 @@ async def refund_payment(request: AnyRequest, tenant_scope: Scope, payment_id: s
     return redirect(request, path, flash="The money goes back, and a credit note was issued.")
 
 
+# --- stickers ----------------------------------------------------------------------------------------------------
+
+
+def _format(params: Any) -> stickers.Format:
+    return stickers.FORMATS.get(params.get("format", ""), stickers.FORMATS["L7160"])
+
+
+def _first(params: Any, form: stickers.Format) -> int:
+    """The first free label, from 1; what is no label of this sheet is the first."""
+    text = params.get("start", "")
+    first = int(text) if text.isascii() and text.isdecimal() and len(text) < 4 else 1
+    return first if 1 <= first <= form.count else 1
+
+
+async def _places(scope: Scope, params: Any, limit: int = stickers.MAX_STICKERS) -> list[EVSE]:
+    location = params.get("location", "")
+    location_id = parse_id("location", location) if location else None
+    if location_id is not None:
+        await stations.get_location(scope, location_id)
+    return await queries.places(scope, location_id=location_id, limit=limit)
+
+
+@get("/stickers", opt={"permission": "stations.view"})
+async def show_stickers(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    params = request.query_params
+    form = _format(params)
+    places = await _places(tenant_scope, params, stickers.MAX_STICKERS + 1)
+    sites = [(public_id("location", one.id), one.name) for one in await stations.list_locations(tenant_scope)]
+    wanted = {"location": params.get("location", ""), "format": params.get("format", ""),
+              "start": _first(params, form)}  # fmt: skip
+    return page(
+        request, tenant_scope, "charging/stickers.html", title="Stickers", sites=[("", "All sites"), *sites],
+        formats=[(key, one.name) for key, one in stickers.FORMATS.items()], form=form, wanted=wanted,
+        query=urlencode(wanted), places=[(public_id("evse", one.id), one) for one in places[: stickers.MAX_STICKERS]],
+        has_more=len(places) > stickers.MAX_STICKERS, most=stickers.MAX_STICKERS,
+        sheet_count=-(-(wanted["start"] - 1 + min(len(places), stickers.MAX_STICKERS)) // form.count),
+    )  # fmt: skip
+
+
+@get("/stickers.pdf", opt={"permission": "stations.view"})
+async def download_stickers(request: AnyRequest) -> Response[bytes]:
+    """Set while no transaction is open: that takes a processor, not a database."""
+    params = request.query_params
+    form, found = _format(params), await _stickers(request)
+    pdf = await asyncio.to_thread(lambda: stickers.as_pdf(stickers.sheets(found, form, _first(params, form))))
+    headers = {"Content-Disposition": 'attachment; filename="stickers.pdf"'}
+    return Response(pdf, media_type="application/pdf", headers=headers)
+
+
+@get("/stickers.png", opt={"permission": "stations.view"})
+async def preview_stickers(request: AnyRequest) -> Response[bytes]:
+    """The first sheet, as it will be printed."""
+    params = request.query_params
+    form = _format(params)
+    first = _first(params, form)
+    found = await _stickers(request, form.count - first + 1)
+    png = await asyncio.to_thread(lambda: stickers.as_png(stickers.sheets(found, form, first)))
+    return Response(png, media_type="image/png")
+
+
+async def _stickers(request: AnyRequest, limit: int = stickers.MAX_STICKERS) -> list[stickers.Sticker]:
+    visit = visit_of(request)
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        found = await _told(scope, visit.slug, await _places(scope, request.query_params, limit))
+    if not found:
+        raise NotFound("charger")
+    return found
+
+
+@get("/stickers/{sticker_file:str}", opt={"permission": "stations.view"})
+async def download_sticker(request: AnyRequest, sticker_file: str) -> Response[str]:
+    """`/stickers/evs_….svg`: one, for a print shop."""
+    name, _, kind = sticker_file.partition(".")
+    if kind != "svg":
+        raise NotFound("sticker")
+    visit, evse_id = visit_of(request), parse_id("evse", name)
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        found = await _told(scope, visit.slug, await queries.places(scope, evse_id=evse_id, limit=1))
+    if not found:
+        raise NotFound("charger")
+    headers = {
+        "Content-Disposition": f'inline; filename="{found[0].code}.svg"',
+        "Content-Security-Policy": "default-src 'none'",
+    }
+    return Response(stickers.as_svg(found[0]), media_type="image/svg+xml", headers=headers)
+
+
+async def _told(scope: Scope, slug: str, places: Sequence[EVSE]) -> list[stickers.Sticker]:
+    profile, (theme, _hash) = await brands.get_profile(scope), await brands.get_theme(scope)
+    host = scope.settings.host_of("driver", slug)
+    return [
+        stickers.Sticker(
+            brand=profile.name, color=theme.primary, code=evse.code, phone=profile.support_phone,
+            url=scope.settings.url_of(host, f"/c/{evse.code}"), language=profile.language,
+            prices=await _short_prices(scope, evse, profile.language),
+        )
+        for evse in places
+    ]  # fmt: skip
+
+
+async def _short_prices(scope: Scope, evse: EVSE, language: str) -> list[str]:
+    """For a guest: what a driver group pays stands on no charger."""
+    location = evse.station.location
+    if location is not None and location.is_free_vend:
+        return [free_in_short(language)]
+    version = await tariffs.find_tariff_for(
+        scope, driver_group_id=None, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
+    )
+    return in_short(read_tariff(version.ocpi), language) if version else []
+
+
 routes = [
+    show_stickers, download_stickers, preview_stickers, download_sticker,
     refund_payment,
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
     decide_review, show_cdr, credit_cdr,

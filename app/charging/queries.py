@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import selectinload
 
 from app.charging.models import CDR, ChargingSession, SessionEvent
-from app.stations.models import ChargingStation
+from app.stations.models import EVSE, ChargingStation, Location
 from tenants.scope import Scope
 
 ROW = (
@@ -57,6 +57,26 @@ async def list_sessions(
 
 def _midnight(day: date, time_zone: str) -> datetime:
     return datetime.combine(day, time(), ZoneInfo(time_zone))
+
+
+async def places(
+    scope: Scope, *, limit: int, location_id: UUID | None = None, evse_id: UUID | None = None
+) -> list[EVSE]:
+    """What drivers may be sent to, by site and station: nothing retired, nothing that was turned away."""
+    query = (
+        select(EVSE)
+        .join(EVSE.station)
+        .outerjoin(ChargingStation.location)
+        .where(ChargingStation.retired_at.is_(None), ChargingStation.registration != "rejected")
+        .options(selectinload(EVSE.station).selectinload(ChargingStation.location))
+        .order_by(func.lower(Location.name), ChargingStation.ocpp_identity, EVSE.evse_no)
+        .limit(limit)
+    )
+    if location_id is not None:
+        query = query.where(ChargingStation.location_id == location_id)
+    if evse_id is not None:
+        query = query.where(EVSE.id == evse_id)
+    return list((await scope.db.execute(query)).scalars())
 
 
 async def cdrs_of(scope: Scope, session_ids: list[UUID]) -> dict[UUID, CDR]:

@@ -334,7 +334,7 @@ async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
     """All of a guest's payment goes back, with the credit note over what was supplied. Errors: `not_refundable`."""
     payment = await payments.get_payment(scope, payment_id)
     cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
-    if cdr is None or payment.captured_minor <= payment.refunded_minor:
+    if cdr is None or cdr.collection != "card" or payment.captured_minor <= payment.refunded_minor:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
     return await credit(scope, cdr.id, reason)
 

@@ -1,5 +1,6 @@
 """Who did what: append-only, hash-chained per tenant, readable by the tenant."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +38,11 @@ async def record(
     scope: Scope, action: str, object_type: str, object_id: object, data: dict[str, Any] | None = None
 ) -> None:
     """`action` is `<noun>.<past tense>` (`station.created`). `data` must be plain JSON and hold no secret."""
+    await record_all(scope, [(action, object_type, object_id, data or {})])
+
+
+async def record_all(scope: Scope, deeds: Iterable[tuple[str, str, object, dict[str, Any]]]) -> None:
+    """Many at once, in their order, as `record` would one by one."""
     await scope.db.execute(
         text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext('audit'))"),
         {"tenant": str(scope.tenant_id)},
@@ -44,13 +50,14 @@ async def record(
     last = (
         await scope.db.execute(select(AuditEntry).order_by(AuditEntry.seq.desc()).limit(1))
     ).scalar_one_or_none()
-    entry = AuditEntry(
-        seq=last.seq + 1 if last else 1, at=scope.now, actor_kind=scope.actor.kind, actor_name=scope.actor.name,
-        action=action, object_type=object_type, object_id=str(object_id), data=data or {},
-        prev_hash=last.hash if last else b"",
-    )  # fmt: skip
-    entry.hash = chain_hash(entry.prev_hash, _content(entry))
-    scope.db.add(entry)
+    first, previous = (last.seq + 1, last.hash) if last else (1, b"")
+    for seq, (action, object_type, object_id, data) in enumerate(deeds, first):
+        entry = AuditEntry(
+            seq=seq, at=scope.now, actor_kind=scope.actor.kind, actor_name=scope.actor.name, action=action,
+            object_type=object_type, object_id=str(object_id), data=data, prev_hash=previous,
+        )  # fmt: skip
+        previous = entry.hash = chain_hash(previous, _content(entry))
+        scope.db.add(entry)
     await scope.db.flush()
 
 

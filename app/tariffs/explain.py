@@ -6,7 +6,7 @@ Directive (EU) 2023/1804, Art. 5: price per kWh, per minute, per session, then w
 from decimal import Decimal
 
 from babel.dates import get_day_names
-from babel.numbers import get_decimal_symbol
+from babel.numbers import format_currency, get_decimal_symbol
 
 from app.kernel.money import exponent
 from app.tariffs.ocpi_tariff import DAYS, PriceComponent, PriceLimit, Tariff, TariffRestrictions
@@ -123,3 +123,47 @@ def _limit(tariff: Tariff, limit: PriceLimit) -> str:
         return f"{_money(limit.incl_vat, tariff.currency)} {_('including')} {_('VAT')}"
     assert limit.excl_vat is not None
     return f"{_money(limit.excl_vat, tariff.currency)} {_('before VAT')}"
+    return f"{tariff.currency} {_money(limit.excl_vat, tariff.currency)} before VAT"
+
+
+# -- for a sticker -------------------------------------------------------------------------------------------------
+
+_SHORT = {
+    "en": {"ENERGY": "{}/kWh", "TIME": "{}/h while charging", "FLAT": "{} per session",
+           "PARKING_TIME": "{}/h after charging", "lowest": "from ", "highest": "up to ", "free": "Free",
+           "YES": " incl. VAT", "NO": " plus VAT"},
+    "de": {"ENERGY": "{}/kWh", "TIME": "{}/h beim Laden", "FLAT": "{} je Ladevorgang",
+           "PARKING_TIME": "{}/h nach dem Laden", "lowest": "ab ", "highest": "bis ", "free": "Kostenlos",
+           "YES": " inkl. MwSt.", "NO": " zzgl. MwSt."},
+}  # fmt: skip
+
+
+def free_in_short(language: str) -> str:
+    return _SHORT[language]["free"]
+
+
+def in_short(tariff: Tariff, language: str) -> list[str]:
+    """`["€0.49/kWh plus VAT", "up to €6.00/h after charging"]`: one line per kind of price, reservations left out."""
+    words, lines = _SHORT[language], []
+    for kind in _ORDER:
+        prices = {
+            component.price
+            for element in tariff.elements if not element.restrictions.reservation
+            for component in element.price_components if component.type == kind
+        }  # fmt: skip
+        if not any(prices):
+            continue
+        low, high = min(prices), max(prices)
+        prefix = "" if low == high else words["lowest" if low else "highest"]
+        lines.append(prefix + words[kind].format(_local_money(low or high, tariff.currency, language)))
+    if not lines:
+        return [words["free"]]
+    if tariff.tax_included != "N/A":
+        lines[0] += words["YES" if tariff.is_tax_included else "NO"]
+    return lines
+
+
+def _local_money(amount: Decimal, currency: str, language: str) -> str:
+    decimals = "." + "0" * exponent(currency) + "#" * (6 - exponent(currency))
+    pattern = f"#,##0{decimals} ¤" if language == "de" else f"¤#,##0{decimals}"
+    return format_currency(amount, currency, format=pattern, locale=language, currency_digits=False)

@@ -76,6 +76,7 @@ async def furnish(database: Database, slug: str) -> Furnished:
             "location_id": public_id("location", location.id), "code": station.evses[0].code,
             "station_id": public_id("charging_station", station.id), "tariff_id": public_id("tariff", tariff.id),
             "evse_id": public_id("evse", station.evses[0].id),
+            "sticker_file": f"{public_id('evse', station.evses[0].id)}.svg",
         }  # fmt: skip
     ids |= await _session(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:

@@ -1,0 +1,149 @@
+"""REST gives a guest's money back: whole, once, and with the papers that belong to it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from app.billing import payments
+from app.billing.models import Invoice, Payment
+from app.charging import service as charging
+from app.charging import settlement
+from app.charging.models import ChargingSession
+from app.charging.reports import TransactionReport
+from app.kernel.ids import public_id
+from app.stations import service as stations
+from app.tariffs import service as tariffs
+from tenants.scope import Actor
+from tests.billing.conftest import Shop
+from tests.cast import PLATES
+from tests.web import CLI, House, open_house
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def house(shop: Shop) -> AsyncIterator[House]:
+    async with open_house(shop.database.settings, shop.database) as opened:
+        yield opened
+
+
+async def paid_session(shop: Shop) -> Payment:
+    """10 kWh at 0.50 plus VAT, held and taken from a guest's card."""
+    began = datetime.now(UTC) - timedelta(hours=2)
+    async with shop.scope() as scope:
+        made = await stations.create_station(
+            scope,
+            identity="CP1",
+            evses=[{"evse_no": 1, "connectors": [{"connector_no": 1, **PLATES["ac22"]}]}],
+        )
+        element = {"price_components": [{"type": "ENERGY", "price": "0.5", "vat": "19", "step_size": 1}]}
+        await tariffs.create_tariff(scope, {"currency": "EUR", "elements": [element]}, {"default": True})
+    actor = Actor.station(made.station.id)
+    async with shop.database.scope(shop.tenant_id, actor) as scope:
+        verdict = await charging.report_transaction(scope, made.station.id, TransactionReport(
+            kind="Started", at=began, received_at=began, natural_key="start", evse_no=1, connector_no=1,
+            meter_start_wh=Decimal(1000),
+        ))  # fmt: skip
+    async with shop.scope() as scope:
+        session = (await scope.db.execute(select(ChargingSession))).scalar_one()
+        session.cost_cap_minor = 3000
+        payment, op = await payments.open_payment(
+            scope, source_type="charging_session", source_id=session.id, hold_minor=3000, currency="EUR", title="T",
+            success_url="http://a.localhost/s", cancel_url="http://a.localhost/c", email="", language="en",
+        )  # fmt: skip
+    await payments.run_op(shop.database, shop.tenant_id, op.id)
+    payment = await shop.read(payment.id)
+    await shop.pay(payment)
+    await shop.look(payment)
+    ended = began + timedelta(hours=1)
+    async with shop.database.scope(shop.tenant_id, actor) as scope:
+        await charging.report_transaction(scope, made.station.id, TransactionReport(
+            kind="Ended", at=ended, received_at=ended, natural_key="stop", meter_stop_wh=Decimal(11_000),
+            ocpp_transaction_id=verdict.ocpp_transaction_id,
+        ))  # fmt: skip
+    async with shop.scope() as scope:
+        await settlement.settle(scope, session.id)
+    await shop.jobs.run()
+    payment = await shop.read(payment.id)
+    assert (payment.state, payment.captured_minor) == ("captured", 595)
+    return payment
+
+
+async def kinds(shop: Shop) -> list[str]:
+    async with shop.database.scope(shop.tenant_id, CLI) as scope:
+        return list((await scope.db.execute(select(Invoice.kind).order_by(Invoice.id))).scalars())
+
+
+def body(payment: Payment, **more: Any) -> dict[str, Any]:
+    return {"payment_id": public_id("payment", payment.id), "reason": "The charger was broken", **more}
+
+
+async def test_a_payment_is_given_back_once_however_often_it_is_asked(shop: Shop, house: House) -> None:
+    payment = await paid_session(shop)
+    api = await house.api("alpha", shop.tenant_id, "invoices.manage", "invoices.view")
+    headers = {"Idempotency-Key": "refund-1"}
+    answer = await api.send("POST", "/api/v1/refunds", json=body(payment), headers=headers)
+    refund = answer.json()
+    assert answer.status_code == 201, answer.text
+    assert refund["id"].startswith("ref_") and refund["payment_id"] == public_id("payment", payment.id)
+    assert (refund["state"], refund["reason"]) == ("pending", "The charger was broken")
+    assert refund["amount"] == {"amount": "5.95", "currency": "EUR"}
+
+    again = await api.send("POST", "/api/v1/refunds", json=body(payment), headers=headers)
+    assert (again.status_code, again.json(), again.headers["idempotency-replayed"]) == (201, refund, "true")
+    twice = await api.send("POST", "/api/v1/refunds", json=body(payment))
+    assert twice.status_code == 409
+
+    await shop.jobs.run()
+    late = await api.send("POST", "/api/v1/refunds", json=body(payment))
+    assert (late.status_code, late.json()["code"]) == (409, "not_refundable")
+    (shown,) = (await api.get("/api/v1/payments")).json()["data"]
+    assert (shown["state"], shown["refunded"]["amount"]) == ("refunded", "5.95")
+    assert shown["refunds"] == [refund | {"state": "succeeded"}]
+    assert await kinds(shop) == ["receipt", "receipt_reversal"]
+
+
+async def test_a_part_is_refused_and_nothing_is_written(shop: Shop, house: House) -> None:
+    payment = await paid_session(shop)
+    api = await house.api("alpha", shop.tenant_id, "all")
+    part = {"amount": "1.00", "currency": "EUR"}
+    answer = await api.send("POST", "/api/v1/refunds", json=body(payment, amount=part))
+    assert (answer.status_code, answer.json()["code"]) == (409, "partial_refund_not_supported")
+    for amount in (
+        "5.95",
+        5.95,
+        {"amount": 5.95, "currency": "EUR"},
+        {"amount": "5.951", "currency": "EUR"},
+        [],
+        {},
+    ):
+        answer = await api.send("POST", "/api/v1/refunds", json=body(payment, amount=amount))
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "amount"), amount
+    assert await kinds(shop) == ["receipt"] and not await refunds(shop, payment.id)
+    whole = {"amount": "5.95", "currency": "EUR"}
+    assert (await api.send("POST", "/api/v1/refunds", json=body(payment, amount=whole))).status_code == 201
+
+
+async def refunds(shop: Shop, payment_id: UUID) -> list[str]:
+    return [state for kind, state in await shop.ops(await shop.read(payment_id)) if kind == "refund"]
+
+
+async def test_a_refund_wants_a_payment_and_a_reason_and_the_right_to_it(shop: Shop, house: House) -> None:
+    payment = await shop.hold()
+    api = await house.api("alpha", shop.tenant_id, "all")
+    known = public_id("payment", payment.id)
+    for sent, field in (({}, "payment_id"), ({"payment_id": "pay_x", "reason": "r"}, "payment_id"),
+                        ({"payment_id": known}, "reason"), ({"payment_id": known, "reason": 5}, "reason")):  # fmt: skip
+        answer = await api.send("POST", "/api/v1/refunds", json=sent)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+    nothing_taken = await api.send("POST", "/api/v1/refunds", json=body(payment))
+    assert (nothing_taken.status_code, nothing_taken.json()["code"]) == (409, "not_refundable")
+    unknown = {"payment_id": public_id("payment", UUID(int=1)), "reason": "r"}
+    assert (await api.send("POST", "/api/v1/refunds", json=unknown)).status_code == 404
+    viewer = await house.api("alpha", shop.tenant_id, "invoices.view")
+    assert (await viewer.send("POST", "/api/v1/refunds", json=body(payment))).status_code == 403
