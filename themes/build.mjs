@@ -11,7 +11,7 @@ const packages = join(here, "..", "node_modules");
 const out = join(here, "static", "dist");
 const ICONS = `activity alert-triangle arrow-left arrow-right badge-check ban battery-charging bell book-open building-2 cable
 calendar check chevron-down chevron-right circle circle-check circle-dot circle-help circle-x clock copy credit-card download
-euro external-link eye file-text filter gauge history house info key-round layout-dashboard list lock log-out mail map-pin menu
+euro external-link eye file-text filter gauge globe history house info key-round layout-dashboard list lock log-out mail map-pin menu
 monitor moon nfc pause pencil play plug plug-zap plus power qr-code receipt refresh-cw rotate-cw scroll-text search send server
 settings shield shield-alert square sun tag terminal timer trash-2 triangle-alert unlock unplug user user-plus users wifi
 wifi-off wrench x zap`.split(/\s+/);

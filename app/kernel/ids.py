@@ -13,6 +13,7 @@ PREFIXES = {
     "station_command": "cmd", "driver": "drv", "driver_group": "grp", "id_token": "tok", "tariff": "tar",
     "charging_session": "ses", "cdr": "cdr", "invoice": "inv", "api_key": "key", "staff_member": "stf",
     "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai", "payment": "pay",
+    "domain": "dom",
 }  # fmt: skip
 
 
