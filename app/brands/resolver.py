@@ -34,7 +34,9 @@ class DnsResolver:
         self._server = server
 
     async def txt(self, name: str) -> list[str]:
-        return [b"".join(one.strings).decode("utf-8", "replace") for one in await self._ask(name, "TXT")]
+        return sorted(
+            b"".join(one.strings).decode("utf-8", "replace") for one in await self._ask(name, "TXT")
+        )
 
     async def cname(self, name: str) -> str | None:
         found = await self._ask(name, "CNAME")
