@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import uvicorn
 from litestar import Litestar
@@ -27,11 +28,13 @@ from app.surfaces import api, assembly, console, doors, driver, portal, sandbox,
 from app.surfaces.headers import POLICY, with_headers
 from tenants.database import Database
 from tenants.redis import Redis
-from tenants.resolve import HostResolver, normalise_host
+from tenants.resolve import HostResolver, HostRoute, normalise_host
 
 LOG = logging.getLogger("livery.web")
 STATIC = Path(themes.__file__ or "").parent / "static" / "dist"
 GRACE_S = 10
+TLS_ASK = "/tls/ask"
+ASK_TIMEOUT_S = 2
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -91,12 +94,16 @@ class FrontDoor:
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         if await self._health(scope["path"], send):
             return
+        if scope["path"] == TLS_ASK and self._is_proxys_own(scope):
+            return await self._tls_ask(scope, send)
         arrival = self._arrive(scope)
         visit = await self._visit(scope, arrival) if arrival is not None else None
         if arrival is None or visit is None:
             return await _plain(send, 404, "Not Found")
         if visit.surface == "console" and scope["path"] == "/metrics":
             return await _plain(send, 200, generate_latest().decode(), CONTENT_TYPE_LATEST)
+        if visit.surface == "console" and scope["path"] == TLS_ASK:
+            return await self._tls_ask(scope, send)
         if visit.surface == "console" and scope["path"] in webhooks.PATHS:
             return await webhooks.take(self.database, scope, receive, send)
         if visit.surface == "sandbox" and self.sandbox and scope["path"].startswith(("/v1/", "/v2/")):
@@ -150,24 +157,53 @@ class FrontDoor:
         return next((hop for hop in reversed(hops) if not self.settings.is_trusted_proxy(hop)), "")
 
     async def _visit(self, scope: Any, arrival: Arrival) -> Visit | None:
-        settings = self.settings
         common: dict[str, Any] = {
             "database": self.database, "live": self.live, "host": arrival.host, "origin": arrival.origin,
             "remote": arrival.remote, "request_id": _request_id(scope["headers"]),
         }  # fmt: skip
-        if arrival.host == settings.host_of("console"):
-            return Visit(surface="console", **common)
-        if arrival.host == settings.platform_domain and "start" in self.surfaces:
-            return Visit(surface="start", **common)
-        if "sandbox" in self.surfaces and arrival.host == settings.host_of("sandbox"):
-            return Visit(surface="sandbox", **common)
-        route = await self.resolver.resolve(arrival.host)
-        if route is None or route.surface not in ("portal", "driver"):
+        surface = self._platform_surface(arrival.host)
+        if surface is not None:
+            return Visit(surface=surface, **common)
+        route = await self._route(arrival.host)
+        if route is None:
             return None
         return Visit(
             surface=route.surface, tenant_id=route.tenant_id, slug=route.slug, tenant_name=route.name,
             is_suspended=route.status == "suspended", **common,
         )  # fmt: skip
+
+    def _platform_surface(self, host: str) -> str | None:
+        """The platform's own hosts, which no table holds."""
+        if host == self.settings.host_of("console"):
+            return "console"
+        if host == self.settings.platform_domain and "start" in self.surfaces:
+            return "start"
+        return "sandbox" if "sandbox" in self.surfaces and host == self.settings.host_of("sandbox") else None
+
+    async def _route(self, host: str) -> HostRoute | None:
+        route = await self.resolver.resolve(host)
+        return route if route is not None and route.surface in ("portal", "driver") else None
+
+    # -- certificates ----------------------------------------------------------------------------------------------
+
+    def _is_proxys_own(self, scope: Any) -> bool:
+        """A trusted proxy that asks for itself: what it passes on for somebody carries X-Forwarded headers."""
+        client = scope.get("client")
+        is_passed_on = any(name.startswith(b"x-forwarded-") for name, _value in scope["headers"])
+        return not is_passed_on and self.settings.is_trusted_proxy(client[0] if client else "")
+
+    async def _tls_ask(self, scope: Any, send: Any) -> None:
+        """May the proxy get a certificate for `?domain=`? 200 for every host that a page is served on."""
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        host = normalise_host(query.get("domain", [""])[-1])
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                is_served = host is not None and (
+                    self._platform_surface(host) is not None or await self._route(host) is not None
+                )
+        except TimeoutError:
+            return await _plain(send, 503, "Try again")
+        await _plain(send, 200 if is_served else 404, "Served here" if is_served else "Not Found")
 
     # -- health ----------------------------------------------------------------------------------------------------
 

@@ -92,8 +92,10 @@ class Tenant(Base):
 class TenantRoute(Base):
     """An outside name that leads to a tenant. `kind` + `key` are globally unique; all else belongs to the tenant.
 
-    kind `host`: key is the host, `surface` driver or portal. kind `station`: key is `{slug}/{identity}`, `name` the
-    identity, `digests` the station's keys. kind `api_key`: key is the hex of the key's digest.
+    kind `host`: key is the host, `surface` driver or portal, `object_id` the domain where it is a brand's own. kind
+    `domain`: key is `{tenant}/{host}`, `name` the host, `attributes` how the claim stands. kind `station`: key is
+    `{slug}/{identity}`, `name` the identity, `digests` the station's keys. kind `api_key`: key is the hex of the key's
+    digest.
     """
 
     __tablename__ = "tenant_route"

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from tenants.database import Database
+from tenants.scope import Scope
 
 RESERVED_SLUGS = frozenset({
     "console", "portal", "api", "ocpp", "ocpi", "www", "hooks", "static", "platform",
@@ -87,6 +88,13 @@ class HostResolver:
 
     def forget(self) -> None:
         self._cache.clear()
+
+
+async def own_url(scope: Scope, surface: str, path: str = "/") -> str:
+    """The address of a page of this tenant: on its own domain where one is active, else below the platform's."""
+    query = text("select slug, platform.own_host(:surface) as host from platform.own_tenant()")
+    row = (await scope.db.execute(query, {"surface": surface})).one()
+    return scope.settings.url_of(row.host or scope.settings.host_of(surface, row.slug), path)
 
 
 async def resolve_station(

@@ -12,11 +12,13 @@ from tenants.rls import BASE_POLICY, TENANT_POLICY
 
 # Who may act with more than its caller's rights: each pins its search_path, takes the tenant from the transaction.
 DEFINERS = frozenset({
-    "livery.drop_day", "livery.ensure_day", "livery.old_days", "procrastinate.livery_defer",
-    "platform.active_tenant_ids", "platform.drop_api_key_route", "platform.drop_station_route", "platform.own_tenant",
-    "platform.own_unclaimed", "platform.put_api_key_route", "platform.put_station_route", "platform.put_tenant_stats",
-    "platform.put_payment_route", "platform.report_unclaimed", "platform.resolve_api_key", "platform.resolve_host",
+    "livery.drop_day", "livery.ensure_day", "livery.old_days", "platform.active_tenant_ids",
+    "platform.drop_api_key_route", "platform.drop_host_route", "platform.drop_station_route", "platform.own_host",
+    "platform.own_tenant", "platform.own_unclaimed", "platform.put_api_key_route", "platform.put_domain",
+    "platform.put_host_route", "platform.put_payment_route", "platform.put_station_route",
+    "platform.put_tenant_stats", "platform.report_unclaimed", "platform.resolve_api_key", "platform.resolve_host",
     "platform.resolve_payment_account", "platform.resolve_station", "platform.take_webhook",
+    "procrastinate.livery_defer",
 })  # fmt: skip
 
 _TABLES = """

@@ -1,16 +1,21 @@
-"""Console pages of brands: tenants, their suspension and their return."""
+"""Console pages of brands: tenants, their suspension and their return; everybody's own domains."""
 
 from typing import Any
 
 from litestar import Request, Response, get, post
+from sqlalchemy import select
 
 from app.brands import service
 from app.identity.service import login_url
 from app.kernel.errors import Invalid, Refused
-from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
+from app.kernel.web import Form, NavItem, form_again, page, platform, read_form, redirect, visit_of
+from tenants.models import Tenant, TenantRoute
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Tenants", "/", "building-2", "tenants.view", order=10)]
+nav = [
+    NavItem("Tenants", "/", "building-2", "tenants.view", order=10),
+    NavItem("Domains", "/domains", "globe", "domains.view", order=15),
+]
 DEFAULTS = {"country": "DE", "currency": "EUR", "time_zone": "Europe/Berlin"}
 
 
@@ -80,4 +85,21 @@ def _reason(form: Form) -> str:
     return reason
 
 
-routes = [list_tenants, create_tenant, suspend_tenant, resume_tenant]
+@get("/domains", opt={"permission": "domains.view"})
+async def list_domains(request: AnyRequest) -> Response[Any]:
+    """What the tenants' own checks have told; failing ones first."""
+    query = (
+        select(TenantRoute, Tenant)
+        .join(Tenant, Tenant.id == TenantRoute.tenant_id)
+        .where(TenantRoute.kind == "domain")
+        .order_by(TenantRoute.attributes["failing_since"].astext.nulls_last(), TenantRoute.name, Tenant.slug)
+    )
+    async with platform(request, "look at domains") as scope:
+        rows = (await scope.db.execute(query)).all()
+        return page(
+            request, scope, "brands/all_domains.html", title="Domains",
+            rows=[(route, tenant, route.attributes) for route, tenant in rows],
+        )  # fmt: skip
+
+
+routes = [list_tenants, create_tenant, suspend_tenant, resume_tenant, list_domains]

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import UniqueConstraint, text
+from sqlalchemy import CheckConstraint, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -90,3 +90,29 @@ class BrandPicture(TenantOwned, Base):
     width: Mapped[int]
     height: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class Domain(TenantOwned, Base):
+    """A host of the brand's own, or the claim to one; a released row waits for a fresh claim.
+
+    `last_result` is what the last check found (`app.brands.domains.Finding.facts`).
+    """
+
+    __tablename__ = "domain"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "host"),
+        CheckConstraint("state in ('pending','verified','active','suspended','released')", name="state"),
+        CheckConstraint("surface in ('driver','portal')", name="surface"),
+        {"schema": "livery"},
+    )
+
+    host: Mapped[str]
+    surface: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="pending")
+    challenge: Mapped[str]
+    last_result: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    checked_at: Mapped[datetime | None]
+    verified_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    released_at: Mapped[datetime | None]

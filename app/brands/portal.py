@@ -1,4 +1,4 @@
-"""Portal pages of brands: the settings, and the look with its draft, preview and versions."""
+"""Portal pages of brands: the settings, the look with its draft and versions, the brand's own domains."""
 
 import hashlib
 import re
@@ -8,11 +8,13 @@ from typing import Any
 from litestar import Request, Response, get, post
 from litestar.datastructures import UploadFile
 
-from app.brands import faces, service
+from app.brands import domains, faces, service
 from app.brands.api import FIELDS
 from app.brands.look import LANGUAGES, PICTURES, TEXTS, Look
-from app.kernel.errors import Invalid, NotFound, Refused
-from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect
+from app.brands.models import Domain
+from app.kernel.errors import Invalid, NotFound, Refused, TooMany
+from app.kernel.ids import parse_id, public_id
+from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
 from tenants.scope import Scope
 from themes.css import preview_stylesheet
 from themes.theme import contrast_findings, read_theme
@@ -21,6 +23,7 @@ AnyRequest = Request[Any, Any, Any]
 nav = [
     NavItem("Branding", "/branding", "palette", "settings.view", order=88),
     NavItem("Settings", "/settings", "settings", "settings.view", order=90),
+    NavItem("Domains", "/domains", "globe", "settings.view", order=91),
 ]
 
 
@@ -156,7 +159,78 @@ async def roll_back_branding(request: AnyRequest, tenant_scope: Scope) -> Respon
     return redirect(request, "/branding", flash=f"The look of version {wanted} is back, as version {number}.")
 
 
+# -- own domains -------------------------------------------------------------------------------------------------------
+
+STEPS = ("Claimed", "Proven yours", "Leads here")
+_STEP = {"pending": 1, "verified": 2, "active": 3, "suspended": 1}
+
+
+@get("/domains", opt={"permission": "settings.view"})
+async def show_domains(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    return page(
+        request, tenant_scope, "brands/domains.html", title="Domains", values={}, errors={}, alert=None,
+        **await _domains(tenant_scope),
+    )  # fmt: skip
+
+
+async def _domains(scope: Scope) -> dict[str, Any]:
+    slug, _name, _status = await service.own_tenant(scope)
+    settings = scope.settings
+    hosts = {surface: domains.target_of(settings, slug, surface) for surface in domains.SURFACES}
+    rows = [_row(scope, domain, hosts[domain.surface]) for domain in await domains.list_domains(scope)]
+    return {
+        "rows": [row for row in rows if row["domain"].state != "released"], "hosts": hosts,
+        "released": [row["domain"] for row in rows if row["domain"].state == "released"],
+        "names": {"driver": "Drivers", "portal": "Staff"},
+    }  # fmt: skip
+
+
+def _row(scope: Scope, domain: Domain, target: str) -> dict[str, Any]:
+    reached = _STEP.get(domain.state, 0)
+    kind, sentence = domains.headline(domain)
+    return {
+        "id": public_id("domain", domain.id), "domain": domain, "spoken": domains.spoken(domain.host), "kind": kind,
+        "sentence": sentence, "records": domains.records(domain, target),
+        "url": scope.settings.url_of(domain.host) if domain.state == "active" else None,
+        "steps": [
+            {"label": label, "state": "done" if no < reached else "current" if no == reached else "todo"}
+            for no, label in enumerate(STEPS)
+        ],
+    }  # fmt: skip
+
+
+@post("/domains", opt={"permission": "settings.manage"})
+async def claim_domain(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        domain = await domains.claim(tenant_scope, form.text("host"), form.text("surface"))
+    except (Invalid, Refused) as error:
+        context = await _domains(tenant_scope)
+        return form_again(
+            request, tenant_scope, "brands/domains.html", error, form, title="Domains", **context
+        )
+    return redirect(request, "/domains", flash=f"{domain.host} is claimed. Now set its two records.")
+
+
+@post("/domains/{domain_id:str}/checks", opt={"permission": "settings.manage"})
+async def check_domain(request: AnyRequest, domain_id: str) -> Response[Any]:
+    """No transaction is open while name servers are asked."""
+    visit = visit_of(request)
+    try:
+        domain = await domains.check(visit.database, visit.tenant, visit.actor, parse_id("domain", domain_id))
+    except (Refused, TooMany) as error:
+        return redirect(request, "/domains", flash=error.message, kind="error")
+    kind, sentence = domains.headline(domain)
+    return redirect(request, "/domains", flash=f"{domain.host}: {sentence}", kind=kind)
+
+
+@post("/domains/{domain_id:str}/releases", opt={"permission": "settings.manage"})
+async def release_domain(request: AnyRequest, tenant_scope: Scope, domain_id: str) -> Response[Any]:
+    domain = await domains.release(tenant_scope, parse_id("domain", domain_id))
+    return redirect(request, "/domains", flash=f"{domain.host} is released and no longer served.")
+
+
 routes = [
     show_settings, change_settings, show_branding, save_branding, preview_css, publish_branding, discard_branding,
-    roll_back_branding,
+    roll_back_branding, show_domains, claim_domain, check_domain, release_domain,
 ]  # fmt: skip

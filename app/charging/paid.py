@@ -16,7 +16,6 @@ from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Payment, PaymentOp
-from app.brands.service import own_tenant
 from app.charging import service, settlement
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
@@ -29,6 +28,7 @@ from app.kernel.secrets import digest, digests, same
 from app.stations.models import EVSE, Connector
 from app.tariffs import service as tariffs
 from app.tariffs.ocpi_tariff import read_tariff
+from tenants.resolve import own_url
 from tenants.scope import Scope
 from themes.language import N_, _
 
@@ -70,12 +70,9 @@ def read_link(scope: Scope, link: str) -> UUID:
 
 
 async def page_url(scope: Scope, session_id: UUID, origin: str = "") -> str:
-    """The live page; on the host the driver came by, else on the brand's own below the platform."""
+    """The live page; on the host the driver came by, else where the brand's drivers are at home."""
     path = f"/s/{link_of(scope, session_id)}"
-    if origin:
-        return origin + path
-    slug, _name, _status = await own_tenant(scope)
-    return scope.settings.url_of(scope.settings.host_of("driver", slug), path)
+    return origin + path if origin else await own_url(scope, "driver", path)
 
 
 # -- the wish ----------------------------------------------------------------------------------------------------------

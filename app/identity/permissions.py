@@ -46,6 +46,7 @@ ADMIN_PERMISSIONS = frozenset(
         SELF,
         "tenants.view",
         "tenants.manage",
+        "domains.view",
         "unclaimed.view",
         "unclaimed.manage",
         "mails.view",

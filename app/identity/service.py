@@ -30,7 +30,7 @@ from app.kernel.clock import uuid7
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany, Unauthenticated
 from app.kernel.secrets import digest, digests, new_token
 from tenants.database import Database
-from tenants.resolve import resolve_api_key
+from tenants.resolve import own_url, resolve_api_key
 from tenants.scope import Actor, Scope
 from themes.language import N_
 
@@ -211,8 +211,7 @@ def _link_digest(token: str) -> bytes:
 
 
 async def login_url(scope: Scope, token: str) -> str:
-    slug = (await scope.db.execute(text("select slug from platform.own_tenant()"))).scalar_one()
-    return scope.settings.url_of(scope.settings.host_of("portal", slug), f"/login/{token}")
+    return await own_url(scope, "portal", f"/login/{token}")
 
 
 async def find_letter(scope: Scope, login_link_id: UUID) -> LinkLetter | None:

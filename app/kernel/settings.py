@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     platform_domain: str = "localhost"
     public_url: str | None = None
     ocpp_public_url: str | None = None
+    dns_server: str | None = None
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     ocpp_tls_port: int | None = Field(None, ge=1, le=65535)
     ocpp_tls_cert: Path | None = None
@@ -80,6 +81,13 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for proxy in value:
             ipaddress.ip_network(proxy, strict=False)
+        return value
+
+    @field_validator("dns_server")
+    @classmethod
+    def _name_server(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_name_server(value)
         return value
 
     @field_validator("public_url", "ocpp_public_url", "stripe_api_base")
@@ -186,6 +194,14 @@ class Settings(BaseSettings):
 
         base = self.ocpp_public_url or f"ws://{self.platform_domain}:{self.ocpp_port}"
         return f"{base.rstrip('/')}/{slug}/{quote(identity, safe='')}"
+
+
+def parse_name_server(text: str) -> tuple[str, int]:
+    """`192.0.2.1`, `192.0.2.1:5353` or `[2001:db8::1]:5353` -> (address, port). Raises ValueError."""
+    parts = urlsplit(f"//{text}")
+    if parts.netloc != text or not parts.hostname:
+        raise ValueError(f"{text} is no name server such as 192.0.2.1:53")
+    return str(ipaddress.ip_address(parts.hostname)), parts.port or 53
 
 
 def parse_secret_keys(text: str) -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read
 from app.stations import commands, forms, ocpp_schemas, queries, service
 from app.stations.models import EVSE, ChargingStation, StationCommand
 from app.stations.redaction import mask_cards
+from tenants.resolve import own_url
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -291,10 +292,10 @@ async def _setup_page(
     request: AnyRequest, scope: Scope, station_id: UUID, *, password: str | None = None, status: int = 200
 ) -> Response[str]:
     station = await service.get_station(scope, station_id)
-    slug = await service.own_slug(scope)
+    slug, drivers = await service.own_slug(scope), await own_url(scope, "driver", "")
     return page(
         request, scope, "stations/setup.html", title=f"Connect {_name(station)}", status=status, password=password,
-        ocpp_url=scope.settings.ocpp_url_of(slug, station.ocpp_identity), codes=_codes(scope, slug, station),
+        ocpp_url=scope.settings.ocpp_url_of(slug, station.ocpp_identity), codes=_codes(drivers, station),
         **_setup_parts(station),
     )  # fmt: skip
 
@@ -311,12 +312,11 @@ def _setup_parts(station: ChargingStation) -> dict[str, Any]:
     return {"row": row, "station": station, "steps": steps, "booted": booted}
 
 
-def _codes(scope: Scope, slug: str, station: ChargingStation) -> list[dict[str, Any]]:
-    """What a QR sticker opens: the place's address on the brand's driver host."""
-    host = scope.settings.host_of("driver", slug)
+def _codes(drivers: str, station: ChargingStation) -> list[dict[str, Any]]:
+    """What a QR sticker opens: the place's address where the brand's drivers are at home."""
     found = []
     for evse in station.evses:
-        url = scope.settings.url_of(host, f"/c/{evse.code}")
+        url = f"{drivers}/c/{evse.code}"
         svg = segno.make(url, error="m").svg_inline(
             border=1, omitsize=True, title=f"QR code of EVSE {evse.evse_no}"
         )

@@ -76,7 +76,8 @@ async def _staff_link(database: Database, slug: str, email: str) -> str:
         if member is None:
             raise NotFound("staff_member")
         _link, token = await identity.make_login_link(scope, member.id)
-        return await identity.login_url(scope, token)
+        # Below the platform's domain even where the brand has its own: this page's policy names no other hosts.
+        return scope.settings.url_of(scope.settings.host_of("portal", slug), f"/login/{token}")
 
 
 def build(templates: jinja2.Environment) -> Litestar:

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from tenants.rls import protect_all
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 
 def upgrade() -> None:

@@ -11,16 +11,25 @@ from tenants.redis import Redis
 from tests.conftest import Databases, settings_environment
 from tests.isolation.furniture import Furnished, furnish
 from tests.isolation.routes import DryDatabase, Proving
+from tests.name_server import NameServer, serve_names
 from tests.web import House, Visitor, open_house
 
 
 @pytest.fixture(scope="module")
+async def names(anyio_backend: str) -> AsyncIterator[NameServer]:
+    """Knows no name; the attacks ask nobody else."""
+    async with serve_names() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 async def proving(
-    databases: Databases, servers: EmbeddedServers, anyio_backend: str
+    databases: Databases, servers: EmbeddedServers, names: NameServer, anyio_backend: str
 ) -> AsyncIterator[Proving]:
     redis_url = servers.urls["REDIS_URL"]
     with databases.copy() as urls:
-        settings = load_settings(settings_environment(urls, redis_url))
+        environment = settings_environment(urls, redis_url) | {"LIVERY_DNS_SERVER": names.address}
+        settings = load_settings(environment)
         redis = Redis(redis_url)
         database = DryDatabase(settings, redis=redis, pool_size=10)
         a, b = await furnish(database, "alpha"), await furnish(database, "beta")

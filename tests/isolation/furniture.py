@@ -12,7 +12,7 @@ from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import sandbox
 from app.billing.models import Invoice, Payment
-from app.brands import faces
+from app.brands import domains, faces
 from app.brands.look import Look
 from app.charging import ingest, paid, settlement
 from app.charging import service as charging
@@ -116,6 +116,7 @@ async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
     )
     _link, token = await identity.make_login_link(scope, colleague.id)
     key = await identity.create_api_key(scope, canary, ("all",))
+    domain = await domains.claim(scope, f"{canary}.example", "driver")
     group = await access.create_driver_group(scope, name=canary)
     driver = await access.create_driver(scope, name=canary, email=f"{canary}@driver.example")
     card = await access.create_id_token(scope, value=f"CARD{slug}", label=canary, driver_id=driver.id)
@@ -126,7 +127,7 @@ async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
         "staff_member_id": public_id("staff_member", colleague.id), "api_key_id": public_id("api_key", key.id),
         "driver_group_id": public_id("driver_group", group.id), "driver_id": public_id("driver", driver.id),
         "id_token_id": public_id("id_token", card.id), "token": token, "slug": slug,
-        "mail_id": public_id("mail", mail.id),
+        "mail_id": public_id("mail", mail.id), "domain_id": public_id("domain", domain.id),
     }  # fmt: skip
 
 

@@ -61,10 +61,11 @@ async def test_lists_and_streams_show_ones_own_canary_so_that_no_silence_is_mist
     seen = [
         path
         for path in ("/", "/stations", "/locations", "/charging-sessions", "/id-tokens", "/drivers", "/driver-groups",
-                     "/tariffs", "/invoices", "/team", "/settings", "/stations/live", "/charging-sessions/live")
+                     "/tariffs", "/invoices", "/team", "/settings", "/domains", "/stations/live",
+                     "/charging-sessions/live")
         if proving.a.canary in await _body(proving, path)
     ]  # fmt: skip
-    assert len(seen) == 13, seen
+    assert len(seen) == 14, seen
 
 
 async def _body(proving: Proving, path: str) -> str:
