@@ -11,6 +11,7 @@ from litestar.response import Stream
 
 from app.access.verdict import IdTokenValue
 from app.billing.service import list_invoices_of
+from app.brands import faces
 from app.brands import service as brands
 from app.charging import queries, service, settlement, stickers
 from app.charging.models import CDR, ChargingSession
@@ -345,7 +346,7 @@ async def download_sticker(request: AnyRequest, sticker_file: str) -> Response[s
 
 
 async def _told(scope: Scope, slug: str, places: Sequence[EVSE]) -> list[stickers.Sticker]:
-    profile, (theme, _hash) = await brands.get_profile(scope), await brands.get_theme(scope)
+    profile, (theme, _hash) = await brands.get_profile(scope), await faces.get_theme(scope)
     host = scope.settings.host_of("driver", slug)
     return [
         stickers.Sticker(
