@@ -461,7 +461,7 @@ async def test_the_console_lists_everybodys_domains_and_how_they_stand(house: Ho
     page = (await admin.open("/domains")).text
     assert page.index(HOST) < page.index("laden.solmark.example")
     for shown in (
-        "a record is missing",
+        "Record missing",
         "Pending",
         "TXT not right, leads here",
         "Solmark",
