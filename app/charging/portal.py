@@ -26,6 +26,7 @@ from app.tariffs import service as tariffs
 from app.tariffs.explain import free_in_short, in_short
 from app.tariffs.ocpi_tariff import read_tariff
 from app.tariffs.pricing import Price
+from tenants.resolve import own_url
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -321,7 +322,7 @@ async def preview_stickers(request: AnyRequest) -> Response[bytes]:
 async def _stickers(request: AnyRequest, limit: int = stickers.MAX_STICKERS) -> list[stickers.Sticker]:
     visit = visit_of(request)
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
-        found = await _told(scope, visit.slug, await _places(scope, request.query_params, limit))
+        found = await _told(scope, await _places(scope, request.query_params, limit))
     if not found:
         raise NotFound("charger")
     return found
@@ -335,7 +336,7 @@ async def download_sticker(request: AnyRequest, sticker_file: str) -> Response[s
         raise NotFound("sticker")
     visit, evse_id = visit_of(request), parse_id("evse", name)
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
-        found = await _told(scope, visit.slug, await queries.places(scope, evse_id=evse_id, limit=1))
+        found = await _told(scope, await queries.places(scope, evse_id=evse_id, limit=1))
     if not found:
         raise NotFound("charger")
     headers = {
@@ -345,13 +346,12 @@ async def download_sticker(request: AnyRequest, sticker_file: str) -> Response[s
     return Response(stickers.as_svg(found[0]), media_type="image/svg+xml", headers=headers)
 
 
-async def _told(scope: Scope, slug: str, places: Sequence[EVSE]) -> list[stickers.Sticker]:
+async def _told(scope: Scope, places: Sequence[EVSE]) -> list[stickers.Sticker]:
     profile, (theme, _hash) = await brands.get_profile(scope), await faces.get_theme(scope)
-    host = scope.settings.host_of("driver", slug)
     return [
         stickers.Sticker(
             brand=profile.name, color=theme.primary, code=evse.code, phone=profile.support_phone,
-            url=scope.settings.url_of(host, f"/c/{evse.code}"), language=profile.language,
+            url=await own_url(scope, "driver", f"/c/{evse.code}"), language=profile.language,
             prices=await _short_prices(scope, evse, profile.language),
         )
         for evse in places
