@@ -53,7 +53,7 @@ class Redis:
         return True
 
     def pubsub(self) -> PubSub:
-        return self.client.pubsub(ignore_subscribe_messages=True)
+        return self.client.pubsub()
 
     async def ping(self) -> bool:
         try:

@@ -76,8 +76,8 @@ def _icon_hash(look: Look) -> str:
 
 def platform_face(logo_text: str = "") -> BrandFace:
     """The platform's own look; the console's name stands on it where no other is given."""
-    look = preset("console")
-    return _face_of("Livery", Look(theme=replace(look, logo_text=logo_text) if logo_text else look))
+    face = _face_of("Livery", Look(theme=preset("console")))
+    return replace(face, logo_text=logo_text) if logo_text else face
 
 
 # -- files, each named by its content ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from tenants.redis import Redis, RedisError, channel
 BACKLOG = 64
 GAP: dict[str, Any] = {"what": "gap"}
 _PAUSE_S = 1
+_CONFIRMED_S = 2
 
 
 class Listener:
@@ -46,6 +47,9 @@ class Live:
         self._listeners: dict[str, list[tuple[str, Listener]]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
+        # One command at a time: two first ones at once would open two connections, and the reader hears one of them.
+        self._asking = asyncio.Lock()
+        self._confirmed: dict[str, asyncio.Event] = {}
         self.draining = asyncio.Event()
 
     async def __aenter__(self) -> "Live":
@@ -73,6 +77,7 @@ class Live:
         try:
             if new:
                 await self._subscribe(new)
+            await self._all_confirmed(names)
             yield listener
         finally:
             gone = []
@@ -87,17 +92,34 @@ class Live:
     async def _subscribe(self, names: list[str]) -> None:
         if self._pubsub is None:
             return
-        try:
-            await self._pubsub.subscribe(*names)
-        except RedisError:
-            pass  # the reader notices too, and subscribes to everything again
+        for name in names:
+            self._confirmed[name] = asyncio.Event()
+        async with self._asking:
+            with contextlib.suppress(
+                RedisError
+            ):  # the reader notices too, and subscribes to everything again
+                await self._pubsub.subscribe(*names)
         self._wanted.set()
 
+    async def _all_confirmed(self, names: Iterable[str]) -> None:
+        """Until Redis says that it delivers: what is published from then on is heard. While it is away nobody waits."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CONFIRMED_S):
+                for name in names:
+                    if name in self._confirmed:
+                        await self._confirmed[name].wait()
+
     async def _unsubscribe(self, names: list[str]) -> None:
+        """Those that nobody has asked for again meanwhile."""
         if self._pubsub is None:
             return
-        with contextlib.suppress(RedisError):
-            await self._pubsub.unsubscribe(*names)
+        async with self._asking:
+            gone = [name for name in names if name not in self._listeners]
+            for name in gone:
+                self._confirmed.pop(name, None)
+            if gone:
+                with contextlib.suppress(RedisError):
+                    await self._pubsub.unsubscribe(*gone)
 
     async def _read(self) -> None:
         while True:
@@ -113,9 +135,12 @@ class Live:
             except RedisError:
                 await self._again()
                 continue
-            if message is not None:
+            if message is not None and message["type"] == "subscribe":
+                if (confirmed := self._confirmed.get(message["channel"].decode())) is not None:
+                    confirmed.set()
+            elif message is not None and message["type"] == "message":
                 self._hand_out(message["channel"].decode(), message["data"])
-            elif not self._listeners:
+            elif message is None and not self._listeners:
                 self._wanted.clear()
 
     async def _again(self) -> None:

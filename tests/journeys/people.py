@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, Page
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from tests.conftest import ROOT
 from tests.journeys.house import House
@@ -38,12 +38,16 @@ class Person:
         ]
 
 
+def _told(said: ConsoleMessage) -> str:
+    return f"{said.text} ({said.location.get('url', '')})"
+
+
 @asynccontextmanager
 async def person_at(browser: Browser, base: str, **options: Any) -> AsyncIterator[Person]:
     context = await browser.new_context(locale="en-GB", **options)
     page = await context.new_page()
     person = Person(context, page, base)
-    page.on("console", lambda said: person.complaints.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda said: person.complaints.append(_told(said)) if said.type == "error" else None)
     page.on("pageerror", lambda error: person.complaints.append(str(error)))
     try:
         yield person

@@ -18,6 +18,7 @@ from app.kernel import web
 from app.kernel.live import Listener, Live
 from app.kernel.web import live
 from app.surfaces import assembly
+from tenants.database import Database
 from tenants.redis import Redis
 from tenants.scope import Scope
 from tests.web import CLI, House, Visitor, found_brand
@@ -224,3 +225,19 @@ async def _hears(redis: Redis, tenant: UUID, topic: str, listener: Listener) -> 
                 if any(message == {"n": 1} for _topic, message in await listener.take()):
                     return
     raise AssertionError(f"{topic} hears nothing")
+
+
+async def test_the_first_two_listeners_at_once_both_hear(database: Database):
+    """A bug: both opened a connection, and what the first had subscribed to was heard by nobody."""
+    redis, tenant_id = database.redis, uuid4()
+    assert redis is not None
+
+    async def hears(live: Live, topic: str) -> bool:
+        async with live.listen(tenant_id, [topic, f"{topic}-too"]) as listener:
+            await redis.publish(tenant_id, topic, {"what": topic})
+            async with asyncio.timeout(3):
+                return bool(await listener.take())
+
+    for _round in range(20):
+        async with Live(redis) as live:
+            assert await asyncio.gather(*(hears(live, f"topic{number}") for number in range(4))) == [True] * 4
