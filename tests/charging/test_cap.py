@@ -1,0 +1,202 @@
+"""A guest never pays more than the hold: stopped in time, by reading and by clock; the rest is the operator's loss."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from app.access.models import IdToken
+from app.access.verdict import IdTokenValue
+from app.billing import payments
+from app.charging import ingest, paid, service, settlement
+from app.charging.models import ChargingSession
+from app.charging.reports import ENERGY, POWER, Reading, TransactionReport
+from app.kernel.clock import utcnow
+from app.kernel.secrets import unseal
+from app.stations import service as stations
+from app.stations.models import EVSE, StationCommand
+from app.tariffs import service as tariffs
+from tenants.scope import Actor
+from tests.billing.conftest import Shop, jobs, shop
+from tests.cast import PLATES
+from tests.web import CLI
+
+__all__ = ["jobs", "shop"]
+pytestmark = pytest.mark.anyio
+ELEMENT = {
+    "price_components": [{"type": "ENERGY", "price": "0.50", "vat": "20", "step_size": 1}]
+}  # 0.60 with VAT
+BEGAN = utcnow() - timedelta(hours=3)
+START_WH = 1_000
+
+
+@dataclass
+class Visit:
+    """A guest whose hold stands and whose car charges at 22 kW since `BEGAN`."""
+
+    shop: Shop
+    station_id: UUID
+    session_id: UUID
+    epoch: int
+
+    def scope(self, *, minutes: float = 0) -> Any:
+        now = BEGAN + timedelta(minutes=minutes)
+        return self.shop.database.scope(self.shop.tenant_id, Actor.station(self.station_id), now=now)
+
+    async def read(self, minutes: float, kwh: float) -> None:
+        at = BEGAN + timedelta(minutes=minutes)
+        values = ((ENERGY, Decimal(START_WH) + Decimal(str(kwh)) * 1000, "Wh"), (POWER, Decimal(22_000), "W"))
+        readings = [
+            Reading(
+                measurand=name,
+                value=value,
+                unit=unit,
+                sampled_at=at,
+                received_at=at,
+                context="Sample.Periodic",
+            )
+            for name, value, unit in values
+        ]
+        async with self.scope(minutes=minutes) as scope:
+            session = await service.get_session(scope, self.session_id)
+            await ingest.ingest(scope, self.station_id, 1, session.ocpp_transaction_id, readings)
+
+    async def look(self, minutes: float) -> None:
+        async with self.scope(minutes=minutes) as scope:
+            await paid.watch_cap(scope, self.session_id)
+
+    async def stops(self) -> list[str]:
+        """How the stops stand that the station was asked for."""
+        async with self.scope() as scope:
+            query = select(StationCommand.status).where(StationCommand.action == "RemoteStopTransaction")
+            return list((await scope.db.execute(query)).scalars())
+
+    async def end(self, minutes: float, kwh: float) -> ChargingSession:
+        at = BEGAN + timedelta(minutes=minutes)
+        async with self.scope(minutes=minutes) as scope:
+            session = await service.get_session(scope, self.session_id)
+            await service.report_transaction(scope, self.station_id, TransactionReport(
+                kind="Ended", at=at, received_at=at, natural_key="stop",
+                ocpp_transaction_id=session.ocpp_transaction_id,
+                meter_stop_wh=Decimal(START_WH) + Decimal(str(kwh)) * 1000,
+            ))  # fmt: skip
+        async with self.shop.database.scope(self.shop.tenant_id, CLI, now=at) as scope:
+            await settlement.settle(scope, self.session_id)
+        await self.shop.jobs.run()
+        async with self.scope() as scope:
+            return await service.get_session(scope, self.session_id)
+
+    async def payment(self) -> payments.Payment:
+        async with self.scope() as scope:
+            found = await payments.find_payment(scope, "charging_session", self.session_id)
+            assert found is not None
+            return found
+
+
+async def paid_for(shop: Shop) -> tuple[UUID, UUID, int]:
+    """(station, session, connection's epoch): the hold of 30.00 stands and the station was asked to start."""
+    async with shop.scope() as scope:
+        location = await stations.create_location(
+            scope, name="Hafen", address="Weg 1", city="Berlin", postal_code="10115", country="DEU",
+            time_zone="Europe/Berlin",
+        )  # fmt: skip
+        made = await stations.create_station(
+            scope, identity="CP1", location_id=location.id,
+            evses=[{"evse_no": 1, "connectors": [{"connector_no": 1, **PLATES["ac22"]}]}],
+        )  # fmt: skip
+        await tariffs.create_tariff(scope, {"currency": "EUR", "elements": [ELEMENT]}, {"default": True})
+    station_id = made.station.id
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
+        epoch = await stations.connection_opened(
+            scope, station_id, node="n", ocpp_version="ocpp1.6", remote="127.0.0.1"
+        )
+    async with shop.scope() as scope:
+        evse_id = (await scope.db.execute(select(EVSE.id))).scalar_one()
+        session, op = await paid.request_start(scope, evse_id, email="", language="en", origin="", remote="1")
+    assert op is not None
+    await payments.run_op(shop.database, shop.tenant_id, op.id)
+    async with shop.scope() as scope:
+        payment = await payments.find_payment(scope, "charging_session", session.id)
+        assert payment is not None
+    await shop.pay(payment)
+    await shop.look(payment)
+    await shop.jobs.run()
+    return station_id, session.id, epoch
+
+
+@pytest.fixture
+async def visit(shop: Shop) -> Visit:
+    station_id, session_id, epoch = await paid_for(shop)
+    async with shop.scope() as scope:
+        session = await service.get_session(scope, session_id)
+        token = (
+            await scope.db.execute(select(IdToken).where(IdToken.id == session.id_token_id))
+        ).scalar_one()
+        value = unseal(scope.settings.secret_keys, "id_token", token.value_sealed)
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id), now=BEGAN) as scope:
+        await service.report_transaction(scope, station_id, TransactionReport(
+            kind="Started", at=BEGAN, received_at=BEGAN, natural_key="start", evse_no=1, connector_no=1,
+            id_token=IdTokenValue(value), meter_start_wh=Decimal(START_WH),
+        ))  # fmt: skip
+    return Visit(shop, station_id, session_id, epoch)
+
+
+async def test_a_reading_near_the_hold_stops_the_session_before_it_is_used_up(visit: Visit) -> None:
+    """30.00 buy 50 kWh; at 22 kW those are reached after 136 minutes."""
+    await visit.read(120, 44)
+    await visit.look(120)
+    assert await visit.stops() == []
+    await visit.read(136, 49.9)
+    await visit.look(136)
+    assert len(await visit.stops()) == 1
+    await visit.look(136.2)
+    assert len(await visit.stops()) == 1  # asked for once; again only when nothing comes of it
+    session = await visit.end(136.3, 49.98)
+    payment = await visit.payment()
+    assert (session.status, payment.state, payment.captured_minor) == ("COMPLETED", "captured", 2999)
+    assert (await visit.shop.balances()).get("driver_receivable", 0) == 0
+
+
+async def test_a_silent_station_is_stopped_by_the_clock(visit: Visit) -> None:
+    await visit.read(60, 22)
+    await visit.look(100)
+    assert await visit.stops() == []
+    await visit.look(136)  # what it may have given by now at full power
+    assert len(await visit.stops()) == 1
+
+
+async def test_offline_when_the_hold_is_reached_it_is_stopped_later_and_the_rest_is_the_operators_loss(
+    visit: Visit,
+) -> None:
+    await visit.read(60, 22)
+    async with visit.scope(minutes=61) as scope:
+        await stations.connection_closed(scope, visit.station_id, visit.epoch, "lost")
+    await visit.look(136)
+    assert await visit.stops() == ["queued"]  # it waits for the station
+    session = await visit.end(170, 62)  # 37.20
+    payment = await visit.payment()
+    assert (session.status, payment.state, payment.captured_minor) == ("COMPLETED", "captured", 3000)
+    assert await visit.shop.captures(payment) == [3000]
+    balances = await visit.shop.balances()
+    assert (balances.get("driver_receivable", 0), balances["write_off"]) == (0, 720)
+    assert sum(balances.values()) == 0
+
+
+async def test_nobody_plugs_in_and_the_hold_is_let_go(shop: Shop) -> None:
+    _station_id, session_id, _epoch = await paid_for(shop)
+    later = utcnow() + timedelta(minutes=30)
+    async with shop.database.scope(shop.tenant_id, CLI, now=later) as scope:
+        await service.expire_pending(scope, session_id)
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        session = await service.get_session(scope, session_id)
+        payment = await payments.find_payment(scope, "charging_session", session_id)
+        assert payment is not None
+        words = await paid.state_words(scope, session, payment)
+    assert (session.status, session.not_started, payment.state) == ("INVALID", "not_plugged_in", "canceled")
+    assert words["title"] == "Nobody plugged in" and await shop.captures(payment) == []
+    assert await shop.balances() == {}
