@@ -55,6 +55,7 @@ SHOTS = (
     Shot("domains", "/domains"),
     Shot("payments", "/payments"),
     Shot("places", "/", surface="driver"),
+    Shot("map", "/map", surface="driver"),
     Shot("offline", "/offline", surface="driver"),
     Shot("place", "/", ("main a[href^='/c/']",), surface="driver"),
     Shot("console-tenants", "/", surface="console"),

@@ -5,6 +5,7 @@ import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "nod
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
+import { feature } from "topojson-client";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const packages = join(here, "..", "node_modules");
@@ -36,6 +37,16 @@ function sprite() {
   return `<svg xmlns="http://www.w3.org/2000/svg">${symbols.join("")}</svg>`;
 }
 
+// Natural Earth's countries, to a hundred metres: enough to see where a town lies without asking anybody's server.
+function world() {
+  const topology = JSON.parse(readFileSync(join(packages, "world-atlas", "countries-50m.json"), "utf8"));
+  const rounded = (part) => (typeof part === "number" ? Math.round(part * 1000) / 1000 : part.map(rounded));
+  const features = feature(topology, topology.objects.countries).features.map(({ geometry, properties }) => ({
+    type: "Feature", properties: { name: properties.name }, geometry: { type: geometry.type, coordinates: rounded(geometry.coordinates) },
+  }));
+  return JSON.stringify({ type: "FeatureCollection", features });
+}
+
 function put(name, content) {
   const bytes = Buffer.from(content);
   const hash = createHash("sha256").update(bytes).digest("hex").slice(0, 12);
@@ -59,11 +70,17 @@ put("htmx.js", readFileSync(join(packages, "htmx.org", "dist", "htmx.min.js")));
 put("hx-sse.js", readFileSync(join(packages, "htmx.org", "dist", "ext", "hx-sse.min.js")));
 put("uplot.js", readFileSync(join(packages, "uplot", "dist", "uPlot.iife.min.js")));
 put("sprite.svg", sprite());
+// Only the map page loads these.
+const maplibre = (name) => readFileSync(join(packages, "maplibre-gl", "dist", name), "utf8").replace(/\/\/# sourceMappingURL=\S+/, "");
+put("maplibre-worker.js", maplibre("maplibre-gl-worker.mjs"));
+put("maplibre.js", maplibre("maplibre-gl.mjs"));
+put("maplibre.css", minified(maplibre("maplibre-gl.css")));
+put("world.json", world());
 for (const name of readdirSync(join(here, "static", "src")).filter((name) => name.endsWith(".js"))) {
   put(name, readFileSync(join(here, "static", "src", name)));
 }
 const lock = JSON.parse(readFileSync(join(here, "..", "package-lock.json"), "utf8"));
-const shipped = ["htmx.org", "uplot", "lucide-static"];
+const shipped = ["htmx.org", "uplot", "lucide-static", "maplibre-gl", "world-atlas"];
 const notice = shipped.map((name) => {
   const { version, license } = lock.packages[`node_modules/${name}`];
   const folder = join(packages, name);

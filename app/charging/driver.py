@@ -26,6 +26,7 @@ from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
 from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.ids import public_id
 from app.kernel.web import fragment, live, page, read_form, redirect, visit_of
 from app.stations import service as stations
 from app.stations.models import EVSE, ChargingStation, Connector, Location
@@ -35,7 +36,7 @@ from app.tariffs.explain import explain
 from app.tariffs.ocpi_tariff import read_tariff
 from tenants.scope import Scope
 from themes.language import _
-from themes.render import kw
+from themes.render import asset, kw
 
 AnyRequest = Request[Any, Any, Any]
 EXAMPLE_WH = 20_000
@@ -54,6 +55,31 @@ async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]
     return page(
         request, tenant_scope, "charging/places.html", title=profile.name, profile=profile, plug=plug, wanted=wanted,
         locations=await _locations(tenant_scope, **wanted), wrong_code=params.get("code", "")[:20],
+    )  # fmt: skip
+
+
+@get("/map", opt={"public": True})
+async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    """The same places where they lie. Sites without coordinates stand in the list only."""
+    sites = [
+        {
+            "at": [float(entry["location"].longitude), float(entry["location"].latitude)],
+            "name": entry["location"].name, "href": f"/#{public_id('location', entry['location'].id)}",
+            "label": _("%(free)s of %(all)s free") % {"free": entry["free_count"], "all": entry["count"]},
+            "short": f"{entry['free_count']}/{entry['count']}", "free": entry["free_count"] > 0,
+        }
+        for entry in await _locations(tenant_scope, free=False, dc=False)
+        if entry["location"].latitude is not None and entry["location"].longitude is not None
+    ]  # fmt: skip
+    files = {"module": "maplibre.js", "worker": "maplibre-worker.js", "world": "world.json"}
+    words = {
+        "NavigationControl.ZoomIn": _("Zoom in"), "NavigationControl.ZoomOut": _("Zoom out"), "Map.Title": _("Map"),
+        "CooperativeGesturesHandler.MobileHelpText": _("Use two fingers to move the map"),
+        "CooperativeGesturesHandler.WindowsHelpText": _("Use Ctrl and scroll to zoom the map"),
+    }  # fmt: skip
+    return page(
+        request, tenant_scope, "charging/map.html", title=_("Map"), sites=sites, words=words,
+        urls={name: asset(file) for name, file in files.items()},
     )  # fmt: skip
 
 
@@ -343,5 +369,6 @@ async def download_receipt(request: AnyRequest, link: str) -> Response[bytes]:
 
 
 routes = [
-    show_places, find_code, show_place, start, show_session, live_session, stop, cancel, show_receipt, download_receipt,
+    show_places, show_map, find_code, show_place, start, show_session, live_session, stop, cancel, show_receipt,
+    download_receipt,
 ]  # fmt: skip

@@ -1,0 +1,39 @@
+// Sites on a map: each pin is a link with words, so that the map says no more than the list does.
+customElements.define("site-map", class extends HTMLElement {
+  async connectedCallback() {
+    const { sites, urls, words } = JSON.parse(this.querySelector("script").textContent);
+    const { Map, Marker, NavigationControl, LngLatBounds, setWorkerUrl } = await import(urls.module);
+    setWorkerUrl(new URL(urls.worker, location.href).href);
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+    const bounds = new LngLatBounds();
+    for (const { at } of sites) bounds.extend(at);
+    this.replaceChildren();
+    const map = new Map({
+      container: this, attributionControl: { compact: true, customAttribution: "Natural Earth" }, maxZoom: 14, bounds,
+      fitBoundsOptions: { padding: 60, maxZoom: 11 }, locale: words, cooperativeGestures: true,
+      style: {
+        version: 8, sources: { world: { type: "geojson", data: new URL(urls.world, location.href).href } },
+        layers: [
+          { id: "sea", type: "background", paint: { "background-color": colour("sunken") } },
+          { id: "land", type: "fill", source: "world", paint: { "fill-color": colour("surface") } },
+          { id: "borders", type: "line", source: "world", paint: { "line-color": colour("line-strong"), "line-width": 0.8 } },
+        ],
+      },
+    });
+    map.addControl(new NavigationControl({ showCompass: false }));
+    // From afar a pin tells its figures only, or neighbours would hide each other.
+    const near = () => this.toggleAttribute("data-near", map.getZoom() >= 10);
+    map.on("zoom", near);
+    near();
+    for (const { at, name, href, label, short, free } of sites) {
+      const pin = Object.assign(document.createElement("a"), { href, className: `pin${free ? " free" : ""}`, title: name });
+      pin.setAttribute("aria-label", `${name}: ${label}`);
+      for (const [tag, text] of [["strong", name], ["span", label], ["b", short]]) {
+        pin.append(Object.assign(document.createElement(tag), { textContent: text }));
+      }
+      new Marker({ element: pin, anchor: "bottom" }).setLngLat(at).addTo(map);
+    }
+    map.once("idle", () => this.setAttribute("data-ready", ""));
+  }
+});
