@@ -121,7 +121,7 @@ def test_one_command_from_nothing_to_a_demo_that_answers(person: Person, place: 
     assert status == 200
     hosts = set(re.findall(rf"http://([a-z0-9.-]+):{up.web_port}", page))
     assert "console.localhost" in hosts
-    assert len([host for host in hosts if host.startswith("portal-")]) == 2
+    assert len([host for host in hosts if host.startswith("portal-")]) == 3
     for host in sorted(hosts - {"localhost"}):
         assert f"http://{host}:{up.web_port}" in up.said
         assert up.get(host, "/")[0] in (200, 302, 303), host
