@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from sqlalchemy.engine import make_url
@@ -24,6 +25,9 @@ from app.embedded import EmbeddedServers
 from app.kernel.settings import Settings, load_settings
 from migrations.bootstrap import bootstrap
 from migrations.run import upgrade
+
+hypothesis.settings.register_profile("livery", deadline=None)  # a time is no promise on a busy machine
+hypothesis.settings.load_profile("livery")
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "livery_template"
@@ -180,7 +184,8 @@ async def browser(anyio_backend: str) -> AsyncIterator[Any]:
 
     if CHROMIUM is None:
         pytest.skip(NOT_RUN)
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    arguments = ["--host-resolver-rules=MAP *.example 127.0.0.1"]  # brands' own domains, in no DNS
+    arguments += ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield chromium

@@ -45,9 +45,9 @@ class NameServer(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def serve_names() -> AsyncIterator[NameServer]:
+async def serve_names(port: int = 0) -> AsyncIterator[NameServer]:
     loop = asyncio.get_running_loop()
-    transport, server = await loop.create_datagram_endpoint(NameServer, local_addr=("127.0.0.1", 0))
+    transport, server = await loop.create_datagram_endpoint(NameServer, local_addr=("127.0.0.1", port))
     try:
         yield server
     finally:

@@ -17,7 +17,10 @@ DENSITIES = ("comfortable", "compact")
 MODES = ("light", "dark")
 REFUSED_BELOW, WARNED_BELOW = 3.0, 4.5
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-_LOGO_TEXT = re.compile(r"[^\x00-\x1f\x7f<>\u202a-\u202e\u2066-\u2069]{1,40}")
+# Letters that nobody sees, and those that turn the reading direction: with them a text says what it does not say.
+TURNING = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_UNSEEN = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{TURNING}]")
+_LOGO_TEXT = re.compile(rf"[^\x00-\x1f\x7f<>{TURNING}]{{1,40}}")
 COLOURS = ("primary", "secondary", "accent", "neutral")
 
 # What a brand's own colours stand on: a card, in light and in dark.
@@ -89,6 +92,11 @@ def contrast_findings(theme: Theme) -> list[ContrastFinding]:
             nearest = nearest_passing(colour, ground, REFUSED_BELOW if is_refused else WARNED_BELOW)
             found.append(ContrastFinding(field, colour, ratio, nearest, is_refused))
     return found
+
+
+def is_plain_line(text: str) -> bool:
+    """One line that says what it shows."""
+    return _UNSEEN.search(text) is None
 
 
 def logo_text(name: str) -> str:

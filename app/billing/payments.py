@@ -116,6 +116,15 @@ async def get_payment(scope: Scope, payment_id: UUID) -> Payment:
     return payment
 
 
+async def language_of(scope: Scope, payment_id: UUID) -> str:
+    """What the payer read when the hold was asked for."""
+    query = select(PaymentOp.request).where(
+        PaymentOp.payment_id == payment_id, PaymentOp.kind == "checkout_create"
+    )
+    request = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
+    return request["language"] if request else "en"
+
+
 async def _locked(scope: Scope, payment_id: UUID) -> Payment:
     query = (
         select(Payment)

@@ -6,15 +6,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.kernel.errors import FieldFault, Invalid
-from themes.theme import Theme, contrast_findings, read_theme
+from themes.theme import TURNING, Theme, contrast_findings, read_theme
 
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 TEXTS = ("imprint", "terms", "privacy")
 PICTURES = ("logo", "mark")
 MAX_TEXT = 20_000
 _DIGEST = re.compile(r"[0-9a-f]{16}")
-# Letters that turn the reading direction make a text say what it does not say.
-_TURNING = re.compile(r"[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_TURNING = re.compile(rf"[{TURNING}\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from tenants.database import Database
 from tenants.models import Tenant, TenantRoute, TenantStats
 from tenants.resolve import RESERVED_SLUGS
 from tenants.scope import Actor, PlatformScope, Scope
-from themes.theme import Theme, logo_text, preset
+from themes.theme import Theme, is_plain_line, logo_text, preset
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
 # How the numbers look after the country's letters (Directive 2006/112/EC Art. 215; the VIES syntax table).
@@ -230,6 +230,8 @@ _UPPER = frozenset({"country", "currency", "vat_id", "ocpi_country_code", "ocpi_
 
 
 def _profile_fault(field: str, value: str) -> FieldFault | None:
+    if not is_plain_line(value):
+        return FieldFault(field, "text", f"{field} is one line without invisible letters.")
     if field in _TEXTS:
         if field == "name" and not value:
             return FieldFault(field, "required", "The name is required.")

@@ -14,7 +14,7 @@ import segno
 import typst
 from markupsafe import escape
 
-from themes.theme import readable_on
+from themes.theme import TURNING, readable_on
 
 MAX_STICKERS = 500
 QUIET = 4  # modules of white around a code (ISO/IEC 18004)
@@ -23,7 +23,7 @@ WORDS = {
     "de": {"scan": "Scannen und laden", "help": "Hilfe"},
 }
 # What turns the direction of the text around it.
-_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_TURNING = re.compile(f"[{TURNING}]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,6 +189,7 @@ def platform(
 # -- forms -----------------------------------------------------------------------------------------------------
 
 CSRF_FIELD = "_csrf"
+LARGEST = 2**31 - 1  # of PostgreSQL's integer; no form asks for more
 CSRF_HEADER = "X-CSRFToken"
 
 
@@ -239,9 +240,12 @@ class Form:
         if not value:
             return None
         try:
-            return int(value)
+            number = int(value)
         except ValueError:
             raise Invalid.field(name, "number", "This must be a whole number.") from None
+        if abs(number) > LARGEST:
+            raise Invalid.field(name, "number", "This number is too large.")
+        return number
 
 
 async def read_form(request: AnyRequest) -> Form:

@@ -10,6 +10,7 @@ from app.kernel.errors import NotFound
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import NavItem, page, platform, visit_of
 from app.notifications import service
+from app.notifications.letter import parts_of
 from app.notifications.models import Mail
 from tenants.models import Tenant
 
@@ -57,13 +58,8 @@ async def show_mail(request: AnyRequest, slug: str, mail_id: str) -> Response[An
     async with visit.database.scope(tenant_id, visit.actor) as scope:
         mail: Mail = await service.get_mail(scope, parse_id("mail", mail_id))
     return page(
-        request, None, "notifications/mail.html", title=mail.subject, mail=mail, parts=_parts(mail.body)
+        request, None, "notifications/mail.html", title=mail.subject, mail=mail, parts=parts_of(mail.body)
     )
-
-
-def _parts(body: str) -> list[tuple[str, bool]]:
-    """(text, is a link) line by line."""
-    return [(line, line.startswith(("http://", "https://"))) for line in body.splitlines()]
 
 
 routes = [list_mails, show_mail]

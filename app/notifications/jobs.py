@@ -9,15 +9,19 @@ import aiosmtplib
 
 from app.billing import payments
 from app.billing.models import Payment
+from app.brands import faces
 from app.brands.service import own_tenant
 from app.charging import paid
 from app.identity import admins
 from app.identity import service as identity
 from app.kernel.events import Event
-from app.kernel.money import to_decimal
 from app.notifications import service
+from app.notifications.letter import as_html, compose
+from app.notifications.models import Mail
 from tenants.database import Database
 from tenants.scope import Actor, Scope
+from themes.language import _, speaking
+from themes.render import money
 
 TIMEOUT_S = 20
 
@@ -32,7 +36,7 @@ async def send(database: Database, tenant_id: UUID, mail_id: str) -> None:
         mail = await service.get_mail(scope, UUID(mail_id))
         if mail.status not in ("queued", "failed"):
             return
-        message = await _message(scope, mail.to_address, mail.subject, mail.body, mail.key)
+        message = await _message(scope, mail)
     smtp_url = database.settings.smtp_url
     status, error = await _deliver(smtp_url, message) if smtp_url else ("kept", None)
     async with database.scope(tenant_id, actor) as scope:
@@ -41,17 +45,14 @@ async def send(database: Database, tenant_id: UUID, mail_id: str) -> None:
         raise MailNotSent(error)
 
 
-async def _message(scope: Scope, to: str, subject: str, body: str, key: str) -> EmailMessage:
-    _slug, name, _status = await own_tenant(scope)
-    message = EmailMessage()
-    domain = scope.settings.platform_domain
-    message["From"] = f'"{name.replace(chr(34), "")}" <no-reply@{domain}>'
-    # The same however often it is tried, so that a mailbox can tell a repetition.
-    message["Message-ID"] = f"<{scope.tenant_id}.{key.replace(':', '.')}@{domain}>"
-    message["To"], message["Subject"] = to, subject
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(body)
-    return message
+async def _message(scope: Scope, mail: Mail) -> EmailMessage:
+    _slug, sender, _status = await own_tenant(scope)
+    theme, _hash = await faces.get_theme(scope)
+    return compose(
+        sender=sender, domain=scope.settings.platform_domain,
+        message_id=f"{scope.tenant_id}.{mail.key.replace(':', '.')}", to=mail.to_address, subject=mail.subject, body=mail.body,
+        html=as_html(mail.subject, mail.body, theme, sender, mail.language),
+    )  # fmt: skip
 
 
 async def _deliver(smtp_url: str, message: EmailMessage) -> tuple[str, str | None]:
@@ -128,33 +129,45 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
             return
         _slug, name, _status = await own_tenant(scope)
         url = await paid.page_url(scope, payment.source_id)
-        is_receipt = event.kind == "PaymentCaptured"
+        language = await payments.language_of(scope, payment.id)
+        write = _receipt if event.kind == "PaymentCaptured" else _way_back
+        with speaking(language):
+            kind, subject, body = write(name, url, payment)
         await service.send_mail(
-            scope, key=f"guest:{event.kind}:{payment.id}", kind="receipt" if is_receipt else "guest_session",
-            to=payment.payer_email, source_id=payment.source_id,
-            subject=f"Your receipt from {name}" if is_receipt else f"Your charging session with {name}",
-            body=_receipt_text(name, url, payment) if is_receipt else _session_text(name, url, payment),
+            scope, key=f"guest:{event.kind}:{payment.id}", kind=kind, to=payment.payer_email, subject=subject,
+            body=body, source_id=payment.source_id, language=language,
         )  # fmt: skip
 
 
-def _amount(amount_minor: int, payment: Payment) -> str:
-    return f"{to_decimal(amount_minor, payment.currency)} {payment.currency}"
+Letter = tuple[str, str, str]
 
 
-def _session_text(name: str, url: str, payment: Payment) -> str:
+def _way_back(name: str, url: str, payment: Payment) -> Letter:
+    held = money(payment.hold_minor, payment.currency)
+    body = (
+        _("Hello,"),
+        _("%(name)s holds %(amount)s on your card. You pay only what you charge.") % {"name": name, "amount": held},
+        _("Watch and stop your session, from any device:"), url,
+        _("Who has this address can stop it: keep it to yourself."),
+    )  # fmt: skip
     return (
-        f"Hello,\n\n{name} holds {_amount(payment.hold_minor, payment)} on your card. You pay only what you charge.\n\n"
-        f"Watch and stop your session, from any device:\n\n{url}\n\nWho has this address can stop it: keep it to"
-        " yourself.\n"
+        "guest_session",
+        _("Your charging session with %(name)s") % {"name": name},
+        "\n\n".join(body) + "\n",
     )
 
 
-def _receipt_text(name: str, url: str, payment: Payment) -> str:
-    paid_words = f"{_amount(payment.captured_minor, payment)} were taken from {payment.method or 'your card'}"
-    return (
-        f"Hello,\n\nthank you for charging with {name}. {paid_words}; the rest of the hold is released.\n\n"
-        f"Your receipt:\n\n{url}/receipt\n\nAs PDF:\n\n{url}/receipt.pdf\n"
-    )
+def _receipt(name: str, url: str, payment: Payment) -> Letter:
+    taken = {
+        "name": name, "amount": money(payment.captured_minor, payment.currency),
+        "card": payment.method or _("your card"),
+    }  # fmt: skip
+    body = (
+        _("Hello,"), _("Thank you for charging with %(name)s.") % {"name": name},
+        _("%(amount)s were taken from %(card)s; the rest of the hold is released.") % taken,
+        _("Your receipt:"), f"{url}/receipt", _("The receipt as PDF:"), f"{url}/receipt.pdf",
+    )  # fmt: skip
+    return "receipt", _("Your receipt from %(name)s") % {"name": name}, "\n\n".join(body) + "\n"
 
 
 JOBS = {

@@ -25,6 +25,7 @@ class Mail(TenantOwned, Base):
     to_address: Mapped[str]
     subject: Mapped[str]
     body: Mapped[str]
+    language: Mapped[str] = mapped_column(server_default="en")
     status: Mapped[str] = mapped_column(server_default="queued")
     error: Mapped[str | None]
     attempts_count: Mapped[int] = mapped_column(server_default="0")

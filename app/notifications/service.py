@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from app.kernel import queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound
+from app.notifications.letter import one_line
 from app.notifications.models import Mail
 from tenants.scope import Scope
 
@@ -17,21 +18,18 @@ MAX_ATTEMPTS = 5
 
 
 async def send_mail(
-    scope: Scope, *, key: str, kind: str, to: str, subject: str, body: str, source_id: UUID | None = None
-) -> None:
+    scope: Scope, *, key: str, kind: str, to: str, subject: str, body: str, source_id: UUID | None = None,
+    language: str = "en",
+) -> None:  # fmt: skip
     """Once per `key`, however often the cause runs. Line breaks in a subject or an address are cut out."""
     values = {
-        "id": uuid7(), "key": key, "kind": kind, "to_address": _one_line(to), "subject": _one_line(subject)[:200],
-        "body": body, "source_id": source_id,
+        "id": uuid7(), "key": key, "kind": kind, "to_address": one_line(to), "subject": one_line(subject)[:200],
+        "body": body, "source_id": source_id, "language": language,
     }  # fmt: skip
     statement = upsert(Mail).values(**values).on_conflict_do_nothing().returning(Mail.id)
     mail_id = (await scope.db.execute(statement)).scalar_one_or_none()
     if mail_id is not None:
         await queue.enqueue(scope, "notifications.send", mail_id=str(mail_id))
-
-
-def _one_line(value: str) -> str:
-    return re.sub(r"[\r\n\0]+", " ", value).strip()
 
 
 async def get_mail(scope: Scope, mail_id: UUID) -> Mail:

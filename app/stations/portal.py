@@ -112,7 +112,7 @@ async def live_station(request: AnyRequest, tenant_scope: Scope, station_id: str
     async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
         station = await service.get_station(scope, key)
         return fragment(
-            request, "stations/_station.html", row=_row(station), **await _live_parts(scope, station)
+            request, "stations/_station_live.html", row=_row(station), **await _live_parts(scope, station)
         )
 
     return live(request, [f"station:{key}"], render)

@@ -1,4 +1,4 @@
-"""A brand's look: drafts, numbered versions, pictures, languages, legal texts."""
+"""A brand's look: drafts, numbered versions, pictures, languages, legal texts; mails know their language."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,6 +11,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
+    op.add_column("mail", sa.Column("language", sa.Text(), server_default="en", nullable=False), schema="livery")
     for name in ("details", "texts"):
         op.add_column("brand", sa.Column(name, postgresql.JSONB(), server_default="{}", nullable=False),
                       schema="livery")  # fmt: skip

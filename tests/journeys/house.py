@@ -70,8 +70,8 @@ class Brand:
 
 
 class House:
-    def __init__(self, *, demo: bool = False) -> None:
-        self.demo = demo
+    def __init__(self, *, demo: bool = False, environment: dict[str, str] | None = None) -> None:
+        self.demo, self.more_environment = demo, environment or {}
         self.data_dir = Path(tempfile.mkdtemp(prefix="livery-house-", dir="/tmp"))
         # The database runs as another user where we are root: it must be able to enter.
         self.data_dir.chmod(0o755)
@@ -106,7 +106,7 @@ class House:
 
     def _environment(self) -> dict[str, str]:
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("LIVERY_", "DATABASE_", "REDIS_"))}
-        return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | self.more_environment
 
     def _pump(self, lines: "queue.Queue[str | None]") -> None:
         assert self.process and self.process.stdout

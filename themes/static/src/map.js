@@ -28,11 +28,11 @@ customElements.define("site-map", class extends HTMLElement {
     near();
     for (const { at, name, href, label, short, free } of sites) {
       const pin = Object.assign(document.createElement("a"), { href, className: `pin${free ? " free" : ""}`, title: name });
-      pin.setAttribute("aria-label", `${name}: ${label}`);
-      for (const [tag, text] of [["strong", name], ["span", label], ["b", short]]) {
-        pin.append(Object.assign(document.createElement(tag), { textContent: text }));
+      for (const [tag, text] of [["strong", name], ["span", ` ${label}`], ["b", short]]) {
+        pin.append(Object.assign(document.createElement(tag), { textContent: text, ariaHidden: tag === "b" ? "true" : null }));
       }
       new Marker({ element: pin, anchor: "bottom" }).setLngLat(at).addTo(map);
+      pin.removeAttribute("aria-label"); // the library's own says "Map marker"; the pin's words are its name
     }
     map.once("idle", () => this.setAttribute("data-ready", ""));
   }

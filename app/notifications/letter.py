@@ -1,0 +1,74 @@
+"""How a mail is written: its plain text as it is kept, and the same in the brand's colours beside it. Pure.
+
+The text alone says everything. A paragraph that is only a link is a button in the HTML, named by the paragraph before
+it where that ends with a colon; no picture, no tracking, nothing is loaded from anywhere.
+"""
+
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from functools import lru_cache
+
+import jinja2
+
+from app.kernel.slices import template_folders
+from themes.css import light_tokens
+from themes.render import environment
+from themes.theme import Theme
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A paragraph, or a button where `href` is set."""
+
+    text: str
+    href: str = ""
+
+
+def parts_of(body: str) -> list[Part]:
+    found: list[Part] = []
+    for paragraph in filter(None, (part.strip() for part in body.split("\n\n"))):
+        if not _is_link(paragraph):
+            found.append(Part(paragraph))
+        elif found and not found[-1].href and found[-1].text.endswith(":"):
+            found.append(Part(found.pop().text.removesuffix(":"), paragraph))
+        else:
+            found.append(Part(paragraph, paragraph))
+    return found
+
+
+def _is_link(paragraph: str) -> bool:
+    return paragraph.startswith(("http://", "https://")) and len(paragraph.split()) == 1
+
+
+@lru_cache(maxsize=1)
+def _templates() -> jinja2.Environment:
+    return environment(template_folders())
+
+
+def as_html(subject: str, body: str, theme: Theme, sender: str, language: str) -> str:
+    """Styles stand inline and colours are computed light ones: that is what mail programs show alike."""
+    return _templates().get_template("notifications/letter.html").render(
+        subject=subject, parts=parts_of(body), tokens=light_tokens(theme), theme=theme, sender=sender,
+        language=language,
+    )  # fmt: skip
+
+
+def compose(
+    *, sender: str, domain: str, message_id: str, to: str, subject: str, body: str, html: str
+) -> EmailMessage:
+    """Names that people chose become header values, never header lines."""
+    message = EmailMessage()
+    message["From"] = Address(one_line(sender), "no-reply", domain)
+    # The same however often it is tried, so that a mailbox can tell a repetition.
+    message["Message-ID"] = f"<{message_id}@{domain}>"
+    message["To"], message["Subject"] = to, one_line(subject)
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(body)
+    message.add_alternative(html, subtype="html")
+    return message
+
+
+def one_line(value: str) -> str:
+    """Without anything that ends a line, in ASCII or beyond."""
+    return " ".join(value.replace("\0", " ").split())

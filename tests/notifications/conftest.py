@@ -1,0 +1,3 @@
+from tests.billing.conftest import jobs, shop
+
+__all__ = ["jobs", "shop"]
