@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Request, Response, get, post
 
 from app.brands import faces, service
 from app.brands.look import paragraphs
-from app.kernel.web import page, visit_of
+from app.kernel.errors import NotFound
+from app.kernel.web import page, preview_cookie, redirect, visit_of
 from tenants.scope import Scope
 from themes.language import N_, _
 from themes.render import asset, built_text
@@ -22,6 +23,23 @@ async def show_text(request: AnyRequest, tenant_scope: Scope, kind: str) -> Resp
     return page(
         request, tenant_scope, "brands/legal.html", title=_(TITLES[kind]), blocks=paragraphs(text), kind=kind
     )
+
+
+@get("/preview/{held:str}", opt={"public": True})
+async def begin_preview(request: AnyRequest, tenant_scope: Scope, held: str) -> Response[Any]:
+    """From the brand editor: this browser wears the draft until it has enough of it."""
+    if not faces.is_preview_pass(tenant_scope, held):
+        raise NotFound("preview")
+    response = redirect(request, "/")
+    response.set_cookie(preview_cookie(held))
+    return response
+
+
+@post("/preview-ends", opt={"public": True})
+async def end_preview(request: AnyRequest) -> Response[Any]:
+    response = redirect(request, "/")
+    response.set_cookie(preview_cookie(""))
+    return response
 
 
 @get("/offline", opt={"public": True})
@@ -71,4 +89,4 @@ async def show_service_worker(request: AnyRequest) -> Response[bytes]:
     return Response(script.encode(), media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
-routes = [show_text, show_offline, show_manifest, show_service_worker]
+routes = [show_text, begin_preview, end_preview, show_offline, show_manifest, show_service_worker]

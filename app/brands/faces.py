@@ -7,7 +7,9 @@ Errors: `invalid_look`, `contrast`, `image`, `image_too_large`, `no_draft`.
 """
 
 import hashlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -16,7 +18,7 @@ from sqlalchemy.orm import undefer
 
 from app.brands.look import TEXTS, Look, check_look, read_look
 from app.brands.models import Brand, BrandPicture, BrandVersion, TenantProfile
-from app.kernel import audit
+from app.kernel import audit, secrets
 from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.web import BrandFace
@@ -24,6 +26,8 @@ from tenants.scope import Scope
 from themes import images
 from themes.css import stylesheet
 from themes.theme import Theme, preset
+
+PREVIEW_LIFETIME = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +38,26 @@ class Face:
     time_zone: str
     language: str
     languages: tuple[str, ...]
+    is_draft: bool = False
 
 
-async def get_face(scope: Scope) -> Face:
+async def get_face(scope: Scope, *, drafted: bool = False) -> Face:
+    """`drafted`: the draft where there is one."""
     query = select(TenantProfile, Brand).outerjoin(Brand, Brand.tenant_id == TenantProfile.tenant_id)
     row = (await scope.db.execute(query)).first()
     if row is None:
         raise NotFound()
     profile, brand = row
-    look = _look(brand)
+    look = (await _draft(scope) if drafted else None) or _look(brand)
+    is_draft = drafted and look != _look(brand)
     default = profile.language if profile.language in look.languages else look.languages[0]
     kinds = tuple(brand.details.get("text_kinds", ())) if brand else ()
-    return Face(_face_of(profile.name, look, kinds), profile.time_zone, default, look.languages)
+    return Face(_face_of(profile.name, look, kinds), profile.time_zone, default, look.languages, is_draft)
+
+
+async def _draft(scope: Scope) -> Look | None:
+    values = (await scope.db.execute(select(Brand.draft))).scalar_one_or_none()
+    return read_look(values) if values else None
 
 
 def _look(brand: Brand | None) -> Look:
@@ -86,24 +98,33 @@ def platform_face(logo_text: str = "") -> BrandFace:
 async def find_file(scope: Scope | None, name: str) -> tuple[bytes, str]:
     """(content, media type) of `{hash}.css`, `icon-{size}-{hash}.png` or `picture-{digest}.png`. NotFound for another.
 
-    Without a scope the platform's own. A draft's pictures are served too: their names cannot be guessed.
+    Without a scope the platform's own. A draft's files are served too: their names cannot be guessed.
     """
     stem, _, kind = name.rpartition(".")
     if kind == "css":
-        known, css = stylesheet((await _current(scope)).theme)
-        if known == stem:
-            return css.encode(), "text/css"
+        async for look in _worn(scope):
+            known, css = stylesheet(look.theme)
+            if known == stem:
+                return css.encode(), "text/css"
     elif kind == "png" and stem.startswith("icon-"):
         size, _, digest = stem.removeprefix("icon-").partition("-")
-        look = await _current(scope)
-        if size.isdigit() and int(size) in images.ICON_SIZES and digest == _icon_hash(look):
-            mark = await _picture(scope, look.mark) if scope is not None and look.mark else None
-            return images.icon_png(look.theme, mark, int(size)), "image/png"
+        async for look in _worn(scope):
+            if size.isdigit() and int(size) in images.ICON_SIZES and digest == _icon_hash(look):
+                mark = await _picture(scope, look.mark) if scope is not None and look.mark else None
+                return images.icon_png(look.theme, mark, int(size)), "image/png"
     elif kind == "png" and stem.startswith("picture-") and scope is not None:
         content = await _picture(scope, stem.removeprefix("picture-"))
         if content is not None:
             return content, "image/png"
     raise NotFound("file")
+
+
+async def _worn(scope: Scope | None) -> AsyncIterator[Look]:
+    """What somebody may have on right now: the published look, then the draft."""
+    yield await _current(scope)
+    draft = await _draft(scope) if scope is not None else None
+    if draft is not None:
+        yield draft
 
 
 async def _current(scope: Scope | None) -> Look:
@@ -131,6 +152,24 @@ async def get_text(scope: Scope, kind: str, language: str) -> str:
     if not text:
         raise NotFound("text")
     return text
+
+
+# -- seeing the draft on the real pages --------------------------------------------------------------------------------
+
+
+def preview_pass(scope: Scope) -> str:
+    """Whoever holds it sees the draft on every page of this tenant, for half an hour: `{expires}.{mac}`."""
+    expires = str(int((scope.now + PREVIEW_LIFETIME).timestamp()))
+    mac = secrets.digest(scope.settings.secret_keys, "look-preview", f"{scope.tenant_id}:{expires}")
+    return f"{expires}.{mac.hex()}"
+
+
+def is_preview_pass(scope: Scope, presented: str | None) -> bool:
+    expires, _, mac = (presented or "").partition(".")
+    if not expires.isdecimal() or not expires.isascii() or int(expires) < scope.now.timestamp():
+        return False
+    known = secrets.digests(scope.settings.secret_keys, "look-preview", f"{scope.tenant_id}:{expires}")
+    return any(secrets.same(one.hex().encode(), mac.encode()) for one in known)
 
 
 # -- draft, publish, roll back -----------------------------------------------------------------------------------------

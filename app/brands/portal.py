@@ -14,7 +14,8 @@ from app.brands.look import LANGUAGES, PICTURES, TEXTS, Look
 from app.brands.models import Domain
 from app.kernel.errors import Invalid, NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
-from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
+from app.kernel.web import Form, NavItem, form_again, page, preview_cookie, read_form, redirect, visit_of
+from tenants.resolve import own_url
 from tenants.scope import Scope
 from themes.css import preview_stylesheet
 from themes.theme import contrast_findings, read_theme
@@ -72,6 +73,7 @@ async def _branding(scope: Scope, editing: faces.Editing) -> dict[str, Any]:
         "editing": editing, "look": look, "findings": contrast_findings(look.theme), "TEXTS": TEXTS,
         "LANGUAGES": LANGUAGES, "versions": await faces.list_versions(scope), "sample_lines": SAMPLE_LINES,
         "preview_css": f"/branding/preview-{digest}.css",
+        "driver_preview": await own_url(scope, "driver", f"/preview/{faces.preview_pass(scope)}"),
         "profile": await service.get_profile(scope),
     }  # fmt: skip
 
@@ -159,6 +161,21 @@ async def roll_back_branding(request: AnyRequest, tenant_scope: Scope) -> Respon
     return redirect(request, "/branding", flash=f"The look of version {wanted} is back, as version {number}.")
 
 
+@post("/branding/previews", opt={"permission": "settings.view"})
+async def preview_in_portal(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    """This browser wears the draft, everywhere in the portal, until it has enough of it."""
+    response = redirect(request, "/")
+    response.set_cookie(preview_cookie(faces.preview_pass(tenant_scope)))
+    return response
+
+
+@post("/branding/preview-ends", opt={"permission": "self"})
+async def end_preview_in_portal(request: AnyRequest) -> Response[Any]:
+    response = redirect(request, "/branding")
+    response.set_cookie(preview_cookie(""))
+    return response
+
+
 # -- own domains -------------------------------------------------------------------------------------------------------
 
 STEPS = ("Claimed", "Proven yours", "Leads here")
@@ -232,5 +249,5 @@ async def release_domain(request: AnyRequest, tenant_scope: Scope, domain_id: st
 
 routes = [
     show_settings, change_settings, show_branding, save_branding, preview_css, publish_branding, discard_branding,
-    roll_back_branding, show_domains, claim_domain, check_domain, release_domain,
+    roll_back_branding, preview_in_portal, end_preview_in_portal, show_domains, claim_domain, check_domain, release_domain,
 ]  # fmt: skip

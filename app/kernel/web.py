@@ -51,7 +51,8 @@ A whole example:
 
 **Templates** extend `layouts/staff.html` or `layouts/plain.html` and get: `title`, `brand`, `nav`, `person`,
 `may(permission)`, `csrf_token`, `flashes`, `mode`, `banner`, `request_path`, `request_id`, `time_zone`, `language`,
-`now`, `host`, `surface`, `read_only` (a suspended tenant), and what the handler passes.
+`now`, `host`, `surface`, `read_only` (a suspended tenant), `is_preview` (a draft of the look is worn), and what the
+handler passes.
 
 REST handlers: `app/kernel/rest.py`.
 """
@@ -85,6 +86,7 @@ FLASH_COOKIE = "__Host-livery-flash"
 MODE_COOKIE = "__Host-livery-mode"
 LANGUAGE_COOKIE = "__Host-livery-language"
 NEXT_COOKIE = "__Host-livery-next"
+PREVIEW_COOKIE = "__Host-livery-preview"
 MODES = ("light", "dark", "auto")
 KEEP_ALIVE_S = 15
 RECHECK_S = 60
@@ -139,6 +141,7 @@ class Visit:
     session_digest: str = ""
     person: dict[str, Any] | None = None
     brand: BrandFace | None = None
+    is_preview: bool = False
     time_zone: str = "UTC"
     language: str = "en"
     languages: tuple[str, ...] = ("en",)
@@ -315,6 +318,11 @@ def next_cookie(path: str) -> Cookie:
     return own_cookie(NEXT_COOKIE, local_path(path), max_age=3600)
 
 
+def preview_cookie(held: str) -> Cookie:
+    """The pass to see a draft (`app/brands/faces.py`), for as long as the browser is open; empty ends it."""
+    return own_cookie(PREVIEW_COOKIE, held, max_age=None if held else 0)
+
+
 def after_login(request: AnyRequest, secret: str) -> Response[Any]:
     response = redirect(request, request.cookies.get(NEXT_COOKIE, "/"))
     response.set_cookie(login_cookie(secret))
@@ -341,7 +349,7 @@ def _context(request: AnyRequest) -> dict[str, Any]:
         "csrf_token": csrf_token(visit), "request_path": request.url.path, "request_id": visit.request_id,
         "time_zone": visit.time_zone, "language": visit.language, "languages": visit.languages,
         "host": visit.host, "surface": visit.surface,
-        "read_only": visit.is_suspended, "flashes": [],
+        "read_only": visit.is_suspended, "is_preview": visit.is_preview, "flashes": [],
     }  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from uuid import UUID
 import aiosmtplib
 
 from app.billing import payments
-from app.billing.models import Payment
 from app.brands import faces
 from app.brands.service import own_tenant
 from app.charging import paid
@@ -16,12 +15,11 @@ from app.identity import admins
 from app.identity import service as identity
 from app.kernel.events import Event
 from app.notifications import service
-from app.notifications.letter import as_html, compose
+from app.notifications.letter import as_html, compose, receipt, way_back
 from app.notifications.models import Mail
 from tenants.database import Database
 from tenants.scope import Actor, Scope
-from themes.language import _, speaking
-from themes.render import money
+from themes.language import speaking
 
 TIMEOUT_S = 20
 
@@ -50,8 +48,8 @@ async def _message(scope: Scope, mail: Mail) -> EmailMessage:
     theme, _hash = await faces.get_theme(scope)
     return compose(
         sender=sender, domain=scope.settings.platform_domain,
-        message_id=f"{scope.tenant_id}.{mail.key.replace(':', '.')}", to=mail.to_address, subject=mail.subject, body=mail.body,
-        html=as_html(mail.subject, mail.body, theme, sender, mail.language),
+        message_id=f"{scope.tenant_id}.{mail.key.replace(':', '.')}", to=mail.to_address, subject=mail.subject,
+        body=mail.body, html=as_html(mail.subject, mail.body, theme, sender, mail.language),
     )  # fmt: skip
 
 
@@ -130,44 +128,13 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         _slug, name, _status = await own_tenant(scope)
         url = await paid.page_url(scope, payment.source_id)
         language = await payments.language_of(scope, payment.id)
-        write = _receipt if event.kind == "PaymentCaptured" else _way_back
+        write = receipt if event.kind == "PaymentCaptured" else way_back
         with speaking(language):
             kind, subject, body = write(name, url, payment)
         await service.send_mail(
             scope, key=f"guest:{event.kind}:{payment.id}", kind=kind, to=payment.payer_email, subject=subject,
             body=body, source_id=payment.source_id, language=language,
         )  # fmt: skip
-
-
-Letter = tuple[str, str, str]
-
-
-def _way_back(name: str, url: str, payment: Payment) -> Letter:
-    held = money(payment.hold_minor, payment.currency)
-    body = (
-        _("Hello,"),
-        _("%(name)s holds %(amount)s on your card. You pay only what you charge.") % {"name": name, "amount": held},
-        _("Watch and stop your session, from any device:"), url,
-        _("Who has this address can stop it: keep it to yourself."),
-    )  # fmt: skip
-    return (
-        "guest_session",
-        _("Your charging session with %(name)s") % {"name": name},
-        "\n\n".join(body) + "\n",
-    )
-
-
-def _receipt(name: str, url: str, payment: Payment) -> Letter:
-    taken = {
-        "name": name, "amount": money(payment.captured_minor, payment.currency),
-        "card": payment.method or _("your card"),
-    }  # fmt: skip
-    body = (
-        _("Hello,"), _("Thank you for charging with %(name)s.") % {"name": name},
-        _("%(amount)s were taken from %(card)s; the rest of the hold is released.") % taken,
-        _("Your receipt:"), f"{url}/receipt", _("The receipt as PDF:"), f"{url}/receipt.pdf",
-    )  # fmt: skip
-    return "receipt", _("Your receipt from %(name)s") % {"name": name}, "\n\n".join(body) + "\n"
 
 
 JOBS = {

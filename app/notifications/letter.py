@@ -11,9 +11,11 @@ from functools import lru_cache
 
 import jinja2
 
+from app.billing.models import Payment
 from app.kernel.slices import template_folders
 from themes.css import light_tokens
-from themes.render import environment
+from themes.language import _
+from themes.render import environment, money
 from themes.theme import Theme
 
 
@@ -72,3 +74,38 @@ def compose(
 def one_line(value: str) -> str:
     """Without anything that ends a line, in ASCII or beyond."""
     return " ".join(value.replace("\0", " ").split())
+
+
+# -- to guests ---------------------------------------------------------------------------------------------------------
+
+Letter = tuple[str, str, str]  # kind, subject, body; in the language that is being spoken
+
+
+def way_back(name: str, url: str, payment: Payment) -> Letter:
+    """The hold stands: where a guest's session can be watched and stopped."""
+    held = money(payment.hold_minor, payment.currency)
+    body = (
+        _("Hello,"),
+        _("%(name)s holds %(amount)s on your card. You pay only what you charge.") % {"name": name, "amount": held},
+        _("Watch and stop your session, from any device:"), url,
+        _("Who has this address can stop it: keep it to yourself."),
+    )  # fmt: skip
+    return (
+        "guest_session",
+        _("Your charging session with %(name)s") % {"name": name},
+        "\n\n".join(body) + "\n",
+    )
+
+
+def receipt(name: str, url: str, payment: Payment) -> Letter:
+    """The money was taken."""
+    taken = {
+        "name": name, "amount": money(payment.captured_minor, payment.currency),
+        "card": payment.method or _("your card"),
+    }  # fmt: skip
+    body = (
+        _("Hello,"), _("Thank you for charging with %(name)s.") % {"name": name},
+        _("%(amount)s were taken from %(card)s; the rest of the hold is released.") % taken,
+        _("Your receipt:"), f"{url}/receipt", _("The receipt as PDF:"), f"{url}/receipt.pdf",
+    )  # fmt: skip
+    return "receipt", _("Your receipt from %(name)s") % {"name": name}, "\n\n".join(body) + "\n"

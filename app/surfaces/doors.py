@@ -12,8 +12,8 @@ from typing import Any
 from app.brands import faces
 from app.identity import admins
 from app.identity import service as identity
-from app.kernel.web import ANONYMOUS, CURRENT, LANGUAGE_COOKIE, LOGIN_COOKIE, Visit
-from tenants.scope import Actor
+from app.kernel.web import ANONYMOUS, CURRENT, LANGUAGE_COOKIE, LOGIN_COOKIE, PREVIEW_COOKIE, Visit
+from tenants.scope import Actor, Scope
 from themes.language import choose, speaking
 
 Loader = Callable[[Visit, dict[str, str]], Awaitable[None]]
@@ -49,11 +49,19 @@ def cookie_of(headers: dict[str, str], name: str) -> str | None:
     return morsel.value if morsel is not None and len(morsel.value) <= 100 else None
 
 
+async def _wear(visit: Visit, scope: Scope, headers: dict[str, str]) -> faces.Face:
+    """The brand's look; its draft for whoever holds a pass."""
+    drafted = faces.is_preview_pass(scope, cookie_of(headers, PREVIEW_COOKIE))
+    face = await faces.get_face(scope, drafted=drafted)
+    visit.brand, visit.time_zone, visit.is_preview = face.brand, face.time_zone, face.is_draft
+    return face
+
+
 async def load_driver(visit: Visit, headers: dict[str, str]) -> None:
     """In the language the driver chose, else their browser's, else the brand's."""
     async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
-        face = await faces.get_face(scope)
-    visit.brand, visit.time_zone, visit.languages = face.brand, face.time_zone, face.languages
+        face = await _wear(visit, scope, headers)
+    visit.languages = face.languages
     chosen = cookie_of(headers, LANGUAGE_COOKIE)
     visit.language = choose(face.languages, chosen, headers.get("accept-language", ""), face.language)
 
@@ -62,8 +70,7 @@ async def load_portal(visit: Visit, headers: dict[str, str]) -> None:
     """Staff's pages are in English."""
     secret = cookie_of(headers, LOGIN_COOKIE)
     async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
-        face = await faces.get_face(scope)
-        visit.brand, visit.time_zone = face.brand, face.time_zone
+        await _wear(visit, scope, headers)
         login = await identity.find_session(scope, secret, host=visit.host) if secret else None
     if login is None or secret is None:
         return

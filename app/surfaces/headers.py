@@ -1,4 +1,4 @@
-"""The headers every answer carries. No inline script or style, no foreign origin, no frame (`experience.md` 1.2)."""
+"""The headers every answer carries. No inline script or style, no foreign origin or frame (`experience.md` 1.2)."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ def content_security_policy(*, form_action: tuple[str, ...] = ("'self'",)) -> st
     return "; ".join((
         "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data: blob:",
         "connect-src 'self'", "font-src 'self'", "worker-src 'self'", "manifest-src 'self'",
+        "frame-src 'self'",
         f"form-action {' '.join(form_action)}", "base-uri 'none'", "frame-ancestors 'none'",
     ))  # fmt: skip
 
@@ -17,7 +18,7 @@ POLICY = content_security_policy()
 
 
 def with_headers(send: Any, *, request_id: str, policy: str = POLICY, is_tls: bool = False) -> Any:
-    """A `send` that adds them; what an answer says itself about caching stays."""
+    """A `send` that adds them; what an answer says itself about caching or as its policy stays."""
 
     async def send_safely(message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -40,10 +41,9 @@ def _completed(headers: Any, request_id: str, policy: str, is_tls: bool) -> list
         (b"x-request-id", request_id.encode()),
     ]
     if any(name == b"content-type" and value.startswith(_HTML) for name, value in known):
-        known += [
-            (b"content-security-policy", policy.encode()),
-            (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=()"),
-        ]
+        known.append((b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=()"))
+        if b"content-security-policy" not in names:
+            known.append((b"content-security-policy", policy.encode()))
     if b"cache-control" not in names:
         known.append((b"cache-control", b"no-store"))
     if is_tls:

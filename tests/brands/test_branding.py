@@ -3,6 +3,7 @@
 import io
 import re
 import zlib
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -208,3 +209,51 @@ async def test_a_driver_reads_german_by_browser_or_by_choice(house: House):
     page = (await driver.get("/")).text
     assert "Laden bei" in page and 'data-theme="dark"' in page
     assert (await driver.send("POST", "/preferences", data={"language": "fr"})).status_code == 422
+
+
+async def test_a_draft_is_worn_by_the_real_pages_for_whoever_holds_the_pass_and_nobody_else(house: House):
+    visitor, _tenant = await editor(house)
+    driver, stranger = house.driver("nordlicht"), house.driver("nordlicht")
+    await save(visitor, primary="#7a1f5c", logo_text="Neu")
+    page = (await visitor.open("/branding")).text
+    path = re.search(r'href="http://nordlicht\.[^/"]+(/preview/[^"]+)"', page)
+    assert path
+    answer = await driver.get(path.group(1))
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    shown = (await driver.get("/")).text
+    assert "Neu" in shown and "You see a draft of this look." in shown
+    css = re.search(r"/brand/[0-9a-f]{16}\.css", shown)
+    assert css and "--primary:#7a1f5c" in (await driver.get(css.group(0))).text
+    assert "Neu" not in (await stranger.get("/")).text
+    assert "Neu" not in (await driver.send("POST", "/preview-ends")).text
+    assert "Neu" not in (await driver.get("/")).text
+    await visitor.post("/branding/previews")
+    portal = (await visitor.open("/settings")).text
+    assert "Neu" in portal and "Leave the preview" in portal
+    await visitor.post("/branding/preview-ends")
+    assert "Leave the preview" not in (await visitor.open("/settings")).text
+
+
+async def test_a_pass_is_one_brands_own_and_for_half_an_hour(house: House):
+    _visitor, tenant_id = await editor(house)
+    other = await found_brand(house.database, "solmark")
+    async with house.database.scope(tenant_id, CLI) as scope:
+        held = faces.preview_pass(scope)
+        assert faces.is_preview_pass(scope, held)
+        later = scope.now + faces.PREVIEW_LIFETIME + timedelta(seconds=1)
+        longer = f"{int(held.split('.')[0]) + 3600}.{held.split('.')[1]}"
+        assert not any(faces.is_preview_pass(scope, one) for one in (longer, "", None, ".", "٣.x", held[:-1]))
+    async with house.database.scope(tenant_id, CLI, now=later) as scope:
+        assert not faces.is_preview_pass(scope, held)
+    async with house.database.scope(other, CLI) as scope:
+        assert not faces.is_preview_pass(scope, held)
+    assert (await house.driver("solmark").get(f"/preview/{held}")).status_code == 404
+
+
+async def test_the_editor_shows_the_mail_that_the_draft_would_send(house: House):
+    visitor, _tenant = await editor(house)
+    await save(visitor, primary="#7a1f5c", logo_text="Neu")
+    answer = await visitor.get("/mail-preview")
+    assert "#7a1f5c" in answer.text and "Neu" in answer.text and "Your receipt" in answer.text
+    policy = answer.headers.get_list("content-security-policy")
+    assert len(policy) == 1 and "sandbox" in policy[0] and "frame-ancestors 'self'" in policy[0]
