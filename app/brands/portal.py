@@ -249,5 +249,6 @@ async def release_domain(request: AnyRequest, tenant_scope: Scope, domain_id: st
 
 routes = [
     show_settings, change_settings, show_branding, save_branding, preview_css, publish_branding, discard_branding,
-    roll_back_branding, preview_in_portal, end_preview_in_portal, show_domains, claim_domain, check_domain, release_domain,
+    roll_back_branding, preview_in_portal, end_preview_in_portal, show_domains, claim_domain, check_domain,
+    release_domain,
 ]  # fmt: skip

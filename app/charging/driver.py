@@ -185,7 +185,8 @@ async def _costs(scope: Scope, evse: EVSE) -> dict[str, Any]:
         return {"prices": [], "example": None, "offer": None, "is_free": False}
     tariff = read_tariff(version.ocpi)
     return {
-        "prices": explain(tariff), "example": await _example(scope, version.ocpi, evse, location, scope.now),
+        "prices": explain(tariff, gross=True),
+        "example": await _example(scope, version.ocpi, evse, location, scope.now),
         "offer": await paid.find_offer(scope, evse, tariff.currency), "is_free": False,
     }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """A tariff in plain words: one sentence per price, in the order in which the law wants them shown (pure).
 
-Directive (EU) 2023/1804, Art. 5: price per kWh, per minute, per session, then what else there is.
+Regulation (EU) 2023/1804, Art. 5(4): price per kWh, per minute, per session, then what else there is. To consumers
+prices are told with their taxes (Directive 98/6/EC, Art. 2(a)): `gross`.
 """
 
 from decimal import Decimal
@@ -17,6 +18,10 @@ _PER = {
     "ENERGY": N_("per kWh"), "TIME": N_("per hour of charging"),
     "PARKING_TIME": N_("per hour after charging has ended"), "FLAT": N_("per session"),
 }  # fmt: skip
+_PER_MINUTE = {
+    "TIME": N_("per minute of charging"), "PARKING_TIME": N_("per minute after charging has ended"),
+}  # fmt: skip
+_MOST_DECIMALS = 4
 _RESERVED = {
     "RESERVATION": {"TIME": N_("per hour of reservation"), "FLAT": N_("per reservation")},
     "RESERVATION_EXPIRES": {
@@ -25,41 +30,54 @@ _RESERVED = {
 }  # fmt: skip
 
 
-def explain(tariff: Tariff) -> list[str]:
-    """`["EUR 0.49 per kWh plus 19 % VAT", "EUR 0.10 per minute ..."]`; the first that applies counts."""
+def explain(tariff: Tariff, *, gross: bool = False) -> list[str]:
+    """`["€0.49 per kWh plus 19 % VAT", "€0.10 per minute ..."]`; the first that applies counts.
+
+    `gross` adds the tax to a price that is told without it, where its rate is known.
+    """
     sentences: list[tuple[int, int, str]] = []
     for number, element in enumerate(tariff.elements):
         for component in element.price_components:
             place = _ORDER.index(component.type) + (len(_ORDER) if element.restrictions.reservation else 0)
-            sentences.append((place, number, _sentence(tariff, component, element.restrictions)))
+            sentences.append((place, number, _sentence(tariff, component, element.restrictions, gross)))
     limits = [(_("At least"), tariff.min_price), (_("At most"), tariff.max_price)]
     return [text for _place, _number, text in sorted(sentences)] + [
         f"{word} {_limit(tariff, limit)} {_('per session')}" for word, limit in limits if limit is not None
     ]
 
 
-def _sentence(tariff: Tariff, component: PriceComponent, restrictions: TariffRestrictions) -> str:
+def _sentence(
+    tariff: Tariff, component: PriceComponent, restrictions: TariffRestrictions, gross: bool
+) -> str:
+    amount, is_included = _shown(tariff, component, gross)
     per = _(_RESERVED.get(restrictions.reservation or "", _PER).get(component.type, ""))
-    price = _("Free") if component.price == 0 else _money(component.price, tariff.currency)
+    if not restrictions.reservation and component.type in _PER_MINUTE and _is_short(amount / 60):
+        amount, per = amount / 60, _(_PER_MINUTE[component.type])
+    price = _("Free") if component.price == 0 else _money(amount, tariff.currency, current())
     when = ", ".join(_conditions(restrictions))
-    return f"{price} {per}{_tax(tariff, component)}{_step(component)}" + (f" ({when})" if when else "")
+    tax = _tax(tariff, component, is_included)
+    return f"{price} {per}{tax}{_step(component)}" + (f" ({when})" if when else "")
 
 
-def _money(amount: Decimal, currency: str) -> str:
-    """`EUR 0.49`, `0,49 EUR`: at least the currency's own decimals, more where the price has more."""
-    decimals = -int(amount.normalize().as_tuple().exponent)
-    shown = f"{amount:.{max(decimals, exponent(currency))}f}".replace(".", get_decimal_symbol(current()))
-    return _("%(currency)s %(amount)s") % {"currency": currency, "amount": shown}
+def _shown(tariff: Tariff, component: PriceComponent, gross: bool) -> tuple[Decimal, bool]:
+    """The price that is told, and whether the tax is in it."""
+    if gross and not tariff.is_tax_included and tariff.tax_included != "N/A" and component.vat is not None:
+        return component.price * (1 + component.vat / 100), True
+    return component.price, tariff.is_tax_included
+
+
+def _is_short(amount: Decimal) -> bool:
+    return amount == amount.quantize(Decimal(1).scaleb(-_MOST_DECIMALS))
 
 
 def _number(value: Decimal | int) -> str:
     return f"{Decimal(value).normalize():f}".replace(".", get_decimal_symbol(current()))
 
 
-def _tax(tariff: Tariff, component: PriceComponent) -> str:
+def _tax(tariff: Tariff, component: PriceComponent, is_included: bool) -> str:
     if component.price == 0 or tariff.tax_included == "N/A":
         return ""
-    word = _("including") if tariff.is_tax_included else _("plus")
+    word = _("including") if is_included else _("plus")
     rate = "" if component.vat is None else f"{_number(component.vat)} % "
     return f" {word} {rate}{_('VAT')}"
 
@@ -120,10 +138,9 @@ def _days(days: tuple[str, ...]) -> str:
 
 def _limit(tariff: Tariff, limit: PriceLimit) -> str:
     if limit.incl_vat is not None:
-        return f"{_money(limit.incl_vat, tariff.currency)} {_('including')} {_('VAT')}"
+        return f"{_money(limit.incl_vat, tariff.currency, current())} {_('including')} {_('VAT')}"
     assert limit.excl_vat is not None
-    return f"{_money(limit.excl_vat, tariff.currency)} {_('before VAT')}"
-    return f"{tariff.currency} {_money(limit.excl_vat, tariff.currency)} before VAT"
+    return f"{_money(limit.excl_vat, tariff.currency, current())} {_('before VAT')}"
 
 
 # -- for a sticker -------------------------------------------------------------------------------------------------
@@ -143,11 +160,17 @@ def free_in_short(language: str) -> str:
 
 
 def in_short(tariff: Tariff, language: str) -> list[str]:
-    """`["€0.49/kWh plus VAT", "up to €6.00/h after charging"]`: one line per kind of price, reservations left out."""
+    """`["€0.49/kWh incl. VAT", "up to €6.00/h after charging"]`: one line per kind of price, reservations left out.
+
+    With taxes, as consumers are told prices; without them only where a rate is not known.
+    """
     words, lines = _SHORT[language], []
+    are_known = all(
+        component.vat is not None for element in tariff.elements for component in element.price_components
+    )
     for kind in _ORDER:
         prices = {
-            component.price
+            _shown(tariff, component, are_known)[0]
             for element in tariff.elements if not element.restrictions.reservation
             for component in element.price_components if component.type == kind
         }  # fmt: skip
@@ -155,15 +178,16 @@ def in_short(tariff: Tariff, language: str) -> list[str]:
             continue
         low, high = min(prices), max(prices)
         prefix = "" if low == high else words["lowest" if low else "highest"]
-        lines.append(prefix + words[kind].format(_local_money(low or high, tariff.currency, language)))
+        lines.append(prefix + words[kind].format(_money(low or high, tariff.currency, language)))
     if not lines:
         return [words["free"]]
     if tariff.tax_included != "N/A":
-        lines[0] += words["YES" if tariff.is_tax_included else "NO"]
+        lines[0] += words["YES" if tariff.is_tax_included or are_known else "NO"]
     return lines
 
 
-def _local_money(amount: Decimal, currency: str, language: str) -> str:
+def _money(amount: Decimal, currency: str, language: str) -> str:
+    """`€0.49`, `0,49 €`: at least the currency's own decimals, more where the price has more."""
     decimals = "." + "0" * exponent(currency) + "#" * (6 - exponent(currency))
     pattern = f"#,##0{decimals} ¤" if language == "de" else f"¤#,##0{decimals}"
     return format_currency(amount, currency, format=pattern, locale=language, currency_digits=False)

@@ -238,7 +238,7 @@ async def test_staff_print_the_stickers_of_a_site_and_each_opens_its_place(house
         assert address_in(answer.text, [f"{origin}/c/{one}" for one in codes]) == f"{origin}/c/{code}"
         texts = [line.text for line in ET.fromstring(answer.text).iter(f"{SVG}text")]
         assert {"Nordlicht", "Scannen und laden", code, "Hilfe: +49 40 <1>"} <= set(texts)
-        assert any("0,50" in (text or "") and "zzgl. MwSt." in (text or "") for text in texts)
+        assert any("0,595" in (text or "") and "inkl. MwSt." in (text or "") for text in texts)
         place = await house.driver("nordlicht").get(f"/c/{code}")
         assert place.status_code == 200
     for path in (

@@ -117,7 +117,7 @@ async def press_pay(page: Page, card: str = GOOD, email: str = "driver@example.o
 async def pays_and_charges(person: Person, code: str, car: Car, *, has_scripts: bool = True) -> str:
     """From the sticker to the receipt; answers the session's address."""
     page = await person.open(f"/c/{code}")
-    await expect(page.get_by_text("EUR 0.45 per kWh plus 19 % VAT")).to_be_visible()
+    await expect(page.get_by_text("€0.5355 per kWh including 19 % VAT")).to_be_visible()
     await expect(page.get_by_text("For example 20 kWh")).to_be_visible()
     await page.get_by_role("button", name="Pay and start").click()
     await press_pay(page)

@@ -54,7 +54,7 @@ async def test_a_tariff_comes_back_as_it_was_sent_with_what_was_left_out(client:
     body = made.json()
     assert body["id"].startswith("tar_") and body["assign"] == {"default": True}
     assert body["tariff"] | TARIFF == body["tariff"] and body["tariff"]["country_code"] == "DE"
-    assert body["summary"] == ["EUR 0.25 per kWh plus 10 % VAT"]
+    assert body["summary"] == ["€0.25 per kWh plus 10 % VAT"]
     assert (await client.get(f"/tariffs/{body['id']}")).json() == body
     assert (await client.get("/tariffs")).json() == {"data": [body], "next_cursor": None}
 

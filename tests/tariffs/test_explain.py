@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from app.tariffs.explain import explain
+from app.tariffs.explain import explain, in_short
 from app.tariffs.ocpi_tariff import read_tariff
 
 
-def said(*elements: dict[str, Any], **more: Any) -> list[str]:
-    return explain(read_tariff({"currency": "EUR", "elements": list(elements)} | more))
+def said(*elements: dict[str, Any], gross: bool = False, **more: Any) -> list[str]:
+    return explain(read_tariff({"currency": "EUR", "elements": list(elements)} | more), gross=gross)
 
 
 def element(kind: str, price: Any, *, vat: Any = 19, step: int = 1, **restrictions: Any) -> dict[str, Any]:
@@ -24,10 +24,10 @@ def test_prices_come_in_the_order_of_the_law() -> None:
         element("ENERGY", "0.49"),
         element("TIME", 1),
     ) == [
-        "EUR 0.49 per kWh plus 19 % VAT",
-        "EUR 1.00 per hour of charging plus 19 % VAT",
-        "EUR 0.35 per session plus 19 % VAT",
-        "EUR 6.00 per hour after charging has ended plus 19 % VAT, in steps of 1 min",
+        "€0.49 per kWh plus 19 % VAT",
+        "€1.00 per hour of charging plus 19 % VAT",
+        "€0.35 per session plus 19 % VAT",
+        "€0.10 per minute after charging has ended plus 19 % VAT, in steps of 1 min",
     ]
 
 
@@ -47,7 +47,7 @@ def test_prices_come_in_the_order_of_the_law() -> None:
     ],
 )  # fmt: skip
 def test_conditions_are_told_in_words(restrictions: dict[str, Any], words: str) -> None:
-    assert said(element("ENERGY", "0.5", **restrictions)) == [f"EUR 0.50 per kWh plus 19 % VAT ({words})"]
+    assert said(element("ENERGY", "0.5", **restrictions)) == [f"€0.50 per kWh plus 19 % VAT ({words})"]
 
 
 def test_taxes_limits_steps_and_reservations_are_told() -> None:
@@ -56,14 +56,33 @@ def test_taxes_limits_steps_and_reservations_are_told() -> None:
         element("TIME", 2, reservation="RESERVATION"), tax_included="YES", min_price={"before_taxes": 1},
         max_price={"before_taxes": 10, "after_taxes": "11.9"},
     ) == [
-        "EUR 0.59 per kWh including VAT, in steps of 0.1 kWh",
-        "EUR 2.00 per hour of reservation including 19 % VAT",
-        "EUR 4.00 for a reservation that nobody uses including 19 % VAT",
-        "At least EUR 1.00 before VAT per session",
-        "At most EUR 11.90 including VAT per session",
+        "€0.59 per kWh including VAT, in steps of 0.1 kWh",
+        "€2.00 per hour of reservation including 19 % VAT",
+        "€4.00 for a reservation that nobody uses including 19 % VAT",
+        "At least €1.00 before VAT per session",
+        "At most €11.90 including VAT per session",
     ]  # fmt: skip
 
 
 def test_what_is_free_is_called_free() -> None:
     assert said(element("FLAT", 0)) == ["Free per session"]
-    assert said(element("ENERGY", "0.2505"), currency="EUR") == ["EUR 0.2505 per kWh plus 19 % VAT"]
+    assert said(element("ENERGY", "0.2505"), currency="EUR") == ["€0.2505 per kWh plus 19 % VAT"]
+
+
+def test_consumers_are_told_prices_with_their_taxes() -> None:
+    elements = [element("ENERGY", "0.45"), element("PARKING_TIME", 3), element("FLAT", 1, vat=None)]
+    assert said(*elements, gross=True) == [
+        "€0.5355 per kWh including 19 % VAT",
+        "€1.00 per session plus VAT",
+        "€0.0595 per minute after charging has ended including 19 % VAT",
+    ]
+    assert said(*elements, gross=True, tax_included="YES")[0] == "€0.45 per kWh including 19 % VAT"
+    assert said(*elements, gross=True, tax_included="N/A")[0] == "€0.45 per kWh"
+
+
+def test_a_sticker_tells_prices_with_their_taxes_where_they_are_known() -> None:
+    tariff = {"currency": "EUR", "elements": [element("ENERGY", "0.45"), element("PARKING_TIME", 3)]}
+    assert in_short(read_tariff(tariff), "en") == ["€0.5355/kWh incl. VAT", "€3.57/h after charging"]
+    assert in_short(read_tariff(tariff), "de")[0].replace("\xa0", " ") == "0,5355 €/kWh inkl. MwSt."
+    tariff["elements"].append(element("FLAT", 1, vat=None))
+    assert in_short(read_tariff(tariff), "en")[0] == "€0.45/kWh plus VAT"

@@ -52,7 +52,7 @@ def test_minutes_become_hours_exactly_and_a_comma_is_a_point():
     )
     prices = {one.type: one.price for one in tariff.elements[0].price_components}
     assert prices == {"ENERGY": Decimal("0.49"), "PARKING_TIME": Decimal("6.0")}
-    assert explain(tariff)[0] == "EUR 0.49 per kWh including VAT"
+    assert explain(tariff)[0] == "€0.49 per kWh including VAT"
 
 
 @pytest.mark.parametrize(
