@@ -134,7 +134,10 @@ async def _page(
     form: Any = None,
 ) -> Response[str]:
     session = await service.get_session(scope, parse_id("charging_session", session_id))
-    parts = await _parts(scope, session) | await _evidence(scope, session)
+    parts = await _parts(scope, session) | await _curve(scope, session)
+    parts["frames"] = [
+        (public_id("ocpp_message", one.id), one) for one in await queries.frames_of(scope, session)
+    ]
     title = f"Session at {session.station.name or session.station.ocpp_identity}"
     if error is not None:
         return form_again(request, scope, "charging/session.html", error, form, title=title, **parts)
@@ -165,14 +168,11 @@ def _shown(price: Price | None) -> dict[str, Any] | None:
     return price.as_json() if price else None
 
 
-async def _evidence(scope: Scope, session: ChargingSession) -> dict[str, Any]:
+async def _curve(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     points = await queries.power_points(scope, session.id)
     most = max(points["kw"], default=0)
-    return {
-        "points": points,
-        "curve_words": f"Power rose to {most:.1f} kW." if points["kw"] else "No power was reported.",
-        "frames": [(public_id("ocpp_message", one.id), one) for one in await queries.frames_of(scope, session)],
-    }  # fmt: skip
+    words = f"Power rose to {most:.1f} kW." if points["kw"] else "No power was reported."
+    return {"points": points, "curve_words": words}
 
 
 @get("/charging-sessions/{session_id:str}/live", opt={"permission": "sessions.view"})
@@ -180,9 +180,9 @@ async def live_session(request: AnyRequest, tenant_scope: Scope, session_id: str
     key = (await service.get_session(tenant_scope, parse_id("charging_session", session_id))).id
 
     async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
-        return fragment(
-            request, "charging/_session.html", **await _parts(scope, await service.get_session(scope, key))
-        )
+        session = await service.get_session(scope, key)
+        parts = await _parts(scope, session) | await _curve(scope, session)
+        return fragment(request, "charging/_session_live.html", **parts)
 
     return live(request, [f"session:{key}"], render)
 

@@ -88,21 +88,21 @@ async def live_stations(request: AnyRequest, tenant_scope: Scope) -> Stream:
 @get("/stations/{station_id:str}", opt={"permission": "stations.view"})
 async def show_station(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
     station = await _station(tenant_scope, station_id)
-    points = await queries.power_curve(tenant_scope, station.id, tenant_scope.now - queries.CURVE)
     return page(
-        request, tenant_scope, "stations/station.html", title=_name(station), row=_row(station), points=points,
-        curve_words=queries.curve_in_words(points), **await _live_parts(tenant_scope, station),
+        request, tenant_scope, "stations/station.html", title=_name(station), row=_row(station),
+        **await _live_parts(tenant_scope, station),
     )  # fmt: skip
 
 
 async def _live_parts(scope: Scope, station: ChargingStation) -> dict[str, Any]:
     sessions = await queries.open_sessions(scope, station.id)
+    points = await queries.power_curve(scope, station.id, scope.now - queries.CURVE)
     return {
-        "station": station,
+        "station": station, "points": points, "curve_words": queries.curve_in_words(points),
         "open_sessions": {evse: public_id("charging_session", one) for evse, one in sessions.items()},
         "evse_ids": {evse.id: public_id("evse", evse.id) for evse in station.evses},
         "words": {one.id: forms.in_words(one) for evse in station.evses for one in evse.connectors},
-    }
+    }  # fmt: skip
 
 
 @get("/stations/{station_id:str}/live", opt={"permission": "stations.view"})

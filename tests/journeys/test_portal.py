@@ -156,6 +156,26 @@ async def test_a_start_and_a_stop_from_the_portal_reach_the_station(house: House
     await station.close()
 
 
+async def test_a_live_page_keeps_the_keyboards_place_and_its_curve_grows(house: House, fjord: Person) -> None:
+    station = await commission(fjord, house, "CURVE", Station16)
+    await station.connect()
+    await station.boot()  # type: ignore[attr-defined]
+    page = await fjord.open(await station_path(fjord.page))
+    await expect(page.get_by_text("No power was reported in this time.")).to_be_visible()
+    transaction = (await station.start(1, "CARDFJORD", 0)).transaction_id  # type: ignore[attr-defined]
+    stop = page.get_by_role("button", name="Stop")
+    await expect(stop).to_be_visible(timeout=5 * LIVE_MS)
+    await stop.focus()
+    for reading, power in enumerate((7_000, 9_000), start=1):
+        await station.meter(1, transaction, 100 * reading, power)  # type: ignore[attr-defined]
+        await expect(page.get_by_text(f"{power / 1000:.1f} kW").first).to_be_visible(timeout=5 * LIVE_MS)
+    await expect(page.locator("kw-chart canvas")).to_be_visible(timeout=5 * LIVE_MS)
+    await expect(stop).to_be_focused()
+    await station.close()
+    await expect(page.locator("#station-link")).to_have_text("Offline", timeout=10 * LIVE_MS)
+    assert not fjord.complaints
+
+
 async def test_a_refused_start_shows_the_stations_reason_and_an_offline_one_is_refused_at_once(
     house: House, fjord: Person
 ) -> None:

@@ -28,35 +28,41 @@ customElements.define("copy-field", class extends HTMLElement {
   }
 });
 
-// A curve of kW. The page around it tells the same in words and in a table.
+// A curve of kW. The words beside it tell the same. A live page changes `data-points`, and the curve grows.
 customElements.define("kw-chart", class extends HTMLElement {
-  async connectedCallback() {
-    const source = this.querySelector("script");
-    if (!source) return;
-    const { t, kw } = JSON.parse(source.textContent);
-    if (!t.length) return;
+  static observedAttributes = ["data-points"];
+  connectedCallback() {
+    this.observer = new ResizeObserver(() => this.plot?.setSize({ width: this.clientWidth, height: 220 }));
+    this.observer.observe(this);
+  }
+  disconnectedCallback() {
+    this.observer?.disconnect();
+    this.plot?.destroy();
+    this.plot = undefined;
+  }
+  attributeChangedCallback(_name, _before, points) {
+    this.points = JSON.parse(points);
+    if (this.points.t.length) this.draw();
+  }
+  async draw() {
     const uPlot = await loadChart();
+    const { t, kw } = this.points;
+    if (!this.isConnected) return;
+    if (this.plot) return this.plot.setData([t, kw]);
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
     const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
-    // The brand's clock, not the reader's: the table under the curve tells the same times.
+    // The brand's clock, not the reader's: the words on the page tell the same times.
     const zone = document.querySelector('meta[name="time-zone"]')?.content || undefined;
     const clock = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour12: false, ...options });
     const [minutes, seconds] = [clock({ hour: "2-digit", minute: "2-digit" }), clock({ timeStyle: "medium" })];
     const times = (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? seconds : minutes).format(at * 1000));
-    this.plot?.destroy();
     this.plot = new uPlot({
       width: this.clientWidth || 600, height: 220, legend: { show: false }, padding: [8, 26, 0, 0], cursor: { y: false },
       axes: [{ ...axis, values: times, space: 70 }, { ...axis, values: (_, values) => values.map((v) => `${v} kW`), size: 62 }],
       series: [{}, { stroke: colour("accent"), width: 2, fill: `${colour("accent")}22`, points: { show: false } }],
       scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
     }, [t, kw], this);
-    this.observer ??= new ResizeObserver(() => this.plot?.setSize({ width: this.clientWidth, height: 220 }));
-    this.observer.observe(this);
-  }
-  disconnectedCallback() {
-    this.observer?.disconnect();
-    this.plot?.destroy();
   }
 });
 
