@@ -9,15 +9,20 @@ import aiosmtplib
 
 from app.billing import payments
 from app.billing.models import Payment
+from app.brands import faces
 from app.brands.service import own_tenant
 from app.charging import paid
 from app.identity import admins
 from app.identity import service as identity
 from app.kernel.events import Event
 from app.kernel.money import to_decimal
+from app.kernel.slices import template_folders
 from app.notifications import service
 from tenants.database import Database
 from tenants.scope import Actor, Scope
+from themes.language import _, speaking
+from themes.render import environment
+from themes.theme import readable_on
 
 TIMEOUT_S = 20
 
@@ -42,7 +47,7 @@ async def send(database: Database, tenant_id: UUID, mail_id: str) -> None:
 
 
 async def _message(scope: Scope, to: str, subject: str, body: str, key: str) -> EmailMessage:
-    _slug, name, _status = await own_tenant(scope)
+    _slug, name, _state = await own_tenant(scope)
     message = EmailMessage()
     domain = scope.settings.platform_domain
     message["From"] = f'"{name.replace(chr(34), "")}" <no-reply@{domain}>'
@@ -51,7 +56,18 @@ async def _message(scope: Scope, to: str, subject: str, body: str, key: str) -> 
     message["To"], message["Subject"] = to, subject
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(body)
+    message.add_alternative(await _dressed(scope, name, body), subtype="html")
     return message
+
+
+_LETTER = environment(template_folders()).get_template("notifications/letter.html")
+
+
+async def _dressed(scope: Scope, name: str, body: str) -> str:
+    """The same words in the brand's look; a line that is a link becomes a button."""
+    theme, _hash = await faces.get_theme(scope)
+    lines = [(line, line.startswith(("http://", "https://"))) for line in body.splitlines() if line]
+    return _LETTER.render(name=name, lines=lines, primary=theme.primary, on_primary=readable_on(theme.primary))
 
 
 async def _deliver(smtp_url: str, message: EmailMessage) -> tuple[str, str | None]:
@@ -78,13 +94,46 @@ async def mail_login_link(database: Database, tenant_id: UUID, event_id: str) ->
         letter = await identity.find_letter(scope, UUID(event.data["login_link_id"])) if event else None
         if event is None or letter is None:
             return
-        _slug, name, _status = await own_tenant(scope)
+        _slug, name, _state = await own_tenant(scope)
         is_invitation = event.kind == "StaffInvited"
         await service.send_mail(
             scope, key=f"login:{event.data['login_link_id']}", kind="invitation" if is_invitation else "login_link",
             to=letter.to, subject=f"Your invitation to {name}" if is_invitation else f"Log in to {name}",
             body=_login_text(letter, name, scope.now, is_invitation), source_id=event.source_id,
         )  # fmt: skip
+
+
+async def mail_driver_login_link(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """In the language the driver was reading."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_driver_login_link")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        letter = await identity.find_letter(scope, UUID(event.data["login_link_id"])) if event else None
+        if event is None or letter is None:
+            return
+        name = (await faces.get_face(scope)).brand.name
+        with speaking(event.data["language"]):
+            await service.send_mail(
+                scope, key=f"login:{event.data['login_link_id']}", kind="login_link", to=letter.to,
+                subject=_("Log in to %(name)s") % {"name": name}, body=_driver_login_text(letter, name, scope.now),
+            )  # fmt: skip
+
+
+def _driver_login_text(letter: identity.LinkLetter, name: str, now: datetime) -> str:
+    minutes = max(1, int((letter.expires_at - now).total_seconds() // 60))
+    return "\n\n".join((
+        _("Hello,"), _("somebody, hopefully you, wants to log in to %(name)s.") % {"name": name},
+        _("Open this link and press the button:"), letter.url,
+        _("It works once, within %(minutes)s minutes. If you did not expect this mail, ignore it: nothing happens.")
+        % {"minutes": minutes},
+    )) + "\n"  # fmt: skip
+
+
+async def forget_mailbox(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """A driver closed their account: what we mailed them goes too."""
+    async with database.scope(tenant_id, Actor.job("notifications.forget_mailbox")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        if event is not None:
+            await service.forget_mailbox(scope, event.data["mailbox"])
 
 
 async def mail_admin_login_link(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -126,7 +175,7 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         payment = await payments.get_payment(scope, event.source_id)
         if not payment.payer_email:
             return
-        _slug, name, _status = await own_tenant(scope)
+        _slug, name, _state = await own_tenant(scope)
         url = await paid.page_url(scope, payment.source_id)
         is_receipt = event.kind == "PaymentCaptured"
         await service.send_mail(
@@ -161,12 +210,16 @@ JOBS = {
     "notifications.mail_guest": mail_guest,
     "notifications.send": send,
     "notifications.mail_login_link": mail_login_link,
+    "notifications.mail_driver_login_link": mail_driver_login_link,
+    "notifications.forget_mailbox": forget_mailbox,
     "notifications.mail_admin_login_link": mail_admin_login_link,
 }
 LISTENERS = {
     "PaymentAuthorized": ["notifications.mail_guest"],
     "PaymentCaptured": ["notifications.mail_guest"],
     "StaffInvited": ["notifications.mail_login_link"],
+    "DriverLoginRequested": ["notifications.mail_driver_login_link"],
+    "DriverClosedAccount": ["notifications.forget_mailbox"],
     "LoginLinkRequested": ["notifications.mail_login_link"],
     "AdminLoginRequested": ["notifications.mail_admin_login_link"],
 }
