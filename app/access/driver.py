@@ -16,14 +16,19 @@ AnyRequest = Request[Any, Any, Any]
 
 @post("/login/{token:str}", opt={"public": True})
 async def login(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
-    return after_login(request, await accounts.log_in(tenant_scope, token, host=visit_of(request).host))
+    secret = await accounts.log_in(tenant_scope, token, host=visit_of(request).host)
+    return after_login(request, secret, "/account")
 
 
 @get("/account/cards", opt={"permission": "self"})
 async def show_cards(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     driver = await accounts.get_own(tenant_scope)
     cards = [
-        (public_id("id_token", card.id), card, card.expires_at is not None and card.expires_at <= tenant_scope.now)
+        (
+            public_id("id_token", card.id),
+            card,
+            card.expires_at is not None and card.expires_at <= tenant_scope.now,
+        )
         for card in await accounts.list_cards(tenant_scope, driver.id)
     ]
     return page(request, tenant_scope, "access/own_cards.html", title=_("Your cards"), cards=cards)
@@ -32,7 +37,9 @@ async def show_cards(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
 @post("/account/cards/{id_token_id:str}/block", opt={"permission": "self"})
 async def block_card(request: AnyRequest, tenant_scope: Scope, id_token_id: str) -> Response[Any]:
     await accounts.block_card(tenant_scope, parse_id("id_token", id_token_id))
-    return redirect(request, "/account/cards", flash=_("The card is blocked. Nobody can charge with it any more."))
+    return redirect(
+        request, "/account/cards", flash=_("The card is blocked. Nobody can charge with it any more.")
+    )
 
 
 @post("/account/cards/{id_token_id:str}/label", opt={"permission": "self"})
@@ -59,7 +66,9 @@ async def change_profile(request: AnyRequest, tenant_scope: Scope) -> Response[A
     except Invalid as error:
         driver = await accounts.get_own(tenant_scope)
         title = _("Your details")
-        return form_again(request, tenant_scope, "access/profile.html", error, form, title=title, driver=driver)
+        return form_again(
+            request, tenant_scope, "access/profile.html", error, form, title=title, driver=driver
+        )
     return redirect(request, "/account/profile", flash=_("Saved."))
 
 

@@ -452,7 +452,9 @@ async def plan_authorization(
     ).scalar_one_or_none()
     if tenant_status != "active":
         return Refused(
-            status="Blocked", reason="tenant_suspended", message=N_("This operator takes no new sessions now.")
+            status="Blocked",
+            reason="tenant_suspended",
+            message=N_("This operator takes no new sessions now."),
         )
     token = await find_id_token(scope, presented)
     if token is None:

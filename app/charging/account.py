@@ -72,7 +72,9 @@ async def start_by_card(scope: Scope, evse_id: UUID, id_token_id: UUID) -> Charg
     card = await accounts.get_card(scope, id_token_id)
     group_id = card.driver_group_id or (card.driver.driver_group_id if card.driver else None)
     if await accounts.collection_of(scope, group_id) not in WITHOUT_HOLD:
-        raise Refused("card_pays_at_once", N_("This card pays each session at once. Look at the price and start again."))
+        raise Refused(
+            "card_pays_at_once", N_("This card pays each session at once. Look at the price and start again.")
+        )
     await paid.lock_evse(scope, evse_id)
     waiting = select(ChargingSession).where(
         ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING",

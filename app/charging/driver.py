@@ -289,7 +289,7 @@ async def _checkout_url(visit: Visit, op_id: UUID, session_id: UUID) -> str | No
         return payment.checkout_url if payment else None
 
 
-# -- one session: at `/s/{link}` for whoever has the address, below `/account` for its driver -----------------------------
+# -- one session: at `/s/{link}` for whoever has the address, below `/account` for its driver ------------------------
 
 
 async def _session_page(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[str]:
@@ -357,7 +357,9 @@ async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) 
 
 async def _papers(scope: Scope, session_id: UUID) -> list[Invoice]:
     """The session's own. A month's invoice holds other drivers' sessions and is none of theirs."""
-    cdrs = [cdr for cdr in await queries.all_cdrs(scope, session_id) if cdr.collection in ("per_session", "card")]
+    cdrs = [
+        cdr for cdr in await queries.all_cdrs(scope, session_id) if cdr.collection in ("per_session", "card")
+    ]
     return [one for cdr in cdrs for one in await list_invoices_of(scope, "cdr", cdr.id)]
 
 
@@ -464,7 +466,16 @@ async def show_history(request: AnyRequest, tenant_scope: Scope) -> Response[str
 async def download_history(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
     visit = visit_of(request)
     rows = await account.list_history(tenant_scope, await accounts.get_own(tenant_scope))
-    head = (_("Start"), _("End"), _("Place"), _("Charger"), "kWh", _("Cost incl. VAT"), _("Currency"), _("Card"))
+    head = (
+        _("Start"),
+        _("End"),
+        _("Place"),
+        _("Charger"),
+        "kWh",
+        _("Cost incl. VAT"),
+        _("Currency"),
+        _("Card"),
+    )
     text = await asyncio.to_thread(
         csv_text, head, [account.cells(row, visit.time_zone) for row in rows if row[0].status == "COMPLETED"]
     )
@@ -510,7 +521,13 @@ async def download_own_receipt(request: AnyRequest, session_id: str) -> Response
 async def show_closing(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     await accounts.get_own(tenant_scope)
     return page(
-        request, tenant_scope, "charging/closing.html", title=_("Close your account"), values={}, errors={}, alert=None
+        request,
+        tenant_scope,
+        "charging/closing.html",
+        title=_("Close your account"),
+        values={},
+        errors={},
+        alert=None,
     )
 
 

@@ -1,4 +1,5 @@
-"""A session paid by card, a guest's or a logged-in driver's: a price, a hold on a card, a start, a stop before the hold is used up, and one unguessable link.
+"""A session paid by card, a guest's or a logged-in driver's: a price, a hold, a start, a stop before the hold is used
+up, and one unguessable link.
 
 Journeys (b) and (c) of architecture.md. Errors beside those of `service.request_start`: `payments_off`,
 `too_many_checkouts`.
@@ -302,7 +303,7 @@ async def _stop(scope: Scope, session: ChargingSession, *, comes_back: bool) -> 
 
 
 async def state_words(
-    scope: Scope, session: ChargingSession, payment: Payment | None, collection: str
+    scope: Scope, session: ChargingSession, payment: Payment | None, collection: str = "card"
 ) -> dict[str, Any]:
     """{"title", "text", "tone", "step"}: where it stands and what to do next, in words. `step` 0 to 4 of the way."""
     if session.status == "PENDING":

@@ -199,7 +199,8 @@ async def _place(scope: Scope, session: ChargingSession) -> dict[str, Any]:
 
 
 async def collection_of(scope: Scope, session: ChargingSession) -> str:
-    """`card`, `per_session`, `monthly` or `free`: a held card, or the driver group's rule; without any token there is nobody to collect from."""
+    """`card`, `per_session`, `monthly` or `free`: a held card, or the driver group's rule. Without any token there is
+    nobody to collect from."""
     if session.cost_cap_minor is not None:
         return "card"
     if session.id_token_id is None or (session.id_token is not None and session.id_token.is_single_use):

@@ -1,4 +1,4 @@
-"""The way in for drivers, on their brand's host. Using a link makes an account, so that lies in `app/access/driver.py`."""
+"""The way in for drivers, on their brand's host. Using a link makes an account: that is `app/access/driver.py`."""
 
 from typing import Any
 

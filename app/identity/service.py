@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, delete, func, select, text, update
+from sqlalchemy import ColumnElement, delete, func, select, text, update
 
 from app.identity.limits import is_within
 from app.identity.models import ApiKey, LoginLink, LoginSession, StaffMember
@@ -263,15 +263,15 @@ def _of_a_driver(is_driver: bool) -> ColumnElement[bool]:
     return LoginLink.email.is_not(None) if is_driver else LoginLink.staff_member_id.is_not(None)
 
 
-async def _use_up(scope: Scope, token: str, *, is_driver: bool) -> Row[tuple[UUID | None, str | None]]:
+async def _use_up(scope: Scope, token: str, *, is_driver: bool) -> LoginLink:
     query = (
         update(LoginLink)
         .where(LoginLink.digest == _link_digest(token), LoginLink.used_at.is_(None))
         .where(LoginLink.expires_at > scope.now, _of_a_driver(is_driver))
         .values(used_at=scope.now)
-        .returning(LoginLink.staff_member_id, LoginLink.email)
+        .returning(LoginLink)
     )
-    found = (await scope.db.execute(query)).one_or_none()
+    found = (await scope.db.execute(query)).scalar_one_or_none()
     if found is None:
         raise _gone()
     return found
@@ -284,10 +284,13 @@ def _gone() -> Unauthenticated:
 async def login_with(scope: Scope, token: str, *, host: str) -> Login:
     """Uses the link up; a session with a new id, bound to this host."""
     used = await _use_up(scope, token, is_driver=False)
+    assert used.staff_member_id is not None
     member = await get_staff_member(scope, used.staff_member_id)
     if member.status != "active":
         raise _gone()
-    known, secret = await _open_session(scope, LoginSession(staff_member_id=member.id), host, SESSION_LIFETIME)
+    known, secret = await _open_session(
+        scope, LoginSession(staff_member_id=member.id), host, SESSION_LIFETIME
+    )
     member.last_seen_at = scope.now
     login = Login(known, member, secret)
     scope.actor = login.actor

@@ -311,8 +311,8 @@ def next_cookie(path: str) -> Cookie:
     return own_cookie(NEXT_COOKIE, local_path(path), max_age=3600)
 
 
-def after_login(request: AnyRequest, secret: str) -> Response[Any]:
-    response = redirect(request, request.cookies.get(NEXT_COOKIE, "/"))
+def after_login(request: AnyRequest, secret: str, home: str = "/") -> Response[Any]:
+    response = redirect(request, request.cookies.get(NEXT_COOKIE, home))
     response.set_cookie(login_cookie(secret))
     if NEXT_COOKIE in request.cookies:
         response.set_cookie(own_cookie(NEXT_COOKIE, "", max_age=0))

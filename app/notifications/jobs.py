@@ -67,7 +67,9 @@ async def _dressed(scope: Scope, name: str, body: str) -> str:
     """The same words in the brand's look; a line that is a link becomes a button."""
     theme, _hash = await faces.get_theme(scope)
     lines = [(line, line.startswith(("http://", "https://"))) for line in body.splitlines() if line]
-    return _LETTER.render(name=name, lines=lines, primary=theme.primary, on_primary=readable_on(theme.primary))
+    return _LETTER.render(
+        name=name, lines=lines, primary=theme.primary, on_primary=readable_on(theme.primary)
+    )
 
 
 async def _deliver(smtp_url: str, message: EmailMessage) -> tuple[str, str | None]:
