@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from litestar import Request, Response, post
+from litestar import Request, Response, get, post
 
 from app.identity import service
-from app.identity.portal import logout, mails_url, show_link, show_login
+from app.identity.portal import link_page, logout, mails_url, show_login
 from app.kernel.errors import Invalid, TooMany
 from app.kernel.web import form_again, next_cookie, page, read_form, visit_of
 from tenants.scope import Scope
@@ -29,6 +29,12 @@ async def request_login(request: AnyRequest, tenant_scope: Scope) -> Response[An
     )  # fmt: skip
     response.set_cookie(next_cookie(form.text("next", "/account")))
     return response
+
+
+@get("/login/{token:str}", opt={"public": True})
+async def show_link(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
+    link = await service.find_login_link(tenant_scope, token, is_driver=True)
+    return link_page(request, tenant_scope, token, stands=link is not None)
 
 
 routes = [show_login, request_login, show_link, logout]

@@ -73,13 +73,16 @@ def mails_url(scope: Scope) -> str | None:
 
 @get("/login/{token:str}", opt={"public": True})
 async def show_link(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
+    link = await service.find_login_link(tenant_scope, token)
+    return link_page(request, tenant_scope, token, stands=link is not None)
+
+
+def link_page(request: AnyRequest, scope: Scope, token: str, *, stands: bool) -> Response[Any]:
     """Only a button: a mail scanner that follows the link uses nothing up."""
-    is_driver = visit_of(request).surface == "driver"
-    link = await service.find_login_link(tenant_scope, token, is_driver=is_driver)
-    if link is None:
+    if not stands:
         title = _("This link does not work")
-        return page(request, tenant_scope, "identity/login_link_gone.html", title=title, status=404)
-    return page(request, tenant_scope, "identity/login_link.html", title=_("Log in"), token=token)
+        return page(request, scope, "identity/login_link_gone.html", title=title, status=404)
+    return page(request, scope, "identity/login_link.html", title=_("Log in"), token=token)
 
 
 @post("/login/{token:str}", opt={"public": True})

@@ -241,8 +241,9 @@ class Proving:
             async for attack in self._rider(route, own):
                 yield attack
         if set(route.parameters) - SHARED - OBJECT_FREE:
-            answer = await self.ask(rider, route, route.at(self.b.ids))
-            yield "the other's object", answer.status == 404, answer
+            for who in (rider, visitor) if route.is_public else (rider,):
+                answer = await self.ask(who, route, route.at(self.b.ids))
+                yield "the other's object", answer.status == 404, answer
         elif "token" in route.parameters:
             answer = await self.ask(visitor, route, route.at(self.b.ids))
             is_refused = answer.status == 404 or (route.changes and answer.location == "/login")
