@@ -115,9 +115,10 @@ async def collection_of(scope: Scope, driver_group_id: UUID | None) -> str:
 
 
 async def close(scope: Scope, driver: Driver) -> None:
-    """Nothing that tells who it was stays; cards are blocked, logins end. Sessions keep the row they name."""
+    """Nothing that tells who it was stays; cards are blocked and nobody's, logins end. Sessions keep the row they
+    name."""
     for card in await list_cards(scope, driver.id):
-        card.status, card.label = "blocked", ""
+        card.status, card.label, card.driver_id = "blocked", "", None
     if driver.email_norm:
         await identity.forget_mailbox(scope, driver.email_norm)
     driver.name, driver.email, driver.email_norm, driver.driver_group_id = LEFT, None, None, None

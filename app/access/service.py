@@ -261,8 +261,9 @@ async def _set_driver(
 
 
 async def get_driver(scope: Scope, driver_id: UUID) -> Driver:
+    """A closed account is nobody's to read or to give to somebody else, who would find another's sessions."""
     driver = await scope.db.get(Driver, (scope.tenant_id, driver_id))
-    if driver is None:
+    if driver is None or driver.deleted_at is not None:
         raise NotFound("driver")
     return driver
 
@@ -322,7 +323,8 @@ async def _known(scope: Scope, rows: list[csv_import.Row], time_zone: str) -> Kn
         (_column(Driver.name), {row.name for row in rows if row.name}),
         (_column(Driver.id), {one.driver_id for one in tokens if one.driver_id}),
     ):
-        everybody |= {one.id: one for one in await _in_parts(scope, select(Driver), column, wanted)}
+        here = select(Driver).where(Driver.deleted_at.is_(None))
+        everybody |= {one.id: one for one in await _in_parts(scope, here, column, wanted)}
     states = {
         key: DriverState(
             id=key, name=one.name, email=one.email or "", group=groups.get(one.driver_group_id or key, "")

@@ -21,6 +21,7 @@ from app.billing import payments
 from app.billing.models import Payment
 from app.charging import paid, queries, service
 from app.charging.models import CDR, ChargingSession
+from app.identity.service import email_norm
 from app.kernel import events
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.money import to_decimal
@@ -201,7 +202,7 @@ async def close(scope: Scope, typed: str) -> None:
     """Personal data goes, invoices and CDRs stay, their driver nobody any more. Refused while a session runs."""
     driver = await accounts.get_own(scope)
     mailbox = driver.email_norm or ""
-    if typed.strip().lower() != mailbox:
+    if email_norm(typed) != mailbox:
         raise Invalid.field("email", "confirmation", N_("Type your e-mail address as it stands above."))
     running = select(ChargingSession.id).where(
         _own(driver), ChargingSession.status.in_(("PENDING", "ACTIVE"))

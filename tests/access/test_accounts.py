@@ -15,7 +15,7 @@ from app.identity import service as identity
 from app.identity.models import LoginLink, LoginSession
 from app.kernel.audit import AuditEntry
 from app.kernel.clock import utcnow
-from app.kernel.errors import Unauthenticated
+from app.kernel.errors import NotFound, Unauthenticated
 from app.kernel.events import Event
 from app.kernel.ids import public_id
 from app.notifications import jobs
@@ -232,7 +232,11 @@ async def test_closing_needs_the_address_typed_and_leaves_nobodys_name(house: Ho
         assert (driver.name, driver.email, driver.email_norm) == (accounts.LEFT, None, None)
         assert driver.deleted_at is not None
         token = (await scope.db.execute(select(IdToken))).scalar_one()
-        assert (token.status, token.label) == ("blocked", "")
+        assert (token.status, token.label, token.driver_id) == ("blocked", "", None)
+        with pytest.raises(NotFound):
+            await access.update_driver(
+                scope, driver.id, name="New", email="new@a.example", driver_group_id=None
+            )
         event_id = (
             await scope.db.execute(select(Event.id).where(Event.kind == "DriverClosedAccount"))
         ).scalar_one()
