@@ -9,7 +9,10 @@ BRANDS = ("nordlicht", "solmark", "elbstrom")
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """`path`, and what is clicked from there (a CSS selector's first link is followed), by whom, on which surface."""
+    """`path`, and what is clicked from there (a CSS selector's first link is followed), by whom, on which surface.
+
+    `rider` is the drivers' host for one who is logged in.
+    """
 
     name: str
     path: str
@@ -58,6 +61,13 @@ SHOTS = (
     Shot("map", "/map", surface="driver"),
     Shot("offline", "/offline", surface="driver"),
     Shot("place", "/", ("main a[href^='/c/']",), surface="driver"),
+    Shot("driver-login", "/login", surface="driver"),
+    Shot("account", "/account", surface="rider"),
+    Shot("account-session", "/account", ("ul.rows li:last-child a",), surface="rider"),
+    Shot("account-cards", "/account/cards", surface="rider"),
+    Shot("account-profile", "/account/profile", surface="rider"),
+    Shot("account-closing", "/account/closing", surface="rider"),
+    Shot("account-place", "/", ("main a[href^='/c/']",), surface="rider"),
     Shot("console-tenants", "/", surface="console"),
     Shot("console-domains", "/domains", surface="console"),
     Shot("console-unclaimed", "/unclaimed-stations", surface="console"),
@@ -67,18 +77,20 @@ SHOTS = (
 
 
 def url_of(surface: str, brand: str, port: int, path: str) -> str:
-    hosts = {"start": "localhost", "console": "console.localhost", "driver": f"{brand}.localhost"}
+    drivers = f"{brand}.localhost"
+    hosts = {"start": "localhost", "console": "console.localhost", "driver": drivers, "rider": drivers}
     return f"http://{hosts.get(surface, f'portal-{brand}.localhost')}:{port}{path}"
 
 
 async def demo_login(context: BrowserContext, port: int, surface: str, brand: str) -> None:
-    """By the start page's button: the brand's owner, or the platform's admin."""
+    """By the start page's button: the brand's owner, one of its drivers (`rider`), or the platform's admin."""
     page = await context.new_page()
     await page.goto(url_of("start", brand, port, "/"))
     card = page.locator("section.card", has_text="Platform" if surface == "console" else brand).last
-    await card.locator("form button").first.click()
+    buttons = card.locator("form button")
+    await (buttons.last if surface == "rider" else buttons.first).click()
     await page.locator("main form button").first.click()
-    await page.wait_for_url(url_of(surface, brand, port, "/"))
+    await page.wait_for_url(url_of(surface, brand, port, "/account" if surface == "rider" else "/"))
     await page.close()
 
 

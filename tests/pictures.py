@@ -48,9 +48,15 @@ class Photographer:
             mine = [
                 s
                 for s in shots
-                if s.surface in ("portal", "driver") or (brand == BRANDS[0] and s.surface != "nobody")
+                if s.surface in ("portal", "driver")
+                or (brand == BRANDS[0] and s.surface not in ("nobody", "rider"))
             ]
             await self._photograph(context, mine, brand, mode, widths)
+            # Last: whoever is logged in sees the drivers' host otherwise.
+            own = [s for s in shots if s.surface == "rider"]
+            if own:
+                await demo_login(context, self.port, "rider", brand)
+            await self._photograph(context, own, brand, mode, widths)
         finally:
             await context.close()
 

@@ -114,6 +114,15 @@ class House:
             _link, token = await identity.make_login_link(scope, member.id)
         return await self._log_in(self.portal(slug), token)
 
+    async def rider(self, slug: str, tenant_id: UUID, email: str) -> Visitor:
+        """A driver who has just logged in: whoever reads that mailbox."""
+        async with self.database.scope(tenant_id, CLI) as scope:
+            _link, token = await identity.make_driver_link(scope, identity.email_norm(email))
+        visitor = await self._log_in(self.driver(slug), token)
+        await visitor.open("/account/profile")
+        assert visitor.csrf
+        return visitor
+
     async def admin(self, email: str = "ada@platform.example") -> Visitor:
         link = await admins.create_platform_admin(self.database, email)
         return await self._log_in(self.console(), link.rpartition("/")[2])

@@ -48,6 +48,8 @@ class DriverGroupLocation(TenantOwned, Base):
 
 
 class Driver(TenantOwned, Base):
+    """`deleted_at`: they closed their account. The row stays for its sessions and names nobody any more."""
+
     __tablename__ = "driver"
     __table_args__ = (
         references("driver_group_id", "driver_group"),
@@ -66,6 +68,7 @@ class Driver(TenantOwned, Base):
     email_norm: Mapped[str | None]
     driver_group_id: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    deleted_at: Mapped[datetime | None]
 
 
 class IdToken(TenantOwned, Base):

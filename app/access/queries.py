@@ -53,7 +53,7 @@ async def list_id_tokens_of(scope: Scope, driver_id: UUID) -> list[IdToken]:
 
 
 async def list_drivers(scope: Scope, limit: int = 500) -> list[Driver]:
-    query = select(Driver).order_by(Driver.name, Driver.id).limit(limit)
+    query = select(Driver).where(Driver.deleted_at.is_(None)).order_by(Driver.name, Driver.id).limit(limit)
     return list((await scope.db.execute(query)).scalars())
 
 

@@ -19,6 +19,7 @@ from app.access import csv_import
 from app.access.csv_import import CardState, DriverState, Known, Plan
 from app.access.models import STATUSES, TYPES, Driver, DriverGroup, DriverGroupLocation, IdToken
 from app.access.verdict import Accepted, AuthorizationStatus, IdTokenValue, Refused, Verdict
+from app.identity.service import email_norm
 from app.kernel import audit
 from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound
@@ -29,6 +30,7 @@ from app.stations.models import ChargingStation
 from app.stations.redaction import mask
 from app.stations.service import get_location
 from tenants.scope import Scope
+from themes.language import N_
 
 ONE_OFF_LIFETIME = timedelta(minutes=15)
 
@@ -249,18 +251,19 @@ async def _set_driver(
     if address and not csv_import.MAIL.fullmatch(address):
         raise Invalid.field("email", "email", "This is not a mail address.")
     if address:
-        taken = select(Driver.id).where(Driver.email_norm == address.lower(), Driver.id != driver.id)
+        taken = select(Driver.id).where(Driver.email_norm == email_norm(address), Driver.id != driver.id)
         if (await scope.db.execute(taken)).first():
             raise RefusedError("driver_taken", "There is a driver with this mail address already.")
     if driver_group_id is not None:
         await get_driver_group(scope, driver_group_id)
     driver.name, driver.driver_group_id = name.strip()[:200], driver_group_id
-    driver.email, driver.email_norm = address or None, address.lower() or None
+    driver.email, driver.email_norm = address or None, email_norm(address) or None
 
 
 async def get_driver(scope: Scope, driver_id: UUID) -> Driver:
+    """A closed account is nobody's to read or to give to somebody else, who would find another's sessions."""
     driver = await scope.db.get(Driver, (scope.tenant_id, driver_id))
-    if driver is None:
+    if driver is None or driver.deleted_at is not None:
         raise NotFound("driver")
     return driver
 
@@ -316,11 +319,12 @@ async def _known(scope: Scope, rows: list[csv_import.Row], time_zone: str) -> Kn
     tokens = await _in_parts(scope, select(IdToken), _column(IdToken.value_digest), by_digest)
     everybody: dict[UUID, Driver] = {}
     for column, wanted in (
-        (_column(Driver.email_norm), {row.email.lower() for row in rows if row.email}),
+        (_column(Driver.email_norm), {email_norm(row.email) for row in rows if row.email}),
         (_column(Driver.name), {row.name for row in rows if row.name}),
         (_column(Driver.id), {one.driver_id for one in tokens if one.driver_id}),
     ):
-        everybody |= {one.id: one for one in await _in_parts(scope, select(Driver), column, wanted)}
+        here = select(Driver).where(Driver.deleted_at.is_(None))
+        everybody |= {one.id: one for one in await _in_parts(scope, here, column, wanted)}
     states = {
         key: DriverState(
             id=key, name=one.name, email=one.email or "", group=groups.get(one.driver_group_id or key, "")
@@ -379,7 +383,7 @@ async def _write(scope: Scope, plan: Plan, time_zone: str) -> None:
 
 def _fill_driver(driver: Driver, state: DriverState, groups: dict[str, UUID | None]) -> None:
     driver.name, driver.driver_group_id = state.name, groups[state.group]
-    driver.email, driver.email_norm = state.email or None, state.email.lower() or None
+    driver.email, driver.email_norm = state.email or None, email_norm(state.email) or None
 
 
 def _fill_card(token: IdToken, card: CardState, groups: dict[str, UUID | None], time_zone: str) -> None:
@@ -397,7 +401,8 @@ async def export_drivers(scope: Scope, *, time_zone: str, separator: str) -> str
     """
     is_whole, zone = scope.actor.may("id_tokens.reveal"), ZoneInfo(time_zone)
     groups = {one.id: one.name for one in await list_driver_groups(scope)}
-    drivers = list((await scope.db.execute(select(Driver).order_by(Driver.name, Driver.id))).scalars())
+    query = select(Driver).where(Driver.deleted_at.is_(None)).order_by(Driver.name, Driver.id)
+    drivers = list((await scope.db.execute(query)).scalars())
     owned: dict[UUID | None, list[IdToken]] = {}
     query = select(IdToken).where(IdToken.is_single_use.is_(False)).order_by(IdToken.id)
     for token in (await scope.db.execute(query)).scalars():
@@ -431,9 +436,9 @@ async def export_drivers(scope: Scope, *, time_zone: str, separator: str) -> str
 # --- may this token charge? --------------------------------------------------------------------------------------
 
 _STATUS: dict[str, tuple[AuthorizationStatus, str]] = {
-    "blocked": ("Blocked", "This token is blocked."),
-    "expired": ("Expired", "This token has expired."),
-    "invalid": ("Invalid", "This token is not valid."),
+    "blocked": ("Blocked", N_("This token is blocked.")),
+    "expired": ("Expired", N_("This token has expired.")),
+    "invalid": ("Invalid", N_("This token is not valid.")),
 }
 
 
@@ -449,22 +454,29 @@ async def plan_authorization(
     ).scalar_one_or_none()
     if tenant_status != "active":
         return Refused(
-            status="Blocked", reason="tenant_suspended", message="This operator takes no new sessions now."
+            status="Blocked",
+            reason="tenant_suspended",
+            message=N_("This operator takes no new sessions now."),
         )
     token = await find_id_token(scope, presented)
     if token is None:
         return Refused(status="Invalid", reason="unknown", message="This token is not known here.")
+    return await judge(scope, token, station_id)
+
+
+async def judge(scope: Scope, token: IdToken, station_id: UUID) -> Accepted | Refused:
+    """A token that is known, with its driver loaded."""
     if token.status != "accepted":
         status, message = _STATUS[token.status]
         return _refusal(token, status, token.status, message)
     if token.expires_at is not None and token.expires_at <= scope.now:
-        return _refusal(token, "Expired", "expired", "This token has expired.")
+        return _refusal(token, "Expired", "expired", N_("This token has expired."))
     if token.is_single_use and token.used_at is not None:
         return _refusal(token, "Invalid", "used", "This one-off token was used already.")
     group_id = token.driver_group_id or (token.driver.driver_group_id if token.driver else None)
-    if group_id is not None and not await _may_charge_at(scope, group_id, station_id):
+    if group_id is not None and not await may_charge_at(scope, group_id, station_id):
         return _refusal(
-            token, "NotAtThisLocation", "not_at_this_location", "This token may not charge at this site."
+            token, "NotAtThisLocation", "not_at_this_location", N_("This token may not charge at this site.")
         )
     return Accepted(
         id_token_id=token.id, driver_id=token.driver_id, driver_group_id=group_id, group_value=token.parent_value,
@@ -478,7 +490,7 @@ def _refusal(token: IdToken, status: AuthorizationStatus, reason: str, message: 
     )
 
 
-async def _may_charge_at(scope: Scope, group_id: UUID, station_id: UUID) -> bool:
+async def may_charge_at(scope: Scope, group_id: UUID, station_id: UUID) -> bool:
     query = select(DriverGroupLocation.location_id).where(DriverGroupLocation.driver_group_id == group_id)
     allowed = set((await scope.db.execute(query)).scalars())
     if not allowed:

@@ -167,6 +167,7 @@ class Payment(TenantOwned, Base):
 
     `checkout_…` is the provider's hosted page where the payer gives the card; `provider_ref` is known once they did.
     `failure` says in a stable code why a payment ended without money (`declined`, `expired`, `released`).
+    `payer_email` is a mailbox as `identity.email_norm` makes it: guests' sessions are found by it.
     """
 
     __tablename__ = "payment"
@@ -175,6 +176,7 @@ class Payment(TenantOwned, Base):
         UniqueConstraint("tenant_id", "account_ref", "provider_ref"),
         UniqueConstraint("tenant_id", "account_ref", "checkout_ref"),
         Index("ix_payment_list", "tenant_id", "created_at", "id"),
+        Index("ix_payment_payer", "tenant_id", "payer_email"),
         CheckConstraint(
             "state in ('created','requires_action','processing','authorized','capturing','captured',"
             "'partially_refunded','refunded','canceled','expired','failed')",

@@ -14,13 +14,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from app.billing import ledger
 from app.billing.ledger import Posting
 from app.billing.models import Payment, PaymentAccount, PaymentOp
 from app.billing.provider import Checkout, Observation, OutcomeUnknown, Provider, Rejected
 from app.brands.models import TenantProfile
+from app.identity.service import email_norm
 from app.kernel import audit, events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused
@@ -107,6 +108,11 @@ async def find_payment(scope: Scope, source_type: str, source_id: UUID) -> Payme
         .order_by(Payment.leg.desc())
     )
     return (await scope.db.execute(query)).scalars().first()
+
+
+async def forget_payer(scope: Scope, payer_email: str) -> None:
+    """Whoever paid by this mailbox asked to be forgotten; the payments stay."""
+    await scope.db.execute(update(Payment).where(Payment.payer_email == payer_email).values(payer_email=""))
 
 
 async def get_payment(scope: Scope, payment_id: UUID) -> Payment:
@@ -196,7 +202,8 @@ async def open_payment(
         raise Refused("payments_off", f"This operator's account does not take {currency}.")
     payment = Payment(
         id=uuid7(), source_type=source_type, source_id=source_id, provider=account.provider,
-        account_ref=account.account_ref, currency=currency, hold_minor=0, is_live=account.is_live, payer_email=email,
+        account_ref=account.account_ref, currency=currency, hold_minor=0, is_live=account.is_live,
+        payer_email=email_norm(email),
         state="created", failure="", created_at=scope.now,
     )  # fmt: skip
     scope.db.add(payment)
@@ -483,7 +490,7 @@ async def observe(database: Database, tenant_id: UUID, payment_id: UUID) -> None
 async def _see_checkout(scope: Scope, payment: Payment, checkout: Checkout) -> None:
     payment.checkout_ref, payment.checkout_url = checkout.ref, checkout.url
     payment.checkout_expires_at = checkout.expires_at
-    payment.payer_email = payment.payer_email or checkout.email
+    payment.payer_email = payment.payer_email or email_norm(checkout.email)
     if checkout.payment is not None:
         await apply(scope, payment, checkout.payment)
     if checkout.status == "expired" and _RANK[payment.state] < _RANK["authorized"]:

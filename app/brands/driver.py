@@ -44,7 +44,9 @@ async def end_preview(request: AnyRequest) -> Response[Any]:
 
 @get("/offline", opt={"public": True})
 async def show_offline(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """Kept by the service worker; nothing on it goes stale but the telephone number."""
+    """Kept by the service worker, so it is nobody's: nothing on it goes stale but the telephone number."""
+    visit = visit_of(request)
+    visit.person, visit.session_digest = None, ""
     profile = await service.get_profile(tenant_scope)
     return page(request, tenant_scope, "brands/offline.html", title=_("No connection"), profile=profile)
 

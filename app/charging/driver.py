@@ -1,10 +1,13 @@
-"""What a driver sees on a brand's own host: the places, one place and its price, their session, the receipt.
+"""What a driver sees on a brand's own host: the places, one place and its price, their session, the receipt, their
+account.
 
-A session's page has an unguessable address and needs no login; its forms work without JavaScript.
+A session's page has an unguessable address and needs no login; a logged-in driver has the same pages of all their
+sessions below `/account`. Forms work without JavaScript.
 """
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -15,19 +18,32 @@ from litestar.response import Stream
 from sqlalchemy import func, select
 from sqlalchemy.orm import selectinload
 
+from app.access import accounts
 from app.billing import paper, payments
-from app.billing.models import Invoice
+from app.billing.models import Invoice, PaymentOp
 from app.billing.provider import OutcomeUnknown
 from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
-from app.charging import paid, queries, service, settlement
+from app.charging import account, paid, queries, service, settlement
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
 from app.kernel.errors import Invalid, NotFound, Refused
-from app.kernel.ids import public_id
-from app.kernel.web import fragment, live, page, read_form, redirect, visit_of
+from app.kernel.ids import parse_id, public_id
+from app.kernel.spreadsheet import csv_file, csv_text
+from app.kernel.web import (
+    Form,
+    Visit,
+    form_again,
+    fragment,
+    live,
+    login_cookie,
+    page,
+    read_form,
+    redirect,
+    visit_of,
+)
 from app.stations import service as stations
 from app.stations.models import EVSE, ChargingStation, Connector, Location
 from app.stations.status import evse_status
@@ -40,6 +56,7 @@ from themes.render import asset, kw
 
 AnyRequest = Request[Any, Any, Any]
 EXAMPLE_WH = 20_000
+PAGE = 25
 STARTABLE = ("AVAILABLE", "BLOCKED")
 
 
@@ -162,14 +179,22 @@ async def _place_page(
 ) -> Response[str]:
     evse = await stations.find_place(scope, code)
     place = _place(evse.station, evse)
+    way = await _way(scope, evse)
     return page(
         request, scope, "charging/place.html", title=evse.station.name or evse.station.ocpp_identity, status=status,
         place=place, location=evse.station.location, plug=plug, can_start=place["status"] in STARTABLE,
-        profile=await brands.get_profile(scope), **await _costs(scope, evse), **form,
+        profile=await brands.get_profile(scope), way=way, **await _costs(scope, evse, way), **form,
     )  # fmt: skip
 
 
-async def _costs(scope: Scope, evse: EVSE) -> dict[str, Any]:
+async def _way(scope: Scope, evse: EVSE) -> account.Way:
+    """A guest's is the checkout."""
+    if scope.actor.kind != "driver":
+        return account.Way()
+    return await account.find_way(scope, await accounts.get_own(scope), evse.station_id)
+
+
+async def _costs(scope: Scope, evse: EVSE, way: account.Way) -> dict[str, Any]:
     """Prices in the order the law wants, what a usual session would come to, and what is held on a card."""
     location = evse.station.location
     if location is not None and location.is_free_vend:
@@ -178,11 +203,13 @@ async def _costs(scope: Scope, evse: EVSE) -> dict[str, Any]:
         scope,
         evse_id=evse.id,
         location_id=location.id if location else None,
-        driver_group_id=None,
+        driver_group_id=way.driver_group_id,
         at=scope.now,
     )
     if version is None:
         return {"prices": [], "example": None, "offer": None, "is_free": False}
+    if way.collection == "free":
+        return {"prices": [_("Free for you")], "example": None, "offer": None, "is_free": False}
     tariff = read_tariff(version.ocpi)
     return {
         "prices": explain(tariff, gross=True),
@@ -215,15 +242,10 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
     The wish is committed before the provider is called, so that a crash between the two loses nothing.
     """
     visit, form = visit_of(request), await read_form(request)
-    email = form.text("email")
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
         evse = await stations.find_place(scope, code)
         try:
-            if email:
-                check_email(email, "email")
-            session, op = await paid.request_start(
-                scope, evse.id, email=email, language=visit.language, origin=visit.origin, remote=visit.remote
-            )
+            target, op, session_id = await _wish(scope, visit, evse, form)
         except (Invalid, Refused) as error:
             await scope.db.rollback()
             scope.forget_after_commit()
@@ -237,14 +259,28 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
                 errors=errors,
                 alert=_(error.message),
             )
-        link = paid.link_of(scope, session.id)
-    target = f"/s/{link}"
     if op is not None:
-        target = await _checkout_url(visit, op.id, session.id) or target
+        target = await _checkout_url(visit, op.id, session_id) or target
     return Response(None, status_code=303, headers={"Location": target})
 
 
-async def _checkout_url(visit: Any, op_id: UUID, session_id: UUID) -> str | None:
+async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str, PaymentOp | None, UUID]:
+    """By the driver's own card where the form names one, else by checkout: where to look, and what to ask for first."""
+    is_free = evse.station.location is not None and evse.station.location.is_free_vend
+    if "card" in form and scope.actor.kind == "driver" and not is_free:
+        session = await account.start_by_card(scope, evse.id, parse_id("id_token", form.text("card")))
+        return _own_base(session.id), None, session.id
+    way, email = await _way(scope, evse), form.text("email")
+    if email:
+        check_email(email, "email")
+    session, op = await paid.request_start(
+        scope, evse.id, email=email, language=visit.language, origin=visit.origin, remote=visit.remote,
+        driver_id=scope.actor.id, driver_group_id=way.driver_group_id,
+    )  # fmt: skip
+    return f"/s/{paid.link_of(scope, session.id)}", op, session.id
+
+
+async def _checkout_url(visit: Visit, op_id: UUID, session_id: UUID) -> str | None:
     try:
         await payments.run_op(visit.database, visit.tenant, op_id)
     except OutcomeUnknown:
@@ -254,35 +290,35 @@ async def _checkout_url(visit: Any, op_id: UUID, session_id: UUID) -> str | None
         return payment.checkout_url if payment else None
 
 
-# -- one session -------------------------------------------------------------------------------------------------------
+# -- one session: at `/s/{link}` for whoever has the address, below `/account` for its driver ------------------------
 
 
-@get("/s/{link:str}", opt={"public": True})
-async def show_session(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[str]:
+async def _session_page(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[str]:
     """Coming back from the payment page is news: the provider is asked at once, whether or not its webhook came."""
-    session_id = paid.read_link(tenant_scope, link)
-    shown = await _shown(tenant_scope, link, session_id)
+    shown = await _shown(scope, base, session_id)
     payment = shown["payment"]
     if payment is not None and payment.state in payments.OPEN and "paid" in request.query_params:
-        await payments.watch(tenant_scope, payment.id)
-    points = await queries.power_points(tenant_scope, session_id)
+        await payments.watch(scope, payment.id)
+    points = await queries.power_points(scope, session_id)
     return page(
-        request, tenant_scope, "charging/guest.html", title=shown["words"]["title"],
-        profile=await brands.get_profile(tenant_scope), points=points, curve_words=_curve_words(points), **shown,
+        request, scope, "charging/guest.html", title=shown["words"]["title"],
+        profile=await brands.get_profile(scope), points=points, curve_words=_curve_words(points), **shown,
     )  # fmt: skip
 
 
-async def _shown(scope: Scope, link: str, session_id: UUID) -> dict[str, Any]:
+async def _shown(scope: Scope, base: str, session_id: UUID) -> dict[str, Any]:
+    """`base` is the page's own address; its forms and papers lie below."""
     session = await service.get_session(scope, session_id)
     payment = await payments.find_payment(scope, "charging_session", session_id)
-    words = await paid.state_words(scope, session, payment)
     cdr = (await queries.cdrs_of(scope, [session.id])).get(session.id)
+    collection = cdr.collection if cdr else await settlement.collection_of(scope, session)
+    words = await paid.state_words(scope, session, payment, collection)
     price = await settlement.running_price(scope, session) if cdr is None else None
     energy = session.energy_wh
     if energy is None and session.live is not None:
         energy = session.live.energy_wh
     return {
-        "session": session, "payment": payment, "words": words, "link": link, "cdr": cdr,
+        "session": session, "payment": payment, "words": words, "base": base, "cdr": cdr, "collection": collection,
         "price": price.as_json() if price else None, "energy_wh": energy,
         "power_w": session.live.power_w if session.live and session.status == "ACTIVE" else None,
         "seconds": _seconds(session, scope.now), "has_receipt": bool(await _papers(scope, session_id)),
@@ -302,61 +338,48 @@ def _curve_words(points: dict[str, list[Any]]) -> str:
     return _("Power rose to %(most)s and is now %(last)s.") % {"most": most, "last": last}
 
 
-@get("/s/{link:str}/live", opt={"public": True})
-async def live_session(request: AnyRequest, tenant_scope: Scope, link: str) -> Stream:
-    session_id = paid.read_link(tenant_scope, link)
-    await service.get_session(tenant_scope, session_id)
+async def _session_live(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Stream:
+    await service.get_session(scope, session_id)
 
     async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
-        return fragment(request, "charging/_guest.html", **await _shown(scope, link, session_id))
+        return fragment(request, "charging/_guest.html", **await _shown(scope, base, session_id))
 
     return live(request, [f"session:{session_id}", f"payment:{session_id}"], render)
 
 
-@post("/s/{link:str}/stop", opt={"public": True})
-async def stop(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[Any]:
-    """From any device that has the address."""
+async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[Any]:
     try:
-        await service.request_stop(tenant_scope, paid.read_link(tenant_scope, link))
+        await service.request_stop(scope, session_id)
     except Refused as error:
         visit_of(request).is_spoiled = True
-        return redirect(request, f"/s/{link}", flash=_(error.message), kind="error")
-    return redirect(request, f"/s/{link}", flash=_("The charger was asked to stop."))
-
-
-@post("/s/{link:str}/cancel", opt={"public": True})
-async def cancel(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[Any]:
-    await paid.give_up(tenant_scope, paid.read_link(tenant_scope, link))
-    return redirect(request, f"/s/{link}")
-
-
-# -- the receipt -------------------------------------------------------------------------------------------------------
+        return redirect(request, base, flash=_(error.message), kind="error")
+    return redirect(request, base, flash=_("The charger was asked to stop."))
 
 
 async def _papers(scope: Scope, session_id: UUID) -> list[Invoice]:
-    cdrs = await queries.all_cdrs(scope, session_id)
+    """The session's own. A month's invoice holds other drivers' sessions and is none of theirs."""
+    cdrs = [
+        cdr for cdr in await queries.all_cdrs(scope, session_id) if cdr.collection in ("per_session", "card")
+    ]
     return [one for cdr in cdrs for one in await list_invoices_of(scope, "cdr", cdr.id)]
 
 
-@get("/s/{link:str}/receipt", opt={"public": True})
-async def show_receipt(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[str]:
-    session_id = paid.read_link(tenant_scope, link)
-    papers = await _papers(tenant_scope, session_id)
+async def _receipt_page(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[str]:
+    papers = await _papers(scope, session_id)
     if not papers:
         raise NotFound("receipt")
     return page(
-        request, tenant_scope, "charging/receipt.html", title=_("Receipt"), papers=papers, link=link,
-        payment=await payments.find_payment(tenant_scope, "charging_session", session_id),
-        names={kind: _(name) for kind, name in paper.NAMES.items()}, profile=await brands.get_profile(tenant_scope),
+        request, scope, "charging/receipt.html", title=_("Receipt"), papers=papers, base=base,
+        payment=await payments.find_payment(scope, "charging_session", session_id),
+        names={kind: _(name) for kind, name in paper.NAMES.items()}, profile=await brands.get_profile(scope),
     )  # fmt: skip
 
 
-@get("/s/{link:str}/receipt.pdf", opt={"public": True})
-async def download_receipt(request: AnyRequest, link: str) -> Response[bytes]:
+async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UUID]]) -> Response[bytes]:
     """The newest paper. It is set while no transaction is open: that takes a processor, not a database."""
     visit = visit_of(request)
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
-        session_id = paid.read_link(scope, link)
+        session_id = await find(scope)
         papers = await _papers(scope, session_id)
         payment = await payments.find_payment(scope, "charging_session", session_id)
         if not papers:
@@ -369,7 +392,161 @@ async def download_receipt(request: AnyRequest, link: str) -> Response[bytes]:
     return Response(pdf, media_type="application/pdf", headers=headers)
 
 
+@get("/s/{link:str}", opt={"public": True})
+async def show_session(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[str]:
+    return await _session_page(request, tenant_scope, paid.read_link(tenant_scope, link), f"/s/{link}")
+
+
+@get("/s/{link:str}/live", opt={"public": True})
+async def live_session(request: AnyRequest, tenant_scope: Scope, link: str) -> Stream:
+    return await _session_live(request, tenant_scope, paid.read_link(tenant_scope, link), f"/s/{link}")
+
+
+@post("/s/{link:str}/stop", opt={"public": True})
+async def stop(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[Any]:
+    """From any device that has the address."""
+    return await _stop(request, tenant_scope, paid.read_link(tenant_scope, link), f"/s/{link}")
+
+
+@post("/s/{link:str}/cancel", opt={"public": True})
+async def cancel(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[Any]:
+    await paid.give_up(tenant_scope, paid.read_link(tenant_scope, link))
+    return redirect(request, f"/s/{link}")
+
+
+@get("/s/{link:str}/receipt", opt={"public": True})
+async def show_receipt(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[str]:
+    return await _receipt_page(request, tenant_scope, paid.read_link(tenant_scope, link), f"/s/{link}")
+
+
+@get("/s/{link:str}/receipt.pdf", opt={"public": True})
+async def download_receipt(request: AnyRequest, link: str) -> Response[bytes]:
+    async def find(scope: Scope) -> UUID:
+        return paid.read_link(scope, link)
+
+    return await _receipt_pdf(request, find)
+
+
+# -- the account -------------------------------------------------------------------------------------------------------
+
+
+def _own_base(session_id: UUID) -> str:
+    return f"/account/sessions/{public_id('charging_session', session_id)}"
+
+
+async def _own(scope: Scope, shown: str) -> tuple[UUID, str]:
+    """The id and the address of a session that is the driver's own. NotFound for any other."""
+    session_id = parse_id("charging_session", shown)
+    await account.check_own(scope, session_id)
+    return session_id, _own_base(session_id)
+
+
+@get("/account", opt={"permission": "self"})
+async def show_history(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    """By month, newest first; a month's figures are the whole month's wherever the page ends."""
+    scope, time_zone = tenant_scope, visit_of(request).time_zone
+    driver = await accounts.get_own(scope)
+    before = request.query_params.get("before")
+    rows = await account.list_history(
+        scope, driver, before=parse_id("charging_session", before) if before else None, limit=PAGE + 1
+    )
+    shown = rows[:PAGE]
+    months: dict[str, list[account.Row]] = {}
+    for row in shown:
+        months.setdefault(account.month_of(row[0].started_at, time_zone), []).append(row)
+    since = min((account.month_start(month, time_zone) for month in months), default=scope.now)
+    return page(
+        request, scope, "charging/history.html", title=_("Your sessions"), is_first=not before,
+        months=[(account.month_start(month, time_zone), month, found) for month, found in months.items()],
+        totals=await account.totals(scope, driver, since=since, time_zone=time_zone) if months else {},
+        next_before=public_id("charging_session", shown[-1][0].id) if len(rows) > PAGE else None,
+    )  # fmt: skip
+
+
+@get("/account/sessions.csv", opt={"permission": "self"})
+async def download_history(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
+    visit = visit_of(request)
+    rows = await account.list_history(tenant_scope, await accounts.get_own(tenant_scope))
+    head = (
+        _("Start"),
+        _("End"),
+        _("Place"),
+        _("Charger"),
+        "kWh",
+        _("Cost incl. VAT"),
+        _("Currency"),
+        _("Card"),
+    )
+    text = await asyncio.to_thread(
+        csv_text, head, [account.cells(row, visit.time_zone) for row in rows if row[0].status == "COMPLETED"]
+    )
+    return csv_file(f"sessions-{tenant_scope.now:%Y-%m-%d}.csv", text)
+
+
+@get("/account/sessions/{session_id:str}", opt={"permission": "self"})
+async def show_own_session(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[str]:
+    return await _session_page(request, tenant_scope, *await _own(tenant_scope, session_id))
+
+
+@get("/account/sessions/{session_id:str}/live", opt={"permission": "self"})
+async def live_own_session(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Stream:
+    return await _session_live(request, tenant_scope, *await _own(tenant_scope, session_id))
+
+
+@post("/account/sessions/{session_id:str}/stop", opt={"permission": "self"})
+async def stop_own_session(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[Any]:
+    return await _stop(request, tenant_scope, *await _own(tenant_scope, session_id))
+
+
+@post("/account/sessions/{session_id:str}/cancel", opt={"permission": "self"})
+async def cancel_own_session(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[Any]:
+    own_id, base = await _own(tenant_scope, session_id)
+    await paid.give_up(tenant_scope, own_id)
+    return redirect(request, base)
+
+
+@get("/account/sessions/{session_id:str}/receipt", opt={"permission": "self"})
+async def show_own_receipt(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[str]:
+    return await _receipt_page(request, tenant_scope, *await _own(tenant_scope, session_id))
+
+
+@get("/account/sessions/{session_id:str}/receipt.pdf", opt={"permission": "self"})
+async def download_own_receipt(request: AnyRequest, session_id: str) -> Response[bytes]:
+    async def find(scope: Scope) -> UUID:
+        return (await _own(scope, session_id))[0]
+
+    return await _receipt_pdf(request, find)
+
+
+@get("/account/closing", opt={"permission": "self"})
+async def show_closing(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    await accounts.get_own(tenant_scope)
+    return page(
+        request,
+        tenant_scope,
+        "charging/closing.html",
+        title=_("Close your account"),
+        values={},
+        errors={},
+        alert=None,
+    )
+
+
+@post("/account/closing", opt={"permission": "self"})
+async def close_account(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        await account.close(tenant_scope, form.text("email"))
+    except (Invalid, Refused) as error:
+        title = _("Close your account")
+        return form_again(request, tenant_scope, "charging/closing.html", error, form, title=title)
+    response = redirect(request, "/", flash=_("Your account is closed and your data is gone."))
+    response.set_cookie(login_cookie(""))
+    return response
+
+
 routes = [
     show_places, show_map, find_code, show_place, start, show_session, live_session, stop, cancel, show_receipt,
-    download_receipt,
+    download_receipt, show_history, download_history, show_own_session, live_own_session, stop_own_session,
+    cancel_own_session, show_own_receipt, download_own_receipt, show_closing, close_account,
 ]  # fmt: skip

@@ -43,6 +43,7 @@ class ChargingSession(TenantOwned, Base):
             postgresql_where=text("status in ('PENDING','ACTIVE')"),
         ),
         Index("ix_charging_session_list", "tenant_id", "started_at", "id"),
+        Index("ix_charging_session_driver", "tenant_id", "driver_id", "started_at"),
         Index(
             "ix_charging_session_review", "tenant_id", "review", postgresql_where=text("review is not null")
         ),

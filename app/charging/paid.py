@@ -1,4 +1,5 @@
-"""A guest's session: a price, a hold on a card, a start, a stop before the hold is used up, and one unguessable link.
+"""A session paid by card, a guest's or a logged-in driver's: a price, a hold, a start, a stop before the hold is used
+up, and one unguessable link.
 
 Journeys (b) and (c) of architecture.md. Errors beside those of `service.request_start`: `payments_off`,
 `too_many_checkouts`.
@@ -96,18 +97,23 @@ async def find_offer(scope: Scope, evse: EVSE, currency: str) -> Offer | None:
 
 
 async def request_start(
-    scope: Scope, evse_id: UUID, *, email: str, language: str, origin: str, remote: str
-) -> tuple[ChargingSession, PaymentOp | None]:
-    """PENDING, and a hold to be asked for; at a free place the station is asked at once and there is no hold."""
+    scope: Scope, evse_id: UUID, *, email: str, language: str, origin: str, remote: str,
+    driver_id: UUID | None = None, driver_group_id: UUID | None = None,
+) -> tuple[ChargingSession, PaymentOp | None]:  # fmt: skip
+    """PENDING, and a hold to be asked for; at a free place the station is asked at once and there is no hold.
+
+    With `driver_id` it is that driver's session, at the price of `driver_group_id`.
+    """
     evse = await service.get_startable(scope, evse_id)
     location = evse.station.location
     if location is not None and location.is_free_vend:
         session, _command = await service.request_start(scope, evse_id=evse_id)
+        session.driver_id = driver_id
         return session, None
     await _check_limits(scope, evse, remote)
     version = await tariffs.find_tariff_for(
-        scope, driver_group_id=None, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
-    )
+        scope, driver_group_id=driver_group_id, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
+    )  # fmt: skip
     if version is None:
         raise Refused("no_tariff", N_("No tariff applies here, so the price of a session would be unknown."))
     offer = await find_offer(scope, evse, read_tariff(version.ocpi).currency)
@@ -116,6 +122,7 @@ async def request_start(
     session = ChargingSession(
         id=uuid7(), station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
         origin="guest", id_token_masked="", started_at=scope.now, pending_until=scope.now + PAYING_LIFETIME,
+        driver_id=driver_id, driver_group_id=driver_group_id,
     )  # fmt: skip
     scope.db.add(session)
     await scope.db.flush()
@@ -125,7 +132,7 @@ async def request_start(
         currency=offer.currency, title=f"Charging at {evse.station.name or evse.station.ocpp_identity}",
         success_url=f"{url}?paid=1", cancel_url=f"{url}?canceled=1", email=email, language=language,
     )  # fmt: skip
-    await service.note(scope, session, "requested", "requested", {"by": "guest"})
+    await service.note(scope, session, "requested", "requested", {"by": "driver" if driver_id else "guest"})
     await queue.enqueue(
         scope, "charging.expire_pending", session_id=str(session.id),
         at=scope.now + PAYING_LIFETIME + timedelta(seconds=5),
@@ -189,11 +196,16 @@ async def _subject(scope: Scope, event_id: UUID) -> tuple[ChargingSession | None
     return session, await payments.get_payment(scope, event.source_id)
 
 
-async def _lock_evse(scope: Scope, session: ChargingSession) -> None:
+async def lock_evse(scope: Scope, evse_id: UUID | None) -> None:
+    """One wish at a time."""
     await scope.db.execute(
         text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:evse))"),
-        {"tenant": str(scope.tenant_id), "evse": str(session.evse_id)},
+        {"tenant": str(scope.tenant_id), "evse": str(evse_id)},
     )
+
+
+async def _lock_evse(scope: Scope, session: ChargingSession) -> None:
+    await lock_evse(scope, session.evse_id)
     await scope.db.refresh(session, ["status", "cost_cap_minor", "not_started"])
 
 
@@ -290,7 +302,9 @@ async def _stop(scope: Scope, session: ChargingSession, *, comes_back: bool) -> 
 # -- what the driver sees ----------------------------------------------------------------------------------------------
 
 
-async def state_words(scope: Scope, session: ChargingSession, payment: Payment | None) -> dict[str, Any]:
+async def state_words(
+    scope: Scope, session: ChargingSession, payment: Payment | None, collection: str = "card"
+) -> dict[str, Any]:
     """{"title", "text", "tone", "step"}: where it stands and what to do next, in words. `step` 0 to 4 of the way."""
     if session.status == "PENDING":
         if payment is not None and session.cost_cap_minor is None:
@@ -309,6 +323,8 @@ async def state_words(scope: Scope, session: ChargingSession, payment: Payment |
     if session.review:
         words = N_("The operator looks at this session before you pay. The receipt comes then.")
         return _words(N_("Being checked"), words, tone="warning", step=3)
+    if collection in _NO_RECEIPT:
+        return _words(N_("Finished"), _NO_RECEIPT[collection], tone="success", step=4)
     if session.settled_at is None or (payment is not None and payment.state in ("authorized", "capturing")):
         words = N_("Thank you. Your receipt is being written.")
         return _words(N_("Finished"), words, tone="success", step=3)
@@ -328,6 +344,10 @@ _CHARGING = {
     "SuspendedEVSE": (N_("Paused by the charger"), N_("The charger gives no energy right now. It goes on by itself.")),
     "EVConnected": (N_("Cable connected"), N_("Charging begins in a moment.")),
 }  # fmt: skip
+_NO_RECEIPT = {
+    "monthly": N_("Thank you. This session goes on your monthly invoice."),
+    "free": N_("Thank you. This session was free for you."),
+}
 _NOTHING = N_("The hold on your card is released and nothing is charged.")
 _NOT_STARTED = {
     "not_plugged_in": (N_("Nobody plugged in"), N_("The charger waited for the cable and gave up."), _NOTHING),

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select, text
 from sqlalchemy.orm import selectinload
 
+from app.access import accounts
 from app.access.models import DriverGroup
 from app.billing import payments
 from app.billing import service as billing
@@ -159,7 +160,7 @@ async def _freeze(scope: Scope, session: ChargingSession, *, revision_no: int = 
         ended_at=session.ended_at, energy_wh=session.energy_wh, currency=frozen.currency,
         excl_vat_minor=price.total_cost.excl_minor, incl_vat_minor=price.total_cost.incl_minor,
         price=price.as_json(), charging_periods=[_period(part) for part in parts], tariff=frozen.tariff,
-        location=await _place(scope, session), collection=await _collection(scope, session),
+        location=await _place(scope, session), collection=await collection_of(scope, session),
         driver_group_id=session.driver_group_id, reason=reason, hash=b"",
     )  # fmt: skip
     cdr.hash = digest_of(
@@ -197,16 +198,14 @@ async def _place(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _collection(scope: Scope, session: ChargingSession) -> str:
-    """A guest's card, or the driver group's rule; without any token there is nobody to collect from."""
+async def collection_of(scope: Scope, session: ChargingSession) -> str:
+    """`card`, `per_session`, `monthly` or `free`: a held card, or the driver group's rule. Without any token there is
+    nobody to collect from."""
     if session.cost_cap_minor is not None:
         return "card"
     if session.id_token_id is None or (session.id_token is not None and session.id_token.is_single_use):
         return "free"
-    if session.driver_group_id is None:
-        return "per_session"
-    group = await scope.db.get(DriverGroup, (scope.tenant_id, session.driver_group_id))
-    return group.collection if group else "per_session"
+    return await accounts.collection_of(scope, session.driver_group_id)
 
 
 # --- invoices ----------------------------------------------------------------------------------------------------
@@ -225,10 +224,10 @@ async def invoice(scope: Scope, cdr: CDR) -> None:
 
 
 async def _buyer(scope: Scope, session: ChargingSession) -> dict[str, Any]:
-    if session.cost_cap_minor is not None:
+    driver = session.driver
+    if session.cost_cap_minor is not None and driver is None:
         payment = await payments.find_payment(scope, "charging_session", session.id)
         return {"name": "Guest", "email": payment.payer_email if payment else ""}
-    driver = session.driver
     if driver is not None:
         return {"name": driver.name, "email": driver.email or "", "driver_id": str(driver.id)}
     return {"name": f"Holder of card {session.id_token_masked}", "email": ""}

@@ -1,4 +1,4 @@
-"""Staff of a tenant, their logins, and the API keys of its machines."""
+"""Staff of a tenant, the logins of staff and drivers, and the API keys of its machines."""
 
 from datetime import datetime
 from typing import Any
@@ -28,21 +28,27 @@ class StaffMember(TenantOwned, Base):
     last_seen_at: Mapped[datetime | None]
 
 
+# A driver's login is their mailbox's: whose that is, `access` knows (decision 0014).
+_WHOSE = "(staff_member_id is null) <> (email is null)"
+
+
 class LoginLink(TenantOwned, Base):
-    """A link sent by mail: single use, short-lived; only its digest is stored."""
+    """A link sent by mail: single use, short-lived; only its digest is stored. For staff, or for a driver's `email`."""
 
     __tablename__ = "login_link"
     __table_args__ = (
         references("staff_member_id", "staff_member", ondelete="CASCADE"),
         UniqueConstraint("tenant_id", "digest"),
+        CheckConstraint(_WHOSE, name="whose"),
         {"schema": "livery"},
     )
 
-    staff_member_id: Mapped[UUID]
+    staff_member_id: Mapped[UUID | None]
+    email: Mapped[str | None]
     digest: Mapped[bytes]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
-    staff_member: Mapped[StaffMember] = same_tenant("LoginLink.staff_member_id", "StaffMember")
+    staff_member: Mapped[StaffMember | None] = same_tenant("LoginLink.staff_member_id", "StaffMember")
 
 
 class LoginSession(TenantOwned, Base):
@@ -52,16 +58,18 @@ class LoginSession(TenantOwned, Base):
     __table_args__ = (
         references("staff_member_id", "staff_member", ondelete="CASCADE"),
         UniqueConstraint("tenant_id", "digest"),
+        CheckConstraint(_WHOSE, name="whose"),
         {"schema": "livery"},
     )
 
-    staff_member_id: Mapped[UUID]
+    staff_member_id: Mapped[UUID | None]
+    email: Mapped[str | None]
     digest: Mapped[bytes]
     host: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     seen_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     expires_at: Mapped[datetime]
-    staff_member: Mapped[StaffMember] = same_tenant("LoginSession.staff_member_id", "StaffMember")
+    staff_member: Mapped[StaffMember | None] = same_tenant("LoginSession.staff_member_id", "StaffMember")
 
 
 class ApiKey(TenantOwned, Base):

@@ -24,6 +24,7 @@ from app.kernel.web import (
     visit_of,
 )
 from tenants.scope import Scope
+from themes.language import _
 
 AnyRequest = Request[Any, Any, Any]
 nav = [
@@ -39,18 +40,14 @@ AUDIT_PAGE = 100
 
 @get("/login", opt={"public": True})
 async def show_login(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    home = "/account" if visit_of(request).surface == "driver" else "/"
     if visit_of(request).is_logged_in:
-        return redirect(request, "/")
-    target = local_path(request.query_params.get("next", "/"))
+        return redirect(request, home)
+    target = local_path(request.query_params.get("next", home))
     return page(
-        request,
-        tenant_scope,
-        "identity/login.html",
-        title="Log in",
-        values={"next": target},
-        errors={},
+        request, tenant_scope, "identity/login.html", title=_("Log in"), values={"next": target}, errors={},
         alert=None,
-    )
+    )  # fmt: skip
 
 
 @post("/login", opt={"public": True})
@@ -62,13 +59,13 @@ async def request_login(request: AnyRequest, tenant_scope: Scope) -> Response[An
         return form_again(request, tenant_scope, "identity/login.html", error, form, title="Log in")
     response = page(
         request, tenant_scope, "identity/login_sent.html", title="Check your mail", email=form.text("email"),
-        mails_url=_mails_url(tenant_scope),
+        mails_url=mails_url(tenant_scope),
     )  # fmt: skip
     response.set_cookie(next_cookie(form.text("next", "/")))
     return response
 
 
-def _mails_url(scope: Scope) -> str | None:
+def mails_url(scope: Scope) -> str | None:
     """In development nothing is sent: the console shows what would have been."""
     settings = scope.settings
     return None if settings.smtp_url else settings.url_of(settings.host_of("console"), "/mails")
@@ -76,17 +73,16 @@ def _mails_url(scope: Scope) -> str | None:
 
 @get("/login/{token:str}", opt={"public": True})
 async def show_link(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
-    """Only a button: a mail scanner that follows the link uses nothing up."""
     link = await service.find_login_link(tenant_scope, token)
-    if link is None:
-        return page(
-            request,
-            tenant_scope,
-            "identity/login_link_gone.html",
-            title="This link does not work",
-            status=404,
-        )
-    return page(request, tenant_scope, "identity/login_link.html", title="Log in", token=token)
+    return link_page(request, tenant_scope, token, stands=link is not None)
+
+
+def link_page(request: AnyRequest, scope: Scope, token: str, *, stands: bool) -> Response[Any]:
+    """Only a button: a mail scanner that follows the link uses nothing up."""
+    if not stands:
+        title = _("This link does not work")
+        return page(request, scope, "identity/login_link_gone.html", title=title, status=404)
+    return page(request, scope, "identity/login_link.html", title=_("Log in"), token=token)
 
 
 @post("/login/{token:str}", opt={"public": True})

@@ -1,4 +1,4 @@
-"""Verbs on staff, their logins and API keys.
+"""Verbs on staff, on the logins of staff and drivers, and on API keys.
 
 Errors: `email`, `role`, `already_staff`, `last_owner`, `owner_only`, `login_link_invalid`, `unknown_scope`,
 `scope_too_wide`.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import ColumnElement, delete, func, select, text, update
 
 from app.identity.limits import is_within
 from app.identity.models import ApiKey, LoginLink, LoginSession, StaffMember
@@ -37,6 +37,7 @@ from themes.language import N_
 LINK_LIFETIME = timedelta(minutes=30)
 INVITATION_LIFETIME = timedelta(days=7)
 SESSION_LIFETIME = timedelta(days=30)
+DRIVER_LIFETIME = timedelta(days=90)
 IDLE_LIFETIME = timedelta(days=7)
 _TOUCH_AFTER = timedelta(minutes=5)
 LINKS_PER_ADDRESS = 5
@@ -56,7 +57,8 @@ def check_email(email: str, field: str = "email") -> str:
 
 
 def email_norm(email: str) -> str:
-    return email.strip().casefold()
+    """What mailboxes are compared by. A mail that proves one goes to this very text: "K" may be the Kelvin sign."""
+    return email.strip().lower()
 
 
 # -- staff ---------------------------------------------------------------------------------------------------
@@ -166,10 +168,11 @@ class LinkLetter:
 async def request_login(scope: Scope, email: str, *, remote: str = "") -> None:
     """The answer is the same whoever asks: it tells nobody who works here. Refused only by the sender's own haste."""
     email = check_email(email)
-    if not await is_within(scope.redis, scope.tenant_id, f"login:{remote}", LOGINS_PER_REMOTE, WINDOW):
-        raise TooMany(retry_after_s=int(WINDOW.total_seconds()))
+    await _refuse_haste(scope, remote)
     member = await find_staff_member(scope, email)
-    if member is None or member.status != "active" or await _has_many_links(scope, member):
+    if member is None or member.status != "active":
+        return
+    if await _has_many_links(scope, LoginLink.staff_member_id == member.id):
         return
     link, _token = await make_login_link(scope, member.id)
     await events.emit(
@@ -177,10 +180,24 @@ async def request_login(scope: Scope, email: str, *, remote: str = "") -> None:
     )
 
 
-async def _has_many_links(scope: Scope, member: StaffMember) -> bool:
-    recent = select(func.count()).where(
-        LoginLink.staff_member_id == member.id, LoginLink.expires_at > scope.now + LINK_LIFETIME - WINDOW
-    )
+async def request_driver_login(scope: Scope, email: str, *, language: str, remote: str = "") -> None:
+    """Every mailbox gets a link, whether a driver has it or not: nobody learns which. Who uses it owns the mailbox."""
+    mailbox = email_norm(check_email(email))
+    await _refuse_haste(scope, remote)
+    if await _has_many_links(scope, LoginLink.email == mailbox):
+        return
+    link, _token = await make_driver_link(scope, mailbox)
+    about = {"login_link_id": str(link.id), "language": language}
+    await events.emit(scope, "DriverLoginRequested", "login_link", link.id, about, public=False)
+
+
+async def _refuse_haste(scope: Scope, remote: str) -> None:
+    if not await is_within(scope.redis, scope.tenant_id, f"login:{remote}", LOGINS_PER_REMOTE, WINDOW):
+        raise TooMany(N_("Too many requests; try again later."), retry_after_s=int(WINDOW.total_seconds()))
+
+
+async def _has_many_links(scope: Scope, of_whom: ColumnElement[bool]) -> bool:
+    recent = select(func.count()).where(of_whom, LoginLink.expires_at > scope.now + LINK_LIFETIME - WINDOW)
     # Invitations live longer and would count for days.
     recent = recent.where(LoginLink.expires_at <= scope.now + LINK_LIFETIME)
     return (await scope.db.execute(recent)).scalar_one() >= LINKS_PER_ADDRESS
@@ -189,12 +206,19 @@ async def _has_many_links(scope: Scope, member: StaffMember) -> bool:
 async def make_login_link(
     scope: Scope, staff_member_id: UUID, lifetime: timedelta = LINK_LIFETIME
 ) -> tuple[LoginLink, str]:
+    return await _make_link(scope, LoginLink(staff_member_id=staff_member_id), lifetime)
+
+
+async def make_driver_link(scope: Scope, mailbox: str) -> tuple[LoginLink, str]:
+    """`mailbox` as `email_norm` makes it."""
+    return await _make_link(scope, LoginLink(email=mailbox), LINK_LIFETIME)
+
+
+async def _make_link(scope: Scope, link: LoginLink, lifetime: timedelta) -> tuple[LoginLink, str]:
     """The token is derived from the link's id by the installation's key: stored nowhere, yet a mail can be made."""
-    link_id, expires_at = uuid7(), scope.now + lifetime
-    token = _link_token(scope, link_id)
-    link = LoginLink(
-        id=link_id, staff_member_id=staff_member_id, digest=_link_digest(token), expires_at=expires_at
-    )
+    link.id, link.expires_at = uuid7(), scope.now + lifetime
+    token = _link_token(scope, link.id)
+    link.digest = _link_digest(token)
     scope.db.add(link)
     await scope.db.flush()
     return link, token
@@ -210,8 +234,8 @@ def _link_digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-async def login_url(scope: Scope, token: str) -> str:
-    return await own_url(scope, "portal", f"/login/{token}")
+async def login_url(scope: Scope, token: str, surface: str = "portal") -> str:
+    return await own_url(scope, surface, f"/login/{token}")
 
 
 async def find_letter(scope: Scope, login_link_id: UUID) -> LinkLetter | None:
@@ -222,72 +246,120 @@ async def find_letter(scope: Scope, login_link_id: UUID) -> LinkLetter | None:
     token = _link_token(scope, link.id)
     if _link_digest(token) != link.digest:
         return None
+    if link.staff_member_id is None:
+        return LinkLetter(link.email or "", "", await login_url(scope, token, "driver"), link.expires_at)
     member = await get_staff_member(scope, link.staff_member_id)
     return LinkLetter(member.email, member.name, await login_url(scope, token), link.expires_at)
 
 
-async def find_login_link(scope: Scope, token: str) -> LoginLink | None:
+async def find_login_link(scope: Scope, token: str, *, is_driver: bool = False) -> LoginLink | None:
     """Looks without using it: a mail scanner that follows links must not burn one."""
     query = select(LoginLink).where(LoginLink.digest == _link_digest(token), LoginLink.used_at.is_(None))
-    link = (await scope.db.execute(query)).scalar_one_or_none()
+    link = (await scope.db.execute(query.where(_of_a_driver(is_driver)))).scalar_one_or_none()
     return link if link is not None and link.expires_at > scope.now else None
+
+
+def _of_a_driver(is_driver: bool) -> ColumnElement[bool]:
+    return LoginLink.email.is_not(None) if is_driver else LoginLink.staff_member_id.is_not(None)
+
+
+async def _use_up(scope: Scope, token: str, *, is_driver: bool) -> LoginLink:
+    query = (
+        update(LoginLink)
+        .where(LoginLink.digest == _link_digest(token), LoginLink.used_at.is_(None))
+        .where(LoginLink.expires_at > scope.now, _of_a_driver(is_driver))
+        .values(used_at=scope.now)
+        .returning(LoginLink)
+    )
+    found = (await scope.db.execute(query)).scalar_one_or_none()
+    if found is None:
+        raise _gone()
+    return found
+
+
+def _gone() -> Unauthenticated:
+    return Unauthenticated("login_link_invalid", "This login link was used already or has expired.")
 
 
 async def login_with(scope: Scope, token: str, *, host: str) -> Login:
     """Uses the link up; a session with a new id, bound to this host."""
-    query = (
-        update(LoginLink)
-        .where(LoginLink.digest == _link_digest(token), LoginLink.used_at.is_(None))
-        .where(LoginLink.expires_at > scope.now)
-        .values(used_at=scope.now)
-        .returning(LoginLink.staff_member_id)
+    used = await _use_up(scope, token, is_driver=False)
+    assert used.staff_member_id is not None
+    member = await get_staff_member(scope, used.staff_member_id)
+    if member.status != "active":
+        raise _gone()
+    known, secret = await _open_session(
+        scope, LoginSession(staff_member_id=member.id), host, SESSION_LIFETIME
     )
-    staff_member_id = (await scope.db.execute(query)).scalar_one_or_none()
-    member = await get_staff_member(scope, staff_member_id) if staff_member_id is not None else None
-    if member is None or member.status != "active":
-        raise Unauthenticated("login_link_invalid", "This login link was used already or has expired.")
-    login = await _open_session(scope, member, host)
+    member.last_seen_at = scope.now
+    login = Login(known, member, secret)
     scope.actor = login.actor
     await audit.record(scope, "staff_member.logged_in", "staff_member", member.id, {"host": host})
     return login
 
 
-async def _open_session(scope: Scope, member: StaffMember, host: str) -> Login:
+async def prove_mailbox(scope: Scope, token: str) -> str:
+    """Uses a driver's link up; whoever did that reads this mailbox."""
+    return str((await _use_up(scope, token, is_driver=True)).email)
+
+
+async def open_driver_session(scope: Scope, mailbox: str, *, host: str) -> str:
+    """The cookie's value."""
+    return (await _open_session(scope, LoginSession(email=mailbox), host, DRIVER_LIFETIME))[1]
+
+
+async def _open_session(
+    scope: Scope, session: LoginSession, host: str, lifetime: timedelta
+) -> tuple[bytes, str]:
     secret = new_token()
-    known = digest(scope.settings.secret_keys, "login-session", secret)
-    scope.db.add(LoginSession(
-        staff_member_id=member.id, digest=known, host=host, created_at=scope.now, seen_at=scope.now,
-        expires_at=scope.now + SESSION_LIFETIME,
-    ))  # fmt: skip
-    member.last_seen_at = scope.now
+    session.digest = digest(scope.settings.secret_keys, "login-session", secret)
+    session.host, session.created_at, session.seen_at = host, scope.now, scope.now
+    session.expires_at = scope.now + lifetime
+    scope.db.add(session)
     await scope.db.flush()
-    return Login(known, member, secret)
+    return session.digest, secret
 
 
 async def find_session(scope: Scope, secret: str, *, host: str) -> Login | None:
-    """The login behind a cookie. One that comes to another host than its own is destroyed (`isolation.md`)."""
-    query = (
-        select(LoginSession, StaffMember)
-        .join(
-            StaffMember,
-            (StaffMember.tenant_id == LoginSession.tenant_id)
-            & (StaffMember.id == LoginSession.staff_member_id),
-        )
-        .where(LoginSession.digest.in_(digests(scope.settings.secret_keys, "login-session", secret)))
-    )
-    found = (await scope.db.execute(query)).first()
-    if found is None:
+    """The staff login behind a cookie."""
+    session = await _standing(scope, secret, host)
+    if session is None or session.staff_member_id is None or scope.now - session.seen_at > IDLE_LIFETIME:
         return None
-    session, member = found
+    member = await get_staff_member(scope, session.staff_member_id)
+    if member.status != "active":
+        return None
+    if _touch(scope, session):
+        member.last_seen_at = scope.now
+    return Login(session.digest, member)
+
+
+async def find_driver_session(scope: Scope, secret: str, *, host: str) -> tuple[bytes, str] | None:
+    """The digest and the proven mailbox behind a driver's cookie."""
+    session = await _standing(scope, secret, host)
+    if session is None or session.email is None:
+        return None
+    _touch(scope, session)
+    return session.digest, session.email
+
+
+async def _standing(scope: Scope, secret: str, host: str) -> LoginSession | None:
+    """One that comes to another host than its own is destroyed (`isolation.md`)."""
+    known = digests(scope.settings.secret_keys, "login-session", secret)
+    query = select(LoginSession).where(LoginSession.digest.in_(known))
+    session = (await scope.db.execute(query)).scalar_one_or_none()
+    if session is None:
+        return None
     if not is_own_host(session.host, host):
         await scope.db.delete(session)
         return None
-    idle = scope.now - session.seen_at
-    if session.expires_at <= scope.now or idle > IDLE_LIFETIME or member.status != "active":
-        return None
-    if idle > _TOUCH_AFTER:
-        session.seen_at = member.last_seen_at = scope.now
-    return Login(session.digest, member)
+    return session if session.expires_at > scope.now else None
+
+
+def _touch(scope: Scope, session: LoginSession) -> bool:
+    is_due = scope.now - session.seen_at > _TOUCH_AFTER
+    if is_due:
+        session.seen_at = scope.now
+    return is_due
 
 
 def is_own_host(bound_to: str, host: str) -> bool:
@@ -296,6 +368,12 @@ def is_own_host(bound_to: str, host: str) -> bool:
 
 async def logout(scope: Scope, session_digest: bytes) -> None:
     await scope.db.execute(delete(LoginSession).where(LoginSession.digest == session_digest))
+
+
+async def forget_mailbox(scope: Scope, mailbox: str) -> None:
+    """Every login of a driver's, and every link that could make one."""
+    await scope.db.execute(delete(LoginSession).where(LoginSession.email == mailbox))
+    await scope.db.execute(delete(LoginLink).where(LoginLink.email == mailbox))
 
 
 async def forget_old_logins(scope: Scope) -> None:

@@ -323,8 +323,8 @@ def preview_cookie(held: str) -> Cookie:
     return own_cookie(PREVIEW_COOKIE, held, max_age=None if held else 0)
 
 
-def after_login(request: AnyRequest, secret: str) -> Response[Any]:
-    response = redirect(request, request.cookies.get(NEXT_COOKIE, "/"))
+def after_login(request: AnyRequest, secret: str, home: str = "/") -> Response[Any]:
+    response = redirect(request, request.cookies.get(NEXT_COOKIE, home))
     response.set_cookie(login_cookie(secret))
     if NEXT_COOKIE in request.cookies:
         response.set_cookie(own_cookie(NEXT_COOKIE, "", max_age=0))

@@ -19,7 +19,7 @@ from app.notifications.letter import as_html, compose, receipt, way_back
 from app.notifications.models import Mail
 from tenants.database import Database
 from tenants.scope import Actor, Scope
-from themes.language import speaking
+from themes.language import _, speaking
 
 TIMEOUT_S = 20
 
@@ -44,7 +44,7 @@ async def send(database: Database, tenant_id: UUID, mail_id: str) -> None:
 
 
 async def _message(scope: Scope, mail: Mail) -> EmailMessage:
-    _slug, sender, _status = await own_tenant(scope)
+    _slug, sender, _state = await own_tenant(scope)
     theme, _hash = await faces.get_theme(scope)
     return compose(
         sender=sender, domain=scope.settings.platform_domain,
@@ -77,13 +77,47 @@ async def mail_login_link(database: Database, tenant_id: UUID, event_id: str) ->
         letter = await identity.find_letter(scope, UUID(event.data["login_link_id"])) if event else None
         if event is None or letter is None:
             return
-        _slug, name, _status = await own_tenant(scope)
+        _slug, name, _state = await own_tenant(scope)
         is_invitation = event.kind == "StaffInvited"
         await service.send_mail(
             scope, key=f"login:{event.data['login_link_id']}", kind="invitation" if is_invitation else "login_link",
             to=letter.to, subject=f"Your invitation to {name}" if is_invitation else f"Log in to {name}",
             body=_login_text(letter, name, scope.now, is_invitation), source_id=event.source_id,
         )  # fmt: skip
+
+
+async def mail_driver_login_link(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """In the language the driver was reading."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_driver_login_link")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        letter = await identity.find_letter(scope, UUID(event.data["login_link_id"])) if event else None
+        if event is None or letter is None:
+            return
+        _slug, name, _state = await own_tenant(scope)
+        language = event.data["language"]
+        with speaking(language):
+            await service.send_mail(
+                scope, key=f"login:{event.data['login_link_id']}", kind="login_link", to=letter.to, language=language,
+                subject=_("Log in to %(name)s") % {"name": name}, body=_driver_login_text(letter, name, scope.now),
+            )  # fmt: skip
+
+
+def _driver_login_text(letter: identity.LinkLetter, name: str, now: datetime) -> str:
+    minutes = max(1, int((letter.expires_at - now).total_seconds() // 60))
+    return "\n\n".join((
+        _("Hello,"), _("somebody, hopefully you, wants to log in to %(name)s.") % {"name": name},
+        _("Log in:"), letter.url,
+        _("It works once, within %(minutes)s minutes. If you did not expect this mail, ignore it: nothing happens.")
+        % {"minutes": minutes},
+    )) + "\n"  # fmt: skip
+
+
+async def forget_mailbox(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """A driver closed their account: what we mailed them goes too."""
+    async with database.scope(tenant_id, Actor.job("notifications.forget_mailbox")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        if event is not None:
+            await service.forget_mailbox(scope, event.data["mailbox"])
 
 
 async def mail_admin_login_link(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -111,7 +145,7 @@ def _login_text(letter: identity.LinkLetter, name: str, now: datetime, is_invita
         first = f"you are invited to work in {name}."
     hello = f"Hello {letter.name}," if letter.name else "Hello,"
     return (
-        f"{hello}\n\n{first}\n\nOpen this link and press the button:\n\n{letter.url}\n\n"
+        f"{hello}\n\n{first}\n\nLog in:\n\n{letter.url}\n\n"
         f"It works once, within {lasting}. If you did not expect this mail, ignore it: nothing happens.\n"
     )
 
@@ -125,7 +159,7 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         payment = await payments.get_payment(scope, event.source_id)
         if not payment.payer_email:
             return
-        _slug, name, _status = await own_tenant(scope)
+        _slug, name, _state = await own_tenant(scope)
         url = await paid.page_url(scope, payment.source_id)
         language = await payments.language_of(scope, payment.id)
         write = receipt if event.kind == "PaymentCaptured" else way_back
@@ -141,12 +175,16 @@ JOBS = {
     "notifications.mail_guest": mail_guest,
     "notifications.send": send,
     "notifications.mail_login_link": mail_login_link,
+    "notifications.mail_driver_login_link": mail_driver_login_link,
+    "notifications.forget_mailbox": forget_mailbox,
     "notifications.mail_admin_login_link": mail_admin_login_link,
 }
 LISTENERS = {
     "PaymentAuthorized": ["notifications.mail_guest"],
     "PaymentCaptured": ["notifications.mail_guest"],
     "StaffInvited": ["notifications.mail_login_link"],
+    "DriverLoginRequested": ["notifications.mail_driver_login_link"],
+    "DriverClosedAccount": ["notifications.forget_mailbox"],
     "LoginLinkRequested": ["notifications.mail_login_link"],
     "AdminLoginRequested": ["notifications.mail_admin_login_link"],
 }

@@ -3,12 +3,14 @@
 import re
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from app.identity.service import email_norm
 from app.kernel import queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound
+from app.kernel.secrets import digests
 from app.notifications.letter import one_line
 from app.notifications.models import Mail
 from tenants.scope import Scope
@@ -42,6 +44,14 @@ async def get_mail(scope: Scope, mail_id: UUID) -> Mail:
 async def list_mails(scope: Scope, limit: int = 100) -> list[Mail]:
     query = select(Mail).order_by(Mail.created_at.desc(), Mail.id.desc()).limit(limit)
     return list((await scope.db.execute(query)).scalars())
+
+
+async def forget_mailbox(scope: Scope, mailbox: str) -> None:
+    """All that went to a mailbox; `mailbox` is its digest."""
+    keys = scope.settings.secret_keys
+    for address in (await scope.db.execute(select(Mail.to_address).distinct())).scalars():
+        if any(known.hex() == mailbox for known in digests(keys, "mailbox", email_norm(address))):
+            await scope.db.execute(delete(Mail).where(Mail.to_address == address))
 
 
 async def conclude(scope: Scope, mail_id: UUID, status: str, error: str | None = None) -> None:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
+from app.access import accounts
+from app.access.models import Driver
 from app.brands import faces
 from app.identity import admins
 from app.identity import service as identity
@@ -58,12 +60,30 @@ async def _wear(visit: Visit, scope: Scope, headers: dict[str, str]) -> faces.Fa
 
 
 async def load_driver(visit: Visit, headers: dict[str, str]) -> None:
-    """In the language the driver chose, else their browser's, else the brand's."""
+    """In the language the driver chose, else their browser's, else the brand's. Most have no login and need none."""
+    secret = cookie_of(headers, LOGIN_COOKIE)
     async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
         face = await _wear(visit, scope, headers)
+        login = await _driver_login(scope, secret, visit.host) if secret else None
+    if login is not None and secret is not None:
+        digest, driver = login
+        _log_in(visit, accounts.actor_of(driver), digest, {"name": driver.name, "email": driver.email})
+
+        async def is_welcome() -> bool:
+            async with visit.database.scope(visit.tenant, _ARRIVING) as scope:
+                again = await _driver_login(scope, secret, visit.host)
+                return again is not None and again[1].id == visit.actor.id
+
+        visit.is_welcome = is_welcome
     visit.languages = face.languages
     chosen = cookie_of(headers, LANGUAGE_COOKIE)
     visit.language = choose(face.languages, chosen, headers.get("accept-language", ""), face.language)
+
+
+async def _driver_login(scope: Scope, secret: str, host: str) -> tuple[bytes, Driver] | None:
+    found = await identity.find_driver_session(scope, secret, host=host)
+    driver = await accounts.find_by_mailbox(scope, found[1]) if found else None
+    return (found[0], driver) if found and driver else None
 
 
 async def load_portal(visit: Visit, headers: dict[str, str]) -> None:

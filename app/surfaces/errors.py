@@ -21,7 +21,7 @@ TITLES = {
 }  # fmt: skip
 WORDS = (
     N_("There is no such page."), N_("There is no such place."), N_("There is no such charging session."),
-    N_("There is no such receipt."),
+    N_("There is no such receipt."), N_("There is no such id token."),
     N_("Something went wrong on our side."), N_("This request comes from another site."),
     N_("Too many requests; try again later."),
 )  # fmt: skip
@@ -74,11 +74,8 @@ def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
     made = as_livery_error(error)
     _note(request, error, made)
     visit = visit_of(request)
-    if (
-        isinstance(made, Unauthenticated)
-        and visit.surface in ("portal", "console")
-        and not visit.is_logged_in
-    ):
+    has_login = visit.surface in ("portal", "console", "driver")
+    if isinstance(made, Unauthenticated) and has_login and not visit.is_logged_in:
         return _to_login(request)
     response = page(
         request, None, "surfaces/error.html", title=_(TITLES.get(made.status, "Refused")), status=made.status,

@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, Unauthenticated
 from app.kernel.web import CSRF_FIELD, CSRF_HEADER, Visit, is_csrf_token, visit_of
+from themes.language import N_
 
 AnyRequest = Request[Any, Any, Any]
 Check = Callable[[AnyRequest, dict[str, Any]], Awaitable[None]]
@@ -68,14 +69,16 @@ def is_own_origin(visit: Visit, origin: str | None) -> bool:
 
 
 async def check_csrf(request: AnyRequest, opt: dict[str, Any]) -> None:
-    """A public form (the login) has no session to bind a token to: there the origin stands alone."""
-    if request.method in SAFE or request.app.state.uses_keys or opt.get("public"):
+    """Without a login (a guest's forms, the login itself) there is nothing to bind a token to: the origin stands alone.
+    Whoever is logged in acts as themselves on public forms too."""
+    is_guest = opt.get("public") and not visit_of(request).is_logged_in
+    if request.method in SAFE or request.app.state.uses_keys or is_guest:
         return
     presented = request.headers.get(CSRF_HEADER) or ""
     if not presented and request.content_type[0] in _BODY_HAS_TOKEN:
         presented = str((await request.form()).get(CSRF_FIELD) or "")
     if not is_csrf_token(visit_of(request), presented):
-        raise Forbidden("csrf", "This form is out of date. Load the page again and repeat what you did.")
+        raise Forbidden("csrf", N_("This form is out of date. Load the page again and repeat what you did."))
 
 
 async def check_suspension(request: AnyRequest, opt: dict[str, Any]) -> None:

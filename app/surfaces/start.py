@@ -8,7 +8,10 @@ from uuid import UUID
 
 import jinja2
 from litestar import Litestar, Request, Response, get, post
+from sqlalchemy import select
 
+from app.access import accounts
+from app.access.models import Driver, IdToken
 from app.brands import service as brands
 from app.identity import admins
 from app.identity import service as identity
@@ -18,7 +21,7 @@ from app.kernel.web import page, read_form, visit_of
 from app.surfaces.assembly import platform_file, surface
 from app.surfaces.headers import content_security_policy
 from tenants.database import Database
-from tenants.scope import Actor
+from tenants.scope import Actor, Scope
 
 AnyRequest = Request[Any, Any, Any]
 VISITOR = Actor(kind="anonymous", name="demo start page")
@@ -47,12 +50,26 @@ async def _shown(database: Database, settings: Settings, line: brands.TenantLine
             for m in await identity.list_staff(scope)
             if m.status == "active"
         ]
+        driver = await _find_driver(scope)
+        rider = {"email": driver.email_norm, "name": driver.name} if driver else None
     return {
-        "name": line.name, "slug": line.slug, "id": line.id, "people": people,
+        "name": line.name, "slug": line.slug, "id": line.id, "people": people, "rider": rider,
         "portal": settings.url_of(settings.host_of("portal", line.slug)),
         "driver": settings.url_of(settings.host_of("driver", line.slug)),
         "docs": settings.url_of(settings.host_of("portal", line.slug), "/api/docs"),
     }  # fmt: skip
+
+
+async def _find_driver(scope: Scope) -> Driver | None:
+    """One who has a card and a mailbox, rather one of a group: there is more to see."""
+    query = (
+        select(Driver)
+        .join(IdToken, (IdToken.tenant_id == Driver.tenant_id) & (IdToken.driver_id == Driver.id))
+        .where(Driver.email_norm.is_not(None), IdToken.status == "accepted")
+        .order_by(Driver.driver_group_id.is_(None), Driver.created_at, Driver.id)
+        .limit(1)
+    )
+    return (await scope.db.execute(query)).scalar_one_or_none()
 
 
 @post("/demo-logins", opt={"public": True})
@@ -62,22 +79,37 @@ async def create_demo_login(request: AnyRequest) -> Response[Any]:
     if form.text("email") == ADMIN and not form.text("tenant"):
         target = await admins.create_platform_admin(database, ADMIN, actor=VISITOR)
     else:
-        target = await _staff_link(database, form.text("tenant"), form.text("email"))
+        target = await _link(database, form.text("tenant"), form.text("email"), is_driver="driver" in form)
     return Response(None, status_code=303, headers={"Location": target})
 
 
-async def _staff_link(database: Database, slug: str, email: str) -> str:
+async def _link(database: Database, slug: str, email: str, *, is_driver: bool) -> str:
     lines = await brands.list_tenants(database, VISITOR)
     tenant_id: UUID | None = next((line.id for line in lines if line.slug == slug), None)
     if tenant_id is None:
         raise NotFound("tenant")
     async with database.scope(tenant_id, VISITOR) as scope:
-        member = await identity.find_staff_member(scope, email)
-        if member is None:
-            raise NotFound("staff_member")
-        _link, token = await identity.make_login_link(scope, member.id)
+        if is_driver:
+            token = await _driver_token(scope, email)
+        else:
+            token = await _staff_token(scope, email)
         # Below the platform's domain even where the brand has its own: this page's policy names no other hosts.
-        return scope.settings.url_of(scope.settings.host_of("portal", slug), f"/login/{token}")
+        host = scope.settings.host_of("driver" if is_driver else "portal", slug)
+        return scope.settings.url_of(host, f"/login/{token}")
+
+
+async def _staff_token(scope: Scope, email: str) -> str:
+    member = await identity.find_staff_member(scope, email)
+    if member is None:
+        raise NotFound("staff_member")
+    return (await identity.make_login_link(scope, member.id))[1]
+
+
+async def _driver_token(scope: Scope, email: str) -> str:
+    driver = await accounts.find_by_mailbox(scope, identity.email_norm(email))
+    if driver is None or driver.email_norm is None:
+        raise NotFound("driver")
+    return (await identity.make_driver_link(scope, driver.email_norm))[1]
 
 
 def build(templates: jinja2.Environment) -> Litestar:

@@ -44,8 +44,13 @@ async def proving(
                 keys[f"not {permission}"] = await _key(house, a, *others)
             on_b = house.portal(b.slug)
             on_b.client = keys["all"].client
+            riders = {
+                "own": await house.rider(a.slug, a.tenant_id, f"{a.canary}@driver.example"),
+                "other": await house.rider(a.slug, a.tenant_id, f"else@{a.slug}.example"),
+                "stranger": await house.rider(b.slug, b.tenant_id, f"{b.canary}@driver.example"),
+            }
             database.is_dry = True
-            yield Proving(house, a, b, staff, stranger.csrf, keys, on_b, admin)
+            yield Proving(house, a, b, staff, stranger.csrf, keys, on_b, admin, riders)
             for visitor in keys.values():
                 await visitor.client.aclose()
         await database.close()

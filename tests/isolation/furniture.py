@@ -119,6 +119,8 @@ async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
     domain = await domains.claim(scope, f"{canary}.example", "driver")
     group = await access.create_driver_group(scope, name=canary)
     driver = await access.create_driver(scope, name=canary, email=f"{canary}@driver.example")
+    await access.create_driver(scope, name="Somebody else", email=f"else@{slug}.example")
+    _link, driver_token = await identity.make_driver_link(scope, f"{canary}@driver.example")
     card = await access.create_id_token(scope, value=f"CARD{slug}", label=canary, driver_id=driver.id)
     mail = Mail(key=canary, kind="test", to_address=f"{canary}@mail.example", subject=canary, body=canary)
     scope.db.add(mail)
@@ -126,7 +128,7 @@ async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
     return {
         "staff_member_id": public_id("staff_member", colleague.id), "api_key_id": public_id("api_key", key.id),
         "driver_group_id": public_id("driver_group", group.id), "driver_id": public_id("driver", driver.id),
-        "id_token_id": public_id("id_token", card.id), "token": token, "slug": slug,
+        "id_token_id": public_id("id_token", card.id), "token": token, "slug": slug, "driver_token": driver_token,
         "mail_id": public_id("mail", mail.id), "domain_id": public_id("domain", domain.id),
     }  # fmt: skip
 

@@ -6,7 +6,7 @@ one route, and at least one attack must then see another answer than it must.
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,6 +16,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from app.brands import faces
 from app.identity import admins
+from app.kernel.ids import parse_id
 from app.kernel.web import CURRENT, Visit, csrf_token, visit_of
 from app.surfaces import guards
 from app.surfaces.assembly import route_table
@@ -27,7 +28,7 @@ from tests.web import CLI, House, Visitor
 from themes.css import stylesheet
 from themes.theme import preset
 
-OBJECT_FREE = {"token"}  # not an object of staff: a login link's own secret
+OBJECT_FREE = {"token"}  # nobody's object: a login link's own secret
 SHARED = {
     "file_name",
     "preview_name",
@@ -81,6 +82,8 @@ class Route:
 
     def at(self, ids: dict[str, str]) -> str:
         """KeyError for a parameter that the furniture does not know: then it has to learn it."""
+        if self.surface == "driver":
+            ids = ids | {"token": ids["driver_token"]}
         return self.path.format(**{name: ids[name] for name in self.parameters})
 
     def __str__(self) -> str:
@@ -114,6 +117,7 @@ class Proving:
     keys: dict[str, Visitor]
     key_on_b: Visitor
     admin: Visitor
+    riders: dict[str, Visitor]
     requests: int = 0
     canaries: list[str] = field(default_factory=list)
 
@@ -228,15 +232,54 @@ class Proving:
 
     async def _driver(self, route: Route) -> AsyncIterator[tuple[str, bool, Answer]]:
         visitor, own = self.house.driver(self.a.slug), route.at(self.a.ids)
-        answer = await self.ask(visitor, route, own)
-        is_well = answer.status == 200 or (answer.status == 303 and not route.parameters)
-        yield "its own", _is_served(answer) if route.changes else is_well, answer
-        if set(route.parameters) - SHARED:
-            answer = await self.ask(visitor, route, route.at(self.b.ids))
-            yield "the other's object", answer.status == 404, answer
-        if route.changes:
-            async for attack in self._forged(route, visitor, own):
+        rider = self.riders["own"]
+        if route.is_public:
+            answer = await self.ask(visitor, route, own)
+            is_well = answer.status == 200 or (answer.status == 303 and not route.parameters)
+            yield "its own", _is_served(answer) if route.changes else is_well, answer
+        else:
+            async for attack in self._rider(route, own):
                 yield attack
+        if set(route.parameters) - SHARED - OBJECT_FREE:
+            for who in (rider, visitor) if route.is_public else (rider,):
+                answer = await self.ask(who, route, route.at(self.b.ids))
+                yield "the other's object", answer.status == 404, answer
+        elif "token" in route.parameters:
+            answer = await self.ask(visitor, route, route.at(self.b.ids))
+            is_refused = answer.status == 404 or (route.changes and answer.location == "/login")
+            yield "the other's login link", is_refused, answer
+        if route.changes:
+            async for attack in self._forged(route, visitor if route.is_public else rider, own):
+                yield attack
+            # On a public form, too, a driver who is logged in acts as themselves.
+            for what, token in (("no token", ""), ("the other's token", self.riders["stranger"].csrf)):
+                answer = await self.ask(rider, route, own, csrf=token)
+                yield f"logged in with {what}", answer.status == 403, answer
+
+    async def _rider(self, route: Route, own: str) -> AsyncIterator[tuple[str, bool, Answer]]:
+        """A route for drivers who are logged in, asked by everybody else."""
+        at_home = self.house.driver(self.a.slug)
+        answer = await self.ask(at_home, route, own)
+        yield "no login", _is_sent_to_login(answer), answer
+        elsewhere = self.house.driver(self.b.slug)
+        intruders = {
+            "on another brand's host": (elsewhere, self.riders["own"], self.b),
+            "as another brand's driver": (at_home, self.riders["stranger"], self.a),
+            "as staff": (at_home, self.staff["owner"], self.a),
+        }
+        for what, (host, login, sees) in intruders.items():
+            intruder = Visitor(host.client, host.host, host.port, dict(login.cookies), csrf=login.csrf)
+            answer = await self.ask(intruder, route, own, sees=sees)
+            yield what, _is_sent_to_login(answer), answer
+        answer = await self.ask(self.riders["own"], route, own)
+        is_well = _is_served(answer) if route.changes else answer.status == 200
+        yield "its own", is_well or route.path == "/logout", answer
+        answer = await self.ask(self.riders["other"], route, own)
+        if route.parameters:
+            yield "as another driver", answer.status == 404, answer
+        else:
+            shows = [name for name in ("session_id", "id_token_id") if self.a.ids[name] in answer.body]
+            yield f"as another driver, who sees {shows}", not shows and answer.status != 404, answer
 
     async def _portal(self, route: Route) -> AsyncIterator[tuple[str, bool, Answer]]:
         own, theirs = route.at(self.a.ids), route.at(self.b.ids)
@@ -327,7 +370,8 @@ class Proving:
         if not route.is_public:
             found += ["login", "permission"]
         if route.changes and route.takes_forms and not (route.is_public and route.surface == "console"):
-            found += ["origin"] + ([] if route.is_public else ["csrf"])
+            is_guests = route.is_public and route.surface != "driver"
+            found += ["origin"] + ([] if is_guests else ["csrf"])
         if route.surface in ("portal", "api", "driver") and set(route.parameters) - SHARED - OBJECT_FREE:
             found += ["object"]
         return found
@@ -353,13 +397,15 @@ class Proving:
             guards.CHECKS.update(known)
 
     def _blind(self, route: Route) -> guards.Check:
-        """The handler finds the object whoever it belongs to: it works under its owner's tenant."""
+        """The handler finds the object whoever it belongs to: it works under its owner's tenant, or as its driver."""
 
         async def follow(request: Any, opt: dict[str, Any]) -> None:
             visit = visit_of(request)
-            if opt is route.handler.opt and any(
-                self.b.ids[name] in request.url.path for name in route.parameters
-            ):
+            if opt is not route.handler.opt:
+                return
+            if visit.actor.kind == "driver" and not route.is_public:
+                visit.actor = replace(visit.actor, id=parse_id("driver", self.a.ids["driver_id"]))
+            elif any(self.b.ids[name] in request.url.path for name in route.parameters):
                 visit.tenant_id = self.b.tenant_id
 
         return follow

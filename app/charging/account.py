@@ -1,0 +1,217 @@
+"""What a logged-in driver has of their own: their way to start, their sessions, and the end of the account.
+
+Errors beside those of `service.request_start` and `paid.request_start`: `card_pays_at_once`, `session_running`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_, update
+from sqlalchemy.orm import selectinload
+
+from app.access import accounts
+from app.access import service as access
+from app.access.models import Driver, IdToken
+from app.access.verdict import Accepted
+from app.billing import payments
+from app.billing.models import Payment
+from app.charging import paid, queries, service
+from app.charging.models import CDR, ChargingSession
+from app.identity.service import email_norm
+from app.kernel import events
+from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.money import to_decimal
+from app.kernel.secrets import digest
+from app.kernel.spreadsheet import Cell
+from app.stations.models import ChargingStation
+from tenants.scope import Scope
+from themes.language import N_
+
+WITHOUT_HOLD = ("free", "monthly")
+
+
+# --- starting ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a driver starts at a place. With a `card` by that card and without a hold, `collection` says who pays;
+    else by checkout. `refusal` is why their card is of no use there."""
+
+    card: IdToken | None = None
+    collection: str = "card"
+    driver_group_id: UUID | None = None
+    refusal: str = ""
+
+
+async def find_way(scope: Scope, driver: Driver, station_id: UUID) -> Way:
+    """A group counts where it may charge; elsewhere its drivers are guests like others. Free comes before monthly."""
+    ways, refusal = [], ""
+    for card in await accounts.list_cards(scope, driver.id):
+        group_id = card.driver_group_id or driver.driver_group_id
+        collection = await accounts.collection_of(scope, group_id)
+        if collection not in WITHOUT_HOLD or card.status != "accepted":
+            continue
+        verdict = await access.judge(scope, card, station_id)
+        if isinstance(verdict, Accepted):
+            ways.append(Way(card, collection, group_id))
+        else:
+            refusal = verdict.message
+    if ways:
+        return min(ways, key=lambda way: WITHOUT_HOLD.index(way.collection))
+    group_id = driver.driver_group_id
+    may = group_id is not None and await access.may_charge_at(scope, group_id, station_id)
+    return Way(driver_group_id=group_id if may else None, refusal=refusal)
+
+
+async def start_by_card(scope: Scope, evse_id: UUID, id_token_id: UUID) -> ChargingSession:
+    """By the driver's own card, as if it were held to the reader. Pressed twice it is one wish."""
+    card = await accounts.get_card(scope, id_token_id)
+    group_id = card.driver_group_id or (card.driver.driver_group_id if card.driver else None)
+    if await accounts.collection_of(scope, group_id) not in WITHOUT_HOLD:
+        raise Refused(
+            "card_pays_at_once", N_("This card pays each session at once. Look at the price and start again.")
+        )
+    await paid.lock_evse(scope, evse_id)
+    waiting = select(ChargingSession).where(
+        ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING",
+        ChargingSession.id_token_id == card.id, ChargingSession.pending_until > scope.now,
+    )  # fmt: skip
+    known = (await scope.db.execute(waiting)).scalars().first()
+    if known is not None:
+        return known
+    presented = accounts.presented(scope, card)
+    session, _command = await service.request_start(scope, evse_id=evse_id, presented=presented)
+    return session
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------
+
+
+def _own(driver: Driver) -> ColumnElement[bool]:
+    """Those by their cards and those they began logged in, as frozen at the start: a card that changes hands takes no
+    history along. And what a guest paid whose receipts went to this driver's mailbox."""
+    mailed = select(Payment.source_id).where(
+        Payment.source_type == "charging_session", Payment.payer_email == driver.email_norm
+    )
+    as_guest = and_(
+        ChargingSession.driver_id.is_(None), ChargingSession.origin == "guest", ChargingSession.id.in_(mailed)
+    )
+    return or_(ChargingSession.driver_id == driver.id, as_guest)
+
+
+async def check_own(scope: Scope, session_id: UUID) -> None:
+    """NotFound for anybody else's session."""
+    driver = await accounts.get_own(scope)
+    query = select(ChargingSession.id).where(ChargingSession.id == session_id, _own(driver))
+    if (await scope.db.execute(query)).first() is None:
+        raise NotFound("charging_session")
+
+
+Row = tuple[ChargingSession, CDR | None]
+
+
+async def list_history(
+    scope: Scope, driver: Driver, *, before: UUID | None = None, limit: int | None = None
+) -> list[Row]:
+    """Newest first, each with its valid CDR; a wish of which nothing came is no session."""
+    query = (
+        select(ChargingSession)
+        .where(_own(driver), ChargingSession.status != "INVALID")
+        .options(
+            selectinload(ChargingSession.station).selectinload(ChargingStation.location),
+            selectinload(ChargingSession.live),
+        )
+        .order_by(ChargingSession.started_at.desc(), ChargingSession.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        await check_own(scope, before)
+        last = await service.get_session(scope, before)
+        query = query.where(
+            tuple_(ChargingSession.started_at, ChargingSession.id) < tuple_(last.started_at, last.id)
+        )
+    rows = list((await scope.db.execute(query)).scalars())
+    cdrs = await queries.cdrs_of(scope, [row.id for row in rows])
+    return [(row, cdrs.get(row.id)) for row in rows]
+
+
+def month_of(at: datetime, time_zone: str) -> str:
+    return at.astimezone(ZoneInfo(time_zone)).strftime("%Y-%m")
+
+
+def month_start(month: str, time_zone: str) -> datetime:
+    return datetime.strptime(month, "%Y-%m").replace(tzinfo=ZoneInfo(time_zone))
+
+
+def cost_of(cdr: CDR | None) -> tuple[int, str] | None:
+    """Minor units incl. VAT and their currency: what it costs the driver. None while that is not known."""
+    return (0 if cdr.collection == "free" else cdr.incl_vat_minor, cdr.currency) if cdr else None
+
+
+def cells(row: Row, time_zone: str) -> list[Cell]:
+    """A line of the download, in the order of its head: start, end, place, charger, kWh, cost, currency, card."""
+    session, cdr = row
+    zone, station, cost = ZoneInfo(time_zone), session.station, cost_of(cdr)
+    return [
+        f"{session.started_at.astimezone(zone):%Y-%m-%d %H:%M}",
+        f"{session.ended_at.astimezone(zone):%Y-%m-%d %H:%M}" if session.ended_at else "",
+        station.location.name if station.location else "", station.name or station.ocpp_identity,
+        Decimal(session.energy_wh) / 1000 if session.energy_wh is not None else None,
+        to_decimal(*cost) if cost else None, cost[1] if cost else "",
+        "" if session.cost_cap_minor is not None else session.id_token_masked,
+    ]  # fmt: skip
+
+
+async def totals(
+    scope: Scope, driver: Driver, *, since: datetime, time_zone: str
+) -> dict[str, list[dict[str, Any]]]:
+    """Month -> a line per currency: `energy_wh`, `incl_vat_minor`, `currency`, `count`. What is free costs nothing."""
+    credited = select(CDR.corrects_id).where(CDR.kind == "credit")
+    valid = and_(
+        CDR.tenant_id == ChargingSession.tenant_id, CDR.session_id == ChargingSession.id, CDR.kind == "cdr",
+        CDR.id.not_in(credited),
+    )  # fmt: skip
+    month = func.to_char(func.timezone(time_zone, ChargingSession.started_at), "YYYY-MM")
+    cost = case((CDR.collection == "free", 0), else_=CDR.incl_vat_minor)
+    query = (
+        select(
+            month.label("month"), CDR.currency, func.count().label("count"),
+            func.coalesce(func.sum(ChargingSession.energy_wh), 0).label("energy_wh"),
+            func.coalesce(func.sum(cost), 0).label("incl_vat_minor"),
+        )
+        .outerjoin(CDR, valid)
+        .where(_own(driver), ChargingSession.status == "COMPLETED", ChargingSession.started_at >= since)
+        .group_by("month", CDR.currency)
+    )  # fmt: skip
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in (await scope.db.execute(query)).mappings():
+        line = dict(row) | {"energy_wh": int(row["energy_wh"]), "incl_vat_minor": int(row["incl_vat_minor"])}
+        found.setdefault(row["month"], []).append(line)
+    return found
+
+
+# --- leaving -----------------------------------------------------------------------------------------------------
+
+
+async def close(scope: Scope, typed: str) -> None:
+    """Personal data goes, invoices and CDRs stay, their driver nobody any more. Refused while a session runs."""
+    driver = await accounts.get_own(scope)
+    mailbox = driver.email_norm or ""
+    if email_norm(typed) != mailbox:
+        raise Invalid.field("email", "confirmation", N_("Type your e-mail address as it stands above."))
+    running = select(ChargingSession.id).where(
+        _own(driver), ChargingSession.status.in_(("PENDING", "ACTIVE"))
+    )
+    if (await scope.db.execute(running.limit(1))).first():
+        raise Refused("session_running", N_("A session of yours is running. Stop it first."))
+    await scope.db.execute(update(ChargingSession).where(_own(driver)).values(driver_id=driver.id))
+    await payments.forget_payer(scope, mailbox)
+    # The mails are found by this digest: an event is kept for ever and names nobody.
+    about = {"mailbox": digest(scope.settings.secret_keys, "mailbox", mailbox).hex()}
+    await events.emit(scope, "DriverClosedAccount", "driver", driver.id, about, public=False)
+    await accounts.close(scope, driver)

@@ -1,0 +1,318 @@
+"""A driver's own sessions and their own way to start: who sees what, who pays how, and what a card may not."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from app.access import accounts
+from app.access import service as access
+from app.access.models import Driver
+from app.access.verdict import IdTokenValue
+from app.billing import payments
+from app.billing.models import Invoice
+from app.charging import account, paid, service, settlement
+from app.charging import driver as pages
+from app.charging.models import CDR, ChargingSession
+from app.charging.reports import TransactionReport
+from app.kernel.clock import utcnow
+from app.kernel.errors import NotFound, Refused
+from app.stations import service as stations
+from app.stations.models import EVSE, StationCommand
+from app.tariffs import service as tariffs
+from tenants.scope import Actor
+from tests.billing.conftest import Shop, jobs, shop
+from tests.cast import PLATES
+from tests.web import CLI
+
+__all__ = ["jobs", "shop"]
+pytestmark = pytest.mark.anyio
+
+
+def tariff(price: str) -> dict[str, Any]:
+    return {"currency": "EUR", "elements": [
+        {"price_components": [{"type": "ENERGY", "price": price, "vat": "20", "step_size": 1}]}]}  # fmt: skip
+
+
+@dataclass
+class Yard:
+    shop: Shop
+    station_id: UUID
+    evse_id: UUID
+    location_id: UUID
+    counter: int = 0
+
+    async def driver(
+        self, email: str, *, collection: str = "", card: str = "", at: UUID | None = None
+    ) -> Driver:
+        """With a group of their own where `collection` names one, and a card where one is named."""
+        async with self.shop.scope() as scope:
+            group = None
+            if collection:
+                group = await access.create_driver_group(
+                    scope,
+                    name=f"{email} {collection}",
+                    collection=collection,
+                    location_ids=[at] if at else [],
+                )
+                await tariffs.create_tariff(scope, tariff("0.10"), {"driver_group_id": group.id})
+            driver = await access.create_driver(
+                scope, name=email, email=email, driver_group_id=group.id if group else None
+            )
+            if card:
+                await access.create_id_token(scope, value=card, driver_id=driver.id)
+        return driver
+
+    def scope(self, driver: Driver) -> Any:
+        return self.shop.database.scope(self.shop.tenant_id, accounts.actor_of(driver))
+
+    async def card_of(self, driver: Driver) -> Any:
+        async with self.shop.scope() as scope:
+            return (await accounts.list_cards(scope, driver.id))[0]
+
+    async def charge(self, card: str, began: datetime, kwh: int = 10) -> UUID:
+        """An hour by a card at the reader, settled."""
+        self.counter += 1
+        async with self.shop.database.scope(
+            self.shop.tenant_id, Actor.station(self.station_id), now=began
+        ) as scope:
+            verdict = await service.report_transaction(scope, self.station_id, TransactionReport(
+                kind="Started", at=began, received_at=began, natural_key=f"start{self.counter}", evse_no=1,
+                connector_no=1, id_token=IdTokenValue(card), meter_start_wh=Decimal(0),
+            ))  # fmt: skip
+            ended = began + timedelta(hours=1)
+            await service.report_transaction(scope, self.station_id, TransactionReport(
+                kind="Ended", at=ended, received_at=ended, natural_key=f"stop{self.counter}",
+                ocpp_transaction_id=verdict.ocpp_transaction_id, meter_stop_wh=Decimal(kwh * 1000),
+            ))  # fmt: skip
+            of_it = ChargingSession.ocpp_transaction_id == verdict.ocpp_transaction_id
+            session_id = (await scope.db.execute(select(ChargingSession.id).where(of_it))).scalar_one()
+        async with self.shop.database.scope(self.shop.tenant_id, CLI, now=ended) as scope:
+            await settlement.settle(scope, session_id)
+        return session_id
+
+    async def history(self, driver: Driver) -> list[UUID]:
+        async with self.scope(driver) as scope:
+            return [row.id for row, _cdr in await account.list_history(scope, driver)]
+
+
+@pytest.fixture
+async def yard(shop: Shop) -> Yard:
+    async with shop.scope() as scope:
+        location = await stations.create_location(
+            scope, name="Hafen", address="Weg 1", city="Berlin", postal_code="10115", country="DEU",
+            time_zone="Europe/Berlin",
+        )  # fmt: skip
+        made = await stations.create_station(
+            scope, identity="CP1", location_id=location.id,
+            evses=[{"evse_no": 1, "connectors": [{"connector_no": 1, **PLATES["ac22"]}]}],
+        )  # fmt: skip
+        await tariffs.create_tariff(scope, tariff("0.50"), {"default": True})
+    async with shop.database.scope(shop.tenant_id, Actor.station(made.station.id)) as scope:
+        await stations.connection_opened(
+            scope, made.station.id, node="n", ocpp_version="ocpp1.6", remote="127.0.0.1"
+        )
+    async with shop.scope() as scope:
+        evse_id = (await scope.db.execute(select(EVSE.id))).scalar_one()
+    return Yard(shop, made.station.id, evse_id, location.id)
+
+
+async def test_a_card_that_changes_hands_takes_no_history_along(yard: Yard) -> None:
+    jule = await yard.driver("jule@example.org", card="CARD1")
+    malik = await yard.driver("malik@example.org")
+    began = utcnow() - timedelta(days=3)
+    first = await yard.charge("CARD1", began)
+    async with yard.shop.scope() as scope:
+        card = (await accounts.list_cards(scope, jule.id))[0]
+        await access.update_id_token(scope, card.id, driver_id=malik.id)
+    second = await yard.charge("CARD1", began + timedelta(days=1))
+    assert (await yard.history(jule), await yard.history(malik)) == ([first], [second])
+    async with yard.scope(malik) as scope:
+        await account.check_own(scope, second)
+        for other in (first, UUID(int=7)):
+            with pytest.raises(NotFound):
+                await account.check_own(scope, other)
+        with pytest.raises(NotFound):
+            await account.list_history(scope, malik, before=first)
+
+
+async def test_what_a_guest_paid_belongs_to_the_account_of_the_mailbox_its_receipt_went_to(
+    yard: Yard,
+) -> None:
+    async with yard.shop.scope() as scope:
+        session, op = await paid.request_start(
+            scope, yard.evse_id, email="Jule@Example.org", language="en", origin="", remote="1"
+        )
+    assert op is not None
+    jule, malik = await yard.driver("jule@example.org"), await yard.driver("malik@example.org")
+    assert (await yard.history(jule), await yard.history(malik)) == ([session.id], [])
+
+
+async def test_months_add_up_in_the_brands_own_calendar_and_what_is_free_costs_nothing(yard: Yard) -> None:
+    """2026-10-31 23:30 UTC is November in Berlin."""
+    jule = await yard.driver("jule@example.org", card="CARD1")
+    free = await yard.driver("free@example.org", collection="free", card="FREE1")
+    for began in ("2026-10-31T20:00:00+00:00", "2026-10-31T23:30:00+00:00", "2026-11-02T08:00:00+00:00"):
+        await yard.charge("CARD1", datetime.fromisoformat(began))
+    await yard.charge("FREE1", datetime.fromisoformat("2026-11-04T08:00:00+00:00"))
+    since = datetime.fromisoformat("2026-10-01T00:00:00+02:00")
+    async with yard.scope(jule) as scope:
+        found = await account.totals(scope, jule, since=since, time_zone="Europe/Berlin")
+        rows = await account.list_history(scope, jule)
+    assert {month: (line["count"], line["energy_wh"], line["incl_vat_minor"]) for month, (line,) in found.items()} == {
+        "2026-10": (1, 10_000, 600), "2026-11": (2, 20_000, 1200),
+    }  # fmt: skip
+    assert [account.month_of(row.started_at, "Europe/Berlin") for row, _cdr in rows] == [
+        "2026-11", "2026-11", "2026-10",
+    ]  # fmt: skip
+    assert account.cells(rows[0], "Europe/Berlin")[:7] == [
+        "2026-11-02 09:00", "2026-11-02 10:00", "Hafen", "CP1", Decimal(10), Decimal("6.00"), "EUR",
+    ]  # fmt: skip
+    async with yard.scope(free) as scope:
+        (line,) = (await account.totals(scope, free, since=since, time_zone="Europe/Berlin"))["2026-11"]
+    assert (line["energy_wh"], line["incl_vat_minor"]) == (10_000, 0)
+
+
+async def test_a_months_invoice_is_shown_to_none_of_its_drivers(yard: Yard) -> None:
+    """It lists what others of the group charged."""
+    jule = await yard.driver("jule@example.org", collection="monthly", card="CARD1")
+    session_id = await yard.charge("CARD1", utcnow() - timedelta(days=70))
+    async with yard.shop.scope() as scope:
+        assert await settlement.invoice_month(scope) == 1
+        assert (await scope.db.execute(select(Invoice.id))).scalar_one()
+        assert await pages._papers(scope, session_id) == []
+        session = await service.get_session(scope, session_id)
+        words = await paid.state_words(scope, session, None, "monthly")
+    assert words["step"] == 4 and "monthly invoice" in words["text"]
+    assert await yard.history(jule) == [session_id]
+
+
+@pytest.mark.parametrize("collection", ["monthly", "free"])
+async def test_a_card_of_a_group_that_settles_later_starts_without_a_hold_once(
+    yard: Yard, collection: str
+) -> None:
+    jule = await yard.driver("jule@example.org", collection=collection, card="CARD1")
+    card = await yard.card_of(jule)
+    async with yard.scope(jule) as scope:
+        way = await account.find_way(scope, jule, yard.station_id)
+        assert way.card is not None
+        assert (way.card.id, way.collection, way.driver_group_id) == (
+            card.id,
+            collection,
+            jule.driver_group_id,
+        )
+        session = await account.start_by_card(scope, yard.evse_id, card.id)
+    async with yard.scope(jule) as scope:
+        again = await account.start_by_card(scope, yard.evse_id, card.id)
+        commands = (await scope.db.execute(select(StationCommand.payload))).scalars().all()
+        assert await payments.find_payment(scope, "charging_session", session.id) is None
+    assert again.id == session.id and [one["idTag"] for one in commands] == ["CARD1"]
+    assert (session.driver_id, session.driver_group_id) == (jule.id, jule.driver_group_id)
+
+
+async def test_a_start_by_card_obeys_the_rules_of_access(yard: Yard) -> None:
+    jule = await yard.driver("jule@example.org", collection="monthly", card="CARD1")
+    malik = await yard.driver("malik@example.org", collection="monthly", card="CARD2")
+    pays = await yard.driver("pays@example.org", collection="per_session", card="CARD3")
+    cards = {one.id: await yard.card_of(one) for one in (jule, malik, pays)}
+
+    async def refusal(driver: Driver, card: Any) -> str:
+        async with yard.scope(driver) as scope:
+            try:
+                await account.start_by_card(scope, yard.evse_id, card.id)
+            except (Refused, NotFound) as error:
+                return error.code
+        return ""
+
+    assert await refusal(malik, cards[jule.id]) == "not_found"
+    assert await refusal(pays, cards[pays.id]) == "card_pays_at_once"
+    async with yard.scope(jule) as scope:
+        await accounts.block_card(scope, cards[jule.id].id)
+    assert await refusal(jule, cards[jule.id]) == "token_blocked"
+    async with yard.shop.scope() as scope:
+        elsewhere = await stations.create_location(
+            scope, name="Elsewhere", address="Weg 2", city="Berlin", postal_code="10115", country="DEU",
+            time_zone="Europe/Berlin",
+        )  # fmt: skip
+        assert malik.driver_group_id is not None
+        await access.set_group_locations(scope, malik.driver_group_id, [elsewhere.id])
+    assert await refusal(malik, cards[malik.id]) == "token_not_at_this_location"
+    async with yard.scope(malik) as scope:
+        way = await account.find_way(scope, malik, yard.station_id)
+    assert (way.card, way.driver_group_id) == (None, None) and "may not charge at this site" in way.refusal
+
+
+async def test_a_logged_in_driver_who_pays_by_card_pays_their_groups_price_and_owns_the_session(
+    yard: Yard,
+) -> None:
+    jule = await yard.driver("jule@example.org", collection="per_session")
+    async with yard.scope(jule) as scope:
+        way = await account.find_way(scope, jule, yard.station_id)
+        assert (way.card, way.driver_group_id) == (None, jule.driver_group_id)
+        session, op = await paid.request_start(
+            scope, yard.evse_id, email="", language="en", origin="", remote="1", driver_id=jule.id,
+            driver_group_id=way.driver_group_id,
+        )  # fmt: skip
+    assert op is not None
+    await payments.run_op(yard.shop.database, yard.shop.tenant_id, op.id)
+    async with yard.shop.scope() as scope:
+        payment = await payments.find_payment(scope, "charging_session", session.id)
+    assert payment is not None
+    await yard.shop.pay(payment)
+    await yard.shop.look(payment)
+    await yard.shop.jobs.run()
+    began = utcnow()
+    async with yard.shop.database.scope(yard.shop.tenant_id, Actor.station(yard.station_id)) as scope:
+        started = await service.get_session(scope, session.id)
+        assert started.id_token is not None
+        value = accounts.presented(scope, started.id_token)
+        verdict = await service.report_transaction(scope, yard.station_id, TransactionReport(
+            kind="Started", at=began, received_at=began, natural_key="s", evse_no=1, connector_no=1,
+            id_token=IdTokenValue(value.value), meter_start_wh=Decimal(0),
+        ))  # fmt: skip
+    with pytest.raises(Refused, match="running"):
+        async with yard.scope(jule) as scope:
+            await account.close(scope, "jule@example.org")
+    ended = began + timedelta(hours=1)
+    async with yard.shop.database.scope(
+        yard.shop.tenant_id, Actor.station(yard.station_id), now=ended
+    ) as scope:
+        await service.report_transaction(scope, yard.station_id, TransactionReport(
+            kind="Ended", at=ended, received_at=ended, natural_key="e", meter_stop_wh=Decimal(10_000),
+            ocpp_transaction_id=verdict.ocpp_transaction_id,
+        ))  # fmt: skip
+    async with yard.shop.database.scope(yard.shop.tenant_id, CLI, now=ended) as scope:
+        await settlement.settle(scope, session.id)
+    await yard.shop.jobs.run()
+    async with yard.shop.scope() as scope:
+        cdr = (await scope.db.execute(select(CDR))).scalar_one()
+        invoice = (await scope.db.execute(select(Invoice))).scalar_one()
+        payment = await payments.find_payment(scope, "charging_session", session.id)
+        assert payment is not None
+        assert (cdr.collection, cdr.incl_vat_minor, payment.captured_minor) == ("card", 120, 120)
+        assert invoice.buyer["driver_id"] == str(jule.id)
+    assert await yard.history(jule) == [session.id]
+
+
+async def test_closing_an_account_keeps_invoice_and_cdr_and_forgets_who_it_was(yard: Yard) -> None:
+    jule = await yard.driver("jule@example.org", card="CARD1")
+    session_id = await yard.charge("CARD1", utcnow() - timedelta(days=2))
+    async with yard.shop.scope() as scope:
+        session, _op = await paid.request_start(
+            scope, yard.evse_id, email="jule@example.org", language="en", origin="", remote="1"
+        )
+        await paid.give_up(scope, session.id)
+    async with yard.scope(jule) as scope:
+        await account.close(scope, "jule@example.org")
+    async with yard.shop.scope() as scope:
+        assert (await scope.db.execute(select(CDR.session_id))).scalar_one() == session_id
+        assert (await scope.db.execute(select(Invoice.id))).scalar_one()
+        payment = await payments.find_payment(scope, "charging_session", session.id)
+        assert payment is not None and payment.payer_email == ""
+        for one in (session_id, session.id):
+            kept = await service.get_session(scope, one)
+            assert kept.driver is not None and (kept.driver.name, kept.driver.email) == (accounts.LEFT, None)
