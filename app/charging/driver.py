@@ -31,6 +31,7 @@ from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
+from app.kernel.money import to_minor
 from app.kernel.spreadsheet import csv_file, csv_text
 from app.kernel.web import (
     Form,
@@ -229,9 +230,9 @@ async def _example(
         **({"time_zone": location.time_zone} if location else {}),
     }  # fmt: skip
     price = await tariffs.preview(scope, tariff, described)
+    total_minor = to_minor(Decimal(price["total_cost"]["incl_vat"]), price["currency"])
     return {
-        "total": price["total_cost"]["incl_vat"], "currency": price["currency"], "seconds": seconds,
-        "kwh": EXAMPLE_WH // 1000,
+        "total_minor": total_minor, "currency": price["currency"], "seconds": seconds, "kwh": EXAMPLE_WH // 1000,
     }  # fmt: skip
 
 
@@ -295,18 +296,17 @@ async def _checkout_url(visit: Visit, op_id: UUID, session_id: UUID) -> str | No
 
 async def _session_page(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[str]:
     """Coming back from the payment page is news: the provider is asked at once, whether or not its webhook came."""
-    shown = await _shown(scope, base, session_id)
+    shown = await _shown(scope, base, session_id, has_returned="paid" in request.query_params)
     payment = shown["payment"]
-    if payment is not None and payment.state in payments.OPEN and "paid" in request.query_params:
+    if payment is not None and payment.state in payments.OPEN and shown["has_returned"]:
         await payments.watch(scope, payment.id)
-    points = await queries.power_points(scope, session_id)
     return page(
         request, scope, "charging/guest.html", title=shown["words"]["title"],
-        profile=await brands.get_profile(scope), points=points, curve_words=_curve_words(points), **shown,
+        profile=await brands.get_profile(scope), **shown,
     )  # fmt: skip
 
 
-async def _shown(scope: Scope, base: str, session_id: UUID) -> dict[str, Any]:
+async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: bool) -> dict[str, Any]:
     """`base` is the page's own address; its forms and papers lie below."""
     session = await service.get_session(scope, session_id)
     payment = await payments.find_payment(scope, "charging_session", session_id)
@@ -317,9 +317,11 @@ async def _shown(scope: Scope, base: str, session_id: UUID) -> dict[str, Any]:
     energy = session.energy_wh
     if energy is None and session.live is not None:
         energy = session.live.energy_wh
+    points = await queries.power_points(scope, session_id)
     return {
         "session": session, "payment": payment, "words": words, "base": base, "cdr": cdr, "collection": collection,
-        "price": price.as_json() if price else None, "energy_wh": energy,
+        "points": points, "curve_words": _curve_words(points), "has_returned": has_returned,
+        "price": price, "energy_wh": energy,
         "power_w": session.live.power_w if session.live and session.status == "ACTIVE" else None,
         "seconds": _seconds(session, scope.now), "has_receipt": bool(await _papers(scope, session_id)),
     }  # fmt: skip
@@ -340,9 +342,11 @@ def _curve_words(points: dict[str, list[Any]]) -> str:
 
 async def _session_live(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Stream:
     await service.get_session(scope, session_id)
+    has_returned = "paid" in request.query_params
 
     async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
-        return fragment(request, "charging/_guest.html", **await _shown(scope, base, session_id))
+        shown = await _shown(scope, base, session_id, has_returned=has_returned)
+        return fragment(request, "charging/_guest.html", **shown)
 
     return live(request, [f"session:{session_id}", f"payment:{session_id}"], render)
 

@@ -257,7 +257,7 @@ async def test_the_mail_wears_the_brand_and_says_the_same_twice(house: House, te
     await _ask(house, JULE)
     (mail,) = await _mailed(house, tenant_id)
     async with house.database.scope(tenant_id, CLI) as scope:
-        message = await jobs._message(scope, mail.to_address, mail.subject, mail.body, mail.key)
+        message = await jobs._message(scope, mail)
     text, dressed = [part.get_content() for part in message.iter_parts()]
     link = next(line for line in mail.body.splitlines() if "/login/" in line)
     assert link in text and f'href="{link}"' in dressed and "background:#" in dressed
