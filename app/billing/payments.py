@@ -295,9 +295,7 @@ def _given_back(payment: Payment, refunds: Iterable[PaymentOp]) -> int:
     return max(payment.refunded_minor, planned)
 
 
-async def correct(
-    scope: Scope, source_type: str, source_id: UUID, gross_minor: int, reason: str
-) -> None:
+async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: int, reason: str) -> None:
     """What stands on the papers is now `gross_minor` (0: all was credited); twice is once.
 
     Too much that was taken is given back; what never was taken is never asked for, it is written off. While a capture
@@ -458,7 +456,8 @@ async def _conclude(
     op.provider_ref = ref or found.provider_ref
     if op.kind == "refund":
         await _post_refund(scope, payment, op)
-    await apply(scope, payment, found)
+    if payment.provider_ref in (None, found.provider_ref):  # not what `sweep` found beside its own hold
+        await apply(scope, payment, found)
 
 
 async def _post_refund(scope: Scope, payment: Payment, op: PaymentOp) -> None:
@@ -662,7 +661,8 @@ async def _is_nobodys(database: Database, tenant_id: UUID, held: Hold) -> bool:
     """True for a hold no row knows (a restored database): there is no payment that could plan the call."""
     async with database.scope(tenant_id, ACTOR) as scope:
         query = select(Payment).where(
-            (Payment.provider_ref == held.ref) | (cast(Payment.id, String) == held.metadata.get("payment", ""))
+            (Payment.provider_ref == held.ref)
+            | (cast(Payment.id, String) == held.metadata.get("payment", ""))
         )
         payment = (await scope.db.execute(query)).scalars().first()
         if payment is None:

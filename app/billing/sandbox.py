@@ -539,10 +539,13 @@ async def _list_intents(engine: Engine, params: dict[str, Any]) -> dict[str, Any
     """Newest first; `created[gte]` narrows, `starting_after` goes on behind an intent."""
     since = int((params.get("created") or {}).get("gte", 0))
     limit = min(_integer(params, "limit", 10), 100)
-    last = await engine.get("payment_intent", params["starting_after"]) if "starting_after" in params else None
+    last = (
+        await engine.get("payment_intent", params["starting_after"]) if "starting_after" in params else None
+    )
     rows = await engine.run(
         "select id from sandbox.object where account = :account and kind = 'payment_intent' and created >= :since"
-        " and (cast(:last as bigint) is null or (created, id) < (:last, :id)) order by created desc, id desc limit :limit",
+        " and (cast(:last as bigint) is null or (created, id) < (:last, :id))"
+        " order by created desc, id desc limit :limit",
         since=since, limit=limit + 1, last=last["created"] if last else None, id=last["id"] if last else "",
     )  # fmt: skip
     found = [_shown_intent(await _aged_intent(engine, row.id)) for row in rows.all()]

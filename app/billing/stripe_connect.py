@@ -15,7 +15,16 @@ import httpx2
 import stripe
 
 from app.billing import sandbox
-from app.billing.provider import Account, Checkout, Hold, News, Observation, OutcomeUnknown, Provider, Rejected
+from app.billing.provider import (
+    Account,
+    Checkout,
+    Hold,
+    News,
+    Observation,
+    OutcomeUnknown,
+    Provider,
+    Rejected,
+)
 from app.kernel.settings import Settings
 
 TOLERANCE_S = 300
@@ -160,7 +169,11 @@ class StripeConnect(Provider):
                 self._client.v1.payment_intents.list_async(params, {"stripe_account": account})
             )
             found += [
-                Hold(ref=one.id, created_at=_time(one.created), metadata=dict(one.metadata or {}))
+                Hold(
+                    ref=one.id,
+                    created_at=_time(one.created),
+                    metadata=one.metadata.to_dict() if one.metadata else {},
+                )
                 for one in part.data
                 if one.status == "requires_capture"
             ]

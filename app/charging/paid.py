@@ -318,7 +318,9 @@ async def state_words(scope: Scope, session: ChargingSession, payment: Payment |
         words = N_("The charger is ready for you. Connect the cable to your car.")
         return _words(N_("Plug in now"), words, tone="info", step=1)
     if session.status == "INVALID" and session.not_started is None and payment is not None:
-        return _words(N_("Not charged"), N_("The operator looked at this session."), _NOTHING, tone="info", step=4)
+        return _words(
+            N_("Not charged"), N_("The operator looked at this session."), _NOTHING, tone="info", step=4
+        )
     if session.status == "INVALID":
         unknown = (N_("Not started"), N_("Nothing was started and nothing is charged."))
         title, *sentences = _NOT_STARTED.get(session.not_started or "", unknown)

@@ -23,7 +23,7 @@ from app.asgi import FrontDoor
 from app.billing import payments, sandbox
 from app.billing import service as billing
 from app.billing.models import Invoice, Payment, PaymentOp
-from app.charging import ingest, paid, service, settlement
+from app.charging import ingest, paid, service
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import ENERGY, Reading, TransactionReport
 from app.kernel.clock import utcnow
@@ -245,7 +245,9 @@ class Visit:
         settings = self.town.database.settings
         headers = {
             "Host": settings.host_of("console"),
-            "Stripe-Signature": sandbox.sign(body, sandbox.webhook_secret(settings), int(utcnow().timestamp())),
+            "Stripe-Signature": sandbox.sign(
+                body, sandbox.webhook_secret(settings), int(utcnow().timestamp())
+            ),
         }
         answer = await self.web(f"webhook {event['type']}", lambda: self.browser.client.post(
             "/webhooks/stripe-connect", content=body, headers=headers))  # fmt: skip
@@ -272,7 +274,9 @@ class Visit:
         ref = target.rpartition("/")[2]
         account, checkout = await sandbox.find_checkout(self.town.database, ref) or ("", {})
         self.page = urlsplit(checkout["success_url"]).path
-        assert (await sandbox.pay_checkout(self.town.database, account, ref, GOOD, EMAIL))["status"] == "complete"
+        assert (await sandbox.pay_checkout(self.town.database, account, ref, GOOD, EMAIL))[
+            "status"
+        ] == "complete"
         await self.tell()
         if self.delivery.returns:
             await self.web("return from payment", lambda: self.browser.get(f"{self.page}?paid=1"))
@@ -355,7 +359,9 @@ class Visit:
         found: list[str] = []
         async with self.town.scope() as scope:
             query = select(ChargingSession.id).where(ChargingSession.station_id == self.station_id)
-            sessions = [await service.get_session(scope, one) for one in (await scope.db.execute(query)).scalars()]
+            sessions = [
+                await service.get_session(scope, one) for one in (await scope.db.execute(query)).scalars()
+            ]
             billed = [one for one in sessions if one.status == "COMPLETED"]
             if len(billed) != 1:
                 found.append(f"sessions: {[one.status for one in sessions]}")
@@ -371,7 +377,9 @@ class Visit:
         held = await held_at_provider(self.town.database)
         if held:
             found.append(f"still held: {held}")
-        if len(self.town.mails) != len(set(self.town.mails)) and not any("mail handed over" in one for one in self.town.fate.killed):
+        if len(self.town.mails) != len(set(self.town.mails)) and not any(
+            "mail handed over" in one for one in self.town.fate.killed
+        ):
             found.append(f"mails: {self.town.mails}")
         for session in sessions:
             found += await self._page_faults(session)
@@ -380,7 +388,9 @@ class Visit:
     async def _session_faults(self, scope: Scope, session: ChargingSession) -> list[str]:
         payment = await payments.find_payment(scope, "charging_session", session.id)
         assert payment is not None
-        ops = list((await scope.db.execute(select(PaymentOp).where(PaymentOp.payment_id == payment.id))).scalars())
+        ops = list(
+            (await scope.db.execute(select(PaymentOp).where(PaymentOp.payment_id == payment.id))).scalars()
+        )
         taken = await captures(self.town.database, payment)
         faults = [f"{op.kind} is {op.state}" for op in ops if op.state not in ("succeeded", "failed")]
         receipts = select(Mail.id).where(Mail.source_id == session.id, Mail.kind == "receipt")

@@ -18,7 +18,7 @@ from tests.conftest import DatabaseUrls, Proof, settings_environment
 from tests.web import CLI, found_brand
 
 pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(1800)]
-PAIRS = 150
+PAIRS = 60
 TARIFF = {"price_components": [{"type": "ENERGY", "price": "0.50", "vat": "20", "step_size": 1}]}
 
 
@@ -50,7 +50,9 @@ async def town(
         account.fee_percent, account.fee_fixed_minor = payments.Decimal("5"), 10
         await tariffs.create_tariff(scope, {"currency": "EUR", "elements": [TARIFF]}, {"default": True})
     jobs = Jobs(database, database_urls)
-    yield Town(database, tenant_id, FrontDoor(database.settings, database=database, redis=redis), jobs, fate, mails)
+    yield Town(
+        database, tenant_id, FrontDoor(database.settings, database=database, redis=redis), jobs, fate, mails
+    )
     jobs.connection.close()
     await database.close()
     await redis.close()
@@ -103,5 +105,8 @@ def _drawn(matrix: dict[str, dict[str, str]]) -> str:
     width = max(map(len, matrix), default=0) + 2
     names = [delivery.name for delivery in DELIVERIES]
     lines = [" " * width + "".join(f"{name:>10}" for name in names)]
-    lines += [f"{step:{width}}" + "".join(f"{row.get(name, '·'):>10}" for name in names) for step, row in matrix.items()]
+    lines += [
+        f"{step:{width}}" + "".join(f"{row.get(name, '·'):>10}" for name in names)
+        for step, row in matrix.items()
+    ]
     return "\n" + "\n".join(lines)
