@@ -569,6 +569,9 @@ async def _capture_intent(engine: Engine, ref: str, params: dict[str, Any]) -> d
         raise WireError(
             400, "invalid_request_error", message, code="amount_too_large", param="amount_to_capture"
         )
+    if amount < MINIMUM_MINOR:
+        message = "Amount must be at least 50 cents."
+        raise WireError(400, "invalid_request_error", message, code="amount_too_small")
     if fee > amount:
         message = "Fees must be less than or equal to the captured amount."
         raise WireError(400, "invalid_request_error", message, param="application_fee_amount")

@@ -614,17 +614,23 @@ async def expire_pending(scope: Scope, session_id: UUID) -> None:
     session = await lock_pending(scope, session_id)
     if session is None or session.pending_until is None or session.pending_until > scope.now:
         return
-    was_asked = session.remote_start_id is not None
-    await end_unstarted(
-        scope, session, "not_plugged_in" if was_asked else "checkout_expired", "not_started", {}
-    )
+    await end_unstarted(scope, session, await _why_nothing_came(scope, session), "not_started", {})
+
+
+async def _why_nothing_came(scope: Scope, session: ChargingSession) -> str:
+    if session.command_id is None:
+        return "checkout_expired"
+    command = await commands.get_command(scope, session.command_id)
+    return "not_plugged_in" if command.status == "accepted" else "station_offline"
 
 
 async def end_unstarted(
     scope: Scope, session: ChargingSession, code: str, kind: str, data: Mapping[str, Any]
 ) -> None:
-    """The wish is over before it began: INVALID, no CDR, and a hold is let go."""
+    """The wish is over before it began: INVALID, no CDR, a hold is let go, and its one-off token opens nothing."""
     session.status, session.ended_at, session.not_started = "INVALID", scope.now, code
+    if session.id_token_id is not None:
+        await access.mark_used(scope, session.id_token_id)
     await _note(scope, session, kind, scope.now, kind, None, data)
     await payments.release(scope, "charging_session", session.id, code)
     await events.emit(scope, "SessionNotStarted", "charging_session", session.id, {"code": code})

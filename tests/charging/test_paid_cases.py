@@ -235,11 +235,27 @@ async def test_the_last_second_belongs_to_the_car_or_to_the_clock_never_to_both(
 
 
 async def test_a_wish_whose_own_job_never_came_is_ended_by_the_watch(shop: Shop) -> None:
+    """Nor did the station answer: it was not the driver who kept it waiting."""
     _station_id, session_id, _epoch = await paid_for(shop)
     async with shop.database.scope(shop.tenant_id, CLI, now=utcnow() + timedelta(minutes=12)) as scope:
         assert await service.expire_overdue(scope) == 1
     await shop.jobs.run()
+    await is_let_go(shop, session_id, "station_offline", "The charger went offline")
+
+
+async def test_a_cable_that_comes_when_the_wish_is_over_starts_nothing_for_free(shop: Shop) -> None:
+    """The station still holds the request to start: its one-off token is good for nothing any more."""
+    station_id, session_id, epoch = await paid_for(shop)
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
+        [command] = await commands.claim_commands(scope, station_id, epoch)
+        await commands.conclude_command(scope, command.id, "accepted", {"status": "Accepted"})
+    late = utcnow() + timedelta(minutes=11)
+    async with shop.database.scope(shop.tenant_id, CLI, now=late) as scope:
+        await service.expire_pending(scope, session_id)
+    await shop.jobs.run()
     await is_let_go(shop, session_id, "not_plugged_in", "Nobody plugged in")
+    verdict = await start_of(shop, station_id, command.payload["idTag"], late)
+    assert verdict.id_token_status == "Invalid"
 
 
 # -- while it runs -----------------------------------------------------------------------------------------------------
