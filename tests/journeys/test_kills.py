@@ -237,7 +237,9 @@ class Guest:
         answer = await self.send("POST", f"/c/{self.code}/start", {"email": "driver@example.org"})
         assert answer.status_code == 303, answer.text
         target = answer.headers["location"]
-        while "/pay/" not in target:  # the provider did not answer: the session's page has the way when there is one
+        while (
+            "/pay/" not in target
+        ):  # the provider did not answer: the session's page has the way when there is one
             shown = await self.send("GET", target)
             found = re.search(r'href="([^"]+/pay/[^"]+)"', shown.text)
             target = found.group(1) if found else target
@@ -286,7 +288,8 @@ MONEY = {
            or 1 <> (select count(distinct l.invoice_id) from livery.invoice_line l where l.source_id = c.id)
            or c.incl_vat_minor <> (select sum(l.gross_minor) from livery.invoice_line l where l.source_id = c.id))""",
     "postings that do not balance": """
-        select count(*) from (select txn_id from livery.ledger_entry group by txn_id having sum(amount_minor) <> 0) d""",
+        select count(*) from (
+          select txn_id from livery.ledger_entry group by txn_id having sum(amount_minor) <> 0) d""",
     "tenants whose receivable is not zero": """
         select count(*) from (select e.tenant_id from livery.ledger_entry e join livery.ledger_account a
           on a.tenant_id = e.tenant_id and a.id = e.account_id where a.code = 'driver_receivable'
