@@ -7,6 +7,7 @@ A hold is opened for an opaque source (`source_type`, `source_id`); whoever owns
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import String, cast, func, or_, select, text
+from sqlalchemy import func, or_, select, text
 
 from app.billing import ledger
 from app.billing.ledger import Posting
@@ -43,6 +44,7 @@ _RANK = {
     "canceled": 5, "captured": 6, "partially_refunded": 7, "refunded": 8,
 }  # fmt: skip
 OPEN = ("created", "requires_action", "processing")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAKEN = ("captured", "partially_refunded", "refunded")
 
 
@@ -653,18 +655,18 @@ async def sweep(database: Database, tenant_id: UUID) -> None:
     for held in await provider.list_holds(account.account_ref, now - SWEPT_BACK):
         if held.metadata.get("tenant") != str(tenant_id) or held.created_at > now - SWEPT_AFTER:
             continue
-        if await _is_nobodys(database, tenant_id, held):
+        if await _is_nobodys(database, tenant_id, account.account_ref, held):
             await provider.cancel(account.account_ref, held.ref, key=f"sweep:{held.ref}")
 
 
-async def _is_nobodys(database: Database, tenant_id: UUID, held: Hold) -> bool:
+async def _is_nobodys(database: Database, tenant_id: UUID, account_ref: str, held: Hold) -> bool:
     """True for a hold no row knows (a restored database): there is no payment that could plan the call."""
     async with database.scope(tenant_id, ACTOR) as scope:
-        query = select(Payment).where(
-            (Payment.provider_ref == held.ref)
-            | (cast(Payment.id, String) == held.metadata.get("payment", ""))
-        )
-        payment = (await scope.db.execute(query)).scalars().first()
+        query = select(Payment).where(Payment.account_ref == account_ref, Payment.provider_ref == held.ref)
+        payment = (await scope.db.execute(query)).scalar_one_or_none()
+        marked = held.metadata.get("payment", "")
+        if payment is None and _UUID.fullmatch(marked):
+            payment = await scope.db.get(Payment, (tenant_id, UUID(marked)))
         if payment is None:
             await audit.record(scope, "payment.swept", "payment", tenant_id, {"ref": held.ref})
             return True

@@ -27,7 +27,7 @@ from tests.journeys.test_driver_pays import Car, place_of
 pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(1500)]
 
 KILLS_EACH = 20
-KILLS_WHILE_PAYING = 20
+KILLS_WHILE_PAYING = 19  # one of each in the seeded tenth: a killed worker's jobs wait 15 s for the next
 PARTS = ("gateway", "worker", "web", "postgres")
 TAG = "KILLCARD"
 
