@@ -23,6 +23,7 @@ JOBS = {
     "billing.run_op": run_op,
     "billing.observe": observe,
     "billing.tidy": payments.tidy,
+    "billing.sweep": payments.sweep,
 }
 LISTENERS = {"TenantCreated": ["billing.open_account"]}
-RECURRING = [("* * * * *", "billing.tidy")]
+RECURRING = [("* * * * *", "billing.tidy"), ("50 2 * * *", "billing.sweep")]

@@ -7,6 +7,7 @@ A hold is opened for an opaque source (`source_type`, `source_id`); whoever owns
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,12 +15,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import func, or_, select, text, update
 
 from app.billing import ledger
 from app.billing.ledger import Posting
-from app.billing.models import Payment, PaymentAccount, PaymentOp
-from app.billing.provider import Checkout, Observation, OutcomeUnknown, Provider, Rejected
+from app.billing.models import LedgerAccount, LedgerEntry, LedgerTxn, Payment, PaymentAccount, PaymentOp
+from app.billing.provider import Checkout, Hold, Observation, OutcomeUnknown, Provider, Rejected
 from app.brands.models import TenantProfile
 from app.identity.service import email_norm
 from app.kernel import audit, events, queue
@@ -34,7 +35,9 @@ from tenants.scope import Actor, Scope
 
 ACTOR = Actor.job("billing.payments")
 STALE = timedelta(seconds=60)
-CHECKOUT_LIFETIME = timedelta(minutes=31)  # Stripe takes no less than 30
+# Stripe takes no less than 30 minutes: the janitor's repetition after a crash must still find that much.
+CHECKOUT_LIFETIME = timedelta(minutes=45)
+SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
 MINIMUM_MINOR = 50  # what a card charge must come to; less is written off (money.md 1.3)
 
 _RANK = {
@@ -42,6 +45,7 @@ _RANK = {
     "canceled": 5, "captured": 6, "partially_refunded": 7, "refunded": 8,
 }  # fmt: skip
 OPEN = ("created", "requires_action", "processing")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAKEN = ("captured", "partially_refunded", "refunded")
 
 
@@ -211,7 +215,8 @@ async def open_payment(
     request = {
         "amount_minor": hold_minor, "currency": currency, "title": title, "success_url": success_url,
         "cancel_url": cancel_url, "expires_at": (scope.now + CHECKOUT_LIFETIME).isoformat(), "email": email,
-        "language": language, "metadata": {"payment": str(payment.id), "source": str(source_id)},
+        "language": language,
+        "metadata": {"tenant": str(scope.tenant_id), "payment": str(payment.id), "source": str(source_id)},
     }  # fmt: skip
     return payment, await _plan(scope, payment, "checkout_create", f"co:{payment.id}", request)
 
@@ -283,19 +288,71 @@ async def _release(scope: Scope, payment: Payment, reason: str) -> None:
     await _enqueue(scope, op)
 
 
-async def refund(scope: Scope, payment_id: UUID, reason: str) -> PaymentOp:
-    """Everything that was taken and not yet given back. The credit note is the caller's affair."""
+async def refund(
+    scope: Scope, payment_id: UUID, reason: str, *, amount_minor: int | None = None
+) -> PaymentOp:
+    """Gives back `amount_minor`, or all that is left. The credit note is the caller's affair."""
     payment = await _locked(scope, payment_id)
-    left = payment.captured_minor - payment.refunded_minor
-    if payment.state not in TAKEN or left <= 0:
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
+    left = payment.captured_minor - _given_back(payment, refunds)
+    amount = left if amount_minor is None else amount_minor
+    if payment.state not in TAKEN or not 0 < amount <= left:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
-    request = {"amount_minor": left, "reason": reason, "before_minor": payment.refunded_minor}
-    op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{payment.refunded_minor}", request)
+    request = {"amount_minor": amount, "reason": reason}
+    op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{len(refunds)}", request)
     await audit.record(
-        scope, "payment.refunded", "payment", payment.id, {"amount_minor": left, "reason": reason}
+        scope, "payment.refunded", "payment", payment.id, {"amount_minor": amount, "reason": reason}
     )
     await _enqueue(scope, op)
     return op
+
+
+def _given_back(payment: Payment, refunds: Iterable[PaymentOp]) -> int:
+    """With what is on its way."""
+    planned = sum(op.request["amount_minor"] for op in refunds if op.state != "failed")
+    return max(payment.refunded_minor, planned)
+
+
+async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: int, reason: str) -> None:
+    """What stands on the papers is now `gross_minor` (0: all was credited); twice is once.
+
+    Too much that was taken is given back; what never was taken is never asked for, it is written off. While a capture
+    is under way nobody knows what was taken: the caller comes back at `PaymentCaptured` or `PaymentFailed`.
+    """
+    payment = await find_payment(scope, source_type, source_id)
+    payment = await _locked(scope, payment.id) if payment is not None else None
+    if payment is None or payment.state == "capturing":
+        return
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
+    kept = payment.captured_minor - _given_back(payment, refunds)
+    wanted = min(gross_minor, kept)
+    if kept > wanted:
+        await refund(scope, payment.id, reason, amount_minor=kept - wanted)
+    lost = gross_minor - wanted - await _written_off(scope, payment)
+    if lost:
+        await ledger.post(scope, "write_off", _corrections(payment), uuid7(), scope.now, [
+            Posting("write_off", lost, payment.currency), Posting("driver_receivable", -lost, payment.currency),
+        ])  # fmt: skip
+
+
+def _corrections(payment: Payment) -> str:
+    return f"payment_correction:{payment.id}"
+
+
+async def _written_off(scope: Scope, payment: Payment) -> int:
+    ops = select(PaymentOp.id).where(PaymentOp.payment_id == payment.id)
+    query = (
+        select(func.coalesce(func.sum(LedgerEntry.amount_minor), 0))
+        .join(LedgerTxn, LedgerTxn.id == LedgerEntry.txn_id)
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(
+            LedgerAccount.code == "write_off",
+            (LedgerTxn.source_id == payment.id)
+            | LedgerTxn.source_id.in_(ops)
+            | (LedgerTxn.source_type == _corrections(payment)),
+        )
+    )
+    return int((await scope.db.execute(query)).scalar_one())
 
 
 async def list_refunds(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, list[PaymentOp]]:
@@ -318,13 +375,6 @@ def refund_as_json(payment: Payment, op: PaymentOp) -> dict[str, Any]:
         "state": op.state if op.state in ("succeeded", "failed") else "pending", "reason": op.request["reason"],
         "amount": money(op.request["amount_minor"], payment.currency), "created_at": rfc3339(op.created_at),
     }  # fmt: skip
-
-
-async def refund_source(scope: Scope, source_type: str, source_id: UUID, reason: str) -> None:
-    """With the credit note over the whole: what was taken goes back, where anything was."""
-    payment = await find_payment(scope, source_type, source_id)
-    if payment is not None and payment.state in TAKEN and payment.refunded_minor < payment.captured_minor:
-        await refund(scope, payment.id, reason)
 
 
 async def _plan(scope: Scope, payment: Payment, kind: str, key: str, request: dict[str, Any]) -> PaymentOp:
@@ -361,16 +411,19 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         if op.kind == "checkout_create" and payment.state != "created":
             op.state = "failed"  # given up before it was ever made: no page for a wish that is over
             return
+        is_repeated = op.state in ("sent", "unknown")
         op.state, op.updated_at = "sent", scope.now
+    if op.kind == "refund" and is_repeated and await _was_refunded(database, tenant_id, op_id):
+        return
     try:
         found = await _call(provider_of(database.settings), payment, op)
     except OutcomeUnknown as error:
         async with database.scope(tenant_id, ACTOR) as scope:
             op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
             op.state = "unknown"
-            if error.code == "APIError" and op.kind != "refund":
-                # The provider replays a 500 under its key for ever. What it does beside refunds it does once by its
-                # own state, so that a new key cannot double it.
+            if error.code == "APIError":
+                # The provider replays a 500 under its key for ever. A new key doubles nothing: a hold is captured or
+                # let go once by the provider's own state, and a refund is looked for before it is asked for again.
                 op.n += 1
         raise
     except Rejected as error:
@@ -380,10 +433,10 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         payment = await _locked(scope, op.payment_id)
         done = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
         done.state, done.updated_at = "succeeded", scope.now
-        await _conclude(scope, payment, done, found)
+        await _conclude(scope, payment, done, found, op.provider_ref)
 
 
-async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout | Observation | str:
+async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout | Observation:
     request, account = op.request, payment.account_ref
     key = op.idem_key if op.n == 1 else f"{op.idem_key}:{op.n}"
     if op.kind == "checkout_create":
@@ -391,7 +444,7 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout
         return await provider.create_checkout(account, key=key, **values)
     if op.kind == "checkout_expire":
         return await provider.expire_checkout(account, payment.checkout_ref or "", key=key)
-    ref = payment.provider_ref or ""
+    ref = request.get("ref") or payment.provider_ref or ""
     if op.kind == "capture":
         return await provider.capture(
             account,
@@ -402,36 +455,57 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout
         )
     if op.kind == "cancel":
         return await provider.cancel(account, ref, key=key)
-    return await provider.refund(
+    op.provider_ref = await provider.refund(
         account, ref, amount_minor=request["amount_minor"], reason=request["reason"], key=key
     )
+    return await provider.get_payment(account, ref)
 
 
 async def _conclude(
-    scope: Scope, payment: Payment, op: PaymentOp, found: Checkout | Observation | str
+    scope: Scope, payment: Payment, op: PaymentOp, found: Checkout | Observation, ref: str | None
 ) -> None:
     if isinstance(found, Checkout):
         op.provider_ref = found.ref
         await _see_checkout(scope, payment, found)
-    elif isinstance(found, Observation):
-        op.provider_ref = found.provider_ref
+        if op.kind == "checkout_create" and payment.state == "failed":
+            # It was given up while the page was being made: nobody may pay there.
+            await _enqueue(scope, await _plan(scope, payment, "checkout_expire", f"exp:{payment.id}", {}))
+        return
+    op.provider_ref = ref or found.provider_ref
+    if op.kind == "refund":
+        await _post_refund(scope, payment, op)
+    if payment.provider_ref in (None, found.provider_ref):  # not what `sweep` found beside its own hold
         await apply(scope, payment, found)
-    else:
-        op.provider_ref = found
-        await _see_refund(scope, payment, op)
 
 
-async def _see_refund(scope: Scope, payment: Payment, op: PaymentOp) -> None:
+async def _post_refund(scope: Scope, payment: Payment, op: PaymentOp) -> None:
     amount = op.request["amount_minor"]
-    seen = Observation(
-        provider_ref=payment.provider_ref or "", state="captured", captured_minor=payment.captured_minor,
-        refunded_minor=op.request["before_minor"] + amount,
-    )  # fmt: skip
     await ledger.post(scope, "refunded", "payment_op", op.id, scope.now, [
         Posting("driver_receivable", amount, payment.currency), Posting("psp_pending", -amount, payment.currency),
     ])  # fmt: skip
-    await apply(scope, payment, seen)
     await events.emit(scope, "PaymentRefunded", "payment", payment.id, {"amount_minor": amount})
+
+
+async def _was_refunded(database: Database, tenant_id: UUID, op_id: UUID) -> bool:
+    """Somebody asked before us and did not hear: a key is remembered for a day only, what was given back for ever."""
+    async with database.scope(tenant_id, ACTOR) as scope:
+        payment_id = (await scope.db.get_one(PaymentOp, (tenant_id, op_id))).payment_id
+    await observe(database, tenant_id, payment_id)
+    async with database.scope(tenant_id, ACTOR) as scope:
+        payment = await _locked(scope, payment_id)
+        op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
+        if not await _has_refunded(scope, payment, op):
+            return False
+        op.state, op.updated_at = "succeeded", scope.now
+        await _post_refund(scope, payment, op)
+        return True
+
+
+async def _has_refunded(scope: Scope, payment: Payment, op: PaymentOp) -> bool:
+    """More was given back than the refunds we know of come to."""
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
+    known = sum(one.request["amount_minor"] for one in refunds if one.state == "succeeded")
+    return payment.refunded_minor - known >= op.request["amount_minor"]
 
 
 async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rejected) -> None:
@@ -446,9 +520,12 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
         has_happened = {
             "capture": payment.captured_minor > 0, "cancel": payment.state == "canceled",
             "checkout_expire": payment.state in ("expired", "canceled"),
+            "refund": op.kind == "refund" and await _has_refunded(scope, payment, op),
         }.get(op.kind, False)  # fmt: skip
         op.state, op.updated_at = "succeeded" if has_happened else "failed", scope.now
         op.response = {"code": error.code, "message": str(error)[:500]}
+        if has_happened and op.kind == "refund":
+            await _post_refund(scope, payment, op)
         if has_happened:
             return
         if op.kind == "checkout_create":
@@ -460,7 +537,9 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
         elif op.kind == "capture":
             payment.failure = error.code
             await _give_up(scope, payment, op.request["amount_minor"], "payment_op", op.id)
-            await events.emit(scope, "PaymentFailed", "payment", payment.id, {"code": error.code})
+            if payment.state == "capturing":  # it stands, and will not be taken: not a day longer
+                await _enqueue(scope, await _plan(scope, payment, "cancel", f"can:{payment.id}", {}))
+            await _emit(scope, payment, "PaymentFailed")
 
 
 # -- what the provider says ------------------------------------------------------------------------------------------
@@ -543,6 +622,10 @@ async def _tell(scope: Scope, payment: Payment, was: str) -> None:
     kind = _EVENTS.get(payment.state)
     if kind is None or payment.state == was:
         return
+    await _emit(scope, payment, kind)
+
+
+async def _emit(scope: Scope, payment: Payment, kind: str) -> None:
     await events.emit(scope, kind, "payment", payment.id, {
         "source_type": payment.source_type, "source_id": str(payment.source_id), "state": payment.state,
         "failure": payment.failure, "captured_minor": payment.captured_minor,
@@ -563,17 +646,53 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         for op in (await scope.db.execute(ops.order_by(PaymentOp.id).limit(200))).scalars():
             await _enqueue(scope, op)
         waiting = select(Payment).where(
-            Payment.state.in_((*OPEN, "authorized", "capturing")), Payment.checkout_ref.is_not(None),
-            (Payment.observed_at.is_(None)) | (Payment.observed_at < stale),
+            Payment.checkout_ref.is_not(None), or_(
+                Payment.state.in_((*OPEN, "authorized", "capturing")) & Payment.observed_at.is_(None),
+                Payment.state.in_(OPEN) & (Payment.observed_at < stale),
+                # A hold that stands is looked at each hour: providers let holds go by themselves.
+                Payment.state.in_(("authorized", "capturing")) & (Payment.observed_at < scope.now - timedelta(hours=1)),
+            ),
         )  # fmt: skip
         for payment in (await scope.db.execute(waiting.order_by(Payment.id).limit(200))).scalars():
-            if payment.state in OPEN or payment.observed_at is None or _is_due(payment, scope.now):
-                await watch(scope, payment.id)
+            await watch(scope, payment.id)
 
 
-def _is_due(payment: Payment, now: datetime) -> bool:
-    """A hold that stands is looked at each hour: providers let holds go by themselves."""
-    return payment.observed_at is None or payment.observed_at < now - timedelta(hours=1)
+async def sweep(database: Database, tenant_id: UUID) -> None:
+    """Each day: holds at the provider that nobody here waits for are let go (money.md 4.5, I15).
+
+    Only what carries this tenant's mark: the account is the operator's own, and may take other money too.
+    """
+    async with database.scope(tenant_id, ACTOR) as scope:
+        account = await find_account(scope)
+        now = scope.now
+    if account is None:
+        return
+    provider = provider_of(database.settings)
+    for held in await provider.list_holds(account.account_ref, now - SWEPT_BACK):
+        if held.metadata.get("tenant") != str(tenant_id) or held.created_at > now - SWEPT_AFTER:
+            continue
+        if await _is_nobodys(database, tenant_id, account.account_ref, held):
+            await provider.cancel(account.account_ref, held.ref, key=f"sweep:{held.ref}")
+
+
+async def _is_nobodys(database: Database, tenant_id: UUID, account_ref: str, held: Hold) -> bool:
+    """True for a hold no row knows (a restored database): there is no payment that could plan the call."""
+    async with database.scope(tenant_id, ACTOR) as scope:
+        query = select(Payment).where(Payment.account_ref == account_ref, Payment.provider_ref == held.ref)
+        payment = (await scope.db.execute(query)).scalar_one_or_none()
+        marked = held.metadata.get("payment", "")
+        if payment is None and _UUID.fullmatch(marked):
+            payment = await scope.db.get(Payment, (tenant_id, UUID(marked)))
+        if payment is None:
+            await audit.record(scope, "payment.swept", "payment", tenant_id, {"ref": held.ref})
+            return True
+        is_its_own = payment.provider_ref in (None, held.ref)
+        if is_its_own and payment.state in (*OPEN, "authorized", "capturing"):
+            await watch(scope, payment.id)  # it is known and somebody waits, or the janitor will see to it
+            return False
+        op = await _plan(scope, payment, "cancel", f"swp:{payment.id}:{held.ref}", {"ref": held.ref})
+        await _enqueue(scope, op)
+        return False
 
 
 async def watch(scope: Scope, payment_id: UUID, *, at: datetime | None = None) -> None:

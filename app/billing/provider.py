@@ -63,6 +63,15 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Money held and not yet taken, as the provider's own list has it; `metadata` is what we gave it."""
+
+    ref: str
+    created_at: datetime
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class News:
     """A webhook whose signature was right. Only a hint: the object is read again before anything is believed."""
 
@@ -91,6 +100,8 @@ class Provider(Protocol):
     async def expire_checkout(self, account: str, ref: str, *, key: str) -> Checkout: ...
 
     async def get_payment(self, account: str, ref: str) -> Observation: ...
+
+    async def list_holds(self, account: str, since: datetime) -> list[Hold]: ...
 
     async def capture(
         self, account: str, ref: str, *, amount_minor: int, fee_minor: int, key: str

@@ -536,14 +536,19 @@ async def _get_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[
 
 
 async def _list_intents(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
-    """Newest first; `created[gte]` narrows."""
+    """Newest first; `created[gte]` narrows, `starting_after` goes on behind an intent."""
     since = int((params.get("created") or {}).get("gte", 0))
     limit = min(_integer(params, "limit", 10), 100)
+    last = (
+        await engine.get("payment_intent", params["starting_after"]) if "starting_after" in params else None
+    )
     rows = await engine.run(
-        "select body from sandbox.object where account = :account and kind = 'payment_intent' and created >= :since"
-        " order by created desc, id desc limit :limit", since=since, limit=limit + 1,
+        "select id from sandbox.object where account = :account and kind = 'payment_intent' and created >= :since"
+        " and (cast(:last as bigint) is null or (created, id) < (:last, :id))"
+        " order by created desc, id desc limit :limit",
+        since=since, limit=limit + 1, last=last["created"] if last else None, id=last["id"] if last else "",
     )  # fmt: skip
-    found = [_shown_intent(row.body) for row in rows]
+    found = [_shown_intent(await _aged_intent(engine, row.id)) for row in rows.all()]
     return {
         "object": "list",
         "url": "/v1/payment_intents",
@@ -564,6 +569,9 @@ async def _capture_intent(engine: Engine, ref: str, params: dict[str, Any]) -> d
         raise WireError(
             400, "invalid_request_error", message, code="amount_too_large", param="amount_to_capture"
         )
+    if amount < MINIMUM_MINOR:
+        message = "Amount must be at least 50 cents."
+        raise WireError(400, "invalid_request_error", message, code="amount_too_small")
     if fee > amount:
         message = "Fees must be less than or equal to the captured amount."
         raise WireError(400, "invalid_request_error", message, param="application_fee_amount")

@@ -15,7 +15,16 @@ import httpx2
 import stripe
 
 from app.billing import sandbox
-from app.billing.provider import Account, Checkout, News, Observation, OutcomeUnknown, Provider, Rejected
+from app.billing.provider import (
+    Account,
+    Checkout,
+    Hold,
+    News,
+    Observation,
+    OutcomeUnknown,
+    Provider,
+    Rejected,
+)
 from app.kernel.settings import Settings
 
 TOLERANCE_S = 300
@@ -150,6 +159,27 @@ class StripeConnect(Provider):
         options: Any = {"stripe_account": account}
         params: Any = {"expand": [_EXPAND_CHARGE]}
         return observe(await _called(self._client.v1.payment_intents.retrieve_async(ref, params, options)))
+
+    async def list_holds(self, account: str, since: datetime) -> list[Hold]:
+        """Stripe's list knows no state, so all of them are read; its search would, but may be minutes late."""
+        found: list[Hold] = []
+        params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
+        while True:
+            part = await _called(
+                self._client.v1.payment_intents.list_async(params, {"stripe_account": account})
+            )
+            found += [
+                Hold(
+                    ref=one.id,
+                    created_at=_time(one.created),
+                    metadata=one.metadata.to_dict() if one.metadata else {},
+                )
+                for one in part.data
+                if one.status == "requires_capture"
+            ]
+            if not part.has_more:
+                return found
+            params["starting_after"] = part.data[-1].id
 
     async def capture(
         self, account: str, ref: str, *, amount_minor: int, fee_minor: int, key: str

@@ -20,6 +20,7 @@ async def expire_pending(database: Database, tenant_id: UUID, session_id: str) -
 async def watch(database: Database, tenant_id: UUID) -> None:
     async with database.scope(tenant_id, Actor.job("charging.watch")) as scope:
         await service.close_stuck(scope)
+        await service.expire_overdue(scope)
 
 
 async def invoice_month(database: Database, tenant_id: UUID) -> None:
@@ -40,6 +41,11 @@ async def payment_authorized(database: Database, tenant_id: UUID, event_id: str)
 async def payment_ended(database: Database, tenant_id: UUID, event_id: str) -> None:
     async with database.scope(tenant_id, Actor.job("charging.payment_ended")) as scope:
         await paid.payment_ended(scope, UUID(event_id))
+
+
+async def payment_settled(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.payment_settled")) as scope:
+        await paid.payment_settled(scope, UUID(event_id))
 
 
 async def session_started(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -66,13 +72,16 @@ JOBS = {
     "charging.command_ended": command_ended,
     "charging.payment_authorized": payment_authorized,
     "charging.payment_ended": payment_ended,
+    "charging.payment_settled": payment_settled,
     "charging.session_started": session_started,
     "charging.watch_cap": watch_cap,
 }
 LISTENERS = {
     "CommandEnded": ["charging.command_ended"],
     "PaymentAuthorized": ["charging.payment_authorized"],
+    "PaymentCaptured": ["charging.payment_settled"],
     "PaymentEnded": ["charging.payment_ended"],
+    "PaymentFailed": ["charging.payment_settled"],
     "SessionStarted": ["charging.session_started"],
 }
 RECURRING = [("*/10 * * * *", "charging.watch"), ("20 3 * * *", "charging.invoice_month")]

@@ -41,7 +41,7 @@ DC_POWER_W = 25_000
 UNRATED_POWER_W = 22_000
 LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(seconds=5), timedelta(minutes=5)
 STOP_TAKES = timedelta(seconds=20)
-EXPIRY_MARGIN = timedelta(hours=6)
+EXPIRY_MARGIN, SILENCE_MARGIN = timedelta(hours=6), timedelta(hours=2)
 
 
 # -- the link ----------------------------------------------------------------------------------------------------------
@@ -161,11 +161,14 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
     session, payment = await _subject(scope, event_id)
     if session is None or payment is None:
         return
-    await _lock_evse(scope, session)
-    if session.status != "PENDING" or session.cost_cap_minor is not None:
+    await lock_evse(scope, session.evse_id)
+    pending = await service.lock_pending(scope, session.id)
+    if pending is None or pending.cost_cap_minor is not None:
+        session = await service.get_session(scope, session.id)
         if session.status == "INVALID":
             await payments.release(scope, "charging_session", session.id, session.not_started or "over")
         return
+    session = pending
     try:
         evse = await service.get_startable(scope, session.evse_id)  # pyright: ignore[reportArgumentType]
         if await _is_taken(scope, session):
@@ -180,12 +183,24 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
 
 
 async def payment_ended(scope: Scope, event_id: UUID) -> None:
-    """No hold will come of it any more."""
+    """No hold will come of it any more, or the one that stood is gone: then a car that charges is stopped."""
     session, payment = await _subject(scope, event_id)
-    if session is not None and payment is not None and session.status == "PENDING":
+    if session is None or payment is None:
+        return
+    pending = await service.lock_pending(scope, session.id)
+    if pending is not None:
         await service.end_unstarted(
-            scope, session, payment.failure or "payment_ended", "not_started", {"code": payment.failure}
+            scope, pending, payment.failure or "payment_ended", "not_started", {"code": payment.failure}
         )
+    else:
+        await watch_cap(scope, session.id, comes_back=False)
+
+
+async def payment_settled(scope: Scope, event_id: UUID) -> None:
+    """What was taken is known now: if papers were corrected while it was under way, the difference is given back."""
+    session, payment = await _subject(scope, event_id)
+    if session is not None and payment is not None:
+        await settlement.correct_payment(scope, session.id)
 
 
 async def _subject(scope: Scope, event_id: UUID) -> tuple[ChargingSession | None, Payment | None]:
@@ -204,24 +219,19 @@ async def lock_evse(scope: Scope, evse_id: UUID | None) -> None:
     )
 
 
-async def _lock_evse(scope: Scope, session: ChargingSession) -> None:
-    await lock_evse(scope, session.evse_id)
-    await scope.db.refresh(session, ["status", "cost_cap_minor", "not_started"])
-
-
 async def _is_taken(scope: Scope, session: ChargingSession) -> bool:
-    """Another guest's hold stands for this EVSE, and their car is on its way to the plug."""
+    """Somebody else's start was asked for at this EVSE, and their car is on its way to the plug."""
     query = select(ChargingSession.id).where(
         ChargingSession.evse_id == session.evse_id, ChargingSession.id != session.id,
-        ChargingSession.status == "PENDING", ChargingSession.cost_cap_minor.is_not(None),
+        ChargingSession.status == "PENDING", ChargingSession.remote_start_id.is_not(None),
     )  # fmt: skip
     return (await scope.db.execute(query.limit(1))).first() is not None
 
 
 async def give_up(scope: Scope, session_id: UUID) -> None:
     """The driver changed their mind before it began."""
-    session = await service.get_session(scope, session_id)
-    if session.status == "PENDING":
+    session = await service.lock_pending(scope, session_id)
+    if session is not None:
         await service.end_unstarted(scope, session, "given_up", "not_started", {"code": "given_up"})
 
 
@@ -247,8 +257,13 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
         return
     payment = await payments.find_payment(scope, "charging_session", session_id)
     expires_at = payment.capture_before if payment else None
+    if payment is None or payment.state != "authorized":  # there is nothing left to pay from
+        await _stop(scope, session, comes_back=comes_back)
+        return
     if expires_at is not None and scope.now > expires_at - EXPIRY_MARGIN:
         await _stop(scope, session, comes_back=comes_back)
+        if scope.now > expires_at - SILENCE_MARGIN:
+            await service.close_silent(scope, session)
         return
     if await cost_by(scope, session, scope.now + STOP_TAKES) >= session.cost_cap_minor:
         await _stop(scope, session, comes_back=comes_back)
@@ -312,6 +327,10 @@ async def state_words(
             return _words(N_("Waiting for your card"), words, tone="info", step=0)
         words = N_("The charger is ready for you. Connect the cable to your car.")
         return _words(N_("Plug in now"), words, tone="info", step=1)
+    if session.status == "INVALID" and session.not_started is None and payment is not None:
+        return _words(
+            N_("Not charged"), N_("The operator looked at this session."), _NOTHING, tone="info", step=4
+        )
     if session.status == "INVALID":
         unknown = (N_("Not started"), N_("Nothing was started and nothing is charged."))
         title, *sentences = _NOT_STARTED.get(session.not_started or "", unknown)
@@ -331,6 +350,12 @@ async def state_words(
     if payment is not None and payment.failure == "below_minimum":
         words = N_("That was too little for a card: it is on us, and the hold is released.")
         return _words(N_("Finished"), words, tone="success", step=4)
+    if payment is not None and payment.state in ("canceled", "expired", "failed"):
+        words = N_("The hold on your card had ended before it was paid: this session is on us.")
+        return _words(N_("Finished"), words, tone="success", step=4)
+    if payment is not None and payment.refunded_minor and payment.state == "refunded":
+        words = N_("What you paid was given back to your card.")
+        return _words(N_("Given back"), words, tone="success", step=4)
     words = N_("Thank you for charging with us. Your receipt is ready.")
     return _words(N_("Finished"), words, tone="success", step=4)
 

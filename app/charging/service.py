@@ -21,6 +21,7 @@ from app.access.models import IdToken
 from app.access.verdict import Accepted, AskOutside, IdTokenValue
 from app.access.verdict import Refused as TokenRefused
 from app.billing import payments
+from app.billing.models import Payment
 from app.charging import ingest, plausibility, snapshot
 from app.charging.models import ChargingSession, SessionEvent
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
@@ -181,9 +182,13 @@ async def _pending_for(scope: Scope, evse_id: UUID, report: TransactionReport) -
     """The remote start this belongs to: by its id, by its token, or, for 3 minutes, by the EVSE alone."""
     query = (
         select(ChargingSession)
-        .where(ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING")
+        .where(
+            ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING",
+            ChargingSession.remote_start_id.is_not(None),  # a guest who has not paid yet is nobody's start
+        )
         .order_by(ChargingSession.created_at)
-    )
+        .with_for_update(of=ChargingSession)
+    )  # fmt: skip
     waiting = list((await scope.db.execute(query)).scalars())
     if report.remote_start_id is not None:
         for session in waiting:
@@ -194,8 +199,14 @@ async def _pending_for(scope: Scope, evse_id: UUID, report: TransactionReport) -
         if token is not None and session.id_token_id == token.id:
             return session
     # Some 1.6 stations send another token or none; a token we know belongs to somebody else who came first.
-    live = [one for one in waiting if one.pending_until is not None and one.pending_until > scope.now]
-    return live[0] if live and token is None and not report.offline else None
+    if token is not None or report.offline:
+        return None
+    asked = select(StationCommand.id).where(
+        StationCommand.id.in_([one.command_id for one in waiting]),
+        StationCommand.created_at > scope.now - PENDING_LIFETIME,
+    )
+    lately = set((await scope.db.execute(asked)).scalars())
+    return next((one for one in waiting if one.command_id in lately), None)
 
 
 async def _authorise(scope: Scope, session: ChargingSession, presented: IdTokenValue | None) -> None:
@@ -589,19 +600,37 @@ async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
     return command
 
 
+async def lock_pending(scope: Scope, session_id: UUID) -> ChargingSession | None:
+    """A wish that only we decide on until the commit; None where it is over, or has become a session."""
+    query = select(ChargingSession.id).where(
+        ChargingSession.id == session_id, ChargingSession.status == "PENDING"
+    )
+    found = (await scope.db.execute(query.with_for_update())).first()
+    return await get_session(scope, session_id) if found is not None else None
+
+
 async def expire_pending(scope: Scope, session_id: UUID) -> None:
-    """Nobody plugged in: the wish is over (INVALID: no energy, no CDR)."""
-    session = await get_session(scope, session_id)
-    if session.status != "PENDING" or session.pending_until is None or session.pending_until > scope.now:
+    """Nobody paid, or nobody plugged in: the wish is over (INVALID: no energy, no CDR)."""
+    session = await lock_pending(scope, session_id)
+    if session is None or session.pending_until is None or session.pending_until > scope.now:
         return
-    await end_unstarted(scope, session, "not_plugged_in", "not_started", {})
+    await end_unstarted(scope, session, await _why_nothing_came(scope, session), "not_started", {})
+
+
+async def _why_nothing_came(scope: Scope, session: ChargingSession) -> str:
+    if session.command_id is None:
+        return "checkout_expired"
+    command = await commands.get_command(scope, session.command_id)
+    return "not_plugged_in" if command.status == "accepted" else "station_offline"
 
 
 async def end_unstarted(
     scope: Scope, session: ChargingSession, code: str, kind: str, data: Mapping[str, Any]
 ) -> None:
-    """The wish is over before it began: INVALID, no CDR, and a hold is let go."""
+    """The wish is over before it began: INVALID, no CDR, a hold is let go, and its one-off token opens nothing."""
     session.status, session.ended_at, session.not_started = "INVALID", scope.now, code
+    if session.id_token_id is not None:
+        await access.mark_used(scope, session.id_token_id)
     await _note(scope, session, kind, scope.now, kind, None, data)
     await payments.release(scope, "charging_session", session.id, code)
     await events.emit(scope, "SessionNotStarted", "charging_session", session.id, {"code": code})
@@ -621,8 +650,8 @@ async def command_ended(scope: Scope, event_id: UUID) -> None:
     ):
         return
     command = await commands.get_command(scope, event.source_id)
-    session = await get_session(scope, UUID(event.data["charging_session"]))
-    if session.status != "PENDING":
+    session = await lock_pending(scope, UUID(event.data["charging_session"]))
+    if session is None:
         return
     why = {"status": command.status, "answer": command.answer, "error": command.error}
     await end_unstarted(scope, session, "station_refused", "start_refused", why)
@@ -694,10 +723,37 @@ async def close_stuck(scope: Scope, *, silent_for: timedelta = timedelta(hours=4
     for session_id in ids:
         session = await get_session(scope, session_id)
         session.review = "stuck"
-        session.ended_at = session.live.reading_at if session.live and session.live.reading_at else scope.now
-        session.stopped_reason = "Silence"
-        await _note(scope, session, "stuck", scope.now, "stuck", None, {})
-        session.meter_stop_wh = session.live.meter_wh if session.live else None
-        session.energy_wh, _ = await plausibility.judge(scope, session)
-        await _close(scope, session)
+        await _end_silent(scope, session, "stuck")
     return len(ids)
+
+
+async def close_silent(scope: Scope, session: ChargingSession) -> None:
+    """What it gave by its last reading is all that can still be paid for; what the station tells later is kept."""
+    await _end_silent(scope, session, "hold_ends")
+
+
+async def _end_silent(scope: Scope, session: ChargingSession, kind: str) -> None:
+    live = session.live
+    session.ended_at = live.reading_at if live and live.reading_at else scope.now
+    session.stopped_reason = "Silence"
+    await _note(scope, session, kind, scope.now, kind, None, {})
+    session.meter_stop_wh = live.meter_wh if live else None
+    session.energy_wh, review = await plausibility.judge(scope, session)
+    session.review = session.review or review
+    await _close(scope, session)
+
+
+async def expire_overdue(scope: Scope) -> int:
+    """Wishes whose own job never came, and holds of wishes that are over: nothing stays held for nobody."""
+    query = select(ChargingSession.id).where(
+        ChargingSession.status == "PENDING", ChargingSession.pending_until < scope.now - timedelta(minutes=1)
+    )
+    overdue = list((await scope.db.execute(query)).scalars())
+    for session_id in overdue:
+        await expire_pending(scope, session_id)
+    forgotten = select(ChargingSession.id, ChargingSession.not_started).join(
+        Payment, (Payment.source_id == ChargingSession.id) & (Payment.source_type == "charging_session")
+    ).where(ChargingSession.status == "INVALID", Payment.state == "authorized")  # fmt: skip
+    for session_id, code in (await scope.db.execute(forgotten)).all():
+        await payments.release(scope, "charging_session", session_id, code or "over")
+    return len(overdue)

@@ -320,13 +320,22 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     scope.db.add(note)
     await scope.db.flush()
     await billing.credit_source(scope, "cdr", cdr.id, note.reason)
-    if cdr.collection == "card" and energy_wh is None:
-        await payments.refund_source(scope, "charging_session", cdr.session_id, note.reason)
     await audit.record(scope, "cdr.credited", "cdr", cdr.id, {"reason": note.reason})
     await events.emit(scope, "CDRCredited", "cdr", note.id, {"corrects": str(cdr.id)})
     if energy_wh is not None:
         await _correct(scope, cdr, energy_wh, note.reason)
+    if cdr.collection == "card":
+        await correct_payment(scope, cdr.session_id)
     return note
+
+
+async def correct_payment(scope: Scope, session_id: UUID) -> None:
+    """A guest has paid what the corrected papers say, or is given the difference; more is never asked for."""
+    query = select(CDR).where(CDR.session_id == session_id).order_by(CDR.id)
+    cdrs = list((await scope.db.execute(query)).scalars())
+    if len(cdrs) > 1:
+        gross = sum(cdr.incl_vat_minor for cdr in cdrs)
+        await payments.correct(scope, "charging_session", session_id, gross, cdrs[-1].reason)
 
 
 async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:

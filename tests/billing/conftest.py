@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +14,11 @@ from sqlalchemy import text
 from app.billing import payments, sandbox
 from app.billing.models import Payment, PaymentOp
 from app.billing.stripe_connect import StripeConnect
+from app.kernel import queue
 from app.kernel.clock import uuid7
 from app.worker import Gathered
 from tenants.database import Database
+from tenants.scope import Actor
 from tests.billing.stripe_contract import ContractWire
 from tests.conftest import DatabaseUrls
 from tests.web import CLI, found_brand
@@ -24,21 +27,27 @@ GOOD, DECLINED, ASKS = "4242424242424242", "4000000000000002", "4000002760003184
 
 
 class Jobs:
-    """Runs what is queued, in order and in this process, until nothing is due: a worker that a test can kill."""
+    """Runs what is queued, in order and in this process, until nothing is due: a worker that a test can kill.
+
+    `ahead` is how far its clock is ahead of ours.
+    """
+
+    ahead = timedelta()
 
     def __init__(self, database: Database, urls: DatabaseUrls) -> None:
         self.database = database
-        self.known = Gathered().jobs
+        self.gathered = Gathered()
         self.connection = psycopg.connect(urls.superuser.replace("+psycopg", ""), autocommit=True)
         self.connection.execute("set search_path = procrastinate, public")
         self.failures: list[str] = []
 
-    async def run(self, *, rounds: int = 12) -> None:
+    async def run(self, *, rounds: int = 20) -> None:
         """A job that raises stays queued, as a worker's would; `rounds` bounds how often it is tried."""
         for _ in range(rounds):
             rows = self.connection.execute(
                 "select id, task_name, args from procrastinate.procrastinate_jobs where status = 'todo'"
-                " and (scheduled_at is null or scheduled_at <= now()) order by id"
+                " and (scheduled_at is null or scheduled_at <= now() + %s) order by id",
+                [self.ahead],
             ).fetchall()
             if not rows:
                 return
@@ -56,16 +65,15 @@ class Jobs:
         tenant_id = UUID(ids.pop("tenant"))
         if name == "events.fan_out":
             await self._fan_out(tenant_id, ids["event_id"])
-        elif name in self.known:
-            await self.known[name](self.database, tenant_id, **ids)
+        elif name in self.gathered.jobs:
+            await self.gathered.jobs[name](self.database, tenant_id, **ids)
 
     async def _fan_out(self, tenant_id: UUID, event_id: str) -> None:
-        async with self.database.scope(tenant_id, CLI) as scope:
-            kind = (
-                await scope.db.execute(text("select kind from livery.event where id = :id"), {"id": event_id})
-            ).scalar_one()
-        for name in Gathered().listeners.get(kind, []):
-            await self.known[name](self.database, tenant_id, event_id=event_id)
+        async with self.database.scope(tenant_id, Actor.job("events.fan_out")) as scope:
+            query = text("select kind from livery.event where id = :id")
+            kind = (await scope.db.execute(query, {"id": event_id})).scalar_one()
+            for name in self.gathered.listeners.get(kind, []):
+                await queue.enqueue(scope, name, event_id=event_id)
 
 
 @dataclass

@@ -1,7 +1,9 @@
 """Card money comes out right: held, taken once, never more than the hold, and the books go to zero."""
 
 import itertools
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from app.billing import payments, sandbox
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
+from app.kernel.clock import uuid7
 from tests.billing.conftest import ASKS, DECLINED, Shop
 from tests.billing.stripe_contract import ContractViolation, check_request, endpoints
 
@@ -141,6 +144,182 @@ async def test_a_refund_gives_everything_back_once(shop: Shop) -> None:
     async with shop.scope() as scope:
         with pytest.raises(payments.Refused):
             await payments.refund(scope, payment.id, "again")
+
+
+async def test_a_page_that_was_made_after_it_was_given_up_is_closed(shop: Shop) -> None:
+    """The wish ends while the provider makes the page: nobody may pay there."""
+    shop.source_id = uuid7()
+    async with shop.scope() as scope:
+        payment, op = await payments.open_payment(
+            scope, source_type="test", source_id=shop.source_id, hold_minor=3000, currency="EUR", title="Charging",
+            success_url="http://a.localhost/s", cancel_url="http://a.localhost/c", email="", language="en",
+        )  # fmt: skip
+    create = payments.provider_of(shop.database.settings).create_checkout
+
+    async def slow(*args: Any, **values: Any) -> Any:
+        made = await create(*args, **values)
+        await shop.release("given_up")
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(payments.provider_of(shop.database.settings), "create_checkout", slow)
+        await payments.run_op(shop.database, shop.tenant_id, op.id)
+    await shop.jobs.run()
+    payment = await shop.read(payment.id)
+    assert (await shop.pay(payment))["status"] == "expired"
+
+
+async def test_a_checkout_the_janitor_repeats_minutes_later_still_opens(shop: Shop) -> None:
+    """The web process died before it asked: the page's end must still be half an hour away when it is made."""
+    async with shop.scope() as scope:
+        payment, _op = await payments.open_payment(
+            scope, source_type="test", source_id=uuid7(), hold_minor=3000, currency="EUR", title="Charging",
+            success_url="http://a.localhost/s", cancel_url="http://a.localhost/c", email="", language="en",
+        )  # fmt: skip
+    await sandbox.set_clock(shop.database, 10 * 60)
+    await _age(shop)
+    await payments.tidy(shop.database, shop.tenant_id)
+    await shop.jobs.run()
+    assert (await shop.pay(await shop.read(payment.id)))["status"] == "complete"
+
+
+async def test_a_capture_that_is_refused_does_not_leave_the_hold_standing(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment)
+    payment = await shop.look(payment)
+    async with shop.database.sandbox() as db:  # the provider will take less than it held
+        await db.execute(
+            payments.text(
+                "update sandbox.object set body = body || '{\"amount_capturable\": 100}' where id = :id"
+            ),
+            {"id": payment.provider_ref},
+        )
+    await shop.charge(2000)
+    await shop.jobs.run()
+    payment = await shop.read(payment.id)
+    assert (payment.state, payment.failure, await shop.captures(payment)) == (
+        "canceled",
+        "amount_too_large",
+        [],
+    )
+    balances = await shop.balances()
+    assert (balances["write_off"], balances.get("driver_receivable")) == (2000, None)
+
+
+async def test_every_open_payment_is_looked_at_however_many_holds_stand(shop: Shop) -> None:
+    """Holds that are looked at hourly do not keep the janitor from those that wait."""
+    async with shop.scope() as scope:
+        account = await payments.find_account(scope)
+        assert account is not None
+        scope.db.add_all(
+            payments.Payment(
+                id=uuid7(), source_type="test", source_id=uuid7(), provider=account.provider,
+                account_ref=account.account_ref, currency="EUR", state="authorized", checkout_ref=f"cs_{n}",
+                provider_ref=f"pi_{n}", observed_at=scope.now - timedelta(minutes=10),
+            )
+            for n in range(201)
+        )  # fmt: skip
+    payment = await shop.hold()
+    await shop.pay(payment)
+    await payments.tidy(shop.database, shop.tenant_id)
+    await shop.jobs.run(rounds=1)
+    assert (await shop.read(payment.id)).state == "authorized"
+
+
+# -- the daily sweep ---------------------------------------------------------------------------------------------------
+
+
+async def _forget(shop: Shop, statement: str, **values: Any) -> None:
+    async with shop.scope() as scope:
+        await scope.db.execute(payments.text(statement), values)
+
+
+async def _swept(shop: Shop, *, days: float = 2) -> None:
+    await sandbox.set_clock(shop.database, 0)
+    async with shop.database.sandbox() as db:
+        await db.execute(
+            payments.text("update sandbox.object set created = created - :age,"
+                          " body = jsonb_set(body, '{created}', to_jsonb((body->>'created')::bigint - :age))"),
+            {"age": int(days * 86400)},
+        )  # fmt: skip
+    await payments.sweep(shop.database, shop.tenant_id)
+    await shop.jobs.run()
+
+
+async def _state_at_provider(shop: Shop, payment: payments.Payment, ref: str) -> str:
+    return (await payments.provider_of(shop.database.settings).get_payment(payment.account_ref, ref)).state
+
+
+async def test_a_hold_that_we_have_given_up_is_let_go_by_the_sweep(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment)
+    payment = await shop.look(payment)
+    await _forget(shop, "update livery.payment set state = 'failed', provider_ref = null")
+    await _swept(shop)
+    assert await _state_at_provider(shop, payment, payment.provider_ref or "") == "canceled"
+    assert ("cancel", "succeeded") in await shop.ops(payment)
+
+
+async def test_a_hold_that_no_row_knows_is_let_go_by_the_sweep(shop: Shop) -> None:
+    """The database was restored from before it."""
+    payment = await shop.hold()
+    await shop.pay(payment)
+    payment = await shop.look(payment)
+    async with shop.database.sandbox() as db:
+        await db.execute(
+            payments.text("update sandbox.object set body = jsonb_set(body, '{metadata,payment}',"
+                          " to_jsonb(cast(:id as text))) where id = :ref"),
+            {"id": str(uuid7()), "ref": payment.provider_ref},
+        )  # fmt: skip
+    await _forget(shop, "update livery.payment set provider_ref = null")
+    await _swept(shop)
+    assert await _state_at_provider(shop, payment, payment.provider_ref or "") == "canceled"
+
+
+async def test_a_second_hold_of_one_payment_is_let_go_and_the_first_stays(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment)
+    payment = await shop.look(payment)
+    await _forget(shop, "update livery.payment set provider_ref = 'pi_first'")
+    await _swept(shop)
+    assert await _state_at_provider(shop, payment, payment.provider_ref or "") == "canceled"
+    assert (await shop.read(payment.id)).state == "authorized"
+
+
+async def test_the_sweep_leaves_alone_what_is_waited_for_what_is_new_and_what_is_not_ours(shop: Shop) -> None:
+    standing = await shop.hold()
+    await shop.pay(standing)
+    standing = await shop.look(standing)
+    await _swept(shop)
+    assert await _state_at_provider(shop, standing, standing.provider_ref or "") == "authorized"
+    fresh = await shop.hold()
+    await shop.pay(fresh)
+    fresh = await shop.look(fresh)
+    await _forget(shop, "update livery.payment set state = 'failed' where id = :id", id=fresh.id)
+    await _swept(shop, days=0)
+    assert await _state_at_provider(shop, fresh, fresh.provider_ref or "") == "authorized"
+    async with shop.database.sandbox() as db:  # the operator's own shop sells over the same account
+        await db.execute(
+            payments.text("update sandbox.object set body = body || '{\"metadata\": {}}' where id = :id"),
+            {"id": fresh.provider_ref},
+        )
+    await _swept(shop)
+    assert await _state_at_provider(shop, fresh, fresh.provider_ref or "") == "authorized"
+
+
+async def test_the_sweep_reads_every_page_of_the_list(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.pay(payment)
+    payment = await shop.look(payment)
+    async with shop.database.sandbox() as db:
+        await db.execute(payments.text(
+            "insert into sandbox.object (account, id, kind, created, body)"
+            " select account, 'pi_copy' || n, kind, created, body || jsonb_build_object('id', 'pi_copy' || n)"
+            " from sandbox.object, generate_series(1, 230) n"
+            " where kind = 'payment_intent'"))  # fmt: skip
+    provider = payments.provider_of(shop.database.settings)
+    holds = await provider.list_holds(payment.account_ref, payment.created_at - timedelta(days=1))
+    assert len({hold.ref for hold in holds}) == len(holds) == 231
 
 
 # -- the crash matrix --------------------------------------------------------------------------------------------------
@@ -330,6 +509,7 @@ async def test_every_call_we_make_is_on_the_list_and_names_the_account(shop: Sho
     await shop.look(third)
     await shop.release()
     await shop.jobs.run()
+    await payments.sweep(shop.database, shop.tenant_id)
     used = sorted({f"{method} {path}" for method, path, _account in shop.wire.calls})
     assert used == GOLDEN.read_text().split("\n")[:-1]
     assert all(account for _method, path, account in shop.wire.calls if path.startswith("/v1/"))

@@ -17,6 +17,7 @@ from app.charging.models import ChargingSession
 from app.charging.reports import ENERGY, POWER, Reading, TransactionReport
 from app.kernel.clock import utcnow
 from app.kernel.secrets import unseal
+from app.stations import commands
 from app.stations import service as stations
 from app.stations.models import EVSE, StationCommand
 from app.tariffs import service as tariffs
@@ -187,7 +188,10 @@ async def test_offline_when_the_hold_is_reached_it_is_stopped_later_and_the_rest
 
 
 async def test_nobody_plugs_in_and_the_hold_is_let_go(shop: Shop) -> None:
-    _station_id, session_id, _epoch = await paid_for(shop)
+    station_id, session_id, epoch = await paid_for(shop)
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
+        [command] = await commands.claim_commands(scope, station_id, epoch)
+        await commands.conclude_command(scope, command.id, "accepted", {"status": "Accepted"})
     later = utcnow() + timedelta(minutes=30)
     async with shop.database.scope(shop.tenant_id, CLI, now=later) as scope:
         await service.expire_pending(scope, session_id)

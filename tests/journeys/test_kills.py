@@ -7,20 +7,27 @@ same id, as a real station does.
 import asyncio
 import contextlib
 import random
+import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
+from app.embedded import find_running
 from tests.conftest import Proof
-from tests.foreign_stations import Station16
+from tests.foreign_stations import Station16, Station201
 from tests.journeys.house import LOCATION, TARIFF, House, wait_for
+from tests.journeys.test_driver_pays import Car, place_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(1500)]
 
 KILLS_EACH = 20
+KILLS_WHILE_PAYING = 19  # one of each in the seeded tenth: a killed worker's jobs wait 15 s for the next
 PARTS = ("gateway", "worker", "web", "postgres")
 TAG = "KILLCARD"
 
@@ -181,3 +188,173 @@ async def test_what_was_acknowledged_survives_kill_9_of_every_part(house: House,
     assert not wrong, wrong[:10]
     assert figures["invoiced_twice"] == 0
     assert sessions >= len(stations)
+
+
+# -- guests who pay ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Guest:
+    """Pays without JavaScript at one place, again and again; what fails is tried again, as people do."""
+
+    house: House
+    slug: str
+    code: str
+    car: Car
+    client: httpx2.AsyncClient
+    failures: int = 0
+    pages: list[str] = field(default_factory=list)
+
+    async def send(self, method: str, url: str, data: dict[str, str] | None = None) -> httpx2.Response:
+        parts = urlsplit(url)
+        host = parts.netloc or f"{self.slug}.localhost:{self.house.web_port}"
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        for _ in range(300):
+            try:
+                answer = await self.client.request(method, target, headers=headers, data=data)
+            except httpx2.HTTPError:
+                answer = None
+            if answer is not None and answer.status_code < 500:
+                return answer
+            self.failures += 1
+            await asyncio.sleep(0.3)
+        raise AssertionError(f"{method} {url} was never answered")
+
+    async def until(self, url: str, wanted: str, ends: tuple[str, ...] = ()) -> str:
+        """The page's heading, once it is one of those."""
+        seen = ""
+        for _ in range(400):
+            shown = (await self.send("GET", url)).text
+            seen = (re.search(r"<h1>(.*?)</h1>", shown) or ["", ""])[1]
+            if seen in (wanted, *ends):
+                return shown
+            await asyncio.sleep(0.3)
+        raise AssertionError(f"{url} stays at {seen!r}, never {wanted!r}")
+
+    async def visit(self) -> None:
+        _allow_checkouts(self.house)
+        answer = await self.send("POST", f"/c/{self.code}/start", {"email": "driver@example.org"})
+        assert answer.status_code == 303, answer.text
+        target = answer.headers["location"]
+        while (
+            "/pay/" not in target
+        ):  # the provider did not answer: the session's page has the way when there is one
+            shown = await self.send("GET", target)
+            found = re.search(r'href="([^"]+/pay/[^"]+)"', shown.text)
+            target = found.group(1) if found else target
+            await asyncio.sleep(0.5)
+        paid = await self.send("POST", target, {"card": "4242424242424242", "email": "driver@example.org"})
+        assert paid.status_code == 303, paid.text
+        page = paid.headers["location"]
+        self.pages.append(urlsplit(page).path)
+        await self.until(page, "Charging", ("Cable connected",))
+        await self.car.report(15, 11_000)
+        await self.send("POST", f"{urlsplit(page).path}/stop")
+        await self.until(page, "Finished")
+
+    async def visits_until(self, over: asyncio.Event) -> int:
+        count = 0
+        while not over.is_set() or count == 0:
+            await self.visit()
+            count += 1
+        return count
+
+
+def _allow_checkouts(house: House) -> None:
+    """All guests here have one address, and no time: what holds card testers off would hold them off too."""
+    from redis import Redis
+
+    running = find_running(house.data_dir)
+    assert running is not None
+    with Redis.from_url(running["REDIS_URL"]) as client:
+        for key in client.scan_iter("*checkout:*"):
+            client.delete(key)
+
+
+MONEY = {
+    "captured twice": """
+        select count(*) from (select body->>'source' from sandbox.object where kind = 'balance_transaction'
+          group by 1 having count(*) > 1) d""",
+    "left held": """
+        select count(*) from sandbox.object where kind = 'payment_intent' and body->>'status' = 'requires_capture'""",
+    "books that differ": """
+        select count(*) from livery.charging_session s
+          join livery.payment p on p.tenant_id = s.tenant_id and p.source_id = s.id
+          join livery.cdr c on c.tenant_id = s.tenant_id and c.session_id = s.id
+          left join sandbox.object o on o.kind = 'charge' and o.body->>'payment_intent' = p.provider_ref
+         where s.status = 'COMPLETED' and (p.state <> 'captured' or p.captured_minor <> c.incl_vat_minor
+           or (o.body->>'amount_captured')::bigint is distinct from c.incl_vat_minor
+           or 1 <> (select count(distinct l.invoice_id) from livery.invoice_line l where l.source_id = c.id)
+           or c.incl_vat_minor <> (select sum(l.gross_minor) from livery.invoice_line l where l.source_id = c.id))""",
+    "postings that do not balance": """
+        select count(*) from (
+          select txn_id from livery.ledger_entry group by txn_id having sum(amount_minor) <> 0) d""",
+    "tenants whose receivable is not zero": """
+        select count(*) from (select e.tenant_id from livery.ledger_entry e join livery.ledger_account a
+          on a.tenant_id = e.tenant_id and a.id = e.account_id where a.code = 'driver_receivable'
+          group by e.tenant_id having sum(e.amount_minor) <> 0) d""",
+    "sessions without exactly one receipt mail": """
+        select count(*) from livery.charging_session s join livery.payment p on p.source_id = s.id
+         where s.status = 'COMPLETED' and 1 <> (select count(*) from livery.mail m
+           where m.source_id = s.id and m.kind = 'receipt')""",
+    "unfinished": """
+        select count(*) from livery.charging_session s join livery.payment p on p.source_id = s.id
+         where (s.status = 'COMPLETED' and (s.settled_at is null or p.state in ('authorized', 'capturing')))
+            or s.status = 'ACTIVE' or (s.status = 'PENDING' and s.cost_cap_minor is not null)
+            or exists (select from livery.payment_op o where o.payment_id = p.id
+                        and o.kind <> 'checkout_create' and o.state in ('planned', 'sent', 'unknown'))""",
+}
+
+
+def money(house: House, what: str) -> int:
+    with house.sql() as sql:
+        return (sql.execute(MONEY[what].encode()).fetchone() or (0,))[0]
+
+
+async def test_guests_pay_once_while_web_and_worker_are_killed(house: House, proof: Proof):
+    """Real processes, real sockets, SIGKILL: two guests pay back to back on the sandbox's own page."""
+    kills = proof.share(KILLS_WHILE_PAYING)
+    rng = proof.random("kills while paying")
+    brand = house.brand("payers")
+    brand.post("/tariffs", {"tariff": TARIFF, "assign": {"default": True}})
+    await asyncio.to_thread(
+        wait_for, "an account at the provider", lambda: _count(house, "livery.payment_account") >= 1
+    )
+    over = asyncio.Event()
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{house.web_port}", timeout=10) as client:
+        guests = []
+        for kind in (Station16, Station201):
+            code, car = place_of(house, brand, kind, f"PAY-{kind.__name__}")
+            await car.arrive()
+            guests.append(Guest(house, "payers", code, car, client))
+        work = [asyncio.create_task(guest.visits_until(over)) for guest in guests]
+        order = [part for part in ("web", "worker") for _ in range(kills)]
+        rng.shuffle(order)
+        for part in order:
+            await asyncio.sleep(rng.uniform(0.2, 2.5))
+            await asyncio.to_thread(
+                wait_for, f"{part} to run", lambda part=part: house.pids_of(part), timeout_s=60
+            )
+            house.kill(part)
+        over.set()
+        visits = sum(await asyncio.gather(*work))
+    await asyncio.to_thread(
+        wait_for, "every session to be paid", lambda: money(house, "unfinished") == 0, timeout_s=180
+    )
+    for guest in guests:
+        await guest.car.station.close()
+    wrong = {what: count for what in MONEY if (count := money(house, what))}
+    figures = {
+        "kills": {part: order.count(part) for part in ("web", "worker")}, "paid_visits": visits,
+        "failed_requests": sum(guest.failures for guest in guests),
+        "wishes_begun": _count(house, "livery.payment"), "wrong": wrong,
+    }  # fmt: skip
+    proof.write("kills-while-paying", figures)
+    assert not wrong
+    assert visits >= len(guests)
+
+
+def _count(house: House, table: str) -> int:
+    with house.sql() as sql:
+        return (sql.execute(f"select count(*) from {table}".encode()).fetchone() or (0,))[0]

@@ -1,0 +1,112 @@
+"""Whoever dies, whenever: a guest pays once or not at all, and is told so."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.asgi import FrontDoor
+from app.billing import payments
+from app.billing.stripe_connect import StripeConnect
+from app.kernel.settings import load_settings
+from app.notifications import jobs as notifications
+from app.tariffs import service as tariffs
+from tenants.redis import Redis
+from tests.billing.conftest import Jobs
+from tests.charging.crashes import DELIVERIES, Delivery, Fate, MortalDatabase, MortalWire, Town
+from tests.conftest import DatabaseUrls, Proof, settings_environment
+from tests.web import CLI, found_brand
+
+pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(1800)]
+PAIRS = 60
+TARIFF = {"price_components": [{"type": "ENERGY", "price": "0.50", "vat": "20", "step_size": 1}]}
+
+
+@pytest.fixture
+async def town(
+    database_urls: DatabaseUrls, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Town]:
+    fate, mails = Fate(), []
+    settings = load_settings(
+        settings_environment(database_urls, redis_url) | {"LIVERY_SMTP_URL": "smtp://mail.example"}
+    )
+    redis = Redis(redis_url)
+    database = MortalDatabase(settings, redis, fate)
+    provider = StripeConnect(database.settings, wire=MortalWire(database, fate))
+    monkeypatch.setattr(payments, "provider_of", lambda _settings: provider)
+
+    async def deliver(_smtp_url: str, message: object) -> tuple[str, None]:
+        fate.step("mail not handed over")
+        mails.append(message["Message-ID"])  # type: ignore[index]
+        fate.step("mail handed over")
+        return "sent", None
+
+    monkeypatch.setattr(notifications, "_deliver", deliver)
+    tenant_id = await found_brand(database, "alpha")
+    await payments.open_account(database, tenant_id)
+    async with database.scope(tenant_id, CLI) as scope:
+        account = await payments.find_account(scope)
+        assert account is not None
+        account.fee_percent, account.fee_fixed_minor = payments.Decimal("5"), 10
+        await tariffs.create_tariff(scope, {"currency": "EUR", "elements": [TARIFF]}, {"default": True})
+    jobs = Jobs(database, database_urls)
+    yield Town(
+        database, tenant_id, FrontDoor(database.settings, database=database, redis=redis), jobs, fate, mails
+    )
+    jobs.connection.close()
+    await database.close()
+    await redis.close()
+
+
+async def test_a_guest_pays_once_or_not_at_all_whichever_step_somebody_dies_at(
+    town: Town, proof: Proof, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every step of web and worker x every delivery of the provider's news, then pairs of deaths."""
+    matrix: dict[str, dict[str, str]] = defaultdict(dict)
+    wrong: list[str] = []
+    counts, cells = {}, 0
+    for delivery in DELIVERIES:
+        calm, _ = await _outcome(town, delivery)
+        assert not calm, calm
+        counts[delivery.name] = len(town.fate.steps)
+        for step in sorted(proof.random(f"crashes {delivery.name}").sample(
+            range(counts[delivery.name]), proof.share(counts[delivery.name])
+        )):  # fmt: skip
+            faults, killed = await _outcome(town, delivery, step)
+            cells += 1
+            name = killed[0] if killed else "(the visit was over before)"
+            matrix[name][delivery.name] = "ok" if not faults else "WRONG"
+            wrong += [f"{name} x {delivery.name}: {fault}" for fault in faults]
+    pairs = proof.share(PAIRS)
+    chosen = proof.random("crashes in pairs")
+    for _ in range(pairs):
+        delivery = chosen.choice(DELIVERIES)
+        faults, killed = await _outcome(town, delivery, *chosen.sample(range(counts[delivery.name]), 2))
+        wrong += [f"{' + '.join(killed)} x {delivery.name}: {fault}" for fault in faults]
+    with capsys.disabled():
+        print(_drawn(matrix))
+    proof.write("crashes", {
+        "steps": counts, "cells": cells, "pairs_of_deaths": pairs, "wrong": len(wrong),
+        "sessions": town.visits, "matrix": matrix if proof.full else len(matrix),
+    })  # fmt: skip
+    assert not wrong, "\n".join(wrong[:20])
+
+
+async def _outcome(town: Town, delivery: Delivery, *kills: int) -> tuple[list[str], list[str]]:
+    visit = await town.visit(delivery, *kills)
+    try:
+        await visit.go()
+    except AssertionError as error:
+        return [str(error)], list(town.fate.killed)
+    return await visit.faults(), list(town.fate.killed)
+
+
+def _drawn(matrix: dict[str, dict[str, str]]) -> str:
+    width = max(map(len, matrix), default=0) + 2
+    names = [delivery.name for delivery in DELIVERIES]
+    lines = [" " * width + "".join(f"{name:>10}" for name in names)]
+    lines += [
+        f"{step:{width}}" + "".join(f"{row.get(name, '·'):>10}" for name in names)
+        for step, row in matrix.items()
+    ]
+    return "\n" + "\n".join(lines)
