@@ -312,7 +312,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     payment = await payments.find_payment(scope, "charging_session", session_id)
     cdr = (await queries.cdrs_of(scope, [session.id])).get(session.id)
     collection = cdr.collection if cdr else await settlement.collection_of(scope, session)
-    words = await paid.state_words(scope, session, payment, collection)
+    words = await paid.state_words(scope, session, payment, collection, has_returned=has_returned)
     price = await settlement.running_price(scope, session) if cdr is None else None
     energy = session.energy_wh
     if energy is None and session.live is not None:

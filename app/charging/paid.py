@@ -318,11 +318,21 @@ async def _stop(scope: Scope, session: ChargingSession, *, comes_back: bool) -> 
 
 
 async def state_words(
-    scope: Scope, session: ChargingSession, payment: Payment | None, collection: str = "card"
-) -> dict[str, Any]:
-    """{"title", "text", "tone", "step"}: where it stands and what to do next, in words. `step` 0 to 4 of the way."""
+    scope: Scope, session: ChargingSession, payment: Payment | None, collection: str = "card", *,
+    has_returned: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """{"title", "text", "tone", "step"}: where it stands and what to do next, in words. `step` 0 to 4 of the way.
+
+    `has_returned`: the driver comes from the payment page, and we may not have heard of it yet.
+    """
     if session.status == "PENDING":
         if payment is not None and session.cost_cap_minor is None:
+            if payment.state == "authorized":
+                words = N_("The hold on your card stands. The charger is asked to start.")
+                return _words(N_("Card accepted"), words, tone="info", step=1)
+            if has_returned:
+                words = N_("One moment: we ask whether the hold on your card stands.")
+                return _words(N_("Checking your payment"), words, tone="info", step=0)
             words = N_("Give your card on the payment page. Nothing is taken yet.")
             return _words(N_("Waiting for your card"), words, tone="info", step=0)
         words = N_("The charger is ready for you. Connect the cable to your car.")
