@@ -15,8 +15,6 @@ from uuid import UUID
 
 from litestar import Request, Response, get, post
 from litestar.response import Stream
-from sqlalchemy import func, select
-from sqlalchemy.orm import selectinload
 
 from app.access import accounts
 from app.billing import paper, payments
@@ -25,7 +23,7 @@ from app.billing.provider import OutcomeUnknown
 from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
-from app.charging import account, paid, queries, service, settlement
+from app.charging import account, paid, places, queries, service, settlement
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
@@ -46,8 +44,7 @@ from app.kernel.web import (
     visit_of,
 )
 from app.stations import service as stations
-from app.stations.models import EVSE, ChargingStation, Connector, Location
-from app.stations.status import evse_status
+from app.stations.models import EVSE, Location
 from app.tariffs import service as tariffs
 from app.tariffs.explain import explain
 from app.tariffs.ocpi_tariff import read_tariff
@@ -66,28 +63,31 @@ STARTABLE = ("AVAILABLE", "BLOCKED")
 
 @get("/", opt={"public": True})
 async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """`?free=1`, `?dc=1` narrow the list; the address is shareable."""
+    """`?free=1`, `?dc=1` and `?plug=` narrow the list; the address is shareable."""
+    wanted = places.read_filter(request.query_params)
     profile = await brands.get_profile(tenant_scope)
-    params = request.query_params
-    wanted = {name: params.get(name) == "1" for name in ("free", "dc")}
+    sites, kinds = await places.list_sites(tenant_scope, wanted)
     return page(
-        request, tenant_scope, "charging/places.html", title=profile.name, profile=profile, plug=plug, wanted=wanted,
-        locations=await _locations(tenant_scope, **wanted), wrong_code=params.get("code", "")[:20],
+        request, tenant_scope, "charging/places.html", title=profile.name, profile=profile, plug=places.plug,
+        chips=places.chips(wanted, kinds), query=wanted.query, sites=sites,
+        wrong_code=request.query_params.get("code", "")[:20],
     )  # fmt: skip
 
 
 @get("/map", opt={"public": True})
 async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     """The same places where they lie. Sites without coordinates stand in the list only."""
-    sites = [
+    wanted = places.read_filter(request.query_params)
+    sites, kinds = await places.list_sites(tenant_scope, wanted)
+    pins = [
         {
-            "at": [float(entry["location"].longitude), float(entry["location"].latitude)],
-            "name": entry["location"].name, "href": f"/#{public_id('location', entry['location'].id)}",
-            "label": _("%(free)s of %(all)s free") % {"free": entry["free_count"], "all": entry["count"]},
-            "short": f"{entry['free_count']}/{entry['count']}", "free": entry["free_count"] > 0,
+            "at": [float(site.location.longitude), float(site.location.latitude)], "name": site.location.name,
+            "href": f"/?{wanted.query}#{public_id('location', site.location.id)}", "free": site.free_count > 0,
+            "label": _("%(free)s of %(all)s free") % {"free": site.free_count, "all": site.count},
+            "short": f"{site.free_count}/{site.count}",
         }
-        for entry in await _locations(tenant_scope, free=False, dc=False)
-        if entry["location"].latitude is not None and entry["location"].longitude is not None
+        for site in sites
+        if site.location.latitude is not None and site.location.longitude is not None
     ]  # fmt: skip
     files = {"module": "maplibre.js", "worker": "maplibre-worker.js", "world": "world.json"}
     words = {
@@ -96,7 +96,8 @@ async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
         "CooperativeGesturesHandler.WindowsHelpText": _("Use Ctrl and scroll to zoom the map"),
     }  # fmt: skip
     return page(
-        request, tenant_scope, "charging/map.html", title=_("Map"), sites=sites, words=words,
+        request, tenant_scope, "charging/map.html", title=_("Map"), sites=pins, words=words,
+        chips=places.chips(wanted, kinds), query=wanted.query,
         urls={name: asset(file) for name, file in files.items()},
     )  # fmt: skip
 
@@ -112,63 +113,6 @@ async def find_code(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
     return redirect(request, f"/c/{evse.code}")
 
 
-async def _locations(scope: Scope, *, free: bool, dc: bool) -> list[dict[str, Any]]:
-    query = (
-        select(Location)
-        .options(
-            selectinload(Location.stations)
-            .selectinload(ChargingStation.evses)
-            .options(selectinload(EVSE.connectors), selectinload(EVSE.live)),
-            selectinload(Location.stations).selectinload(ChargingStation.connection),
-        )
-        .order_by(func.lower(Location.name), Location.id)
-    )
-    shown = []
-    for location in (await scope.db.execute(query)).scalars():
-        places = [
-            _place(station, evse)
-            for station in sorted(location.stations, key=lambda one: (one.name or one.ocpp_identity, one.id))
-            if station.retired_at is None and station.registration == "accepted"
-            for evse in station.evses
-        ]
-        count = sum(place["status"] == "AVAILABLE" for place in places)
-        wanted = [
-            place
-            for place in places
-            if (not free or place["status"] == "AVAILABLE") and (not dc or place["is_dc"])
-        ]
-        if wanted:
-            shown.append({"location": location, "places": wanted, "free_count": count, "count": len(places)})
-    return shown
-
-
-def _place(station: ChargingStation, evse: EVSE) -> dict[str, Any]:
-    connection = station.connection
-    status = evse_status(
-        (connector.status for connector in evse.connectors), evse.live.activity if evse.live else "idle",
-        is_online=bool(connection and connection.is_online), has_connected=connection is not None,
-        is_retired=station.retired_at is not None,
-    )  # fmt: skip
-    return {
-        "code": evse.code, "evse_no": evse.evse_no, "station": station.name or station.ocpp_identity, "status": status,
-        "connectors": evse.connectors, "last_seen_at": connection.last_seen_at if connection else None,
-        "is_dc": any(connector.power_type == "DC" for connector in evse.connectors),
-    }  # fmt: skip
-
-
-_PLUGS = {
-    "IEC_62196_T1": "Type 1", "IEC_62196_T2": "Type 2", "IEC_62196_T1_COMBO": "CCS 1", "IEC_62196_T2_COMBO": "CCS",
-    "CHADEMO": "CHAdeMO", "DOMESTIC_F": "Schuko", "TESLA_S": "NACS",
-}  # fmt: skip
-
-
-def plug(connector: Connector) -> str:
-    """`CCS, 150 kW`: what a driver looks for."""
-    name = _PLUGS.get(connector.standard or "", _("Plug"))
-    power_w = rated_power_w(connector)
-    return f"{name}, {round(power_w / 1000)} kW" if power_w else name
-
-
 @get("/c/{code:str}", opt={"public": True})
 async def show_place(request: AnyRequest, tenant_scope: Scope, code: str) -> Response[str]:
     """What a QR sticker opens: the price first, then one button."""
@@ -179,11 +123,11 @@ async def _place_page(
     request: AnyRequest, scope: Scope, code: str, *, status: int = 200, **form: Any
 ) -> Response[str]:
     evse = await stations.find_place(scope, code)
-    place = _place(evse.station, evse)
+    place = places.place_of(evse.station, evse)
     way = await _way(scope, evse)
     return page(
         request, scope, "charging/place.html", title=evse.station.name or evse.station.ocpp_identity, status=status,
-        place=place, location=evse.station.location, plug=plug, can_start=place["status"] in STARTABLE,
+        place=place, location=evse.station.location, plug=places.plug, can_start=place.status in STARTABLE,
         profile=await brands.get_profile(scope), way=way, **await _costs(scope, evse, way), **form,
     )  # fmt: skip
 

@@ -1,0 +1,136 @@
+"""Where a driver can charge, as it is right now: a brand's sites and their EVSEs, and what narrows the list."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from urllib.parse import urlencode
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import selectinload
+
+from app.charging.plausibility import rated_power_w
+from app.stations.models import EVSE, ChargingStation, Connector, Location
+from app.stations.status import evse_status
+from tenants.scope import Scope
+from themes.language import _
+
+PLUGS = {
+    "IEC_62196_T1": "Type 1", "IEC_62196_T2": "Type 2", "IEC_62196_T1_COMBO": "CCS 1", "IEC_62196_T2_COMBO": "CCS",
+    "CHADEMO": "CHAdeMO", "DOMESTIC_F": "Schuko", "TESLA_S": "NACS",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One EVSE as drivers see it; `status` is OCPI's, and what is not heard from is UNKNOWN."""
+
+    code: str
+    evse_no: int
+    station: str
+    status: str
+    connectors: list[Connector]
+    last_seen_at: datetime | None
+
+    @property
+    def is_dc(self) -> bool:
+        return any(connector.power_type == "DC" for connector in self.connectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`free_count` of `count` EVSEs are free; `places` are those that were asked for."""
+
+    location: Location
+    places: list[Place]
+    free_count: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    free: bool = False
+    dc: bool = False
+    plug: str = ""
+
+    @property
+    def query(self) -> str:
+        wanted = {"free": "1" if self.free else "", "dc": "1" if self.dc else "", "plug": self.plug}
+        return urlencode({name: value for name, value in wanted.items() if value})
+
+    def takes(self, place: Place) -> bool:
+        return (
+            (not self.free or place.status == "AVAILABLE")
+            and (not self.dc or place.is_dc)
+            and (not self.plug or any(one.standard == self.plug for one in place.connectors))
+        )
+
+
+def read_filter(params: Mapping[str, str]) -> Filter:
+    """What nobody offers narrows nothing."""
+    plug = params.get("plug", "")
+    return Filter(
+        free=params.get("free") == "1", dc=params.get("dc") == "1", plug=plug if plug in PLUGS else ""
+    )
+
+
+def chips(wanted: Filter, kinds: Iterable[str]) -> list[tuple[str, str, bool]]:
+    """(label, the address's query after a press, is it on): each chip is a link that turns itself on or off."""
+    found = [
+        (_("Free now"), replace(wanted, free=not wanted.free), wanted.free),
+        (_("Fast charging"), replace(wanted, dc=not wanted.dc), wanted.dc),
+    ]
+    kinds = list(kinds)
+    if len(kinds) > 1 or wanted.plug:
+        for kind in kinds:
+            is_on = kind == wanted.plug
+            found.append((PLUGS[kind], replace(wanted, plug="" if is_on else kind), is_on))
+    return [(label, after.query, is_on) for label, after, is_on in found]
+
+
+async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str]]:
+    """Sites with a place that fits, by name; and the kinds of plug that there are at all."""
+    query = (
+        select(Location)
+        .options(
+            selectinload(Location.stations)
+            .selectinload(ChargingStation.evses)
+            .options(selectinload(EVSE.connectors), selectinload(EVSE.live)),
+            selectinload(Location.stations).selectinload(ChargingStation.connection),
+        )
+        .order_by(func.lower(Location.name), Location.id)
+    )
+    found: list[Site] = []
+    kinds: set[str] = set()
+    for location in (await scope.db.execute(query)).scalars():
+        all_places = [
+            place_of(station, evse)
+            for station in sorted(location.stations, key=lambda one: (one.name or one.ocpp_identity, one.id))
+            if station.retired_at is None and station.registration == "accepted"
+            for evse in station.evses
+        ]
+        kinds |= {one.standard or "" for place in all_places for one in place.connectors}
+        fitting = [place for place in all_places if wanted.takes(place)]
+        if fitting:
+            free_count = sum(place.status == "AVAILABLE" for place in all_places)
+            found.append(Site(location, fitting, free_count, len(all_places)))
+    return found, [kind for kind in PLUGS if kind in kinds]
+
+
+def place_of(station: ChargingStation, evse: EVSE) -> Place:
+    connection = station.connection
+    status = evse_status(
+        (connector.status for connector in evse.connectors), evse.live.activity if evse.live else "idle",
+        is_online=bool(connection and connection.is_online), has_connected=connection is not None,
+        is_retired=station.retired_at is not None,
+    )  # fmt: skip
+    return Place(
+        code=evse.code, evse_no=evse.evse_no, station=station.name or station.ocpp_identity, status=status,
+        connectors=list(evse.connectors), last_seen_at=connection.last_seen_at if connection else None,
+    )  # fmt: skip
+
+
+def plug(connector: Connector) -> str:
+    """`CCS, 150 kW`: what a driver looks for."""
+    name = PLUGS.get(connector.standard or "", _("Plug"))
+    power_w = rated_power_w(connector)
+    return f"{name}, {round(power_w / 1000)} kW" if power_w else name
