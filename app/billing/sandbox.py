@@ -736,6 +736,57 @@ async def set_webhook_plan(database: Database, plan: dict[str, Any]) -> None:
     await _set(database, "webhooks", plan)
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`objects`: its newest checkouts and payment intents, newest first, as the wire shows them."""
+
+    ref: str
+    name: str
+    objects: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`clock_s`: how far ahead; `waiting`: news not yet told, `tried` of them told in vain so far."""
+
+    clock_s: int
+    faults: list[dict[str, Any]]
+    webhooks: dict[str, Any]
+    waiting: int
+    tried: int
+    accounts: list[Account]
+
+
+async def look(database: Database, *, newest: int = 8) -> State:
+    """All that the panel shows."""
+    async with database.sandbox() as db:
+        engine = Engine(db, "")
+        rows = await engine.run("select name, value from sandbox.setting")
+        settings = {row.name: row.value for row in rows}
+        outbox = await engine.one(
+            "select count(*) as waiting, count(*) filter (where attempts > 0) as tried from sandbox.delivery"
+        )
+        owners = (await engine.run("select id, body from sandbox.account order by created_at, id")).all()
+        accounts = [
+            Account(
+                owner.id, str(owner.body.get("display_name") or owner.id), await _newest(db, owner.id, newest)
+            )
+            for owner in owners
+        ]
+    return State(
+        int(settings.get("clock", 0)), settings.get("faults", []), settings.get("webhooks", {}),
+        outbox.waiting, outbox.tried, accounts,
+    )  # fmt: skip
+
+
+async def _newest(db: AsyncSession, account: str, limit: int) -> list[dict[str, Any]]:
+    rows = await Engine(db, account).run(
+        "select body from sandbox.object where account = :account and kind in ('checkout.session', 'payment_intent')"
+        " order by created desc, id desc limit :limit", limit=limit,
+    )  # fmt: skip
+    return [row.body for row in rows]
+
+
 async def get_setting(database: Database, name: str, default: Any = None) -> Any:
     async with database.sandbox() as db:
         row = await Engine(db, "").one("select value from sandbox.setting where name = :name", name=name)
