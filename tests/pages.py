@@ -61,6 +61,7 @@ SHOTS = (
     Shot("console-tenants", "/", surface="console"),
     Shot("console-domains", "/domains", surface="console"),
     Shot("console-unclaimed", "/unclaimed-stations", surface="console"),
+    Shot("console-gateways", "/gateways", surface="console"),
     Shot("console-isolation", "/isolation", surface="console"),
     Shot("console-sandbox", "/sandbox", surface="console"),
     Shot("console-mails", "/mails", surface="console"),
