@@ -275,12 +275,16 @@ def migrate(settings: Settings) -> None:
 
 @cli.command()
 @click.option("--demo", is_flag=True, required=True, help="The demo brands, stations, drivers and tariffs.")
+@click.option(
+    "--part", type=click.Choice(["all", "brands", "history"]), default="all", show_default=True,
+    help="Only the brands as they are, or only the month behind them.",
+)  # fmt: skip
 @ends
-async def seed(demo: bool, settings: Settings) -> None:
+async def seed(demo: bool, part: str, settings: Settings) -> None:
     """Fill the database with the demo; what is there already stays."""
     from app.demo.planting import seed as plant
 
-    await plant(settings)
+    await plant(settings, part)
     tell({"seeded": "demo"}, "The demo is in the database.")
 
 

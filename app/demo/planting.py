@@ -1,5 +1,7 @@
 """Putting the demo's companies into the database, by the same verbs that people use."""
 
+import asyncio
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -27,19 +29,34 @@ def station_password(settings: Settings, slug: str, identity: str) -> str:
     return digest(settings.secret_keys, "demo-station", f"{slug}/{identity}")[:20].hex()
 
 
-async def seed(settings: Settings) -> None:
-    """Puts the demo into the database; a company that is there already stays as it is."""
+async def seed(settings: Settings, part: str = "all") -> None:
+    """Puts the demo into the database; what is there already stays. `part`: `brands`, their `history`, or `all`."""
     redis = Redis(settings.redis_url) if settings.redis_url else None
     database = Database(settings, redis=redis)
     try:
         known = {tenant.slug for tenant in await brands.list_tenants(database, ACTOR)}
         for company in COMPANIES:
-            if company.slug not in known:
+            if company.slug not in known and part != "history":
                 await _found(database, company)
+        if part == "history":
+            os.nice(10)  # beside a running demo: its pages come first
+        if part != "brands":
+            await _remember(database)
+            if settings.data_dir.is_dir():
+                (settings.data_dir / "demo-remembered").touch()
     finally:
         await database.close()
         if redis is not None:
             await redis.close()
+
+
+async def _remember(database: Database) -> None:
+    """All at once, so that no brand's pages stay empty until the others' are full."""
+    known = {tenant.slug: tenant for tenant in await brands.list_tenants(database, ACTOR)}
+    async with asyncio.TaskGroup() as group:
+        for company in COMPANIES:
+            if (tenant := known.get(company.slug)) is not None:
+                group.create_task(plant_history(database, tenant.id, company, tenant.created_at))
 
 
 async def _found(database: Database, company: Company) -> None:
@@ -67,7 +84,6 @@ async def _found(database: Database, company: Company) -> None:
         for tariff, assign in company.tariffs:
             where = {"location_id": sites[assign["site"]]} if "site" in assign else assign
             await tariffs.create_tariff(scope, tariff, where)
-    await plant_history(database, made.tenant_id, company)
     with suppress(OutcomeUnknown):  # where no web process answers yet, the janitor does it within a minute
         await payments.open_account(database, made.tenant_id)
 

@@ -44,7 +44,8 @@ async def _shown(request: AnyRequest) -> dict[str, Any]:
         "is_away": is_away, "lost_count": lost_count, "alive_count": len(alive),
         "station_count": sum(node.stations for node in found if node.has_lease),
         "orphan_count": 0 if is_away else sum(count for node, count in links.items() if node not in alive),
-        "versions": versions.most_common(), "nodes": [(node, _largest(node, names)) for node in found],
+        "versions": [(name.replace("ocpp", "OCPP "), count) for name, count in versions.most_common()],
+        "nodes": [(node, _largest(node, names)) for node in found],
     }  # fmt: skip
 
 
