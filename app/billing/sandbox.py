@@ -27,18 +27,19 @@ from app.kernel.money import half_up
 from app.kernel.secrets import digest
 from app.kernel.settings import Settings
 from tenants.database import Database
+from themes.language import N_
 
 API_VERSION = "2026-10-28.endive"
 HOLD_LIFETIME_S = 7 * 86400
 CHECKOUT_LIFETIME_S = 24 * 3600
 MINIMUM_MINOR = 50
 CARDS = {
-    "4242424242424242": ("visa", "ok", "pays"),
-    "5555555555554444": ("mastercard", "ok", "pays"),
-    "4000002760003184": ("visa", "authenticate", "asks for 3-D Secure"),
-    "4000000000000002": ("visa", "card_declined", "is declined"),
-    "4000000000009995": ("visa", "insufficient_funds", "has no money"),
-    "4000000000000069": ("visa", "expired_card", "has expired"),
+    "4242424242424242": ("visa", "ok", N_("pays")),
+    "5555555555554444": ("mastercard", "ok", N_("pays")),
+    "4000002760003184": ("visa", "authenticate", N_("asks for 3-D Secure")),
+    "4000000000000002": ("visa", "card_declined", N_("is declined")),
+    "4000000000009995": ("visa", "insufficient_funds", N_("has no money")),
+    "4000000000000069": ("visa", "expired_card", N_("has expired")),
 }
 DECLINES = {
     "card_declined": "Your card was declined.",

@@ -18,6 +18,7 @@ from sqlalchemy.orm import selectinload
 from app.billing import paper, payments
 from app.billing.models import Invoice
 from app.billing.provider import OutcomeUnknown
+from app.billing.sandbox import CARDS
 from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
@@ -27,6 +28,7 @@ from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import public_id
+from app.kernel.settings import Settings
 from app.kernel.web import fragment, live, page, read_form, redirect, visit_of
 from app.stations import service as stations
 from app.stations.models import EVSE, ChargingStation, Connector, Location
@@ -165,8 +167,16 @@ async def _place_page(
     return page(
         request, scope, "charging/place.html", title=evse.station.name or evse.station.ocpp_identity, status=status,
         place=place, location=evse.station.location, plug=plug, can_start=place["status"] in STARTABLE,
-        profile=await brands.get_profile(scope), **await _costs(scope, evse), **form,
+        profile=await brands.get_profile(scope), test_cards=_test_cards(scope.settings), **await _costs(scope, evse),
+        **form,
     )  # fmt: skip
+
+
+def _test_cards(settings: Settings) -> list[tuple[str, str]]:
+    """What one may type on the sandbox's payment page; nothing where money is real."""
+    if not settings.uses_sandbox:
+        return []
+    return [(number, what) for number, (_brand, _way, what) in CARDS.items()]
 
 
 async def _costs(scope: Scope, evse: EVSE) -> dict[str, Any]:

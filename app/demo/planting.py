@@ -10,6 +10,7 @@ from app.billing import payments
 from app.billing.provider import OutcomeUnknown
 from app.brands import service as brands
 from app.demo.cast import COMPANIES, PLATES, Box, Company, Site
+from app.demo.guests import run_guests
 from app.demo.history import plant_history
 from app.identity import service as identity
 from app.kernel.secrets import digest
@@ -39,7 +40,7 @@ async def seed(settings: Settings, part: str = "all") -> None:
             if company.slug not in known and part != "history":
                 await _found(database, company)
         if part == "history":
-            os.nice(10)  # beside a running demo: its pages come first
+            os.nice(5)  # beside a running demo: its pages come first
         if part != "brands":
             await _remember(database)
             if settings.data_dir.is_dir():
@@ -116,8 +117,9 @@ POWER_W = {"ac11": 11_000, "ac22": 22_000, "dc150": 150_000, "dc300": 300_000}
 
 
 async def run_stations(settings: Settings) -> None:
-    """The demo's stations, as real OCPP clients, until cancelled."""
-    await simulate([_simulated(settings, company, box) for company in COMPANIES for box in company.boxes])
+    """The demo's stations, as real OCPP clients, and the guests who pay there, until cancelled."""
+    stations = [_simulated(settings, company, box) for company in COMPANIES for box in company.boxes]
+    await asyncio.gather(simulate(stations), run_guests(settings, COMPANIES))
 
 
 def _simulated(settings: Settings, company: Company, box: Box) -> SimulatedStation:
