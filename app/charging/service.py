@@ -194,7 +194,12 @@ async def _pending_for(scope: Scope, evse_id: UUID, report: TransactionReport) -
         if token is not None and session.id_token_id == token.id:
             return session
     # Some 1.6 stations send another token or none; a token we know belongs to somebody else who came first.
-    live = [one for one in waiting if one.pending_until is not None and one.pending_until > scope.now]
+    # And who has yet to pay asked the station for nothing.
+    live = [
+        one
+        for one in waiting
+        if one.id_token_id is not None and one.pending_until is not None and one.pending_until > scope.now
+    ]
     return live[0] if live and token is None and not report.offline else None
 
 

@@ -190,6 +190,7 @@ SOLMARK = Company(
     cards=(
         Card("SOL0000001", "Nadia", driver="Nadia Brenner"),
         Card("SOL0000002", "Team Ola", driver="Ola Lindqvist", group="Solmark-Team"),
+        Card("SOL00000FF", "Verlorene Teamkarte", status="blocked"),
     ),
     tariffs=(
         (
@@ -228,6 +229,7 @@ ELBSTROM = Company(
     cards=(
         Card("ELB0000001", "Tomke", driver="Tomke Jansen", group="Mitglieder"),
         Card("ELB0000002", "Enno", driver="Enno Voss"),
+        Card("ELB00000FF", "Alte Mitgliedskarte", status="blocked"),
     ),
     tariffs=(
         (_tariff("ELB-Q", "Quartier", "EUR", [_per_kwh("0.42"), _occupancy("0.60")]), {"default": True}),

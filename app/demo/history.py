@@ -29,7 +29,6 @@ from tenants.scope import Actor, Scope
 DAYS, READINGS = 33, 6
 POWER_W = {"ac11": 10_700, "ac22": 21_300, "dc150": 96_000, "dc300": 141_000}
 A_DAYS_WH = 2_000_000  # more than an EVSE gives in a day: meters never run back, whatever a day holds
-STRAY = "0FF1CE00000000"
 _STAFF = Actor(kind="cli", name="demo")
 
 
@@ -146,7 +145,7 @@ def _visit(
         return None
     box, evse_no = chance.choice(places)
     cards = [card.value for card in company.cards if card.status == "accepted"]
-    blocked = [card.value for card in company.cards if card.status != "accepted"] or [STRAY]
+    blocked = [card.value for card in company.cards if card.status != "accepted"]
     is_fast = box.kind.startswith("dc")
     length = timedelta(
         minutes=chance.randint(14, 38) if is_fast else chance.randint(*company.rhythm.ac_minutes)
@@ -177,29 +176,30 @@ async def _then(database: Database, tenant_id: UUID, actor: Actor, at: datetime)
 
 
 async def _charge(database: Database, tenant_id: UUID, station_id: UUID, visit: Visit) -> None:
-    station = Actor.station(station_id)
-    async with _then(database, tenant_id, station, visit.start) as scope:
+    """In one transaction, so that the cars of today never meet a car of then at the plug."""
+    reasons = {"refused": "DeAuthorized", "faulted": "EmergencyStop"}
+    meter_stop_wh = (
+        visit.meter_wh + _energy_wh(visit) if visit.ending != "unread" else visit.meter_wh - 40_000
+    )
+    async with _then(database, tenant_id, Actor.station(station_id), visit.start) as scope:
         started = await service.report_transaction(scope, station_id, TransactionReport(
             kind="Started", at=visit.start, received_at=visit.start, natural_key=visit.key,
             evse_no=visit.evse_no, connector_no=1, id_token=IdTokenValue(visit.card),
             meter_start_wh=Decimal(visit.meter_wh),
         ))  # fmt: skip
-    reasons = {"refused": "DeAuthorized", "faulted": "EmergencyStop"}
-    meter_stop_wh = (
-        visit.meter_wh + _energy_wh(visit) if visit.ending != "unread" else visit.meter_wh - 40_000
-    )
-    async with _then(database, tenant_id, station, visit.end) as scope:
-        readings = list(_readings(visit)) if visit.ending != "refused" else []
-        await ingest.ingest(scope, station_id, visit.evse_no, started.ocpp_transaction_id, readings)
-        await service.report_transaction(scope, station_id, TransactionReport(
-            kind="Ended", at=visit.end, received_at=visit.end, natural_key=f"{visit.key}-end",
-            meter_stop_wh=Decimal(max(meter_stop_wh, 0)), ocpp_transaction_id=started.ocpp_transaction_id,
-            stopped_reason=reasons.get(visit.ending, "EVDisconnected"),
-        ))  # fmt: skip
-    async with _then(database, tenant_id, Actor.job("settle"), visit.end + timedelta(seconds=5)) as scope:
-        of_it = ChargingSession.ocpp_transaction_id == started.ocpp_transaction_id
-        session_id = (await scope.db.execute(select(ChargingSession.id).where(of_it))).scalar_one()
-        await settlement.settle(scope, session_id)
+        with ids_as_of(visit.end):
+            later = replace(scope, now=visit.end)
+            readings = list(_readings(visit)) if visit.ending != "refused" else []
+            await ingest.ingest(later, station_id, visit.evse_no, started.ocpp_transaction_id, readings)
+            await service.report_transaction(later, station_id, TransactionReport(
+                kind="Ended", at=visit.end, received_at=visit.end, natural_key=f"{visit.key}-end",
+                meter_stop_wh=Decimal(max(meter_stop_wh, 0)), ocpp_transaction_id=started.ocpp_transaction_id,
+                stopped_reason=reasons.get(visit.ending, "EVDisconnected"),
+            ))  # fmt: skip
+            of_it = ChargingSession.ocpp_transaction_id == started.ocpp_transaction_id
+            session_id = (await scope.db.execute(select(ChargingSession.id).where(of_it))).scalar_one()
+            settled_at = visit.end + timedelta(seconds=5)
+            await settlement.settle(replace(scope, now=settled_at, actor=Actor.job("settle")), session_id)
 
 
 def _readings(visit: Visit) -> Iterator[Reading]:
