@@ -6,9 +6,10 @@ that said goodbye: it stays on the list for a while, without its lease.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from tenants.redis import Redis, platform_key
@@ -69,13 +70,12 @@ async def say_goodbye(redis: Redis, name: str) -> None:
 
 async def list_nodes(redis: Redis) -> list[Node]:
     """Those that hold a lease first, then those that fell silent within the last hour."""
-    names = [name.decode() for name in await redis.client.zrange(_NODES, 0, -1)]
+    raw: Any = await redis.client.zrange(_NODES, 0, -1)
+    names = [name.decode() for name in raw]
     if not names:
         return []
-    states: Sequence[bytes | None] = await redis.client.mget(
-        [platform_key("gateway", name, "state") for name in names]
-    )
-    leases: Sequence[bytes | None] = await redis.client.mget([lease_key(name) for name in names])
+    states: list[Any] = await redis.client.mget([platform_key("gateway", name, "state") for name in names])
+    leases: list[Any] = await redis.client.mget([lease_key(name) for name in names])
     found = [_read(state, lease is not None) for state, lease in zip(states, leases, strict=True) if state]
     return sorted(found, key=lambda node: (not node.has_lease, node.name))
 

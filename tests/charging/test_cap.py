@@ -97,8 +97,8 @@ class Visit:
             return found
 
 
-async def wish_for(shop: Shop) -> tuple[UUID, UUID, int]:
-    """(station, session, connection's epoch): a guest is at the payment page and gave no card yet."""
+async def place_of(shop: Shop) -> tuple[UUID, int]:
+    """(station, connection's epoch): one AC place with a price, online."""
     async with shop.scope() as scope:
         location = await stations.create_location(
             scope, name="Hafen", address="Weg 1", city="Berlin", postal_code="10115", country="DEU",
@@ -114,6 +114,12 @@ async def wish_for(shop: Shop) -> tuple[UUID, UUID, int]:
         epoch = await stations.connection_opened(
             scope, station_id, node="n", ocpp_version="ocpp1.6", remote="127.0.0.1"
         )
+    return station_id, epoch
+
+
+async def wish_for(shop: Shop) -> tuple[UUID, UUID, int]:
+    """(station, session, connection's epoch): a guest is at the payment page and gave no card yet."""
+    station_id, epoch = await place_of(shop)
     async with shop.scope() as scope:
         evse_id = (await scope.db.execute(select(EVSE.id))).scalar_one()
         session, op = await paid.request_start(scope, evse_id, email="", language="en", origin="", remote="1")
