@@ -263,6 +263,31 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
 
 @cli.command()
 @ends
+def bootstrap(settings: Settings) -> None:
+    """Make roles and database, once per cluster, as a superuser; again without harm.
+
+    Each role gets the password that stands in the address of its own: DATABASE_URL, _PLATFORM, _QUEUE, _MIGRATE.
+    """
+    from migrations.bootstrap import bootstrap as make
+    from migrations.bootstrap import passwords_of
+
+    if not settings.database_url_bootstrap:
+        raise ConfigurationFault(
+            [FieldFault("DATABASE_URL_BOOTSTRAP", "missing", "a superuser's, to make the roles")]
+        )
+    try:
+        passwords, database = passwords_of(
+            settings.database_url, settings.database_url_platform, settings.database_url_queue,
+            settings.database_url_migrate,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigurationFault([FieldFault("DATABASE_URL", "incomplete", str(error))]) from error
+    make(settings.database_url_bootstrap, passwords, database)
+    tell({"database": database}, f"Roles and database {database} are there.")
+
+
+@cli.command()
+@ends
 def migrate(settings: Settings) -> None:
     """Bring the database to this version."""
     from migrations.run import upgrade
@@ -275,12 +300,16 @@ def migrate(settings: Settings) -> None:
 
 @cli.command()
 @click.option("--demo", is_flag=True, required=True, help="The demo brands, stations, drivers and tariffs.")
+@click.option(
+    "--part", type=click.Choice(["all", "brands", "history"]), default="all", show_default=True,
+    help="Only the brands as they are, or only the month behind them.",
+)  # fmt: skip
 @ends
-async def seed(demo: bool, settings: Settings) -> None:
+async def seed(demo: bool, part: str, settings: Settings) -> None:
     """Fill the database with the demo; what is there already stays."""
     from app.demo.planting import seed as plant
 
-    await plant(settings)
+    await plant(settings, part)
     tell({"seeded": "demo"}, "The demo is in the database.")
 
 

@@ -9,9 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.kernel.settings import Settings
+from tenants import probes
 from tenants.database import Database
 from tenants.redis import Redis
-from tenants.rules import RULES, find_faults
 
 POSTGRES_MAJOR = 18
 ANSWER_S = 3
@@ -93,11 +93,14 @@ async def _roles(database: Database) -> Finding:
 
 
 async def _isolation(database: Database) -> Finding:
-    """The catalogue rules, asked of the database as it is: what a hand changed after the migrations shows here."""
-    async with database.anonymous() as session:
-        faults = await find_faults(session)
+    """Rules and probes on the database as it is: what a hand changed after the migrations shows here."""
+    report = await probes.examine(database)
+    faults = report.faults
     more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-    return Finding("isolation", not faults, "; ".join(faults[:3]) + more or f"{len(RULES)} rules hold")
+    well = (
+        f"{report.rules} rules hold, {report.probes} probes of {len(report.relations)} relations found no way"
+    )
+    return Finding("isolation", not faults, "; ".join(faults[:3]) + more or well)
 
 
 async def _migrations(settings: Settings, revision_at: Callable[[str], str | None], wanted: str) -> Finding:

@@ -39,11 +39,14 @@ class StopRequested(BaseException):
 
 @dataclass(slots=True)
 class Child:
+    """`is_errand`: it ends by itself, and once it ended well nobody starts it again."""
+
     name: str
     argv: list[str]
     env: Mapping[str, str]
     ready_url: str | None = None
     log: Path | None = None
+    is_errand: bool = False
     process: subprocess.Popen[bytes] | None = None
     restart_at: float | None = None
     restarts: int = 0
@@ -137,6 +140,8 @@ class Supervisor:
 
     def _look_after(self, child: Child) -> None:
         if child.process is None or child.is_running:
+            return
+        if child.is_errand and child.process.returncode == 0:
             return
         if child.restart_at is None:
             status = child.process.returncode

@@ -80,6 +80,7 @@ class _House:
         supervisor.wait_until_ready(READY_TIMEOUT_S)
         if settings.demo:
             supervisor.start(self._child("simulate", ["simulate", "--demo"], ()))
+            self._remember(supervisor, (*doors, "DATABASE_URL_PLATFORM"))
 
     def _plant(self, say: Say, doors: tuple[str, ...]) -> None:
         """Once per embedded data folder: asking again would cost each start a process."""
@@ -87,9 +88,17 @@ class _House:
         if self._servers is not None and planted.exists():
             return
         say("planting the demo")
-        self._once(["seed", "--demo"], doors)
+        self._once(["seed", "--demo", "--part", "brands"], doors)
         if self._servers is not None:
             planted.touch()
+
+    def _remember(self, supervisor: Supervisor, doors: tuple[str, ...]) -> None:
+        """The month behind the demo, while it is running already: nobody waits for the past."""
+        planted = self.settings.data_dir / "demo-remembered"
+        if self._servers is None or not planted.exists():
+            child = self._child("history", ["seed", "--demo", "--part", "history"], doors)
+            child.is_errand = True
+            supervisor.start(child)
 
     def addresses(self) -> list[str]:
         settings = self.settings

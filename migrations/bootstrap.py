@@ -31,8 +31,27 @@ end $$
 """
 
 
+def passwords_of(*urls: str | None) -> tuple[dict[str, str], str]:
+    """(passwords by role, database) as the roles' own addresses say. ValueError where these do not name a role of ours,
+    a password and all the same database."""
+    passwords: dict[str, str] = {}
+    databases: set[str] = set()
+    for url in filter(None, urls):
+        parts = make_url(url)
+        if parts.username not in LOGIN_ROLES or not parts.password or not parts.database:
+            raise ValueError(
+                f"an address for {parts.username or 'nobody'} lacks a known role, a password or a database"
+            )
+        passwords[parts.username] = str(parts.password)
+        databases.add(parts.database)
+    if len(databases) != 1:
+        raise ValueError(f"the roles' addresses must lead to one database, not to {sorted(databases)}")
+    return passwords, databases.pop()
+
+
 def bootstrap(superuser_url: str, passwords: Mapping[str, str], database: str = DATABASE) -> None:
-    """Idempotent. `superuser_url` leads to any database of the cluster; `passwords` name LOGIN_ROLES."""
+    """Idempotent. `superuser_url` leads to any database of the cluster; a role without one of `passwords` keeps what it
+    has, and begins with none."""
     engine = create_engine(superuser_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         _roles(connection, passwords)
@@ -61,11 +80,11 @@ def _roles(connection: Connection, passwords: Mapping[str, str]) -> None:
     if "owner" not in known:
         connection.exec_driver_sql("create role owner nologin nosuperuser nobypassrls")
     for role in LOGIN_ROLES:
-        password = passwords[role].replace("'", "''")
+        password = passwords.get(role, "").replace("'", "''")
         verb = "alter" if role in known else "create"
         connection.exec_driver_sql(
             f"{verb} role {role} login nosuperuser nobypassrls nocreatedb nocreaterole noreplication"
-            f" password '{password}'"
+            + (f" password '{password}'" if password else "")
         )
     connection.exec_driver_sql("grant owner to migrate")
     connection.exec_driver_sql("grant pg_read_all_data to backup")

@@ -8,14 +8,16 @@ import asyncio
 import contextlib
 import json
 import logging
+from importlib.metadata import version
 from uuid import UUID
 
+from app.kernel.clock import utcnow
+from app.stations import nodes
 from app.stations.commands import node_channel
 from ocpp_gateway.connection import Connection
-from tenants.redis import Redis, RedisError, key, platform_key
+from tenants.redis import Redis, RedisError, key
 
 log = logging.getLogger("livery.gateway")
-LEASE_S = 30
 PRESENCE_S = 24 * 3600
 
 Key = tuple[UUID, UUID]
@@ -24,6 +26,7 @@ Key = tuple[UUID, UUID]
 class Presence:
     def __init__(self, redis: Redis, node: str) -> None:
         self.redis, self.node = redis, node
+        self.release, self.since = version("livery"), utcnow()
         self.here: dict[Key, Connection] = {}
 
     async def arrived(self, connection: Connection) -> None:
@@ -57,15 +60,19 @@ class Presence:
 
     async def hold_lease(self) -> None:
         """Says that this process lives; when it ends without a word, its stations count as gone soon after."""
-        name = platform_key("gateway", self.node, "lease")
         while True:
-            with contextlib.suppress(RedisError, OSError):
-                await self.redis.client.set(name, "1", ex=LEASE_S)
-            await asyncio.sleep(LEASE_S / 3)
+            await self.beat()
+            await asyncio.sleep(nodes.LEASE_S / 3)
+
+    async def beat(self) -> None:
+        held = [(tenant_id, one.version.SUBPROTOCOL) for (tenant_id, _), one in self.here.items()]
+        state = nodes.describe(self.node, self.release, self.since, utcnow(), held)
+        with contextlib.suppress(RedisError, OSError):
+            await nodes.beat(self.redis, state)
 
     async def give_up_lease(self) -> None:
         with contextlib.suppress(RedisError, OSError):
-            await self.redis.client.delete(platform_key("gateway", self.node, "lease"))
+            await nodes.say_goodbye(self.redis, self.node)
 
     async def listen(self) -> None:
         """For ever, over every loss of Redis; what is missed meanwhile, the sweep of each connection finds."""

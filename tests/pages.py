@@ -71,6 +71,9 @@ SHOTS = (
     Shot("console-tenants", "/", surface="console"),
     Shot("console-domains", "/domains", surface="console"),
     Shot("console-unclaimed", "/unclaimed-stations", surface="console"),
+    Shot("console-gateways", "/gateways", surface="console"),
+    Shot("console-isolation", "/isolation", surface="console"),
+    Shot("console-sandbox", "/sandbox", surface="console"),
     Shot("console-mails", "/mails", surface="console"),
     Shot("console-audit", "/audit", surface="console"),
 )
@@ -86,7 +89,8 @@ async def demo_login(context: BrowserContext, port: int, surface: str, brand: st
     """By the start page's button: the brand's owner, one of its drivers (`rider`), or the platform's admin."""
     page = await context.new_page()
     await page.goto(url_of("start", brand, port, "/"))
-    card = page.locator("section.card", has_text="Platform" if surface == "console" else brand).last
+    cards = page.locator("section.card", has=page.locator("form"))
+    card = cards.filter(has_text="Platform" if surface == "console" else brand).last
     buttons = card.locator("form button")
     await (buttons.last if surface == "rider" else buttons.first).click()
     await page.locator("main form button").first.click()

@@ -27,18 +27,19 @@ from app.kernel.money import half_up
 from app.kernel.secrets import digest
 from app.kernel.settings import Settings
 from tenants.database import Database
+from themes.language import N_
 
 API_VERSION = "2026-10-28.endive"
 HOLD_LIFETIME_S = 7 * 86400
 CHECKOUT_LIFETIME_S = 24 * 3600
 MINIMUM_MINOR = 50
 CARDS = {
-    "4242424242424242": ("visa", "ok", "pays"),
-    "5555555555554444": ("mastercard", "ok", "pays"),
-    "4000002760003184": ("visa", "authenticate", "asks for 3-D Secure"),
-    "4000000000000002": ("visa", "card_declined", "is declined"),
-    "4000000000009995": ("visa", "insufficient_funds", "has no money"),
-    "4000000000000069": ("visa", "expired_card", "has expired"),
+    "4242424242424242": ("visa", "ok", N_("pays")),
+    "5555555555554444": ("mastercard", "ok", N_("pays")),
+    "4000002760003184": ("visa", "authenticate", N_("asks for 3-D Secure")),
+    "4000000000000002": ("visa", "card_declined", N_("is declined")),
+    "4000000000009995": ("visa", "insufficient_funds", N_("has no money")),
+    "4000000000000069": ("visa", "expired_card", N_("has expired")),
 }
 DECLINES = {
     "card_declined": "Your card was declined.",
@@ -742,6 +743,57 @@ async def set_faults(database: Database, plan: list[dict[str, Any]]) -> None:
 async def set_webhook_plan(database: Database, plan: dict[str, Any]) -> None:
     """{"drop": true} loses the news, {"copies": n} repeats it, {"reverse": true} tells the newest first."""
     await _set(database, "webhooks", plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`objects`: its newest checkouts and payment intents, newest first, as the wire shows them."""
+
+    ref: str
+    name: str
+    objects: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`clock_s`: how far ahead; `waiting`: news not yet told, `tried` of them told in vain so far."""
+
+    clock_s: int
+    faults: list[dict[str, Any]]
+    webhooks: dict[str, Any]
+    waiting: int
+    tried: int
+    accounts: list[Account]
+
+
+async def look(database: Database, *, newest: int = 8) -> State:
+    """All that the panel shows."""
+    async with database.sandbox() as db:
+        engine = Engine(db, "")
+        rows = await engine.run("select name, value from sandbox.setting")
+        settings = {row.name: row.value for row in rows}
+        outbox = await engine.one(
+            "select count(*) as waiting, count(*) filter (where attempts > 0) as tried from sandbox.delivery"
+        )
+        owners = (await engine.run("select id, body from sandbox.account order by created_at, id")).all()
+        accounts = [
+            Account(
+                owner.id, str(owner.body.get("display_name") or owner.id), await _newest(db, owner.id, newest)
+            )
+            for owner in owners
+        ]
+    return State(
+        int(settings.get("clock", 0)), settings.get("faults", []), settings.get("webhooks", {}),
+        outbox.waiting, outbox.tried, accounts,
+    )  # fmt: skip
+
+
+async def _newest(db: AsyncSession, account: str, limit: int) -> list[dict[str, Any]]:
+    rows = await Engine(db, account).run(
+        "select body from sandbox.object where account = :account and kind in ('checkout.session', 'payment_intent')"
+        " order by created desc, id desc limit :limit", limit=limit,
+    )  # fmt: skip
+    return [row.body for row in rows]
 
 
 async def get_setting(database: Database, name: str, default: Any = None) -> Any:

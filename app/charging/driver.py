@@ -20,6 +20,7 @@ from app.access import accounts
 from app.billing import paper, payments
 from app.billing.models import Invoice, PaymentOp
 from app.billing.provider import OutcomeUnknown
+from app.billing.sandbox import CARDS
 from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
@@ -30,6 +31,7 @@ from app.identity.service import check_email
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_minor
+from app.kernel.settings import Settings
 from app.kernel.spreadsheet import csv_file, csv_text
 from app.kernel.web import (
     Form,
@@ -128,8 +130,16 @@ async def _place_page(
     return page(
         request, scope, "charging/place.html", title=evse.station.name or evse.station.ocpp_identity, status=status,
         place=place, location=evse.station.location, plug=places.plug, can_start=place.status in STARTABLE,
-        profile=await brands.get_profile(scope), way=way, **await _costs(scope, evse, way), **form,
+        profile=await brands.get_profile(scope), test_cards=_test_cards(scope.settings), way=way,
+        **await _costs(scope, evse, way), **form,
     )  # fmt: skip
+
+
+def _test_cards(settings: Settings) -> list[tuple[str, str]]:
+    """What one may type on the sandbox's payment page; nothing where money is real."""
+    if not settings.uses_sandbox:
+        return []
+    return [(number, what) for number, (_brand, _way, what) in CARDS.items()]
 
 
 async def _way(scope: Scope, evse: EVSE) -> account.Way:

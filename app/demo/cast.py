@@ -49,6 +49,17 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
+class Rhythm:
+    """When its drivers come: visits on a weekday and on a day of the weekend, how likely each hour of the day is, and
+    how many minutes they charge at AC."""
+
+    weekday: int
+    weekend: int
+    hours: tuple[int, ...]
+    ac_minutes: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Company:
     slug: str
     name: str
@@ -56,6 +67,7 @@ class Company:
     currency: str
     time_zone: str
     preset: str
+    rhythm: Rhythm
     profile: dict[str, str]
     people: tuple[Person, ...]
     sites: tuple[Site, ...]
@@ -100,6 +112,7 @@ def _occupancy(per_hour: str, vat: str = "19") -> dict[str, Any]:
 NORDLICHT = Company(
     slug="nordlicht", name="Nordlicht Laden", country="DE", currency="EUR", time_zone="Europe/Berlin",
     preset="nordlicht",
+    rhythm=Rhythm(6, 4, (0, 0, 0, 0, 0, 1, 3, 7, 8, 5, 3, 3, 4, 3, 3, 4, 6, 9, 8, 5, 3, 2, 1, 0), (55, 150)),
     profile={
         "legal_name": "Nordlicht Ladenetz GmbH", "address": "Am Leuchtturm 7", "postal_code": "24999",
         "city": "Wiesenhafen", "vat_id": "DE136695976", "ocpi_country_code": "DE", "ocpi_party_id": "NLL",
@@ -151,6 +164,7 @@ NORDLICHT = Company(
 
 SOLMARK = Company(
     slug="solmark", name="Solmark Charge", country="DE", currency="EUR", time_zone="Europe/Berlin", preset="solmark",
+    rhythm=Rhythm(7, 1, (0, 0, 0, 0, 0, 0, 2, 9, 10, 7, 3, 3, 5, 6, 3, 2, 3, 4, 3, 1, 0, 0, 0, 0), (120, 260)),
     profile={
         "legal_name": "Solmark Energie AG", "address": "Sonnenallee 101", "postal_code": "79999",
         "city": "Rebenheim", "vat_id": "DE129273398", "ocpi_country_code": "DE", "ocpi_party_id": "SLM",
@@ -176,6 +190,7 @@ SOLMARK = Company(
     cards=(
         Card("SOL0000001", "Nadia", driver="Nadia Brenner"),
         Card("SOL0000002", "Team Ola", driver="Ola Lindqvist", group="Solmark-Team"),
+        Card("SOL00000FF", "Verlorene Teamkarte", status="blocked"),
     ),
     tariffs=(
         (
@@ -190,6 +205,7 @@ SOLMARK = Company(
 
 ELBSTROM = Company(
     slug="elbstrom", name="elbstrom", country="DE", currency="EUR", time_zone="Europe/Berlin", preset="elbstrom",
+    rhythm=Rhythm(3, 4, (1, 0, 0, 0, 0, 1, 2, 3, 2, 1, 1, 1, 1, 1, 2, 3, 5, 8, 10, 9, 6, 4, 2, 1), (90, 240)),
     profile={
         "legal_name": "elbstrom Quartiersladen eG", "address": "Deichstieg 4", "postal_code": "20999",
         "city": "Altenwerder", "vat_id": "DE811907980", "ocpi_country_code": "DE", "ocpi_party_id": "ELB",
@@ -213,6 +229,7 @@ ELBSTROM = Company(
     cards=(
         Card("ELB0000001", "Tomke", driver="Tomke Jansen", group="Mitglieder"),
         Card("ELB0000002", "Enno", driver="Enno Voss"),
+        Card("ELB00000FF", "Alte Mitgliedskarte", status="blocked"),
     ),
     tariffs=(
         (_tariff("ELB-Q", "Quartier", "EUR", [_per_kwh("0.42"), _occupancy("0.60")]), {"default": True}),

@@ -1,5 +1,7 @@
 """Putting the demo's companies into the database, by the same verbs that people use."""
 
+import asyncio
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -8,6 +10,7 @@ from app.billing import payments
 from app.billing.provider import OutcomeUnknown
 from app.brands import service as brands
 from app.demo.cast import COMPANIES, PLATES, Box, Company, Site
+from app.demo.guests import run_guests
 from app.demo.history import plant_history
 from app.identity import service as identity
 from app.kernel.secrets import digest
@@ -27,19 +30,34 @@ def station_password(settings: Settings, slug: str, identity: str) -> str:
     return digest(settings.secret_keys, "demo-station", f"{slug}/{identity}")[:20].hex()
 
 
-async def seed(settings: Settings) -> None:
-    """Puts the demo into the database; a company that is there already stays as it is."""
+async def seed(settings: Settings, part: str = "all") -> None:
+    """Puts the demo into the database; what is there already stays. `part`: `brands`, their `history`, or `all`."""
     redis = Redis(settings.redis_url) if settings.redis_url else None
     database = Database(settings, redis=redis)
     try:
         known = {tenant.slug for tenant in await brands.list_tenants(database, ACTOR)}
         for company in COMPANIES:
-            if company.slug not in known:
+            if company.slug not in known and part != "history":
                 await _found(database, company)
+        if part == "history":
+            os.nice(5)  # beside a running demo: its pages come first
+        if part != "brands":
+            await _remember(database)
+            if settings.data_dir.is_dir():
+                (settings.data_dir / "demo-remembered").touch()
     finally:
         await database.close()
         if redis is not None:
             await redis.close()
+
+
+async def _remember(database: Database) -> None:
+    """All at once, so that no brand's pages stay empty until the others' are full."""
+    known = {tenant.slug: tenant for tenant in await brands.list_tenants(database, ACTOR)}
+    async with asyncio.TaskGroup() as group:
+        for company in COMPANIES:
+            if (tenant := known.get(company.slug)) is not None:
+                group.create_task(plant_history(database, tenant.id, company, tenant.created_at))
 
 
 async def _found(database: Database, company: Company) -> None:
@@ -67,7 +85,6 @@ async def _found(database: Database, company: Company) -> None:
         for tariff, assign in company.tariffs:
             where = {"location_id": sites[assign["site"]]} if "site" in assign else assign
             await tariffs.create_tariff(scope, tariff, where)
-    await plant_history(database, made.tenant_id, company)
     with suppress(OutcomeUnknown):  # where no web process answers yet, the janitor does it within a minute
         await payments.open_account(database, made.tenant_id)
 
@@ -100,8 +117,9 @@ POWER_W = {"ac11": 11_000, "ac22": 22_000, "dc150": 150_000, "dc300": 300_000}
 
 
 async def run_stations(settings: Settings) -> None:
-    """The demo's stations, as real OCPP clients, until cancelled."""
-    await simulate([_simulated(settings, company, box) for company in COMPANIES for box in company.boxes])
+    """The demo's stations, as real OCPP clients, and the guests who pay there, until cancelled."""
+    stations = [_simulated(settings, company, box) for company in COMPANIES for box in company.boxes]
+    await asyncio.gather(simulate(stations), run_guests(settings, COMPANIES))
 
 
 def _simulated(settings: Settings, company: Company, box: Box) -> SimulatedStation:

@@ -50,6 +50,10 @@ ADMIN_PERMISSIONS = frozenset(
         "unclaimed.view",
         "unclaimed.manage",
         "mails.view",
+        "sandbox.view",
+        "sandbox.manage",
+        "isolation.test",
+        "gateways.view",
         "platform_audit.view",
     }
 )

@@ -14,8 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.kernel.errors import ConfigurationFault, FieldFault
 
 SECRETS = (
-    "DATABASE_URL", "DATABASE_URL_PLATFORM", "DATABASE_URL_MIGRATE", "DATABASE_URL_QUEUE", "REDIS_URL", "SMTP_URL",
-    "LIVERY_SECRET_KEY", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_CONNECT_WEBHOOK_SECRET",
+    "DATABASE_URL", "DATABASE_URL_PLATFORM", "DATABASE_URL_MIGRATE", "DATABASE_URL_QUEUE", "DATABASE_URL_BOOTSTRAP",
+    "REDIS_URL", "SMTP_URL", "LIVERY_SECRET_KEY", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_CONNECT_WEBHOOK_SECRET",
 )  # fmt: skip
 
 
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     database_url_platform: str | None = _named("DATABASE_URL_PLATFORM")
     database_url_migrate: str | None = _named("DATABASE_URL_MIGRATE")
     database_url_queue: str | None = _named("DATABASE_URL_QUEUE")
+    database_url_bootstrap: str | None = _named("DATABASE_URL_BOOTSTRAP")
     redis_url: str | None = _named("REDIS_URL")
     smtp_url: str | None = _named("SMTP_URL")
     stripe_secret_key: str | None = _named("STRIPE_SECRET_KEY")

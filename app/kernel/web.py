@@ -77,6 +77,7 @@ from app.kernel.clock import utcnow
 from app.kernel.errors import Invalid, LiveryError
 from app.kernel.live import GAP, Live
 from app.kernel.secrets import digest, digests, same
+from app.kernel.settings import Settings
 from tenants.database import Database
 from tenants.scope import Actor, PlatformScope, Scope
 
@@ -115,11 +116,14 @@ class BrandFace:
 
 @dataclass(frozen=True, slots=True)
 class NavItem:
+    """`when`: only where the installation is such (its handlers then answer 404 elsewhere)."""
+
     label: str
     href: str
     icon: str
     permission: str
     order: int = 50
+    when: Callable[[Settings], bool] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -376,6 +380,7 @@ def _nav(request: AnyRequest, visit: Visit) -> list[dict[str, Any]]:
         }
         for item in items
         if visit.actor.may(item.permission)
+        and (item.when is None or item.when(visit.database.settings))
     ]  # fmt: skip
 
 

@@ -15,7 +15,11 @@ from app.notifications.models import Mail
 from tenants.models import Tenant
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Mails", "/mails", "mail", "mails.view", order=60)]
+nav = [
+    NavItem(
+        "Mails", "/mails", "mail", "mails.view", order=60, when=lambda settings: not settings.is_production
+    )
+]
 PER_TENANT = 50
 SHOWN = 100
 

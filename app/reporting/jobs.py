@@ -14,6 +14,11 @@ select
   (select count(*) from livery.charging_station where retired_at is null) as stations_count,
   (select count(*) from livery.station_connection c join livery.charging_station s
      on s.tenant_id = c.tenant_id and s.id = c.station_id where c.is_online and s.retired_at is null) as online_count,
+  (select coalesce(jsonb_object_agg(node, held), '{}') from (
+     select c.node, count(*) as held from livery.station_connection c where c.is_online group by c.node) n) as links,
+  (select count(*) from livery.station_connection c join livery.charging_station s
+     on s.tenant_id = c.tenant_id and s.id = c.station_id
+    where not c.is_online and c.close_reason = 'gateway lost' and s.retired_at is null) as lost_count,
   (select count(*) from livery.charging_session where status = 'ACTIVE') as active_count,
   (select count(*) from livery.charging_session where review is not null) as review_count,
   (select count(*) from livery.charging_session where started_at > :since) as sessions_30d_count,

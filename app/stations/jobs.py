@@ -6,8 +6,8 @@ from sqlalchemy import select, update
 
 from app.stations import commands
 from app.stations.models import StationConnection
+from app.stations.nodes import lease_key
 from tenants.database import Database
-from tenants.redis import platform_key
 from tenants.scope import Actor, Scope
 
 
@@ -23,7 +23,7 @@ async def _close_orphaned_links(scope: Scope) -> None:
         return
     query = select(StationConnection.node).where(StationConnection.is_online.is_(True)).distinct()
     for node in (await scope.db.execute(query)).scalars():
-        if await scope.redis.client.exists(platform_key("gateway", node, "lease")):
+        if await scope.redis.client.exists(lease_key(node)):
             continue
         statement = (
             update(StationConnection)

@@ -7,7 +7,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from app.kernel.slices import gather
-from app.surfaces import appearance, unclaimed
+from app.surfaces import appearance, selftest, unclaimed
 from app.surfaces.assembly import nav_of, platform_file, routes_of, surface
 
 
@@ -17,7 +17,7 @@ def no_tenant() -> None:
 
 
 def build(templates: jinja2.Environment) -> Litestar:
-    modules = [appearance, unclaimed, *gather("console")]
+    modules = [appearance, unclaimed, selftest, *gather("console")]
     routes: list[Any] = [platform_file, *routes_of(modules)]
     dependencies = {"tenant_scope": Provide(no_tenant, sync_to_thread=False)}
     return surface("console", routes, templates=templates, nav=nav_of(modules), dependencies=dependencies)

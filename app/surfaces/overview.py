@@ -5,13 +5,12 @@ from typing import Any
 from litestar import Request, Response, get
 from litestar.response import Stream
 
-from app.brands.service import get_profile
 from app.charging import queries as sessions
 from app.kernel.ids import public_id
 from app.kernel.web import NavItem, fragment, live, page, visit_of
 from app.stations import queries as stations
 from app.stations.models import ChargingStation
-from app.tariffs.service import list_tariffs
+from app.surfaces.first_steps import first_steps
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -27,10 +26,10 @@ WORDS = {
 @get("/", opt={"permission": "overview.view"})
 async def show_overview(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     parts = await _parts(tenant_scope, visit_of(request).time_zone)
-    checklist = await _checklist(tenant_scope, parts["station_count"])
     points = await stations.power_curve(tenant_scope, None, tenant_scope.now - stations.CURVE)
     return page(
-        request, tenant_scope, "surfaces/overview.html", title="Overview", checklist=checklist, points=points,
+        request, tenant_scope, "surfaces/overview.html", title="Overview", points=points,
+        first=await first_steps(request, tenant_scope),
         curve_words=stations.curve_in_words(points), **parts,
     )  # fmt: skip
 
@@ -83,19 +82,6 @@ def _problems(station: ChargingStation) -> list[dict[str, Any]]:
             since = max((one.status_at for one in evse.connectors if one.status_at), default=None)
             found.append(shown | {"look": WORDS[state], "evse": evse.evse_no, "since": since})
     return found
-
-
-async def _checklist(scope: Scope, station_count: int) -> list[dict[str, Any]]:
-    """What a new brand has yet to do; empty when all of it is done."""
-    profile = await get_profile(scope)
-    steps = [
-        ("Fill in who you are, so that invoices carry a number", "/settings", profile.has_seller_data),
-        ("Say what charging costs", "/tariffs/new", bool(await list_tariffs(scope, limit=1))),
-        ("Connect your first station", "/stations/new", station_count > 0),
-    ]
-    if all(done for _, _, done in steps):
-        return []
-    return [{"label": label, "href": href, "done": done} for label, href, done in steps]
 
 
 routes = [show_overview, live_overview]

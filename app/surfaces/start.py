@@ -3,6 +3,7 @@
 Demo mode only, and never in production: who clicks is logged in.
 """
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,57 @@ VISITOR = Actor(kind="anonymous", name="demo start page")
 ADMIN = "admin@livery.example"
 
 
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """What a role does first: (words, path, the permission that it takes), on that surface of the first brand."""
+
+    role: str
+    title: str
+    surface: str
+    steps: tuple[tuple[str, str, str], ...]
+
+
+GUIDES = (
+    Guide("owner", "Owner or manager", "portal", (
+        ("Give the brand another colour, look at it, publish it", "/branding", "brand.manage"),
+        ("Connect a station", "/stations/new", "stations.manage"),
+        ("Say what charging costs", "/tariffs/new", "tariffs.manage"),
+        ("Watch a session while it runs", "/charging-sessions?state=ACTIVE", "sessions.view"),
+        ("Give a guest's money back", "/payments?state=taken", "invoices.manage"),
+    )),
+    Guide("operator", "Operator", "portal", (
+        ("See what is wrong right now", "/", "overview.view"),
+        ("Send a station a command", "/stations", "stations.command"),
+        ("Decide a session under review", "/charging-sessions?state=review", "sessions.manage"),
+        ("Give a driver a card", "/id-tokens/new", "id_tokens.manage"),
+    )),
+    Guide("accountant", "Accountant", "portal", (
+        ("Read an invoice and its credit note", "/invoices", "invoices.view"),
+        ("See which cards are held", "/payments?state=held", "invoices.view"),
+        ("Check that the books balance", "/ledger", "ledger.view"),
+        ("See who changed what", "/audit", "audit.view"),
+    )),
+    Guide("viewer", "Viewer", "portal", (
+        ("See the whole network at a glance", "/", "overview.view"),
+        ("Look at a station", "/stations", "stations.view"),
+        ("Look at sessions", "/charging-sessions", "sessions.view"),
+    )),
+    Guide("driver", "Driver, without an account", "driver", (
+        ("Find a charger that is free", "/?free=1", ""),
+        ("Open it, as its sticker would, and press Pay and start", "/?free=1", ""),
+        ("Type a test card: 4242 4242 4242 4242 pays, 4000 0000 0000 0002 is declined", "/?free=1", ""),
+        ("Watch the car charge, stop it, read the receipt", "/?free=1", ""),
+    )),
+    Guide("admin", "Platform admin", "console", (
+        ("Found another brand", "/", "tenants.manage"),
+        ("See which gateway holds which brands' stations", "/gateways", "gateways.view"),
+        ("Look at the brands' own domains", "/domains", "domains.view"),
+        ("Let payments go wrong", "/sandbox", "sandbox.manage"),
+        ("Try to break the wall between brands", "/isolation", "isolation.test"),
+    )),
+)  # fmt: skip
+
+
 @get("/", opt={"public": True})
 async def start(request: AnyRequest) -> Response[str]:
     database = visit_of(request).database
@@ -39,8 +91,18 @@ async def start(request: AnyRequest) -> Response[str]:
     ]
     return page(
         request, None, "surfaces/start.html", title="Livery", tenants=tenants, admin=ADMIN,
+        guides=_guides(settings, tenants[0]["slug"]) if tenants else [],
         console=settings.url_of(settings.host_of("console")), ocpp_url=settings.ocpp_url_of("BRAND", "IDENTITY"),
     )  # fmt: skip
+
+
+def _guides(settings: Settings, slug: str) -> list[dict[str, Any]]:
+    shown = []
+    for guide in GUIDES:
+        base = settings.url_of(settings.host_of(guide.surface, slug)).rstrip("/")
+        steps = [(words, base + path) for words, path, _permission in guide.steps]
+        shown.append({"title": guide.title, "steps": steps, "is_open": guide.role == "owner"})
+    return shown
 
 
 async def _shown(database: Database, settings: Settings, line: brands.TenantLine) -> dict[str, Any]:

@@ -98,8 +98,8 @@ class Visit:
             return found
 
 
-async def paid_for(shop: Shop) -> tuple[UUID, UUID, int]:
-    """(station, session, connection's epoch): the hold of 30.00 stands and the station was asked to start."""
+async def place_of(shop: Shop) -> tuple[UUID, int]:
+    """(station, connection's epoch): one AC place with a price, online."""
     async with shop.scope() as scope:
         location = await stations.create_location(
             scope, name="Hafen", address="Weg 1", city="Berlin", postal_code="10115", country="DEU",
@@ -115,18 +115,30 @@ async def paid_for(shop: Shop) -> tuple[UUID, UUID, int]:
         epoch = await stations.connection_opened(
             scope, station_id, node="n", ocpp_version="ocpp1.6", remote="127.0.0.1"
         )
+    return station_id, epoch
+
+
+async def wish_for(shop: Shop) -> tuple[UUID, UUID, int]:
+    """(station, session, connection's epoch): a guest is at the payment page and gave no card yet."""
+    station_id, epoch = await place_of(shop)
     async with shop.scope() as scope:
         evse_id = (await scope.db.execute(select(EVSE.id))).scalar_one()
         session, op = await paid.request_start(scope, evse_id, email="", language="en", origin="", remote="1")
     assert op is not None
     await payments.run_op(shop.database, shop.tenant_id, op.id)
+    return station_id, session.id, epoch
+
+
+async def paid_for(shop: Shop) -> tuple[UUID, UUID, int]:
+    """The same, when the hold of 30.00 stands and the station was asked to start."""
+    station_id, session_id, epoch = await wish_for(shop)
     async with shop.scope() as scope:
-        payment = await payments.find_payment(scope, "charging_session", session.id)
+        payment = await payments.find_payment(scope, "charging_session", session_id)
         assert payment is not None
     await shop.pay(payment)
     await shop.look(payment)
     await shop.jobs.run()
-    return station_id, session.id, epoch
+    return station_id, session_id, epoch
 
 
 @pytest.fixture
@@ -204,3 +216,20 @@ async def test_nobody_plugs_in_and_the_hold_is_let_go(shop: Shop) -> None:
     assert (session.status, session.not_started, payment.state) == ("INVALID", "not_plugged_in", "canceled")
     assert words["title"] == "Nobody plugged in" and await shop.captures(payment) == []
     assert await shop.balances() == {}
+
+
+async def test_a_strangers_start_does_not_take_the_wish_of_a_guest_who_has_yet_to_pay(shop: Shop) -> None:
+    """The station was asked for nothing yet, so that no start of its own can be the guest's."""
+    station_id, session_id, _epoch = await wish_for(shop)
+    at = utcnow()
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id), now=at) as scope:
+        await service.report_transaction(scope, station_id, TransactionReport(
+            kind="Started", at=at, received_at=at, natural_key="stranger", evse_no=1, connector_no=1,
+            id_token=IdTokenValue("NOBODYS"), meter_start_wh=Decimal(START_WH),
+        ))  # fmt: skip
+    async with shop.scope() as scope:
+        wish = await service.get_session(scope, session_id)
+        others = select(ChargingSession).where(ChargingSession.id != session_id)
+        (stranger,) = (await scope.db.execute(others)).scalars()
+        assert (wish.status, wish.start_key) == ("PENDING", None)
+        assert (stranger.start_key, stranger.origin) == ("stranger", "station")

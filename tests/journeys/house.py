@@ -101,8 +101,19 @@ class House:
                 if line is None:
                     break
                 if line.startswith("ready"):
-                    return
+                    return self._wait_for_the_past()
         raise AssertionError("livery up did not become ready:\n" + "\n".join(self.output[-40:]) + self.logs())
+
+    def _wait_for_the_past(self) -> None:
+        """The demo's history is planted while it runs; pages of it need the first of each kind."""
+
+        def has_begun() -> bool:
+            with self.sql() as connection:
+                row = connection.execute("select count(distinct tenant_id) from livery.invoice").fetchone()
+            return row is not None and row[0] == 3
+
+        if self.demo:
+            wait_for("the first invoices of each brand", has_begun, timeout_s=START_S)
 
     def _environment(self) -> dict[str, str]:
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("LIVERY_", "DATABASE_", "REDIS_"))}

@@ -23,7 +23,7 @@ def livery(person: Person, *arguments: str, **environment: str):  # noqa: ANN201
 def test_help_is_told_on_stdout_and_lists_every_command(us: Person) -> None:
     done = livery(us, "--help")
     assert done.returncode == 0
-    for name in ("up", "web", "gateway", "worker", "migrate", "seed", "simulate", "doctor"):
+    for name in ("up", "web", "gateway", "worker", "bootstrap", "migrate", "seed", "simulate", "doctor"):
         assert f"\n  {name} " in done.stdout
 
 

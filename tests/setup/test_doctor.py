@@ -79,7 +79,8 @@ def test_a_person_reads_one_line_per_finding(doctor: Examination) -> None:
 def test_a_superuser_is_not_fit_to_serve(doctor: Examination, database_urls: DatabaseUrls) -> None:
     code, findings = doctor.findings(DATABASE_URL=database_urls.superuser)
     assert code == 1
-    assert "is a superuser and would bypass row-level security" in only_fault(findings, "roles")
+    assert "is a superuser and would bypass row-level security" in findings["roles"]["detail"]
+    assert {finding["name"] for finding in findings.values() if not finding["well"]} == {"roles", "isolation"}
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""Guests of the demo: they scan a sticker, give a test card and leave, over HTTP as any browser without JavaScript.
+
+So payments and holds are true ones: the same pages, the same provider, the same stations. Only where the provider is
+the sandbox; nobody here knows a real card.
+"""
+
+import asyncio
+import logging
+import random
+import re
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import httpx2
+
+from app.demo.cast import Company
+from app.kernel.settings import Settings
+
+LOG = logging.getLogger("livery.demo")
+GOOD, OTHER, DECLINED = "4242424242424242", "5555555555554444", "4000000000000002"
+FIRST = ((GOOD, 150.0), (DECLINED, 0.0), (OTHER, 1e9))  # (card, seconds until they press stop)
+EMAIL = "gast@example.org"
+_PLACE = re.compile(r'href="/c/([^"]+)"')
+
+
+async def run_guests(settings: Settings, companies: tuple[Company, ...]) -> None:
+    """Three at once for each brand, then one now and then, until cancelled."""
+    if not settings.uses_sandbox or settings.is_production:
+        return
+    # An address of their own: the limit on checkouts from one address is there for the people who look at the demo.
+    transport = httpx2.AsyncHTTPTransport(local_address="127.0.0.2")
+    base = f"http://127.0.0.1:{settings.web_port}"
+    async with httpx2.AsyncClient(base_url=base, transport=transport, timeout=20) as client:
+        await asyncio.gather(*(_come_and_go(settings, client, company.slug) for company in companies))
+
+
+async def _come_and_go(settings: Settings, client: httpx2.AsyncClient, slug: str) -> None:
+    chance = random.Random(slug)  # noqa: S311
+    await asyncio.gather(*(Guest(settings, client, slug, chance).come(*wish) for wish in FIRST))
+    while True:
+        await asyncio.sleep(chance.uniform(600, 1500))
+        await Guest(settings, client, slug, chance).come(GOOD, chance.uniform(120, 600))
+
+
+class Guest:
+    def __init__(
+        self,
+        settings: Settings,
+        client: httpx2.AsyncClient,
+        slug: str,
+        chance: random.Random,
+        *,
+        pause_s: float = 3,
+    ) -> None:
+        self.settings, self.client, self.chance, self.pause_s = settings, client, chance, pause_s
+        self.origin = settings.url_of(settings.host_of("driver", slug)).rstrip("/")
+
+    async def come(self, card: str, stays_s: float) -> bool:
+        """False when nothing came of it: no place was free, or the card was refused."""
+        with suppress(httpx2.HTTPError):
+            for _ in range(40):
+                paying = await self._start()
+                if paying is not None:
+                    return await self._pay(paying, card, stays_s)
+                await asyncio.sleep(self.pause_s)
+        LOG.info("a guest of %s found no place", self.origin)
+        return False
+
+    async def _send(self, method: str, url: str, data: dict[str, str] | None = None) -> httpx2.Response:
+        parts = urlsplit(url)
+        headers = {"Host": parts.netloc, "Origin": f"{parts.scheme}://{parts.netloc}"}
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        return await self.client.request(method, target, headers=headers, data=data)
+
+    async def _start(self) -> str | None:
+        """The payment page's address, of a place that is free."""
+        for wanted in ("?free=1&dc=1", "?free=1"):  # fast ones first: a few minutes there are worth a payment
+            shown = await self._send("GET", f"{self.origin}/{wanted}")
+            if places := _PLACE.findall(shown.text):
+                break
+        if not places:
+            return None
+        place = f"{self.origin}/c/{self.chance.choice(places)}"
+        answer = await self._send("POST", f"{place}/start", {"email": EMAIL})
+        where = answer.headers.get("location", "")
+        return where if answer.status_code == 303 and "/pay/" in where else None
+
+    async def _pay(self, paying: str, card: str, stays_s: float) -> bool:
+        answer = await self._send("POST", paying, {"card": card, "email": EMAIL, "action": "pay"})
+        if answer.status_code != 303:
+            answer = await self._send("POST", paying, {"action": "cancel"})
+            await self._send("GET", answer.headers["location"])
+            return False
+        session = answer.headers["location"]
+        await self._send("GET", session)
+        if stays_s < 1e9:
+            await asyncio.sleep(stays_s)
+            await self._send("POST", session.partition("?")[0] + "/stop", {})
+        return True
