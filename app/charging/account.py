@@ -188,10 +188,16 @@ async def totals(
         .where(_own(driver), ChargingSession.status == "COMPLETED", ChargingSession.started_at >= since)
         .group_by("month", CDR.currency)
     )  # fmt: skip
+    query = query.order_by("month", CDR.currency.asc().nulls_last())
     found: dict[str, list[dict[str, Any]]] = {}
     for row in (await scope.db.execute(query)).mappings():
         line = dict(row) | {"energy_wh": int(row["energy_wh"]), "incl_vat_minor": int(row["incl_vat_minor"])}
-        found.setdefault(row["month"], []).append(line)
+        lines = found.setdefault(row["month"], [])
+        if lines and row["currency"] is None:  # not priced yet: it counts with the others
+            lines[0]["count"] += line["count"]
+            lines[0]["energy_wh"] += line["energy_wh"]
+        else:
+            lines.append(line)
     return found
 
 

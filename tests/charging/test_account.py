@@ -74,8 +74,8 @@ class Yard:
         async with self.shop.scope() as scope:
             return (await accounts.list_cards(scope, driver.id))[0]
 
-    async def charge(self, card: str, began: datetime, kwh: int = 10) -> UUID:
-        """An hour by a card at the reader, settled."""
+    async def charge(self, card: str, began: datetime, kwh: int = 10, *, settled: bool = True) -> UUID:
+        """An hour by a card at the reader."""
         self.counter += 1
         async with self.shop.database.scope(
             self.shop.tenant_id, Actor.station(self.station_id), now=began
@@ -91,8 +91,9 @@ class Yard:
             ))  # fmt: skip
             of_it = ChargingSession.ocpp_transaction_id == verdict.ocpp_transaction_id
             session_id = (await scope.db.execute(select(ChargingSession.id).where(of_it))).scalar_one()
-        async with self.shop.database.scope(self.shop.tenant_id, CLI, now=ended) as scope:
-            await settlement.settle(scope, session_id)
+        if settled:
+            async with self.shop.database.scope(self.shop.tenant_id, CLI, now=ended) as scope:
+                await settlement.settle(scope, session_id)
         return session_id
 
     async def history(self, driver: Driver) -> list[UUID]:
@@ -153,23 +154,24 @@ async def test_what_a_guest_paid_belongs_to_the_account_of_the_mailbox_its_recei
 
 
 async def test_months_add_up_in_the_brands_own_calendar_and_what_is_free_costs_nothing(yard: Yard) -> None:
-    """2026-10-31 23:30 UTC is November in Berlin."""
+    """2026-10-31 23:30 UTC is November in Berlin. What is not priced yet counts with the others."""
     jule = await yard.driver("jule@example.org", card="CARD1")
     free = await yard.driver("free@example.org", collection="free", card="FREE1")
     for began in ("2026-10-31T20:00:00+00:00", "2026-10-31T23:30:00+00:00", "2026-11-02T08:00:00+00:00"):
         await yard.charge("CARD1", datetime.fromisoformat(began))
+    await yard.charge("CARD1", datetime.fromisoformat("2026-11-03T08:00:00+00:00"), settled=False)
     await yard.charge("FREE1", datetime.fromisoformat("2026-11-04T08:00:00+00:00"))
     since = datetime.fromisoformat("2026-10-01T00:00:00+02:00")
     async with yard.scope(jule) as scope:
         found = await account.totals(scope, jule, since=since, time_zone="Europe/Berlin")
         rows = await account.list_history(scope, jule)
     assert {month: (line["count"], line["energy_wh"], line["incl_vat_minor"]) for month, (line,) in found.items()} == {
-        "2026-10": (1, 10_000, 600), "2026-11": (2, 20_000, 1200),
+        "2026-10": (1, 10_000, 600), "2026-11": (3, 30_000, 1200),
     }  # fmt: skip
     assert [account.month_of(row.started_at, "Europe/Berlin") for row, _cdr in rows] == [
-        "2026-11", "2026-11", "2026-10",
+        "2026-11", "2026-11", "2026-11", "2026-10",
     ]  # fmt: skip
-    assert account.cells(rows[0], "Europe/Berlin")[:7] == [
+    assert account.cells(rows[1], "Europe/Berlin")[:7] == [
         "2026-11-02 09:00", "2026-11-02 10:00", "Hafen", "CP1", Decimal(10), Decimal("6.00"), "EUR",
     ]  # fmt: skip
     async with yard.scope(free) as scope:
