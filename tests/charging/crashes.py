@@ -43,6 +43,9 @@ from tests.web import CLI, Visitor
 START_WH = 1_000
 SPENT_WH = 10_000
 EMAIL = "driver@a.example"
+# A mail server knows no keys: who dies between handing a mail over and writing that down sends it again, with the same
+# Message-ID. The other order would lose mails.
+MAIL_OPEN = ("worker: mail handed over", "worker: before commit (notifications.send)")
 
 
 class Killed(BaseException):
@@ -377,9 +380,8 @@ class Visit:
         held = await held_at_provider(self.town.database)
         if held:
             found.append(f"still held: {held}")
-        if len(self.town.mails) != len(set(self.town.mails)) and not any(
-            "mail handed over" in one for one in self.town.fate.killed
-        ):
+        is_mail_open = any(step.split(" #")[0] in MAIL_OPEN for step in self.town.fate.killed)
+        if len(self.town.mails) != len(set(self.town.mails)) and not is_mail_open:
             found.append(f"mails: {self.town.mails}")
         for session in sessions:
             found += await self._page_faults(session)

@@ -28,7 +28,7 @@ async def town(
 ) -> AsyncIterator[Town]:
     fate, mails = Fate(), []
     settings = load_settings(
-        settings_environment(database_urls, redis_url) | {"LIVERY_SMTP_URL": "smtp://mail.example"}
+        settings_environment(database_urls, redis_url) | {"SMTP_URL": "smtp://mail.example"}
     )
     redis = Redis(redis_url)
     database = MortalDatabase(settings, redis, fate)
