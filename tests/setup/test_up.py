@@ -154,7 +154,13 @@ def test_a_killed_part_comes_back(place: Path, start: Start, ordinary_user: Pers
     up.wait_until_ready(FIRST_START_S)
     postgres = json.loads((place / "data" / "running.json").read_text())["processes"]["postgres"]["pid"]
     parts = {name: pid for pid in up.descendants() if (name := _part(pid))} | {"postgres": postgres}
-    assert parts.keys() == {"web", "worker", "gateway", "simulate", "postgres"}
+    assert parts.keys() - {"seed"} == {
+        "web",
+        "worker",
+        "gateway",
+        "simulate",
+        "postgres",
+    }  # the demo's past may be written still
     for name in ("postgres", "web", "gateway", "worker"):
         os.kill(parts[name], signal.SIGKILL)
     back: dict[str, int] = {}
