@@ -1,6 +1,8 @@
 """Every page there is, and how to reach it: what `make pictures` photographs and what axe looks at."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import urljoin
 
 from playwright.async_api import BrowserContext, Page
 
@@ -11,7 +13,8 @@ BRANDS = ("nordlicht", "solmark", "elbstrom")
 class Shot:
     """`path`, and what is clicked from there (a CSS selector's first link is followed), by whom, on which surface.
 
-    `rider` is the drivers' host for one who is logged in.
+    `rider` is the drivers' host for one who is logged in; `guest` follows a guest's mail, which the console shows.
+    `{brand}` stands for the brand's slug.
     """
 
     name: str
@@ -20,17 +23,24 @@ class Shot:
     surface: str = "portal"
 
 
+STATION = "tbody a[href^='/stations/sta_']"
+WAY_BACK = "tr:has-text('{brand}') a:is(:has-text('session with'), :has-text('Ladevorgang bei'))"
+RECEIPT = "tr:has-text('{brand}') a:is(:has-text('receipt from'), :has-text('Beleg von'))"
+SESSION = "main a[href*='/s/ses_']"
+
 SHOTS = (
     Shot("start", "/", surface="start"),
     Shot("login", "/login", surface="nobody"),
     Shot("overview", "/"),
     Shot("stations", "/stations"),
-    Shot("station", "/stations", ("tbody a[href^='/stations/sta_']",)),
-    Shot("station-log", "/stations", ("tbody a[href^='/stations/sta_']", "main a[href$='/log']")),
-    Shot("station-commands", "/stations", ("tbody a[href^='/stations/sta_']", "main a[href$='/commands']")),
-    Shot("station-settings", "/stations", ("tbody a[href^='/stations/sta_']", "main a[href$='/settings']")),
-    Shot("station-setup", "/stations", ("tbody a[href^='/stations/sta_']", "main a[href$='/setup']")),
+    Shot("station", "/stations", (STATION,)),
+    Shot("station-log", "/stations", (STATION, "main a[href$='/log']")),
+    Shot("station-message", "/stations", (STATION, "main a[href$='/log']", "tbody a[href*='/log/']")),
+    Shot("station-commands", "/stations", (STATION, "main a[href$='/commands']")),
+    Shot("station-settings", "/stations", (STATION, "main a[href$='/settings']")),
+    Shot("station-setup", "/stations", (STATION, "main a[href$='/setup']")),
     Shot("station-new", "/stations/new"),
+    Shot("stations-unclaimed", "/stations/unclaimed"),
     Shot("sites", "/locations"),
     Shot("site", "/locations", ("tbody a[href^='/locations/loc_']",)),
     Shot("site-new", "/locations/new"),
@@ -43,9 +53,13 @@ SHOTS = (
     Shot("id-token-new", "/id-tokens/new"),
     Shot("drivers", "/drivers"),
     Shot("driver-import", "/drivers/import"),
+    Shot("driver", "/drivers", ("tbody a[href^='/drivers/']",)),
     Shot("driver-groups", "/driver-groups"),
+    Shot("driver-group", "/driver-groups", ("tbody a[href^='/driver-groups/']",)),
+    Shot("driver-group-new", "/driver-groups/new"),
     Shot("tariffs", "/tariffs"),
     Shot("tariff", "/tariffs", ("tbody a[href^='/tariffs/tar_'], main a[href^='/tariffs/tar_']",)),
+    Shot("tariff-edit", "/tariffs", ("main a[href^='/tariffs/tar_']", "main a[href$='/edit']")),
     Shot("tariff-new", "/tariffs/new"),
     Shot("invoices", "/invoices"),
     Shot("invoice", "/invoices", ("tbody a[href^='/invoices/inv_']",)),
@@ -57,13 +71,29 @@ SHOTS = (
     Shot("branding", "/branding"),
     Shot("domains", "/domains"),
     Shot("payments", "/payments"),
+    Shot("payment", "/payments", ("tbody a[href^='/payments/']",)),
     Shot("places", "/", surface="driver"),
     Shot("map", "/map", surface="driver"),
     Shot("offline", "/offline", surface="driver"),
     Shot("place", "/", ("main a[href^='/c/']",), surface="driver"),
+    Shot("imprint", "/legal/imprint", surface="driver"),
     Shot("driver-login", "/login", surface="driver"),
+    Shot("guest-session", "/mails", (WAY_BACK, SESSION), surface="guest"),
+    Shot("guest-receipt", "/mails", (RECEIPT, "main a[href$='/receipt']"), surface="guest"),
+    Shot(
+        "guest-finished",
+        "/mails",
+        (RECEIPT, "main a[href$='/receipt']", "main a[href*='/s/ses_']"),
+        surface="guest",
+    ),
     Shot("account", "/account", surface="rider"),
     Shot("account-session", "/account", ("ul.rows li:last-child a",), surface="rider"),
+    Shot(
+        "account-receipt",
+        "/account",
+        ("ul.rows li:last-child a", "main a[href$='/receipt']"),
+        surface="rider",
+    ),
     Shot("account-cards", "/account/cards", surface="rider"),
     Shot("account-profile", "/account/profile", surface="rider"),
     Shot("account-closing", "/account/closing", surface="rider"),
@@ -75,24 +105,37 @@ SHOTS = (
     Shot("console-isolation", "/isolation", surface="console"),
     Shot("console-sandbox", "/sandbox", surface="console"),
     Shot("console-mails", "/mails", surface="console"),
+    Shot("console-mail", "/mails", (RECEIPT,), surface="console"),
     Shot("console-audit", "/audit", surface="console"),
 )
 
 
 def url_of(surface: str, brand: str, port: int, path: str) -> str:
     drivers = f"{brand}.localhost"
-    hosts = {"start": "localhost", "console": "console.localhost", "driver": drivers, "rider": drivers}
+    console = "console.localhost"
+    hosts = {"start": "localhost", "console": console, "guest": console, "driver": drivers, "rider": drivers}
     return f"http://{hosts.get(surface, f'portal-{brand}.localhost')}:{port}{path}"
 
 
-async def demo_login(context: BrowserContext, port: int, surface: str, brand: str) -> None:
-    """By the start page's button: the brand's owner, one of its drivers (`rider`), or the platform's admin."""
+Look = Callable[[Page], Awaitable[None]]
+
+
+async def demo_login(
+    context: BrowserContext, port: int, surface: str, brand: str, look: Look | None = None
+) -> None:
+    """By the start page's button: the brand's owner, one of its drivers (`rider`), or the platform's admin.
+
+    `look` sees the page on the way, where the link of a mail leads.
+    """
     page = await context.new_page()
     await page.goto(url_of("start", brand, port, "/"))
     cards = page.locator("section.card", has=page.locator("form"))
     card = cards.filter(has_text="Platform" if surface == "console" else brand).last
     buttons = card.locator("form button")
     await (buttons.last if surface == "rider" else buttons.first).click()
+    await page.wait_for_url("**/login/*")
+    if look is not None:
+        await look(page)
     await page.locator("main form button").first.click()
     await page.wait_for_url(url_of(surface, brand, port, "/account" if surface == "rider" else "/"))
     await page.close()
@@ -102,9 +145,9 @@ async def reach(page: Page, shot: Shot, brand: str, port: int) -> bool:
     """False where it is not there: nothing to follow, or another answer than 200."""
     answer = await page.goto(url_of(shot.surface, brand, port, shot.path), wait_until="load")
     for selector in shot.follow:
-        link = page.locator(selector).first
+        link = page.locator(selector.format(brand=brand)).first
         if not await link.count():
             return False
         href = await link.get_attribute("href") or "/"
-        answer = await page.goto(url_of(shot.surface, brand, port, href), wait_until="load")
+        answer = await page.goto(urljoin(page.url, href), wait_until="load")
     return answer is not None and answer.status == 200

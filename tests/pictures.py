@@ -42,13 +42,13 @@ class Photographer:
             shots = [shot for shot in SHOTS if self.only in shot.name]
             await self._photograph(context, [s for s in shots if s.surface == "nobody"], brand, mode, widths)
             for surface in ("portal", "console"):
-                if any(shot.surface == surface for shot in shots):
+                if any(shot.surface in (surface, "guest") for shot in shots):
                     await demo_login(context, self.port, surface, brand)
             # The platform's own pages have one face: they are taken with the first brand only.
             mine = [
                 s
                 for s in shots
-                if s.surface in ("portal", "driver")
+                if s.surface in ("portal", "driver", "guest")
                 or (brand == BRANDS[0] and s.surface not in ("nobody", "rider"))
             ]
             await self._photograph(context, mine, brand, mode, widths)

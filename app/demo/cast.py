@@ -238,3 +238,30 @@ ELBSTROM = Company(
 )  # fmt: skip
 
 COMPANIES = (NORDLICHT, SOLMARK, ELBSTROM)
+
+
+def legal_texts(company: Company) -> dict[str, dict[str, str]]:
+    """Kind -> language -> text, as short as a demo's may be. A real operator has a lawyer write theirs."""
+    p = company.profile
+    seller = f"{p['legal_name']}\n{p['address']}\n{p['postal_code']} {p['city']}"
+    reach = f"{p['support_phone']}\n{p['support_email']}"
+    return {
+        "imprint": {
+            "en": f"{seller}\n\nVAT id {p.get('vat_id', '')}\n\n# Reach us\n{reach}",
+            "de": f"{seller}\n\nUSt-IdNr. {p.get('vat_id', '')}\n\n# Kontakt\n{reach}",
+        },
+        "terms": {
+            "en": "# What you pay\nThe price shown at the start holds for the whole session. Your card is charged once,"
+            " after the session, never more than was held.\n\n# When something breaks\nStop the session on its page, or"
+            f" call {p['support_phone']}.",
+            "de": "# Was Sie zahlen\nDer Preis zu Beginn gilt für den ganzen Ladevorgang. Ihre Karte wird einmal"
+            " belastet, danach, nie mit mehr als dem vorgehaltenen Betrag.\n\n# Wenn etwas nicht geht\nBeenden Sie den"
+            f" Ladevorgang auf seiner Seite oder rufen Sie an: {p['support_phone']}.",
+        },
+        "privacy": {
+            "en": "# What we keep\n- the session: place, time, energy, price\n- your mail address, if you gave one\n"
+            "- no card number: the payment provider keeps that\n\nNo trackers, no advertising.",
+            "de": "# Was wir aufheben\n- den Ladevorgang: Ort, Zeit, Energie, Preis\n- Ihre Mailadresse, wenn Sie eine"
+            " angegeben haben\n- keine Kartennummer: die hat der Zahlungsdienst\n\nKeine Tracker, keine Werbung.",
+        },
+    }

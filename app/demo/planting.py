@@ -3,13 +3,15 @@
 import asyncio
 import os
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from app.access import service as access
 from app.billing import payments
 from app.billing.provider import OutcomeUnknown
+from app.brands import faces
 from app.brands import service as brands
-from app.demo.cast import COMPANIES, PLATES, Box, Company, Site
+from app.demo.cast import COMPANIES, PLATES, Box, Company, Site, legal_texts
 from app.demo.guests import run_guests
 from app.demo.history import plant_history
 from app.identity import service as identity
@@ -69,6 +71,7 @@ async def _found(database: Database, company: Company) -> None:
     )  # fmt: skip
     async with database.scope(made.tenant_id, ACTOR) as scope:
         await brands.update_profile(scope, company.profile)
+        await _publish_texts(scope, company)
         for person in company.people[1:]:
             await identity.invite_staff(scope, email=person.email, name=person.name, role=person.role)
         sites = [(await stations.create_location(scope, **_fields(site))).id for site in company.sites]
@@ -87,6 +90,12 @@ async def _found(database: Database, company: Company) -> None:
             await tariffs.create_tariff(scope, tariff, where)
     with suppress(OutcomeUnknown):  # where no web process answers yet, the janitor does it within a minute
         await payments.open_account(database, made.tenant_id)
+
+
+async def _publish_texts(scope: Scope, company: Company) -> None:
+    look = (await faces.get_editing(scope)).look
+    await faces.save_draft(scope, replace(look, texts=legal_texts(company)))
+    await faces.publish_draft(scope, "Legal texts")
 
 
 def _fields(site: Site) -> dict[str, Any]:

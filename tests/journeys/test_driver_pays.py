@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.foreign_stations import ForeignStation, Station16, Station201, stamp
 from tests.journeys.house import TARIFF, Brand, House, wait_for
@@ -209,6 +209,63 @@ async def test_everything_works_without_javascript(
     await car.arrive()
     async with driver(browser, house, "fjord", java_script_enabled=False) as person:
         await pays_and_charges(person, code, car, has_scripts=False)
+    await car.station.close()
+
+
+ZOOMED = {"viewport": {"width": 320, "height": 256}}  # 1280 x 1024 at 400 % (WCAG 2.2, 1.4.10)
+
+
+async def tab_to(page: Page, target: Locator) -> None:
+    """By the Tab key alone; what has the focus is seen to have it."""
+    await expect(target).to_be_visible(timeout=20 * LIVE_MS)
+    for _ in range(80):
+        await page.keyboard.press("Tab")
+        if await target.evaluate("element => element === document.activeElement"):
+            break
+    await expect(target).to_be_focused()
+    seen = "element => { const b = element.getBoundingClientRect(), s = getComputedStyle(element);"
+    seen += " return [b.bottom > 0 && b.top < innerHeight, s.outlineStyle !== 'none' || s.boxShadow !== 'none']; }"
+    assert await target.evaluate(seen) == [True, True]
+
+
+async def test_a_stranger_pays_by_keyboard_alone_at_400_percent(
+    browser: Browser, house: House, brands: tuple[Brand, Brand]
+) -> None:
+    code, car = place_of(house, brands[0], Station201, "KEYBOARD")
+    await car.arrive()
+    base = f"http://fjord.localhost:{house.web_port}"
+    async with person_at(browser, base, **ZOOMED) as person:
+
+        async def press(name: str, role: Any = "button") -> None:
+            wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, f"{page.url}: {wide} px wider"
+            assert not await person.faults()
+            await tab_to(page, page.get_by_role(role, name=name))
+            await page.keyboard.press("Enter")
+
+        page = await person.open("/")
+        await tab_to(page, page.get_by_label("Code on the sticker"))
+        await page.keyboard.type(code.lower())
+        await page.keyboard.press("Enter")
+        await page.wait_for_url(f"**/c/{code}")
+        await press("Pay and start")
+        await page.wait_for_url(re.compile(r"/pay/cs_test_"))
+        await tab_to(page, page.get_by_label("E-mail"))
+        await page.keyboard.type("keys@example.org")
+        await tab_to(page, page.get_by_label("Card number"))
+        await page.keyboard.press("Control+A")
+        await page.keyboard.type(ASKS)
+        await press("Hold €30.00")
+        await press("Yes, it is me")
+        await page.wait_for_url(re.compile(r"/s/ses_"))
+        await expect(page.get_by_role("heading", name="Charging")).to_be_visible(timeout=20 * LIVE_MS)
+        await car.report(200, 11_000)
+        await expect(page.get_by_text("11.0 kW").first).to_be_visible(timeout=10 * LIVE_MS)
+        await press("Stop charging")
+        await press("Receipt", "link")
+        await expect(page.get_by_role("heading", name="Receipt")).to_be_visible(timeout=20 * LIVE_MS)
+        assert not await person.faults()
+        assert not person.complaints
     await car.station.close()
 
 

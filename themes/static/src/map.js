@@ -2,7 +2,7 @@
 customElements.define("site-map", class extends HTMLElement {
   async connectedCallback() {
     const { sites, urls, words } = JSON.parse(this.querySelector("script").textContent);
-    const { Map, Marker, NavigationControl, LngLatBounds, setWorkerUrl } = await import(urls.module);
+    const { Map, Marker, NavigationControl, ScaleControl, LngLatBounds, setWorkerUrl } = await import(urls.module);
     setWorkerUrl(new URL(urls.worker, location.href).href);
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
@@ -11,7 +11,7 @@ customElements.define("site-map", class extends HTMLElement {
     this.replaceChildren();
     const map = new Map({
       container: this, attributionControl: { compact: true, customAttribution: "Natural Earth" }, maxZoom: 14, bounds,
-      fitBoundsOptions: { padding: 60, maxZoom: 11 }, locale: words, cooperativeGestures: true,
+      fitBoundsOptions: { padding: { top: 80, bottom: 50, left: 80, right: 80 }, maxZoom: 9.5 }, locale: words, cooperativeGestures: true,
       style: {
         version: 8, sources: { world: { type: "geojson", data: new URL(urls.world, location.href).href } },
         layers: [
@@ -22,6 +22,7 @@ customElements.define("site-map", class extends HTMLElement {
       },
     });
     map.addControl(new NavigationControl({ showCompass: false }));
+    map.addControl(new ScaleControl(), "bottom-left");
     // From afar a pin tells its figures only, or neighbours would hide each other.
     const near = () => this.toggleAttribute("data-near", map.getZoom() >= 10);
     map.on("zoom", near);
