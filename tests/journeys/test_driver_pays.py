@@ -237,10 +237,12 @@ async def test_a_stranger_pays_by_keyboard_alone_at_400_percent(
     async with person_at(browser, base, **ZOOMED) as person:
 
         async def press(name: str, role: Any = "button") -> None:
+            target = page.get_by_role(role, name=name)
+            await expect(target).to_be_visible(timeout=20 * LIVE_MS)
             wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{page.url}: {wide} px wider"
             assert not await person.faults()
-            await tab_to(page, page.get_by_role(role, name=name))
+            await tab_to(page, target)
             await page.keyboard.press("Enter")
 
         page = await person.open("/")
@@ -256,7 +258,7 @@ async def test_a_stranger_pays_by_keyboard_alone_at_400_percent(
         await page.keyboard.press("Control+A")
         await page.keyboard.type(ASKS)
         await press("Hold €30.00")
-        await press("Yes, it is me")
+        await press("Yes, confirm")
         await page.wait_for_url(re.compile(r"/s/ses_"))
         await expect(page.get_by_role("heading", name="Charging")).to_be_visible(timeout=20 * LIVE_MS)
         await car.report(200, 11_000)
