@@ -14,13 +14,14 @@ class Shot:
     """`path`, and what is clicked from there (a CSS selector's first link is followed), by whom, on which surface.
 
     `rider` is the drivers' host for one who is logged in; `guest` follows a guest's mail, which the console shows.
-    `{brand}` stands for the brand's slug.
+    `{brand}` stands for the brand's slug; a page with `only` is there in that brand's demo.
     """
 
     name: str
     path: str
     follow: tuple[str, ...] = ()
     surface: str = "portal"
+    only: str = ""
 
 
 STATION = "tbody a[href^='/stations/sta_']"

@@ -30,6 +30,8 @@ def demo() -> Iterator[House]:
             wait_for(
                 "cars to charge", lambda: connection.execute(running).fetchone() == (True,), timeout_s=60
             )
+            paid = "select count(distinct tenant_id) >= 3 from livery.mail where kind = 'receipt'"
+            wait_for("guests to leave", lambda: connection.execute(paid).fetchone() == (True,), timeout_s=240)
         yield made
     finally:
         made.remove()
@@ -100,11 +102,12 @@ async def test_no_page_has_a_fault_that_axe_or_the_browser_finds(
                 if surface == "console":
                     await looking.look_at(Shot("console-login", "/login", surface="console"))
                 await looking.log_in(surface)
-            for shot in (one for one in SHOTS if one.surface == surface):
+            for shot in (one for one in SHOTS if one.surface == surface and one.only in ("", brand)):
                 await looking.look_at(shot)
         assert not looking.faults, "\n".join(looking.faults)
         assert not person.complaints
-        assert unseen(looking.seen) == []
+        if brand == "solmark":
+            assert unseen(looking.seen) == []
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
@@ -122,7 +125,10 @@ async def test_the_worst_look_that_is_allowed_can_be_read_too(
         looking = Looking(person, BRANDS[-1], demo.web_port)
         for surface in ("portal", "console", "rider"):
             await looking.log_in(surface)
-        for shot in (one for one in SHOTS if one.surface in ("portal", "driver", "guest", "rider")):
+        mine = [
+            one for one in SHOTS if one.surface in ("portal", "driver", "guest", "rider") and not one.only
+        ]
+        for shot in mine:
             await looking.look_at(shot)
             assert "Loud &amp; Clear" in await person.page.content(), shot.name
         assert not looking.faults, "\n".join(looking.faults)
