@@ -162,6 +162,7 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         command = await commands.send_command(scope, station_id, "Reset", {"type": "Soft"})
         cdr = (await scope.db.execute(select(CDR.id))).scalar_one()
         link = paid.link_of(scope, session.id)
+        held = faces.preview_pass(scope)
         payment = Payment(
             id=uuid7(), source_type="charging_session", source_id=session.id, provider="sandbox", account_ref=canary,
             provider_ref=canary, state="captured", currency="EUR", hold_minor=3000, captured_minor=100, method=canary,
@@ -175,5 +176,5 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         "session_id": public_id("charging_session", session.id), "cdr_id": public_id("cdr", cdr),
         "invoice_id": public_id("invoice", invoice), "command_id": public_id("station_command", command.id),
         "message_id": public_id("ocpp_message", message), "link": link,
-        "payment_id": public_id("payment", payment.id),
+        "payment_id": public_id("payment", payment.id), "held": held,
     }  # fmt: skip

@@ -89,10 +89,10 @@ async def test_from_the_mailed_link_to_the_session_in_the_history(
         " join livery.driver d on d.id = s.driver_id where d.email = %s", email))  # fmt: skip
     async with driver(browser, house, "fjord", java_script_enabled=has_scripts) as person:
         page = await person.open(f"/c/{code}")
-        await expect(page.get_by_text("EUR 0.45 per kWh")).to_be_visible()
+        await expect(page.get_by_text("€0.5355 per kWh")).to_be_visible()
         await log_in(person, house, email)
         await page.wait_for_url(re.compile(f"/c/{code}"))
-        await expect(page.get_by_text("EUR 0.20 per kWh")).to_be_visible()
+        await expect(page.get_by_text("€0.238 per kWh")).to_be_visible()
         await expect(page.get_by_text("goes on your monthly invoice")).to_be_visible()
         await page.get_by_role("link", name="Account").click()
         await month_says(page, "1 session")

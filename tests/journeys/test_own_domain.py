@@ -58,7 +58,8 @@ async def test_a_brands_own_domain_is_claimed_proved_and_paid_on(
     async with person_at(browser, base, **PHONE) as person:
         url = await pays_and_charges(person, code, car)
         assert url.startswith(f"{base}/s/ses_")  # back from the provider to the host that the driver came by
-        assert not person.complaints
+        # Without TLS, which nobody has here, the browser says that it leaves out one header.
+        assert not [one for one in person.complaints if "Cross-Origin-Opener-Policy" not in one]
     await car.station.close()
     books = wait_for("the capture", lambda: agreed(house, url)["state"] == "captured" and agreed(house, url))
     assert books["captured"] == books["cdr"] == books["invoice"] == books["provider"] > 50, books
