@@ -235,7 +235,8 @@ class Proving:
         rider = self.riders["own"]
         if route.is_public:
             answer = await self.ask(visitor, route, own)
-            is_well = answer.status == 200 or (answer.status == 303 and not route.parameters)
+            is_home = answer.location == "/" or not route.parameters
+            is_well = answer.status == 200 or (answer.status == 303 and is_home)
             yield "its own", _is_served(answer) if route.changes else is_well, answer
         else:
             async for attack in self._rider(route, own):

@@ -293,7 +293,8 @@ MONEY = {
     "tenants whose receivable is not zero": """
         select count(*) from (select e.tenant_id from livery.ledger_entry e join livery.ledger_account a
           on a.tenant_id = e.tenant_id and a.id = e.account_id where a.code = 'driver_receivable'
-          and e.tenant_id in (select tenant_id from livery.payment) group by e.tenant_id having sum(e.amount_minor) <> 0) d""",
+          and e.tenant_id in (select tenant_id from livery.payment)
+          group by e.tenant_id having sum(e.amount_minor) <> 0) d""",
     "sessions without exactly one receipt mail": """
         select count(*) from livery.charging_session s join livery.payment p on p.source_id = s.id
          where s.status = 'COMPLETED' and 1 <> (select count(*) from livery.mail m
