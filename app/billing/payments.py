@@ -6,6 +6,7 @@ A hold is opened for an opaque source (`source_type`, `source_id`); whoever owns
 `observe` come sooner. Errors: `payments_off`, `no_payment`, `not_refundable`.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -168,10 +169,13 @@ async def open_account(database: Database, tenant_id: UUID) -> None:
     if profile is None:
         return
     provider = provider_of(settings)
-    made = await provider.open_account(
-        name=profile.name, email=profile.support_email or "nobody@example.org", country=profile.country[:2],
-        currency=profile.currency,
-    )  # fmt: skip
+    asked = {
+        "name": profile.name, "email": profile.support_email or "nobody@example.org", "country": profile.country[:2],
+        "currency": profile.currency,
+    }  # fmt: skip
+    # Web and worker may ask at once: the same question under the same key is one account.
+    mark = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    made = await provider.open_account(**asked, key=f"account:{tenant_id}:{mark}")
     async with database.scope(tenant_id, ACTOR) as scope:
         await _lock_tenant(scope)
         if await find_account(scope) is not None:

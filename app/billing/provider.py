@@ -88,7 +88,9 @@ class Provider(Protocol):
     name: str
     is_live: bool
 
-    async def open_account(self, *, name: str, email: str, country: str, currency: str) -> Account: ...
+    async def open_account(
+        self, *, name: str, email: str, country: str, currency: str, key: str
+    ) -> Account: ...
 
     async def create_checkout(
         self, account: str, *, amount_minor: int, currency: str, title: str, success_url: str, cancel_url: str,

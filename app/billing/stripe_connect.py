@@ -95,7 +95,7 @@ class StripeConnect(Provider):
 
     # -- accounts ------------------------------------------------------------------------------------------------------
 
-    async def open_account(self, *, name: str, email: str, country: str, currency: str) -> Account:
+    async def open_account(self, *, name: str, email: str, country: str, currency: str, key: str) -> Account:
         """Accounts v2, profile `saas`: full dashboard, Stripe bears fees and losses (money.md 0.2)."""
         made: Any = await _called(self._client.v2.core.accounts.create_async({
             "contact_email": email, "display_name": name, "dashboard": "full",
@@ -105,7 +105,7 @@ class StripeConnect(Provider):
             "defaults": {"currency": currency.lower(),
                          "responsibilities": {"fees_collector": "stripe", "losses_collector": "stripe"}},
             "include": ["configuration.merchant"],
-        }))  # fmt: skip
+        }, {"idempotency_key": key}))  # fmt: skip
         capability = made.configuration.merchant.capabilities.card_payments
         return Account(ref=made.id, is_ready=capability.status == "active", is_live=bool(made.livemode))
 

@@ -1,5 +1,6 @@
 """Card money comes out right: held, taken once, never more than the hold, and the books go to zero."""
 
+import asyncio
 import itertools
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from app.billing.provider import Observation, OutcomeUnknown, Rejected
 from app.kernel.clock import uuid7
 from tests.billing.conftest import ASKS, DECLINED, Shop
 from tests.billing.stripe_contract import ContractViolation, check_request, endpoints
+from tests.web import CLI, found_brand
 
 pytestmark = pytest.mark.anyio
 GOLDEN = Path(__file__).parent / "stripe_endpoints.txt"
@@ -479,7 +481,9 @@ async def test_news_of_other_accounts_and_of_live_money_are_nobodys_here(shop: S
 async def test_accounts_do_not_see_each_others_payments(shop: Shop) -> None:
     payment = await shop.hold()
     provider = payments.provider_of(shop.database.settings)
-    other = await provider.open_account(name="Other", email="o@example.org", country="DE", currency="EUR")
+    other = await provider.open_account(
+        name="Other", email="o@example.org", country="DE", currency="EUR", key="other"
+    )
     with pytest.raises(Rejected):
         await provider.get_checkout(other.ref, payment.checkout_ref or "")
     with pytest.raises(Rejected):
@@ -538,3 +542,15 @@ WRONG = [
 def test_a_wrong_request_is_refused_by_the_checker(method: str, path: str, body: str) -> None:
     with pytest.raises(ContractViolation):
         check_request(method, f"https://api.stripe.com{path}", {}, body)
+
+
+async def test_two_processes_that_open_a_tenants_account_at_once_open_one(shop: Shop) -> None:
+    async with shop.database.sandbox() as db:
+        before = (await db.execute(payments.text("select count(*) from sandbox.account"))).scalar_one()
+    other = await found_brand(shop.database, "beta")
+    await asyncio.gather(*(payments.open_account(shop.database, other) for _ in range(3)))
+    async with shop.database.sandbox() as db:
+        after = (await db.execute(payments.text("select count(*) from sandbox.account"))).scalar_one()
+    assert after == before + 1
+    async with shop.database.scope(other, CLI) as scope:
+        assert await payments.find_account(scope) is not None
