@@ -252,7 +252,8 @@ def observe(intent: Any) -> Observation:
         fee_minor=intent.application_fee_amount or 0,
         provider_fee_minor=sum(part.amount for part in details if part.type == "stripe_fee"),
         capture_before=_time(card.capture_before) if card and card.capture_before else None,
-        charge_ref=charge.id if charge else None, method=f"{card.brand} •••• {card.last4}" if card else "",
+        charge_ref=charge.id if charge else None,
+        method=f"{(card.brand or 'card').capitalize()} •••• {card.last4}" if card else "",
         failure=(error.code or "declined") if error else "", is_live=bool(intent.livemode),
     )  # fmt: skip
 

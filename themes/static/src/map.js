@@ -11,7 +11,7 @@ customElements.define("site-map", class extends HTMLElement {
     this.replaceChildren();
     const map = new Map({
       container: this, attributionControl: { compact: true, customAttribution: "Natural Earth" }, maxZoom: 14, bounds,
-      fitBoundsOptions: { padding: { top: 80, bottom: 50, left: 80, right: 80 }, maxZoom: 9.5 }, locale: words, cooperativeGestures: true,
+      fitBoundsOptions: { padding: { top: 80, bottom: 50, left: 80, right: 80 }, maxZoom: 12 }, locale: words, cooperativeGestures: true,
       style: {
         version: 8, sources: { world: { type: "geojson", data: new URL(urls.world, location.href).href } },
         layers: [
