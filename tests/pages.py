@@ -14,14 +14,13 @@ class Shot:
     """`path`, and what is clicked from there (a CSS selector's first link is followed), by whom, on which surface.
 
     `rider` is the drivers' host for one who is logged in; `guest` follows a guest's mail, which the console shows.
-    `{brand}` stands for the brand's slug; a page with `only` is there in that brand's demo.
+    `{brand}` stands for the brand's slug.
     """
 
     name: str
     path: str
     follow: tuple[str, ...] = ()
     surface: str = "portal"
-    only: str = ""
 
 
 STATION = "tbody a[href^='/stations/sta_']"
@@ -88,11 +87,11 @@ SHOTS = (
         surface="guest",
     ),
     Shot("account", "/account", surface="rider"),
-    Shot("account-session", "/account", ("ul.rows li:last-child a",), surface="rider"),
+    Shot("account-session", "/account", ("ul.rows a:has-text('€')",), surface="rider"),
     Shot(
         "account-receipt",
         "/account",
-        ("ul.rows li:last-child a", "main a[href$='/receipt']"),
+        ("ul.rows a:has-text('€')", "main a[href$='/receipt']"),
         surface="rider",
     ),
     Shot("account-cards", "/account/cards", surface="rider"),
@@ -124,7 +123,7 @@ Look = Callable[[Page], Awaitable[None]]
 async def demo_login(
     context: BrowserContext, port: int, surface: str, brand: str, look: Look | None = None
 ) -> None:
-    """By the start page's button: the brand's owner, one of its drivers (`rider`), or the platform's admin.
+    """By the start page's button: the brand's owner, its driver who pays each session (`rider`), or the admin.
 
     `look` sees the page on the way, where the link of a mail leads.
     """

@@ -112,26 +112,27 @@ async def _shown(database: Database, settings: Settings, line: brands.TenantLine
             for m in await identity.list_staff(scope)
             if m.status == "active"
         ]
-        driver = await _find_driver(scope)
-        rider = {"email": driver.email_norm, "name": driver.name} if driver else None
+        riders = [{"email": one.email_norm, "name": one.name} for one in await _find_drivers(scope)]
     return {
-        "name": line.name, "slug": line.slug, "id": line.id, "people": people, "rider": rider,
+        "name": line.name, "slug": line.slug, "id": line.id, "people": people, "riders": riders,
         "portal": settings.url_of(settings.host_of("portal", line.slug)),
         "driver": settings.url_of(settings.host_of("driver", line.slug)),
         "docs": settings.url_of(settings.host_of("portal", line.slug), "/api/docs"),
     }  # fmt: skip
 
 
-async def _find_driver(scope: Scope) -> Driver | None:
-    """One who has a card and a mailbox, rather one of a group: there is more to see."""
+async def _find_drivers(scope: Scope) -> list[Driver]:
+    """With a card and a mailbox: one of a group, who pays by the month or nothing, and one who pays each session."""
     query = (
         select(Driver)
         .join(IdToken, (IdToken.tenant_id == Driver.tenant_id) & (IdToken.driver_id == Driver.id))
         .where(Driver.email_norm.is_not(None), IdToken.status == "accepted")
         .order_by(Driver.driver_group_id.is_(None), Driver.created_at, Driver.id)
-        .limit(1)
     )
-    return (await scope.db.execute(query)).scalar_one_or_none()
+    found: dict[bool, Driver] = {}
+    for driver in (await scope.db.execute(query)).scalars():
+        found.setdefault(driver.driver_group_id is None, driver)
+    return list(found.values())
 
 
 @post("/demo-logins", opt={"public": True})
