@@ -115,9 +115,14 @@ async def find_payment(scope: Scope, source_type: str, source_id: UUID) -> Payme
     return (await scope.db.execute(query)).scalars().first()
 
 
-async def forget_payer(scope: Scope, payer_email: str) -> None:
-    """Whoever paid by this mailbox asked to be forgotten; the payments stay."""
-    await scope.db.execute(update(Payment).where(Payment.payer_email == payer_email).values(payer_email=""))
+async def forget_payer(scope: Scope, payer_email: str, source_ids: Iterable[UUID]) -> None:
+    """Whoever paid by this mailbox, or for these, asked to be forgotten; the payments stay."""
+    theirs = (Payment.payer_email == payer_email) | Payment.source_id.in_(list(source_ids))
+    known = list((await scope.db.execute(select(Payment.id).where(theirs))).scalars())
+    await scope.db.execute(update(Payment).where(Payment.id.in_(known)).values(payer_email=""))
+    asked = select(PaymentOp).where(PaymentOp.payment_id.in_(known), PaymentOp.kind == "checkout_create")
+    for op in (await scope.db.execute(asked)).scalars():
+        op.request = {**op.request, "email": ""}
 
 
 async def get_payment(scope: Scope, payment_id: UUID) -> Payment:
@@ -573,7 +578,8 @@ async def observe(database: Database, tenant_id: UUID, payment_id: UUID) -> None
 async def _see_checkout(scope: Scope, payment: Payment, checkout: Checkout) -> None:
     payment.checkout_ref, payment.checkout_url = checkout.ref, checkout.url
     payment.checkout_expires_at = checkout.expires_at
-    payment.payer_email = payment.payer_email or email_norm(checkout.email)
+    if checkout.status == "complete":  # who has only looked has given no address
+        payment.payer_email = payment.payer_email or email_norm(checkout.email)
     if checkout.payment is not None:
         await apply(scope, payment, checkout.payment)
     if checkout.status == "expired" and _RANK[payment.state] < _RANK["authorized"]:

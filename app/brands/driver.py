@@ -8,7 +8,7 @@ from litestar import Request, Response, get, post
 from app.brands import faces, service
 from app.brands.look import paragraphs
 from app.kernel.errors import NotFound
-from app.kernel.web import page, preview_cookie, redirect, visit_of
+from app.kernel.web import BrandFace, page, preview_cookie, redirect, visit_of
 from tenants.scope import Scope
 from themes.language import N_, _
 from themes.render import asset, built_text
@@ -19,7 +19,8 @@ TITLES = {"imprint": N_("Imprint"), "terms": N_("Terms"), "privacy": N_("Privacy
 
 @get("/legal/{kind:str}", opt={"public": True})
 async def show_text(request: AnyRequest, tenant_scope: Scope, kind: str) -> Response[str]:
-    text = await faces.get_text(tenant_scope, kind, visit_of(request).language)
+    visit = visit_of(request)
+    text = await faces.get_text(tenant_scope, kind, visit.language, drafted=visit.is_preview)
     return page(
         request, tenant_scope, "brands/legal.html", title=_(TITLES[kind]), blocks=paragraphs(text), kind=kind
     )
@@ -42,21 +43,28 @@ async def end_preview(request: AnyRequest) -> Response[Any]:
     return response
 
 
-@get("/offline", opt={"public": True})
-async def show_offline(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """Kept by the service worker, so it is nobody's: nothing on it goes stale but the telephone number."""
+async def _for_everybody(request: AnyRequest, scope: Scope) -> BrandFace:
+    """What a browser keeps is nobody's own, and shows no draft."""
     visit = visit_of(request)
     visit.person, visit.session_digest = None, ""
+    if visit.is_preview:
+        visit.brand, visit.is_preview = (await faces.get_face(scope)).brand, False
+    assert visit.brand is not None
+    return visit.brand
+
+
+@get("/offline", opt={"public": True})
+async def show_offline(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    """Kept by the service worker: nothing on it goes stale but the telephone number."""
+    await _for_everybody(request, tenant_scope)
     profile = await service.get_profile(tenant_scope)
     return page(request, tenant_scope, "brands/offline.html", title=_("No connection"), profile=profile)
 
 
 @get("/manifest.webmanifest", opt={"public": True})
-async def show_manifest(request: AnyRequest) -> Response[bytes]:
+async def show_manifest(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
     """W3C Web Application Manifest: what a phone's home screen shows."""
-    visit = visit_of(request)
-    brand = visit.brand
-    assert brand is not None
+    visit, brand = visit_of(request), await _for_everybody(request, tenant_scope)
     icons = [
         {"src": url, "sizes": f"{size}x{size}", "type": "image/png", "purpose": purpose}
         for size, url in brand.icons.items()
@@ -75,10 +83,9 @@ async def show_manifest(request: AnyRequest) -> Response[bytes]:
 
 
 @get("/sw.js", opt={"public": True})
-async def show_service_worker(request: AnyRequest) -> Response[bytes]:
+async def show_service_worker(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
     """The worker with the names of the shell it keeps: a new look or release is a new worker."""
-    brand = visit_of(request).brand
-    assert brand is not None
+    brand = await _for_everybody(request, tenant_scope)
     shell = [
         "/offline",
         brand.css_url,

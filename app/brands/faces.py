@@ -7,6 +7,7 @@ Errors: `invalid_look`, `contrast`, `image`, `image_too_large`, `no_draft`.
 """
 
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -48,11 +49,12 @@ async def get_face(scope: Scope, *, drafted: bool = False) -> Face:
     if row is None:
         raise NotFound()
     profile, brand = row
-    look = (await _draft(scope) if drafted else None) or _look(brand)
-    is_draft = drafted and look != _look(brand)
+    draft = await _draft(scope) if drafted else None
+    look = draft or _look(brand)
     default = profile.language if profile.language in look.languages else look.languages[0]
-    kinds = tuple(brand.details.get("text_kinds", ())) if brand else ()
-    return Face(_face_of(profile.name, look, kinds), profile.time_zone, default, look.languages, is_draft)
+    kinds = draft.text_kinds if draft else tuple(brand.details.get("text_kinds", ())) if brand else ()
+    face = _face_of(profile.name, look, kinds)
+    return Face(face, profile.time_zone, default, look.languages, is_draft=draft is not None)
 
 
 async def _draft(scope: Scope) -> Look | None:
@@ -144,10 +146,11 @@ async def get_theme(scope: Scope) -> tuple[Theme, str]:
     return theme, stylesheet(theme)[0]
 
 
-async def get_text(scope: Scope, kind: str, language: str) -> str:
-    """A published legal text, in the reader's language or else in another. NotFound."""
-    brand = await _brand(scope)
-    found = brand.texts.get(kind, {}) if kind in TEXTS else {}
+async def get_text(scope: Scope, kind: str, language: str, *, drafted: bool = False) -> str:
+    """A legal text as it is published or drafted, in the reader's language or else in another. NotFound."""
+    draft = await _draft(scope) if drafted else None
+    texts = draft.texts if draft else (await _brand(scope)).texts
+    found = texts.get(kind, {}) if kind in TEXTS else {}
     text = found.get(language) or next((one for one in found.values() if one), "")
     if not text:
         raise NotFound("text")
@@ -166,7 +169,7 @@ def preview_pass(scope: Scope) -> str:
 
 def is_preview_pass(scope: Scope, presented: str | None) -> bool:
     expires, _, mac = (presented or "").partition(".")
-    if not expires.isdecimal() or not expires.isascii() or int(expires) < scope.now.timestamp():
+    if not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < scope.now.timestamp():
         return False
     known = secrets.digests(scope.settings.secret_keys, "look-preview", f"{scope.tenant_id}:{expires}")
     return any(secrets.same(one.hex().encode(), mac.encode()) for one in known)

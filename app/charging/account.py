@@ -96,8 +96,9 @@ def _own(driver: Driver) -> ColumnElement[bool]:
     """Those by their cards and those they began logged in, as frozen at the start: a card that changes hands takes no
     history along. And what a guest paid whose receipts went to this driver's mailbox."""
     mailed = select(Payment.source_id).where(
-        Payment.source_type == "charging_session", Payment.payer_email == driver.email_norm
-    )
+        Payment.source_type == "charging_session", Payment.payer_email == driver.email_norm,
+        Payment.state.in_(("authorized", "capturing", *payments.TAKEN)),
+    )  # fmt: skip
     as_guest = and_(
         ChargingSession.driver_id.is_(None), ChargingSession.origin == "guest", ChargingSession.id.in_(mailed)
     )
@@ -214,9 +215,10 @@ async def close(scope: Scope, typed: str) -> None:
         _own(driver), ChargingSession.status.in_(("PENDING", "ACTIVE"))
     )
     if (await scope.db.execute(running.limit(1))).first():
-        raise Refused("session_running", N_("A session of yours is running. Stop it first."))
+        raise Refused("session_running", N_("A session of yours waits or runs. End it first."))
     await scope.db.execute(update(ChargingSession).where(_own(driver)).values(driver_id=driver.id))
-    await payments.forget_payer(scope, mailbox)
+    sessions = select(ChargingSession.id).where(ChargingSession.driver_id == driver.id)
+    await payments.forget_payer(scope, mailbox, (await scope.db.execute(sessions)).scalars())
     # The mails are found by this digest: an event is kept for ever and names nobody.
     about = {"mailbox": digest(scope.settings.secret_keys, "mailbox", mailbox).hex()}
     await events.emit(scope, "DriverClosedAccount", "driver", driver.id, about, public=False)

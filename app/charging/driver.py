@@ -197,6 +197,10 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
     The wish is committed before the provider is called, so that a crash between the two loses nothing.
     """
     visit, form = visit_of(request), await read_form(request)
+    if (
+        "card" in form and not visit.is_logged_in
+    ):  # the login has ended since: no hold instead of a monthly invoice
+        return redirect(request, f"/login?next=/c/{code}")
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
         evse = await stations.find_place(scope, code)
         try:
@@ -255,7 +259,7 @@ async def _session_page(request: AnyRequest, scope: Scope, session_id: UUID, bas
     if payment is not None and payment.state in payments.OPEN and shown["has_returned"]:
         await payments.watch(scope, payment.id)
     return page(
-        request, scope, "charging/guest.html", title=shown["words"]["title"],
+        request, scope, "charging/guest.html", title=_("Your session"),
         profile=await brands.get_profile(scope), **shown,
     )  # fmt: skip
 

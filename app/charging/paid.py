@@ -35,7 +35,8 @@ from themes.language import N_, _
 
 PAYING_LIFETIME = timedelta(minutes=35)
 PLUG_IN_LIFETIME = timedelta(minutes=10)
-CHECKOUTS_PER_ADDRESS, CHECKOUTS_PER_EVSE = 8, 6
+# Per half hour. One address alone never comes to what closes an EVSE for everybody.
+STARTS_PER_ADDRESS, STARTS_PER_ADDRESS_AND_EVSE, STARTS_PER_EVSE = 8, 4, 24
 CHECKOUT_WINDOW = timedelta(minutes=30)
 DC_POWER_W = 25_000
 UNRATED_POWER_W = 22_000
@@ -106,11 +107,14 @@ async def request_start(
     """
     evse = await service.get_startable(scope, evse_id)
     location = evse.station.location
+    await _check_limits(scope, evse, remote)
     if location is not None and location.is_free_vend:
+        await lock_evse(scope, evse.id)
+        if await _is_taken(scope, evse.id):
+            raise Refused("evse_taken", N_("Somebody else has just started this charger."))
         session, _command = await service.request_start(scope, evse_id=evse_id)
         session.driver_id = driver_id
         return session, None
-    await _check_limits(scope, evse, remote)
     version = await tariffs.find_tariff_for(
         scope, driver_group_id=driver_group_id, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
     )  # fmt: skip
@@ -141,14 +145,17 @@ async def request_start(
 
 
 async def _check_limits(scope: Scope, evse: EVSE, remote: str) -> None:
-    """Against card testing: stolen cards are tried where many can be tried (money.md 4.5)."""
+    """Against card testing (stolen cards are tried where many can be tried, money.md 4.5), and against whoever would
+    keep chargers busy with wishes."""
+    who = limits.network_of(remote)
     for name, most in (
-        (f"checkout:address:{remote}", CHECKOUTS_PER_ADDRESS), (f"checkout:evse:{evse.id}", CHECKOUTS_PER_EVSE),
+        (f"start:address:{who}", STARTS_PER_ADDRESS),
+        (f"start:address:{who}:{evse.id}", STARTS_PER_ADDRESS_AND_EVSE), (f"start:evse:{evse.id}", STARTS_PER_EVSE),
     ):  # fmt: skip
         if not await limits.is_within(scope.redis, scope.tenant_id, name, most, CHECKOUT_WINDOW):
             raise Refused(
                 "too_many_checkouts",
-                N_("Too many payments were begun here in a short time. Try again in half an hour."),
+                N_("Too many starts were begun here in a short time. Try again in half an hour."),
             )
 
 
@@ -171,7 +178,7 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
     session = pending
     try:
         evse = await service.get_startable(scope, session.evse_id)  # pyright: ignore[reportArgumentType]
-        if await _is_taken(scope, session):
+        if await _is_taken(scope, session.evse_id, but=session.id):
             raise Refused("evse_taken", "Somebody else's payment stood first.")
     except (Refused, NotFound) as error:
         await service.end_unstarted(scope, session, error.code, "not_started", {"code": error.code})
@@ -219,12 +226,14 @@ async def lock_evse(scope: Scope, evse_id: UUID | None) -> None:
     )
 
 
-async def _is_taken(scope: Scope, session: ChargingSession) -> bool:
+async def _is_taken(scope: Scope, evse_id: UUID | None, but: UUID | None = None) -> bool:
     """Somebody else's start was asked for at this EVSE, and their car is on its way to the plug."""
     query = select(ChargingSession.id).where(
-        ChargingSession.evse_id == session.evse_id, ChargingSession.id != session.id,
-        ChargingSession.status == "PENDING", ChargingSession.remote_start_id.is_not(None),
+        ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING",
+        ChargingSession.remote_start_id.is_not(None),
     )  # fmt: skip
+    if but is not None:
+        query = query.where(ChargingSession.id != but)
     return (await scope.db.execute(query.limit(1))).first() is not None
 
 
@@ -337,13 +346,15 @@ async def state_words(
             return _words(N_("Waiting for your card"), words, tone="info", step=0)
         words = N_("The charger is ready for you. Connect the cable to your car.")
         return _words(N_("Plug in now"), words, tone="info", step=1)
-    if session.status == "INVALID" and session.not_started is None and payment is not None:
+    nothing = _RELEASED if payment is not None else N_("Nothing is charged.")
+    if session.status == "INVALID" and session.not_started is None:
         return _words(
-            N_("Not charged"), N_("The operator looked at this session."), _NOTHING, tone="info", step=4
+            N_("Not charged"), N_("The operator looked at this session."), nothing, tone="info", step=4
         )
     if session.status == "INVALID":
-        unknown = (N_("Not started"), N_("Nothing was started and nothing is charged."))
+        unknown = (N_("Not started"), N_("Nothing was started."), _NOTHING)
         title, *sentences = _NOT_STARTED.get(session.not_started or "", unknown)
+        sentences = [nothing if one is _NOTHING else one for one in sentences]
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
         state = session.live.charging_state if session.live else None
@@ -383,7 +394,8 @@ _NO_RECEIPT = {
     "monthly": N_("Thank you. This session goes on your monthly invoice."),
     "free": N_("Thank you. This session was free for you."),
 }
-_NOTHING = N_("The hold on your card is released and nothing is charged.")
+_RELEASED = N_("The hold on your card is released and nothing is charged.")
+_NOTHING = ""  # where it is said that nothing is charged, and of a hold only to whom one stood for
 _NOT_STARTED = {
     "not_plugged_in": (N_("Nobody plugged in"), N_("The charger waited for the cable and gave up."), _NOTHING),
     "station_refused": (N_("The charger said no"), N_("It refused to start."), _NOTHING,

@@ -44,7 +44,8 @@ LINKS_PER_ADDRESS = 5
 LOGINS_PER_REMOTE = 30
 WINDOW = timedelta(minutes=15)
 
-_EMAIL = re.compile(r"[^@\s\x00-\x1f<>,;\"]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+# RFC 5322's dot-atom, with letters of any script (RFC 6531): no sign that a mail header reads as more than one address.
+_EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 KEY_PREFIX = "lvk_"
 

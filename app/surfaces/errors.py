@@ -75,6 +75,10 @@ def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
     _note(request, error, made)
     visit = visit_of(request)
     has_login = visit.surface in ("portal", "console", "driver")
+    if made.code == "login_link_invalid":
+        return page(
+            request, None, "identity/login_link_gone.html", title=_("This link does not work"), status=404
+        )
     if isinstance(made, Unauthenticated) and has_login and not visit.is_logged_in:
         return _to_login(request)
     response = page(

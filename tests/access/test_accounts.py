@@ -1,6 +1,7 @@
 """Drivers' accounts: a login proves a mailbox, and a driver sees, blocks and closes what is theirs alone."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,11 +12,12 @@ from app.access import accounts
 from app.access import service as access
 from app.access.models import Driver, IdToken
 from app.access.verdict import IdTokenValue, Refused
+from app.brands import faces
 from app.identity import service as identity
 from app.identity.models import LoginLink, LoginSession
 from app.kernel.audit import AuditEntry
 from app.kernel.clock import utcnow
-from app.kernel.errors import NotFound, Unauthenticated
+from app.kernel.errors import Invalid, NotFound, Unauthenticated
 from app.kernel.events import Event
 from app.kernel.ids import public_id
 from app.notifications import jobs
@@ -214,6 +216,48 @@ async def test_a_page_that_is_kept_on_the_phone_is_nobodys(house: House, tenant_
     assert "/account" not in worker and '"/offline"' in worker
     for path in ("/account", "/account/cards", "/account/profile", "/account/sessions.csv"):
         assert (await rider.get(path)).headers["cache-control"] == "no-store", path
+
+
+async def test_a_logged_in_driver_leaves_a_preview_by_its_button(house: House, tenant_id: UUID) -> None:
+    rider = await house.rider("nordlicht", tenant_id, JULE)
+    async with house.database.scope(tenant_id, CLI) as scope:
+        editing = await faces.get_editing(scope)
+        await faces.save_draft(
+            scope, replace(editing.look, theme=replace(editing.look.theme, logo_text="Neu"))
+        )
+        held = faces.preview_pass(scope)
+    await rider.get(f"/preview/{held}")
+    shown = (await rider.open("/")).text
+    assert "Neu" in shown and shown.count(f'name="_csrf" value="{rider.csrf}"') >= 2
+    assert (await rider.post("/preview-ends")).status_code == 303
+    assert "Neu" not in (await rider.get("/")).text
+
+
+async def test_a_used_link_says_so_in_the_drivers_language(house: House, tenant_id: UUID) -> None:
+    await _ask(house, JULE)
+    (mail,) = await _mailed(house, tenant_id)
+    path = next(line for line in mail.body.splitlines() if "/login/" in line).partition("/login/")[2]
+    visitor = house.driver("nordlicht")
+    assert (await visitor.send("POST", f"/login/{path}")).status_code == 303
+    for again in (visitor, house.driver("nordlicht")):
+        again.cookies.clear()
+        answer = await again.send("POST", f"/login/{path}", headers={"Accept-Language": "de"})
+        assert answer.status_code == 404 and "Dieser Link" in answer.text and "/login" in answer.text
+
+
+@pytest.mark.parametrize(
+    "email", ["x1:v@x.example", "a(b@x.example", "[a]@x.example", "a\\@x.example", "a b@x.example"]
+)
+def test_an_address_that_a_mail_header_would_read_otherwise_is_no_address(email: str) -> None:
+    with pytest.raises(Invalid):
+        identity.check_email(email)
+
+
+async def test_a_start_by_card_after_the_login_ended_asks_for_the_login_and_for_no_card(
+    house: House, tenant_id: UUID
+) -> None:
+    answer = await house.driver("nordlicht").send("POST", "/c/ABCDEFG/start", data={"card": "tok_x"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/c/ABCDEFG")
 
 
 async def test_closing_needs_the_address_typed_and_leaves_nobodys_name(house: House, tenant_id: UUID) -> None:

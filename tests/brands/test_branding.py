@@ -214,7 +214,7 @@ async def test_a_driver_reads_german_by_browser_or_by_choice(house: House):
 async def test_a_draft_is_worn_by_the_real_pages_for_whoever_holds_the_pass_and_nobody_else(house: House):
     visitor, _tenant = await editor(house)
     driver, stranger = house.driver("nordlicht"), house.driver("nordlicht")
-    await save(visitor, primary="#7a1f5c", logo_text="Neu")
+    await save(visitor, primary="#7a1f5c", logo_text="Neu", imprint_en="Drafted words")
     page = (await visitor.open("/branding")).text
     path = re.search(r'href="http://nordlicht\.[^/"]+(/preview/[^"]+)"', page)
     assert path
@@ -225,6 +225,11 @@ async def test_a_draft_is_worn_by_the_real_pages_for_whoever_holds_the_pass_and_
     css = re.search(r"/brand/[0-9a-f]{16}\.css", shown)
     assert css and "--primary:#7a1f5c" in (await driver.get(css.group(0))).text
     assert "Neu" not in (await stranger.get("/")).text
+    for kept in ("/offline", "/sw.js", "/manifest.webmanifest"):  # what a browser keeps shows no draft
+        shown = (await driver.get(kept)).text
+        assert css.group(0) not in shown and "Neu" not in shown and "preview-ends" not in shown
+    assert "Drafted words" in (await driver.get("/legal/imprint")).text
+    assert (await stranger.get("/legal/imprint")).status_code == 404
     assert "Neu" not in (await driver.send("POST", "/preview-ends")).text
     assert "Neu" not in (await driver.get("/")).text
     await visitor.post("/branding/previews")
@@ -247,7 +252,8 @@ async def test_a_pass_is_one_brands_own_and_for_half_an_hour(house: House):
         assert not faces.is_preview_pass(scope, held)
     async with house.database.scope(other, CLI) as scope:
         assert not faces.is_preview_pass(scope, held)
-    assert (await house.driver("solmark").get(f"/preview/{held}")).status_code == 404
+    for wrong in (held, "9" * 5000 + ".aa"):
+        assert (await house.driver("solmark").get(f"/preview/{wrong}")).status_code == 404
 
 
 async def test_the_editor_shows_the_mail_that_the_draft_would_send(house: House):

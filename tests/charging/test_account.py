@@ -14,7 +14,7 @@ from app.access import service as access
 from app.access.models import Driver
 from app.access.verdict import IdTokenValue
 from app.billing import payments
-from app.billing.models import Invoice
+from app.billing.models import Invoice, PaymentOp
 from app.charging import account, paid, service, settlement
 from app.charging import driver as pages
 from app.charging.models import CDR, ChargingSession
@@ -315,6 +315,20 @@ async def test_closing_an_account_keeps_invoice_and_cdr_and_forgets_who_it_was(y
         assert (await scope.db.execute(select(Invoice.id))).scalar_one()
         payment = await payments.find_payment(scope, "charging_session", session.id)
         assert payment is not None and payment.payer_email == ""
-        for one in (session_id, session.id):
-            kept = await service.get_session(scope, one)
-            assert kept.driver is not None and (kept.driver.name, kept.driver.email) == (accounts.LEFT, None)
+        asked = (await scope.db.execute(select(PaymentOp.request))).scalars().all()
+        assert asked and "jule" not in str(asked)
+        kept = await service.get_session(scope, session_id)
+        assert kept.driver is not None and (kept.driver.name, kept.driver.email) == (accounts.LEFT, None)
+
+
+async def test_what_a_stranger_begins_with_somebodys_address_is_not_theirs_until_it_was_paid(
+    yard: Yard,
+) -> None:
+    jule = await yard.driver("jule@example.org")
+    async with yard.shop.scope() as scope:
+        await paid.request_start(
+            scope, yard.evse_id, email="jule@example.org", language="en", origin="", remote="1"
+        )
+    assert await yard.history(jule) == []
+    async with yard.scope(jule) as scope:
+        await account.close(scope, "jule@example.org")

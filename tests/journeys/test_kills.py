@@ -268,7 +268,7 @@ def _allow_checkouts(house: House) -> None:
     running = find_running(house.data_dir)
     assert running is not None
     with Redis.from_url(running["REDIS_URL"]) as client:
-        for key in client.scan_iter("*checkout:*"):
+        for key in client.scan_iter("*:limit:*"):
             client.delete(key)
 
 

@@ -28,6 +28,16 @@ customElements.define("copy-field", class extends HTMLElement {
   }
 });
 
+// What had the keyboard may be gone after news (a session that ended has no "Stop"): then the heading has it.
+let held;
+document.addEventListener("focusin", (event) => (held = event.target));
+document.addEventListener("htmx:sse:after:message", () => {
+  const heading = document.querySelector("main h1");
+  if (!held || held.isConnected || document.activeElement !== document.body || !heading) return;
+  heading.tabIndex = -1;
+  heading.focus();
+});
+
 // A curve of kW. The words beside it tell the same. A live page changes `data-points`, and the curve grows.
 customElements.define("kw-chart", class extends HTMLElement {
   static observedAttributes = ["data-points"];
