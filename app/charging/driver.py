@@ -167,7 +167,7 @@ async def _costs(scope: Scope, evse: EVSE, way: account.Way) -> dict[str, Any]:
         return {"prices": [_("Free for you")], "example": None, "offer": None, "is_free": False}
     tariff = read_tariff(version.ocpi)
     return {
-        "prices": explain(tariff, gross=True),
+        "prices": explain(tariff, gross=True, default_vat=await tariffs.default_vat(scope)),
         "example": await _example(scope, version.ocpi, evse, location, scope.now),
         "offer": await paid.find_offer(scope, evse, tariff.currency), "is_free": False,
     }  # fmt: skip

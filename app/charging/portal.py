@@ -366,7 +366,9 @@ async def _short_prices(scope: Scope, evse: EVSE, language: str) -> list[str]:
     version = await tariffs.find_tariff_for(
         scope, driver_group_id=None, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
     )
-    return in_short(read_tariff(version.ocpi), language) if version else []
+    if version is None:
+        return []
+    return in_short(read_tariff(version.ocpi), language, await tariffs.default_vat(scope))
 
 
 routes = [

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from babel.dates import get_day_names
 from babel.numbers import format_currency, get_decimal_symbol
+from msgspec.structs import replace
 
 from app.kernel.money import exponent
 from app.tariffs.ocpi_tariff import DAYS, PriceComponent, PriceLimit, Tariff, TariffRestrictions
@@ -30,11 +31,14 @@ _RESERVED = {
 }  # fmt: skip
 
 
-def explain(tariff: Tariff, *, gross: bool = False) -> list[str]:
+def explain(tariff: Tariff, *, gross: bool = False, default_vat: Decimal | None = None) -> list[str]:
     """`["€0.49 per kWh plus 19 % VAT", "€0.10 per minute ..."]`; the first that applies counts.
 
-    `gross` adds the tax to a price that is told without it, where its rate is known.
+    `gross` adds the tax to a price that is told without it, where its rate is known: the component's own, else
+    `default_vat` in percent, as the bill has it.
     """
+    if gross and default_vat is not None:
+        tariff = _with_vat(tariff, default_vat)
     sentences: list[tuple[int, int, str]] = []
     for number, element in enumerate(tariff.elements):
         for component in element.price_components:
@@ -42,8 +46,21 @@ def explain(tariff: Tariff, *, gross: bool = False) -> list[str]:
             sentences.append((place, number, _sentence(tariff, component, element.restrictions, gross)))
     limits = [(_("At least"), tariff.min_price), (_("At most"), tariff.max_price)]
     return [text for _place, _number, text in sorted(sentences)] + [
-        f"{word} {_limit(tariff, limit)} {_('per session')}" for word, limit in limits if limit is not None
+        f"{word} {_limit(tariff, limit, gross)} {_('per session')}"
+        for word, limit in limits
+        if limit is not None
     ]
+
+
+def _with_vat(tariff: Tariff, rate: Decimal) -> Tariff:
+    """Where a component names no rate, this one."""
+    elements = tuple(
+        replace(element, price_components=tuple(
+            one if one.vat is not None else replace(one, vat=rate) for one in element.price_components
+        ))
+        for element in tariff.elements
+    )  # fmt: skip
+    return replace(tariff, elements=elements)
 
 
 def _sentence(
@@ -136,7 +153,11 @@ def _days(days: tuple[str, ...]) -> str:
     )
 
 
-def _limit(tariff: Tariff, limit: PriceLimit) -> str:
+def _limit(tariff: Tariff, limit: PriceLimit, gross: bool) -> str:
+    rates = {component.vat for element in tariff.elements for component in element.price_components}
+    rate = next(iter(rates)) if len(rates) == 1 else None
+    if gross and limit.incl_vat is None and limit.excl_vat is not None and rate is not None:
+        limit = replace(limit, incl_vat=limit.excl_vat * (1 + rate / 100))
     if limit.incl_vat is not None:
         return f"{_money(limit.incl_vat, tariff.currency, current())} {_('including')} {_('VAT')}"
     assert limit.excl_vat is not None
@@ -159,12 +180,14 @@ def free_in_short(language: str) -> str:
     return _SHORT[language]["free"]
 
 
-def in_short(tariff: Tariff, language: str) -> list[str]:
+def in_short(tariff: Tariff, language: str, default_vat: Decimal | None = None) -> list[str]:
     """`["€0.49/kWh incl. VAT", "up to €6.00/h after charging"]`: one line per kind of price, reservations left out.
 
     With taxes, as consumers are told prices; without them only where a rate is not known.
     """
     words, lines = _SHORT[language], []
+    if default_vat is not None:
+        tariff = _with_vat(tariff, default_vat)
     are_known = all(
         component.vat is not None for element in tariff.elements for component in element.price_components
     )

@@ -297,5 +297,13 @@ def price_described(
     )  # fmt: skip
 
 
+async def default_vat(scope: Scope) -> Decimal | None:
+    """What a component that names no rate is taxed with today, in percent: the country's own rate, where we know it."""
+    profile = await _profile(scope)
+    if profile is None:
+        return None
+    return tax.find_vat_rate(profile.country, scope.now.astimezone(ZoneInfo(profile.time_zone)).date())
+
+
 async def _profile(scope: Scope) -> TenantProfile | None:
     return (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()

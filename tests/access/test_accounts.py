@@ -91,7 +91,7 @@ async def test_a_mailed_link_makes_an_account_when_it_is_used_and_not_when_it_is
     assert (answer.status_code, answer.headers["location"]) == (303, "/account")
     assert MALIK in (await visitor.get("/account/profile")).text
     assert await _count(house, tenant_id, Driver) == 1
-    assert (await house.driver("nordlicht").send("POST", path[1])).headers["location"] == "/login"
+    assert (await house.driver("nordlicht").send("POST", path[1])).status_code == 404
     async with house.database.scope(tenant_id, CLI) as scope:
         entries = (await scope.db.execute(select(AuditEntry))).scalars().all()
         told = [(entry.actor_kind, entry.action) for entry in entries if entry.action.startswith("driver.")]
@@ -137,7 +137,7 @@ async def test_a_drivers_link_opens_no_portal_and_staffs_no_account(house: House
         _link, staffs = await identity.make_login_link(scope, member.id)
     for visitor, token in ((house.portal("nordlicht"), drivers), (house.driver("nordlicht"), staffs)):
         assert (await visitor.get(f"/login/{token}")).status_code == 404
-        assert (await visitor.send("POST", f"/login/{token}")).headers["location"] == "/login"
+        assert (await visitor.send("POST", f"/login/{token}")).status_code == 404
         assert not visitor.cookies
 
 

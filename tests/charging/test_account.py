@@ -149,6 +149,12 @@ async def test_what_a_guest_paid_belongs_to_the_account_of_the_mailbox_its_recei
             scope, yard.evse_id, email="Jule@Example.org", language="en", origin="", remote="1"
         )
     assert op is not None
+    await payments.run_op(yard.shop.database, yard.shop.tenant_id, op.id)
+    async with yard.shop.scope() as scope:
+        payment = await payments.find_payment(scope, "charging_session", session.id)
+    assert payment is not None
+    await yard.shop.pay(payment)
+    await yard.shop.look(payment)
     jule, malik = await yard.driver("jule@example.org"), await yard.driver("malik@example.org")
     assert (await yard.history(jule), await yard.history(malik)) == ([session.id], [])
 
@@ -276,7 +282,7 @@ async def test_a_logged_in_driver_who_pays_by_card_pays_their_groups_price_and_o
             kind="Started", at=began, received_at=began, natural_key="s", evse_no=1, connector_no=1,
             id_token=IdTokenValue(value.value), meter_start_wh=Decimal(0),
         ))  # fmt: skip
-    with pytest.raises(Refused, match="running"):
+    with pytest.raises(Refused, match="waits or runs"):
         async with yard.scope(jule) as scope:
             await account.close(scope, "jule@example.org")
     ended = began + timedelta(hours=1)
@@ -332,3 +338,39 @@ async def test_what_a_stranger_begins_with_somebodys_address_is_not_theirs_until
     assert await yard.history(jule) == []
     async with yard.scope(jule) as scope:
         await account.close(scope, "jule@example.org")
+
+
+# -- strangers who would keep chargers busy ----------------------------------------------------------------------------
+
+
+async def press(yard: Yard, remote: str) -> ChargingSession:
+    async with yard.shop.scope() as scope:
+        session, _op = await paid.request_start(
+            scope, yard.evse_id, email="", language="en", origin="", remote=remote
+        )
+        return session
+
+
+async def test_one_address_cannot_close_a_charger_for_everybody_else(yard: Yard) -> None:
+    for _ in range(paid.STARTS_PER_ADDRESS_AND_EVSE):
+        await press(yard, "2001:db8::1")
+    for same_house in ("2001:db8::1", "2001:db8::ffff"):
+        with pytest.raises(Refused) as refused:
+            await press(yard, same_house)
+        assert refused.value.code == "too_many_checkouts"
+    assert await press(yard, "192.0.2.9")
+
+
+async def test_a_free_charger_is_asked_once_while_somebody_is_on_the_way_to_the_plug(yard: Yard) -> None:
+    async with yard.shop.scope() as scope:
+        await stations.update_location(scope, yard.location_id, is_free_vend=True)
+    first = await press(yard, "1")
+    for remote in ("1", "2"):
+        with pytest.raises(Refused) as refused:
+            await press(yard, remote)
+        assert refused.value.code == "evse_taken"
+    async with yard.shop.scope() as scope:
+        session = await service.get_session(scope, first.id)
+        await service.end_unstarted(scope, session, "not_plugged_in", "not_started", {})
+        words = await paid.state_words(scope, session, None)
+    assert "Nothing is charged." in words["text"] and "hold" not in words["text"]

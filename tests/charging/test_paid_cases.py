@@ -17,7 +17,6 @@ from app.charging import paid, service, settlement
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
-from app.kernel.errors import Refused
 from app.stations import commands
 from app.stations import service as stations
 from app.stations.models import EVSE, StationCommand
@@ -447,54 +446,3 @@ async def test_a_refund_whose_answer_is_lost_is_made_once(
         assert list(states) == ["succeeded"]
     assert (await visit.payment()).refunded_minor == 120
     assert "driver_receivable" not in await visit.shop.balances()
-
-
-# -- strangers who would keep chargers busy ----------------------------------------------------------------------------
-
-
-async def test_one_address_cannot_close_a_charger_for_everybody_else(shop: Shop, visit: Visit) -> None:
-    evse_id = await evse_of(shop)
-    for _ in range(paid.STARTS_PER_ADDRESS_AND_EVSE):
-        await wish(shop, evse_id, remote="2001:db8::1")
-    for same_house in ("2001:db8::1", "2001:db8::ffff"):
-        with pytest.raises(Refused) as refused:
-            await wish(shop, evse_id, remote=same_house)
-        assert refused.value.code == "too_many_checkouts"
-    assert await wish(shop, evse_id, remote="192.0.2.9")
-
-
-async def test_a_free_charger_is_asked_once_while_somebody_is_on_the_way_to_the_plug(
-    shop: Shop, visit: Visit
-) -> None:
-    evse_id = await evse_of(shop)
-    async with shop.scope() as scope:
-        evse = await scope.db.get_one(EVSE, (shop.tenant_id, evse_id))
-        station = await stations.get_station(scope, evse.station_id)
-        if station.location is None:
-            made = await stations.create_location(
-                scope, name="Free", address="Weg 1", city="Berlin", country="DEU", time_zone="Europe/Berlin"
-            )
-            station.location_id = made.id
-    async with shop.scope() as scope:
-        station = await stations.get_station(scope, evse.station_id)
-        assert station.location is not None
-        station.location.is_free_vend = True
-
-    async def press(remote: str) -> ChargingSession:
-        async with shop.scope() as scope:
-            session, op = await paid.request_start(
-                scope, evse_id, email="", language="en", origin="", remote=remote
-            )
-            assert op is None
-            return session
-
-    first = await press("1")
-    for remote in ("1", "2"):
-        with pytest.raises(Refused) as refused:
-            await press(remote)
-        assert refused.value.code == "evse_taken"
-    async with shop.scope() as scope:
-        session = await service.get_session(scope, first.id)
-        await service.end_unstarted(scope, session, "not_plugged_in", "not_started", {})
-        words = await paid.state_words(scope, session, None)
-    assert "Nothing is charged." in words["text"] and "hold" not in words["text"]

@@ -33,6 +33,11 @@ def brands(house: House) -> tuple[Brand, Brand]:
     return pair
 
 
+@pytest.fixture(autouse=True)
+def _strangers(house: House) -> None:
+    house.forgive()
+
+
 def _one(house: House, query: str, *values: Any) -> Any:
     with house.sql() as connection:
         row = connection.execute(query.encode(), values).fetchone()

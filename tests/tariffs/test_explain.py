@@ -1,5 +1,6 @@
 """People understand what they will pay."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -78,6 +79,17 @@ def test_consumers_are_told_prices_with_their_taxes() -> None:
     ]
     assert said(*elements, gross=True, tax_included="YES")[0] == "€0.45 per kWh including 19 % VAT"
     assert said(*elements, gross=True, tax_included="N/A")[0] == "€0.45 per kWh"
+
+
+def test_a_component_without_a_rate_is_taxed_as_the_bill_does_it() -> None:
+    tariff = read_tariff({"currency": "EUR", "min_price": {"before_taxes": 5}, "elements": [
+        element("ENERGY", "0.45", vat=None), element("PARKING_TIME", 3, vat=None)]})  # fmt: skip
+    assert explain(tariff, gross=True, default_vat=Decimal(19)) == [
+        "€0.5355 per kWh including 19 % VAT",
+        "€0.0595 per minute after charging has ended including 19 % VAT",
+        "At least €5.95 including VAT per session",
+    ]
+    assert in_short(tariff, "en", Decimal(19))[0] == "€0.5355/kWh incl. VAT"
 
 
 def test_a_sticker_tells_prices_with_their_taxes_where_they_are_known() -> None:
