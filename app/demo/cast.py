@@ -146,6 +146,7 @@ NORDLICHT = Company(
         Card("04A1B2C3D4E501", "Jules Karte", driver="Jule Thomsen"),
         Card("04A1B2C3D4E502", "Wattwagen 1", driver="Kurierdienst Wattwagen", group="Stadtwerke-Flotte"),
         Card("04A1B2C3D4E503", "Hafengast", group="Gäste des Hafens"),
+        Card("04A1B2C3D4E504", "Hafenkarte"),
         Card("04A1B2C3D4E5FF", "Verlorene Karte", status="blocked"),
     ),
     tariffs=(
@@ -190,6 +191,7 @@ SOLMARK = Company(
     cards=(
         Card("SOL0000001", "Nadia", driver="Nadia Brenner"),
         Card("SOL0000002", "Team Ola", driver="Ola Lindqvist", group="Solmark-Team"),
+        Card("SOL0000003", "Besuch"),
         Card("SOL00000FF", "Verlorene Teamkarte", status="blocked"),
     ),
     tariffs=(
@@ -229,6 +231,7 @@ ELBSTROM = Company(
     cards=(
         Card("ELB0000001", "Tomke", driver="Tomke Jansen", group="Mitglieder"),
         Card("ELB0000002", "Enno", driver="Enno Voss"),
+        Card("ELB0000003", "Gastkarte"),
         Card("ELB00000FF", "Alte Mitgliedskarte", status="blocked"),
     ),
     tariffs=(

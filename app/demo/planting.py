@@ -132,7 +132,8 @@ async def run_stations(settings: Settings) -> None:
 
 
 def _simulated(settings: Settings, company: Company, box: Box) -> SimulatedStation:
-    cards = tuple(card.value for card in company.cards if card.status == "accepted")
+    # Cards of nobody in particular: no driver's account shows them at five plugs at once.
+    cards = tuple(card.value for card in company.cards if card.status == "accepted" and not card.driver)
     plan = Plan(
         scenario=box.scenario, max_power_w=POWER_W[box.kind], evse_count=box.evse_count,
         cards=() if box.scenario == "idle" else cards, seed=len(company.slug) * 100 + len(box.identity),
