@@ -331,6 +331,8 @@ async def test_guests_pay_once_while_web_and_worker_are_killed(house: House, pro
     await asyncio.to_thread(
         wait_for, "every session to be paid", lambda: money(house, "unfinished") == 0, timeout_s=180
     )
+    mailed = "sessions without exactly one receipt mail"  # by a job that a killed worker's successor takes up
+    await asyncio.to_thread(wait_for, "receipts", lambda: money(house, mailed) == 0, timeout_s=120)
     for guest in guests:
         await guest.car.station.close()
     wrong = {what: count for what in MONEY if (count := money(house, what))}
