@@ -30,6 +30,7 @@ def demo() -> Iterator[House]:
             wait_for(
                 "cars to charge", lambda: connection.execute(running).fetchone() == (True,), timeout_s=60
             )
+            wait_for("a month to be remembered", (made.data_dir / "demo-remembered").exists, timeout_s=300)
             paid = "select count(distinct tenant_id) >= 3 from livery.mail where kind = 'receipt'"
             wait_for("guests to leave", lambda: connection.execute(paid).fetchone() == (True,), timeout_s=240)
         yield made
