@@ -237,10 +237,10 @@ async def _correct_one(database: Database, tenant_id: UUID) -> None:
             select(CDR)
             .where(CDR.kind == "cdr", CDR.collection == "per_session", CDR.incl_vat_minor > 0)
             .order_by(CDR.ended_at.desc())
-            .offset(4)
-            .limit(1)
+            .limit(5)
         )
-        cdr = (await scope.db.execute(query)).scalar_one_or_none()
-    if cdr is not None:
+        recent = list((await scope.db.execute(query)).scalars())
+    if recent:
+        cdr = recent[-1]  # a few days ago, or the oldest that there is
         async with _then(database, tenant_id, _STAFF, cdr.ended_at + timedelta(hours=20)) as scope:
             await settlement.credit(scope, cdr.id, "The cable was stuck and the driver lost an hour.")

@@ -20,7 +20,9 @@ async def two_brands(database: Database) -> None:
     for slug in ("nordlicht", "solmark"):
         tenant_id = await found_brand(database, slug, f"owner@{slug}.example")
         async with database.scope(tenant_id, CLI) as scope:
-            await access.create_driver_group(scope, name="Fleet")
+            await access.create_driver_group(
+                scope, name=f"Fleet of {slug}"
+            )  # a name of its own: it fits next door
 
 
 def break_with(urls: DatabaseUrls, *statements: str) -> None:
