@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from ocpp.charge_point import camel_to_snake_case
+from ocpp.messages import validate_payload
 from ocpp.routing import on
 from ocpp.v16 import ChargePoint as ChargePoint16
 from ocpp.v16 import call as call16
@@ -23,6 +25,8 @@ from ocpp.v201 import ChargePoint as ChargePoint201
 from ocpp.v201 import call as call201
 from ocpp.v201 import call_result as result201
 from websockets.asyncio.client import ClientConnection, connect
+
+Answer = dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def stamp(at: datetime | None = None) -> str:
@@ -64,12 +68,32 @@ class Recorder:
         return message
 
 
-class _Handlers16(ChargePoint16):
+class _Scripted:
+    """Any CALL the test has an answer for, as on the wire; both are held to the package's own schemas."""
+
+    answers: dict[str, Answer]
+    asked: list[tuple[str, dict[str, Any]]]
+    _ocpp_version: str
+    _send: Callable[[str], Awaitable[None]]
+    react: Callable[[str, dict[str, Any]], Awaitable[None]]
+
+    async def _handle_call(self, msg: Any) -> Any:
+        if msg.action not in self.answers:
+            return await super()._handle_call(msg)  # type: ignore[misc]
+        await validate_payload(msg, self._ocpp_version)
+        self.asked.append((msg.action, msg.payload))
+        answer = self.answers[msg.action]
+        result = msg.create_call_result(answer(msg.payload) if callable(answer) else answer)
+        await validate_payload(result, self._ocpp_version)
+        await self._send(result.to_json())
+        self._reaction = asyncio.ensure_future(self.react(msg.action, msg.payload))
+        return None
+
+
+class _Handlers16(_Scripted, ChargePoint16):
     """What the cars and the station's firmware would do when asked."""
 
     behaviour: dict[str, str]
-    asked: list[tuple[str, dict[str, Any]]]
-    react: Callable[[str, dict[str, Any]], Awaitable[None]]
 
     def _answer(self, action: str, payload: dict[str, Any], default: str = "Accepted") -> str:
         self.asked.append((action, payload))
@@ -113,10 +137,8 @@ class _Handlers16(ChargePoint16):
         return result16.ChangeConfiguration(status=self._answer("ChangeConfiguration", payload))  # type: ignore[arg-type]
 
 
-class _Handlers201(ChargePoint201):
+class _Handlers201(_Scripted, ChargePoint201):
     behaviour: dict[str, str]
-    asked: list[tuple[str, dict[str, Any]]]
-    react: Callable[[str, dict[str, Any]], Awaitable[None]]
     _answer = _Handlers16._answer
 
     @on("RequestStartTransaction")
@@ -145,15 +167,21 @@ class _Handlers201(ChargePoint201):
 
 
 class ForeignStation:
-    """One box. `url` is what commissioning told; `connect_to` replaces host and port where a name does not resolve."""
+    """One box. `url` is what commissioning told; `connect_to` replaces host and port where a name does not resolve.
+
+    `behaviour` is the status it answers a CALL with, `answers` a whole CALLRESULT payload (or a function of the
+    request's), `reactions` what it does after it answered, `asked` what it was asked.
+    """
 
     version = ""
+    package: Any = None
 
     def __init__(self, url: str, password: str | None, *, connect_to: tuple[str, int] | None = None) -> None:
         self.url, self.password, self.connect_to = url, password, connect_to
         self.identity = urlsplit(url).path.rsplit("/", 1)[-1]
         self.acknowledged: list[Acknowledged] = []
         self.behaviour: dict[str, str] = {}
+        self.answers: dict[str, Answer] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.reactions: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -178,6 +206,7 @@ class ForeignStation:
         self.recorder = Recorder(self.socket, self.acknowledged)
         self.cp = self._charge_point(self.recorder)
         self.cp.behaviour, self.cp.asked, self.cp.react = self.behaviour, self.asked, self._react
+        self.cp.answers = self.answers
         self._reader = asyncio.create_task(self._read())
 
     def _charge_point(self, recorder: Recorder) -> Any:
@@ -195,6 +224,12 @@ class ForeignStation:
         """Sends a CALL and waits for its answer; a CALLERROR raises."""
         self.cp._response_timeout = timeout_s
         return await self.cp.call(payload, suppress=False, unique_id=message_id)
+
+    async def say(self, action: str, payload: dict[str, Any], *, timeout_s: float = 15) -> dict[str, Any]:
+        """A CALL by its wire name and payload; the CALLRESULT's payload. Both are held to the package's schemas."""
+        request = getattr(self.package, action)(**camel_to_snake_case(payload))
+        await self.call(request, timeout_s=timeout_s)
+        return self.acknowledged[-1].answer
 
     async def cut(self) -> None:
         """The network is gone: no close frame."""
@@ -217,6 +252,7 @@ class ForeignStation:
 
 class Station16(ForeignStation):
     version = "ocpp1.6"
+    package = call16
 
     def _charge_point(self, recorder: Recorder) -> Any:
         return _Handlers16(self.identity, recorder)
@@ -269,6 +305,7 @@ class Station16(ForeignStation):
 
 class Station201(ForeignStation):
     version = "ocpp2.0.1"
+    package = call201
 
     def _charge_point(self, recorder: Recorder) -> Any:
         return _Handlers201(self.identity, recorder)
