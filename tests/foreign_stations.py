@@ -227,7 +227,8 @@ class ForeignStation:
 
     async def say(self, action: str, payload: dict[str, Any], *, timeout_s: float = 15) -> dict[str, Any]:
         """A CALL by its wire name and payload; the CALLRESULT's payload. Both are held to the package's schemas."""
-        request = getattr(self.package, action)(**camel_to_snake_case(payload))
+        fields: Any = camel_to_snake_case(payload)
+        request = getattr(self.package, action)(**fields)
         await self.call(request, timeout_s=timeout_s)
         return self.acknowledged[-1].answer
 
