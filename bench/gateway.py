@@ -1,7 +1,8 @@
-"""Acknowledged MeterValues per second: Livery's gateway (auth, raw log, durable, isolated) against two baselines.
+"""The gateway as shipped against three baselines, under one load generator (`bench/load.c`), in turns.
 
-`echo`: websockets answers each frame at once, no OCPP. `ocpp`: the ocpp package on websockets, no database. All three
-are driven by the same closed loop of connections, in turns, so that the ratios hold on another machine.
+`echo`: websockets alone. `bare_ocpp`: the ocpp package, no database. `ocpp_sqlalchemy`: the same with a session and a
+commit per message. `livery`: one `livery gateway` process on a real PostgreSQL (fsync on) under forced row-level
+security, 100 tenants, raw log on. What is measured and why: docs/performance.md.
 """
 
 import asyncio
@@ -9,67 +10,195 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import signal
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+import psycopg
 
-from tests.journeys.house import LOCATION, House, free_port
+from app.access.verdict import IdTokenValue
+from app.charging import service as charging
+from app.charging.reports import TransactionReport
+from app.demo.cast import NORDLICHT
+from app.kernel.clock import utcnow
+from app.kernel.settings import Settings, load_settings
+from app.stations import service as stations
+from tenants.database import Database
+from tenants.scope import Actor
+from tests.cast import STAFF, hire
+from tests.conftest import Databases, DatabaseUrls, EmbeddedServers, settings_environment
+from tests.journeys.house import free_port
 
-STATIONS = 20
-SECONDS = 4.0
-ROUNDS = 3
-
-ECHO = """
-import asyncio, json, sys
-from websockets.asyncio.server import serve
-async def handle(ws):
-    async for m in ws:
-        await ws.send('[3,"' + json.loads(m)[1] + '",{}]')
-async def main():
-    port = int(sys.argv[1])
-    async with serve(handle, "127.0.0.1", port, subprotocols=["ocpp1.6"], compression=None): await asyncio.Future()
-asyncio.run(main())
-"""
-
-PACKAGE = """
-import asyncio, logging, sys
-from ocpp.routing import on
-from ocpp.v16 import ChargePoint, call_result
-from websockets.asyncio.server import serve
-class Station(ChargePoint):
-    @on("MeterValues")
-    def values(self, **kw): return call_result.MeterValues()
-    @on("BootNotification")
-    def boot(self, **kw):
-        return call_result.BootNotification(current_time="2026-01-01T00:00:00Z", interval=300, status="Accepted")
-async def handle(ws):
-    try: await Station("x", ws).start()
-    except Exception: pass
-async def main():
-    port = int(sys.argv[1])
-    async with serve(handle, "127.0.0.1", port, subprotocols=["ocpp1.6"], compression=None): await asyncio.Future()
-asyncio.run(main())
-"""
+HERE = Path(__file__).parent
+TENANTS, STATIONS = 100, 10
+SECONDS, ROUNDS = float(os.environ.get("BENCH_SECONDS", "5")), int(os.environ.get("BENCH_ROUNDS", "3"))
+OPEN_RATE = 2000
+STORM = int(os.environ.get("BENCH_STORM", "10000"))
+IDLE = int(os.environ.get("BENCH_IDLE", "5000"))
+NAMES = ("echo", "bare_ocpp", "ocpp_sqlalchemy", "livery")
+# As a three-phase AC station sends it each minute.
+SAMPLES = (
+    ("@WH@", "Energy.Active.Import.Register", None, "Wh"), ("7360.0", "Power.Active.Import", None, "W"),
+    ("10.6", "Current.Import", "L1", "A"), ("231.4", "Voltage", "L1-N", "V"),
+)  # fmt: skip
 
 
-@contextlib.contextmanager
-def _baseline(code: str) -> Iterator[tuple[int, list[int]]]:
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", code, str(port)])
-    try:
-        time.sleep(1.5)
-        yield port, [process.pid]
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+def template() -> str:
+    samples = [
+        {"value": value, "context": "Sample.Periodic", "measurand": name, "unit": unit}
+        | ({"phase": phase} if phase else {})
+        for value, name, phase, unit in SAMPLES
+    ]  # fmt: skip
+    payload = {
+        "connectorId": 1,
+        "transactionId": 0,
+        "meterValue": [{"timestamp": "@TIME@", "sampledValue": samples}],
+    }
+    text = json.dumps([2, "@ID@", "MeterValues", payload], separators=(",", ":"))
+    return text.replace('"transactionId":0', '"transactionId":@TX@')
+
+
+class Ground:
+    """Servers, tenants and stations; everything in a folder of its own."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="livery-bench-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        self.load = self.folder / "load"
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler is None:
+            raise SystemExit(
+                "make bench needs a C compiler for its load generator: apt-get install gcc libc6-dev"
+            )
+        subprocess.run([compiler, "-O2", "-o", self.load, HERE / "load.c"], check=True)
+        (self.folder / "template").write_text(template())
+        self.servers = EmbeddedServers(self.folder / "data", fsync=True, progress=lambda _line: None)
+        self.servers.start()
+        self.databases = Databases(self.servers)
+        self.urls: DatabaseUrls = self.databases.make()
+        self.environment = settings_environment(self.urls, self.servers.urls["REDIS_URL"])
+        self.settings: Settings = load_settings(self.environment)
+        self.postgres = self.servers.pids["postgres"]
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def close(self) -> None:
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+        self.databases.close()
+        self.servers.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, name: str) -> tuple[int, int]:
+        """Port and pid of a server that answers."""
+        port, environment = free_port(), dict(os.environ)
+        if name == "livery":
+            argv = [sys.executable, "-m", "app.cli", "gateway"]
+            environment |= self.environment | {
+                "LIVERY_OCPP_PORT": str(port), "LIVERY_HEALTH_PORT": str(free_port()),
+            }  # fmt: skip
+        else:
+            url = self.urls.superuser if name == "ocpp_sqlalchemy" else ""
+            argv = [sys.executable, str(HERE / f"{name}.py"), str(port), url]
+        log = (self.folder / f"{name}.log").open("ab")
+        process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
+        self.processes.append(process)
+        for _ in range(200):
+            time.sleep(0.1)
+            with contextlib.suppress(OSError), contextlib.closing(_connection(port)):
+                return port, process.pid
+        raise SystemExit(f"{name} does not listen: {(self.folder / f'{name}.log').read_text()[-2000:]}")
+
+    def stop(self, pid: int) -> None:
+        process = next(one for one in self.processes if one.pid == pid)
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+    async def plant(self, count: int, *, is_charging: bool) -> list[str]:
+        """`count` stations over the tenants, each with a session that runs. Lines as the load generator reads them."""
+        database = Database(self.settings)
+        lines: list[str] = []
+        try:
+            for number in range(TENANTS):
+                company = replace(NORDLICHT, slug=f"b{uuid4().hex[:10]}")
+                cast = await hire(database, company)
+                made = []
+                async with database.scope(cast.tenant_id, STAFF) as scope:
+                    for n in range(count // TENANTS):
+                        plug = {"connector_no": 1, "max_power_w": 22_000}
+                        made.append(await stations.create_station(
+                            scope, identity=f"L{n}", location_id=cast.location_id,
+                            evses=[{"evse_no": 1, "connectors": [plug]}, {"evse_no": 2, "connectors": [plug]}],
+                        ))  # fmt: skip
+                for new in made:
+                    transaction = "0"
+                    if is_charging:
+                        transaction = await _start(database, cast.tenant_id, new.station.id, cast.card)
+                    user = f"{new.station.ocpp_identity}:{new.password}"
+                    basic = base64.b64encode(user.encode()).decode()
+                    lines.append(
+                        f"/{company.slug}/{new.station.ocpp_identity}\tBasic {basic}\t{transaction}\n"
+                    )
+                if number % 20 == 19:
+                    print(f"  {number + 1} of {TENANTS} tenants planted", file=sys.stderr, flush=True)
+        finally:
+            await database.close()
+        return lines
+
+    def drive(
+        self, port: int, lines: list[str], mode: str, seconds: float, rate: float = 0
+    ) -> dict[str, Any]:
+        targets = self.folder / "targets"
+        targets.write_text("".join(lines))
+        argv = [str(self.load), str(port), str(targets), str(self.folder / "template"), mode, str(seconds)]
+        out = subprocess.run(
+            [*argv, *([str(rate)] if rate else [])], check=True, capture_output=True, text=True
+        )
+        if out.stderr:
+            print(out.stderr[:500], file=sys.stderr)
+        return json.loads(out.stdout)
+
+    def count(self, query: str) -> int:
+        with psycopg.connect(self.urls.superuser.replace("+psycopg", "")) as connection:
+            row = connection.execute(query.encode()).fetchone()
+            return int(row[0]) if row else 0
+
+    def postgres_pids(self) -> list[int]:
+        return [self.postgres, *_children(self.postgres)]
+
+
+async def _start(database: Database, tenant_id: Any, station_id: Any, card: str) -> str:
+    now = utcnow()
+    async with database.scope(tenant_id, Actor.station(station_id)) as scope:
+        verdict = await charging.report_transaction(scope, station_id, TransactionReport(
+            kind="Started", at=now, received_at=now, natural_key=f"bench-{station_id}", evse_no=1, connector_no=1,
+            id_token=IdTokenValue(card),
+        ))  # fmt: skip
+    return verdict.ocpp_transaction_id
+
+
+def _connection(port: int) -> Any:
+    import socket
+
+    return socket.create_connection(("127.0.0.1", port), 1)
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 def _cpu_s(pids: list[int]) -> float:
@@ -81,86 +210,128 @@ def _cpu_s(pids: list[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-async def _load(urls: list[tuple[str, str | None]], port: int) -> int:
-    counts = await asyncio.gather(*(_one(url, password, port) for url, password in urls))
-    return sum(counts)
+def _rss_kib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0
 
 
-async def _one(url: str, password: str | None, port: int) -> int:
-    headers = {}
-    if password:
-        identity = url.rsplit("/", 1)[-1]
-        headers["Authorization"] = "Basic " + base64.b64encode(f"{identity}:{password}".encode()).decode()
-    async with connect(
-        url,
-        host="127.0.0.1",
-        port=port,
-        subprotocols=[Subprotocol("ocpp1.6")],
-        additional_headers=headers,
-        compression=None,
-    ) as socket:
-        boot = {"chargePointModel": "Bench", "chargePointVendor": "Bench"}
-        await socket.send(json.dumps([2, "boot", "BootNotification", boot]))
-        while json.loads(await socket.recv())[1] != "boot":
-            pass
-        return await _meter(socket)
-
-
-async def _meter(socket: Any) -> int:
-    count, until = 0, time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        count += 1
-        sample = [
-            {"value": str(count), "measurand": "Energy.Active.Import.Register", "unit": "Wh"},
-            {"value": "11000", "measurand": "Power.Active.Import", "unit": "W"},
-        ]
-        value = {"timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "sampledValue": sample}
-        await socket.send(
-            json.dumps([2, f"m{count}", "MeterValues", {"connectorId": 1, "meterValue": [value]}])
-        )
-        while True:
-            answer = json.loads(await socket.recv())
-            if answer[0] != 2 and answer[1] == f"m{count}":
-                break
-            if answer[0] == 2:
-                await socket.send(json.dumps([4, answer[1], "NotImplemented", "", {}]))
-    return count
-
-
-def _measure(urls: list[tuple[str, str | None]], port: int, pids: list[int]) -> tuple[float, float]:
-    before, began = _cpu_s(pids), time.monotonic()
-    count = asyncio.run(_load(urls, port))
-    return count / (time.monotonic() - began), (_cpu_s(pids) - before) / max(count, 1) * 1e6
+@contextlib.contextmanager
+def _held(ground: Ground, port: int, lines: list[str], seconds: float, rate: float) -> Iterator[None]:
+    """Connected, booted and silent for a while."""
+    targets = ground.folder / "held"
+    targets.write_text("".join(lines))
+    argv = [str(ground.load), str(port), str(targets), "-", "hold", str(seconds), str(rate)]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def run() -> dict[str, Any]:
-    house = House()
+    ground = Ground()
     try:
-        house.start()
-        brand = house.brand("bench")
-        location = brand.post("/locations", LOCATION)
-        made = [
-            brand.post("/stations", {"identity": f"B{n}", "location_id": location["id"]})
-            for n in range(STATIONS)
-        ]
-        ours: list[tuple[str, str | None]] = [(one["ocpp_url"], one["password"]) for one in made]
-        rows: dict[str, list[tuple[float, float]]] = {"echo": [], "ocpp": [], "livery": []}
-        with _baseline(ECHO) as (echo_port, echo_pids), _baseline(PACKAGE) as (ocpp_port, ocpp_pids):
-            plain: list[tuple[str, str | None]] = [
-                (f"ws://localhost/bench/B{n}", None) for n in range(STATIONS)
-            ]
-            for _ in range(ROUNDS):
-                rows["echo"].append(_measure(plain, echo_port, echo_pids))
-                rows["ocpp"].append(_measure(plain, ocpp_port, ocpp_pids))
-                rows["livery"].append(_measure(ours, house.ocpp_port, house.pids_of("gateway")))
-        rate = {name: sorted(row[0] for row in found)[ROUNDS // 2] for name, found in rows.items()}
-        cpu = {name: sorted(row[1] for row in found)[ROUNDS // 2] for name, found in rows.items()}
-        return {
-            "messages_per_s": {name: round(value) for name, value in rate.items()},
-            "cpu_us_per_message": {name: round(value) for name, value in cpu.items()},
-            "livery_against_echo": round(rate["livery"] / rate["echo"], 3),
-            "livery_against_ocpp_without_database": round(rate["livery"] / rate["ocpp"], 3),
-            "stations": STATIONS, "rounds": ROUNDS,
-        }  # fmt: skip
+        return _run(ground)
     finally:
-        house.remove()
+        ground.close()
+
+
+def _run(ground: Ground) -> dict[str, Any]:
+    print("planting", file=sys.stderr, flush=True)
+    with psycopg.connect(ground.urls.superuser.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "create table public.bench_reading"
+            " (id bigserial primary key, station text, at text, measurand text, value text)"
+        )
+    lines = asyncio.run(ground.plant(TENANTS * STATIONS, is_charging=True))
+    servers = {name: ground.start(name) for name in NAMES}
+    closed: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
+    opened: dict[str, list[dict[str, Any]]] = {name: [] for name in ("echo", "livery")}
+    cpu: dict[str, list[float]] = {name: [] for name in NAMES}
+    lost = 0
+    for number in range(ROUNDS):
+        for name in NAMES:
+            port, pid = servers[name]
+            print(f"round {number + 1}: {name}", file=sys.stderr, flush=True)
+            stored, before = _stored(ground), _cpu_s([pid])
+            found = ground.drive(port, lines, "closed", SECONDS)
+            cpu[name].append((_cpu_s([pid]) - before) / max(found["answered"], 1) * 1e6)
+            closed[name].append(found)
+            if name == "livery":
+                lost += max(found["answered"] - (_stored(ground) - stored), 0)
+        for name in opened:
+            opened[name].append(ground.drive(servers[name][0], lines, "open", SECONDS, OPEN_RATE))
+
+    def middle(found: list[dict[str, Any]], figure: str) -> float:
+        return statistics.median(one[figure] for one in found)
+
+    rate = {name: middle(found, "per_s") for name, found in closed.items()}
+    p99 = {name: middle(found, "p99_us") for name, found in opened.items()}
+    figures = {
+        "vs_echo": round(rate["livery"] / rate["echo"], 3),
+        "vs_bare_ocpp": round(rate["livery"] / rate["bare_ocpp"], 2),
+        "vs_ocpp_sqlalchemy": round(rate["livery"] / rate["ocpp_sqlalchemy"], 1),
+        "ack_p99_ms": round(p99["livery"] / 1000, 2),
+        "ack_p99_vs_echo": round(p99["livery"] / p99["echo"], 2),
+        "lost": lost,
+        "per_s": {name: round(value) for name, value in rate.items()},
+        "cpu_us_per_message": {name: round(statistics.median(found)) for name, found in cpu.items()},
+        "open_p50_ms": {name: round(middle(found, "p50_us") / 1000, 2) for name, found in opened.items()},
+        "unanswered": sum(one["unanswered"] + one["errors"] for one in [*closed["livery"], *opened["livery"]]),
+        "message_bytes": len(template()), "tenants": TENANTS, "stations": TENANTS * STATIONS, "rounds": ROUNDS,
+        "cores": os.cpu_count(),
+    }  # fmt: skip
+    print(json.dumps(figures), file=sys.stderr, flush=True)
+    for pid in (pid for _port, pid in servers.values()):
+        ground.stop(pid)
+    return figures | _storm(ground) | _idle(ground)
+
+
+def _stored(ground: Ground) -> int:
+    return ground.count(
+        "select count(*) from livery.meter_value where measurand = 'Energy.Active.Import.Register'"
+    )
+
+
+def _storm(ground: Ground) -> dict[str, Any]:
+    """All come back at once: connect, BootNotification, two StatusNotification, each durable before it is answered."""
+    print("storm", file=sys.stderr, flush=True)
+    lines = asyncio.run(ground.plant(STORM, is_charging=False))
+    port, pid = ground.start("livery")
+    began = time.monotonic()
+    found = ground.drive(port, lines, "storm", 120, 20_000)
+    seconds = found["seconds"] or time.monotonic() - began
+    boots = ground.count(
+        "select count(*) from livery.charging_station where model = 'Load 22' and booted_at is not null"
+    )
+    ground.stop(pid)
+    return {
+        "storm_per_s": round(found["done"] / seconds, 1),
+        "storm_lost": found["clients"] - found["done"] + found["errors"], "storm_stored_boots": boots,
+    }  # fmt: skip
+
+
+def _idle(ground: Ground) -> dict[str, Any]:
+    """Memory: the resident size of a gateway before and after IDLE stations stand connected and silent."""
+    print("idle", file=sys.stderr, flush=True)
+    lines = asyncio.run(ground.plant(IDLE, is_charging=False))
+    port, pid = ground.start("livery")
+    with _held(ground, port, lines[:100], 8, 100):
+        time.sleep(5)
+    time.sleep(4)
+    before = _rss_kib(pid)
+    with _held(ground, port, lines, 600, 400):
+        time.sleep(IDLE / 400 + 25)
+        pids = [pid, *ground.postgres_pids()]
+        after, cpu = _rss_kib(pid), _cpu_s(pids)
+        time.sleep(20)
+        spent = (_cpu_s(pids) - cpu) / 20
+    ground.stop(pid)
+    return {
+        "kib_per_idle": round((after - before) / IDLE, 1),
+        "idle_core_share": round(spent, 4),
+        "idle_stations": IDLE,
+    }

@@ -1,4 +1,8 @@
-"""One station's link: reads, answers in order, asks one thing at a time, and gives way to a newer connection."""
+"""One station's link: takes, answers in order, asks one thing at a time, and gives way to a newer connection.
+
+No task waits for an idle station: messages are taken where they arrive (`socket.py`), hot ones are answered from the
+commit's callback (`flusher.py`), and a task lives only while a verb or a command is at work.
+"""
 
 import asyncio
 import contextlib
@@ -6,103 +10,205 @@ import hashlib
 import logging
 import time
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from app.charging.ingest import HotReadings, Written
 from app.kernel.clock import utcnow
 from app.stations.reports import Frame
-from ocpp_gateway import codec
+from ocpp_gateway import codec, hot
 from ocpp_gateway.codec import Broken, Call, Error, Result
-from ocpp_gateway.metrics import MESSAGES
+from ocpp_gateway.flusher import Flusher
+from ocpp_gateway.metrics import ACK_S, MESSAGES
 from ocpp_gateway.seam import DatabaseAway, Seam
+from ocpp_gateway.socket import StationSocket
 from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
 CALL_TIMEOUT_S = 30.0
-SWEEP_S = 5.0
 GRACE_S = 15.0
 SETTLE_S = 0.2
 PING_S = 60.0
 RATE_PER_S, BURST = 20.0, 300.0
+MOST_WAITING = 32  # calls taken from one station and not answered yet; then its socket is not read
 MAX_BROKEN = 20
 ECHO_S, ECHO_SIZE = 600.0, 200
 NEVER_ECHOED = frozenset({"Authorize", "Heartbeat", "BootNotification"})
+ACK_HOT, ACK_COLD = ACK_S.labels("hot"), ACK_S.labels("verb")
+
+Taken = tuple[Call | Broken | HotReadings, str, int]
 
 
 class Connection:
-    """`run` lives as long as the socket. Locks per direction: we never wait for a station while it waits for us."""
+    """`run` lives as long as the socket. Each direction goes on by itself: we never wait for a station while it waits
+    for us."""
+
+    __slots__ = (
+        "_booted_here", "_broken_count", "_bucket", "_bucket_at", "_echo", "_flusher", "_has_booted", "_is_busy",
+        "_is_held", "_is_ready", "_is_wanted", "_loop", "_pending", "_pinged_us", "_tasks", "_triggered", "_waiting",
+        "_worker", "close_reason", "epoch", "registration", "remote", "route", "seam", "seen_us", "socket", "station",
+        "version",
+    )  # fmt: skip
 
     def __init__(
-        self, socket: ServerConnection, route: StationRoute, version: ModuleType, seam: Seam, remote: str
+        self,
+        socket: StationSocket,
+        route: StationRoute,
+        version: ModuleType,
+        seam: Seam,
+        flusher: Flusher,
+        remote: str,
     ) -> None:
         self.socket, self.route, self.version, self.seam, self.remote = socket, route, version, seam, remote
+        self.station = str(route.station_id)
         self.epoch = 0
         self.registration = "pending"
-        self.seen_at: datetime = utcnow()
+        self.seen_us = _now_us()
         self.close_reason = ""
-        self._calls: asyncio.Queue[tuple[Call, str, datetime]] = asyncio.Queue(maxsize=int(BURST))
+        self._flusher, self._loop = flusher, asyncio.get_running_loop()
+        self._waiting: deque[Taken] = deque()
+        self._is_busy = self._is_held = False
         self._pending: dict[str, asyncio.Future[Result | Error]] = {}
-        self._asking = asyncio.Lock()
-        self._ready = asyncio.Event()
-        self._wake = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._is_ready = self._is_wanted = False
         self._has_booted = self._booted_here = self._triggered = False
         self._broken_count = 0
         self._bucket, self._bucket_at = BURST, time.monotonic()
-        self._echo: OrderedDict[str, tuple[float, bytes, str]] = OrderedDict()
-        self._settling: asyncio.Task[None] | None = None
+        self._echo: OrderedDict[str, tuple[float, bytes, str]] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pinged_us: int | None = None
+
+    @property
+    def seen_at(self) -> datetime:
+        return datetime.fromtimestamp(self.seen_us / 1e6, UTC)
 
     async def run(self, arrived: Callable[["Connection"], Awaitable[None]]) -> None:
         """`arrived` is told once the epoch is known: it closes what is older."""
+        self.socket.take, self.socket.pulse = self._take, self._pulse
         opened = await self.seam.opened(self.route, self.version.SUBPROTOCOL, self.remote)
         self.epoch, self.registration, self._has_booted = opened.epoch, opened.registration, opened.has_booted
+        self._is_wanted = opened.has_commands
         await arrived(self)
-        tasks = [
-            asyncio.create_task(one)
-            for one in (self._answer_calls(), self._send_commands(), self._keep_alive())
-        ]
+        grace = self._loop.call_later(GRACE_S, self._grace_is_over)
         try:
-            await self._read()
+            self._pump()
+            await self.socket.wait_closed()
         finally:
+            grace.cancel()
+            self.close_reason = self.close_reason or _why(self.socket)
+            tasks = [*self._tasks, *([self._worker] if self._worker else [])]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             for future in self._pending.values():
                 future.cancel()
+            # The socket's callbacks and ours name each other: cut here, so that memory is free at once.
+            self.socket.take = self.socket.pulse = None
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        try:
-            async for raw in self.socket:
-                self.seen_at = utcnow()
-                if not isinstance(raw, str):
-                    await self.close(1003, "binary frames are not OCPP")
-                    return
-                if raw:
-                    await self._take(raw)
-        except ConnectionClosed:
-            pass
-        self.close_reason = self.close_reason or _why(self.socket)
-
-    async def _take(self, raw: str) -> None:
-        message = codec.decode(raw)
-        if isinstance(message, Call):
-            # A full queue stops the reading: back-pressure, nothing is dropped.
-            await self._calls.put((message, raw, self.seen_at))
-        elif isinstance(message, Broken):
-            await self._broken(message, raw)
-        else:
-            future = self._pending.get(message.message_id)
-            if future is not None and not future.done():
-                future.set_result(message)
+    def _take(self, raw: str | None) -> None:
+        """A message, where it arrives. Answers to our own CALLs are handed on at once, whatever else is at work."""
+        self.seen_us = _now_us()
+        if raw is None:
+            self._start(self.close(1003, "binary frames are not OCPP"))
+        elif raw:
+            message = self._read(raw, self.seen_us)
+            if isinstance(message, Result | Error):
+                self._resolve(message)
             else:
-                MESSAGES.labels("unasked", "ignored").inc()
+                self._waiting.append((message, raw, self.seen_us))
+                self._pump()
+                if not self._is_held and len(self._waiting) > MOST_WAITING:
+                    self._is_held = True
+                    self.socket.hold()
+
+    def _read(self, raw: str, received_us: int) -> HotReadings | codec.Message:
+        if self.registration == "accepted":
+            message = hot.read(self.version.SUBPROTOCOL, self.route.tenant_id, self.station, raw, received_us)
+            if message is not None:
+                return message
+        return codec.decode(raw)
+
+    def _resolve(self, message: Result | Error) -> None:
+        future = self._pending.get(message.message_id)
+        if future is not None and not future.done():
+            future.set_result(message)
+        else:
+            MESSAGES.labels("unasked", "ignored").inc()
+
+    def _pulse(self) -> None:
+        self.seen_us = _now_us()
+
+    def _pump(self) -> None:
+        """Begins with what waits, one at a time and in order."""
+        while self._waiting and not self._is_busy and self.epoch:
+            taken = self._waiting.popleft()
+            if self._is_held and len(self._waiting) <= MOST_WAITING // 2:
+                self._is_held = False
+                self.socket.release()
+            self._is_busy = True
+            delay = self._delay()
+            if delay > 0:
+                self._loop.call_later(delay, self._begin_late, taken)
+            else:
+                self._begin(taken)
+
+    def _begin_late(self, taken: Taken) -> None:
+        self._begin(taken)
+        self._pump()
+
+    def _begin(self, taken: Taken) -> None:
+        message, raw, received_us = taken
+        if isinstance(message, HotReadings):
+            self._flusher.put(message, self._flushed)
+        elif isinstance(message, Call) and message.action == "Heartbeat" and self.registration == "accepted":
+            self._send(
+                codec.encode_result(
+                    message.message_id, {"currentTime": codec.timestamp(_moment(received_us))}
+                )
+            )
+            MESSAGES.labels("Heartbeat", "answered").inc()
+            self._after(message, "")
+            self._is_busy = False
+        else:
+            self._start(self._handle(message, raw, received_us))
+
+    def _flushed(self, message: HotReadings, written: Written | None) -> None:
+        if written is None:
+            self._start(self.close(1013, "try again later"))
+        elif written.is_cold:
+            self._start(self._handle(codec.decode(message.raw), message.raw, message.received_us))
+        else:
+            self._send(message.answer)
+            MESSAGES.labels(message.action, "answered").inc()
+            ACK_HOT.observe((_now_us() - message.received_us) / 1e6)
+            if self._has_booted and not self._is_ready:
+                self._become_ready()
+            self._is_busy = False
+            self._pump()
+
+    def _start(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, message: codec.Message | HotReadings, raw: str, received_us: int) -> None:
+        try:
+            if isinstance(message, Call):
+                await self._answer(message, raw, received_us)
+            elif isinstance(message, Broken):
+                await self._broken(message, raw)
+        except DatabaseAway:
+            await self.close(1013, "try again later")
+            return
+        self._is_busy = False
+        self._pump()
 
     async def _broken(self, message: Broken, raw: str) -> None:
         """Logged, answered where the version says so, and the socket lives: for twenty of them."""
@@ -113,106 +219,102 @@ class Connection:
         if message.message_id is not None or version != "ocpp1.6":
             out = codec.encode_error(version, message.message_id, message.code, message.reason)
             frames.append(self._frame("out", "error", message.message_id, None, out, error=message.code))
-            await self._send(out)
+            self._send(out)
         with contextlib.suppress(Exception):
             await self.seam.keep(self.route, frames)
         if self._broken_count >= MAX_BROKEN:
             await self.close(1008, "too many broken frames")
 
-    async def _answer_calls(self) -> None:
-        while True:
-            call, raw, received_at = await self._calls.get()
-            await self._slow_down()
-            try:
-                out = await self._answer(call, raw, received_at)
-            except DatabaseAway:
-                await self.close(1013, "try again later")
-                return
-            await self._send(out)
-            self._calls.task_done()
-            await self._after(call, out)
-
-    async def _answer(self, call: Call, raw: str, received_at: datetime) -> str:
+    async def _answer(self, call: Call, raw: str, received_us: int) -> None:
         payload = hashlib.sha256(raw.encode()).digest()
-        echoed = self._echo.get(call.message_id)
-        if echoed and echoed[1] == payload and echoed[0] > time.monotonic() - ECHO_S:
-            MESSAGES.labels(call.action[:40], "echoed").inc()
-            return echoed[2]
-        if self.registration != "accepted" and call.action != "BootNotification":
-            return codec.encode_error(
+        out = self._echoed(call, payload)
+        if out is None and self.registration != "accepted" and call.action != "BootNotification":
+            out = codec.encode_error(
                 self.version.SUBPROTOCOL, call.message_id, "SecurityError", "not accepted yet"
             )
-        out = await self.seam.answer(self.route, self.version, call, raw, received_at)
-        MESSAGES.labels(
-            call.action[:40] if call.action in self.version.HANDLERS else "other", "answered"
-        ).inc()
-        if call.action not in NEVER_ECHOED:
-            self._echo[call.message_id] = (time.monotonic(), payload, out)
-            while len(self._echo) > ECHO_SIZE:
-                self._echo.popitem(last=False)
-        return out
+        elif out is None:
+            out = await self.seam.answer(self.route, self.version, call, raw, _moment(received_us))
+            action = call.action[:40] if call.action in self.version.HANDLERS else "other"
+            MESSAGES.labels(action, "answered").inc()
+            ACK_COLD.observe((_now_us() - received_us) / 1e6)
+            self._remember(call, payload, out)
+        self._send(out)
+        self._after(call, out)
 
-    async def _slow_down(self) -> None:
+    def _echoed(self, call: Call, payload: bytes) -> str | None:
+        found = self._echo.get(call.message_id) if self._echo else None
+        if found is None or found[1] != payload or found[0] <= time.monotonic() - ECHO_S:
+            return None
+        MESSAGES.labels(call.action[:40], "echoed").inc()
+        return found[2]
+
+    def _remember(self, call: Call, payload: bytes, out: str) -> None:
+        if call.action in NEVER_ECHOED:
+            return
+        if self._echo is None:
+            self._echo = OrderedDict()
+        self._echo[call.message_id] = (time.monotonic(), payload, out)
+        while len(self._echo) > ECHO_SIZE:
+            self._echo.popitem(last=False)
+
+    def _delay(self) -> float:
         """20 messages a second with bursts of 300: then the station waits, and nothing is lost."""
         now = time.monotonic()
         self._bucket = min(BURST, self._bucket + (now - self._bucket_at) * RATE_PER_S)
         self._bucket_at = now
         self._bucket -= 1
-        if self._bucket < 0:
-            await asyncio.sleep(-self._bucket / RATE_PER_S)
+        return max(-self._bucket / RATE_PER_S, 0.0)
 
-    async def _after(self, call: Call, out: str) -> None:
+    def _after(self, call: Call, out: str) -> None:
         """No CALL of ours before the boot was answered, unless the station was accepted before and does not boot."""
         if call.action == "BootNotification":
-            self._settling = asyncio.create_task(self._booted(out))
-        elif self._has_booted and self.registration == "accepted":
-            self._ready.set()
+            answer = codec.decode(out)
+            if isinstance(answer, Result):
+                self._booted_here = True
+                self.registration = str(answer.payload.get("status", "")).lower()
+                if self.registration != "rejected":
+                    self._loop.call_later(SETTLE_S, self._become_ready)
+        elif self._has_booted and self.registration == "accepted" and not self._is_ready:
+            self._become_ready()
 
-    async def _booted(self, out: str) -> None:
-        answer = codec.decode(out)
-        if not isinstance(answer, Result):
-            return
-        self._booted_here = True
-        self.registration = str(answer.payload.get("status", "")).lower()
-        await asyncio.sleep(SETTLE_S)
-        if self.registration != "rejected":
-            self._ready.set()
-
-    async def _send(self, frame: str) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            await self.socket.send(frame)
+    def _send(self, frame: str) -> None:
+        self.socket.say(frame)
 
     # -- out -------------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """There may be a command."""
-        self._wake.set()
+        self._is_wanted = True
+        if self._is_ready and self._worker is None:
+            self._worker = self._loop.create_task(self._send_commands())
+
+    def _become_ready(self) -> None:
+        self._is_ready = True
+        if self._is_wanted or not self._booted_here:
+            self.wake()
+
+    def _grace_is_over(self) -> None:
+        """A station that was accepted before and does not boot is asked to, once; a new one must boot first."""
+        if not self._is_ready and self._has_booted:
+            self._become_ready()
 
     async def _send_commands(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_S):
-                await self._ready.wait()
-        if not self._ready.is_set():
-            if not self._has_booted:
-                await self._ready.wait()
-            self._ready.set()
-        if not self._booted_here and not self._triggered:
-            self._triggered = True
-            action, payload = self.version.boot_trigger()
-            with contextlib.suppress(TimeoutError, ConnectionClosed):
-                await self.call(action, payload)
-        while True:
-            try:
+        try:
+            if not self._booted_here and not self._triggered:
+                self._triggered = True
+                action, payload = self.version.boot_trigger()
+                with contextlib.suppress(TimeoutError):
+                    await self.call(action, payload)
+            while self._is_wanted:
+                self._is_wanted = False
                 while await self._send_one():
                     pass
-            except ConnectionClosed:
-                return
-            except Exception:
-                log.exception("station %s: commands wait", self.route.identity)
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SWEEP_S):
-                    await self._wake.wait()
+        except ConnectionClosed:
+            pass
+        except Exception:
+            log.exception("station %s: commands wait", self.route.identity)
+        finally:
+            self._worker = None
 
     async def _send_one(self) -> bool:
         command = await self.seam.claim(self.route, self.epoch)
@@ -262,38 +364,30 @@ class Connection:
     async def call(
         self, action: str, payload: dict[str, Any], *, message_id: str | None = None
     ) -> Result | Error:
-        """One CALL in flight. TimeoutError after 30 s: it may have happened, and is never sent again by us."""
+        """One CALL in flight: only `_send_commands` calls. TimeoutError after 30 s: it may have happened, and is never
+        sent again by us."""
         message_id = message_id or uuid.uuid4().hex
-        async with self._asking:
-            future: asyncio.Future[Result | Error] = asyncio.get_running_loop().create_future()
-            self._pending[message_id] = future
-            try:
-                await self.socket.send(codec.encode_call(message_id, action, payload))
-                async with asyncio.timeout(CALL_TIMEOUT_S):
-                    return await future
-            finally:
-                del self._pending[message_id]
+        future: asyncio.Future[Result | Error] = self._loop.create_future()
+        self._pending[message_id] = future
+        try:
+            await self.socket.send(codec.encode_call(message_id, action, payload))
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                return await future
+        finally:
+            del self._pending[message_id]
 
     # -- life and end ----------------------------------------------------------------------------------------------
 
-    async def _keep_alive(self) -> None:
-        """A ping each minute of silence; any frame is a sign of life. Some stations never answer pings but talk."""
-        if self.route.attributes.get("no_ping"):
-            return
-        while True:
-            await asyncio.sleep(PING_S)
-            if (utcnow() - self.seen_at).total_seconds() < PING_S:
-                continue
-            before = self.seen_at
-            try:
-                async with asyncio.timeout(PING_S / 2):
-                    await (await self.socket.ping())
-            except TimeoutError:
-                if self.seen_at == before:
-                    await self.close(1011, "no sign of life")
-                    return
-            except ConnectionClosed:
-                return
+    def look_after(self) -> None:
+        """A ping for each minute of silence; any frame is a sign of life. Some never answer pings but talk."""
+        silent_s = (_now_us() - self.seen_us) / 1e6
+        if self.route.attributes.get("no_ping") or silent_s < PING_S:
+            self._pinged_us = None
+        elif self._pinged_us is None or self._pinged_us < self.seen_us:
+            self._pinged_us = _now_us()
+            self.socket.knock()
+        elif _now_us() - self._pinged_us > PING_S / 2 * 1e6:
+            self._start(self.close(1011, "no sign of life"))
 
     async def close(self, code: int, reason: str) -> None:
         self.close_reason = self.close_reason or reason
@@ -301,12 +395,21 @@ class Connection:
 
     async def drain(self) -> None:
         """Finish what was taken, then tell the station that the service restarts."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                await self._calls.join()
+        for _ in range(100):
+            if not self._is_busy and not self._waiting:
+                break
+            await asyncio.sleep(0.05)
         await self.close(1012, "service restart")
 
 
-def _why(socket: ServerConnection) -> str:
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _moment(us: int) -> datetime:
+    return datetime.fromtimestamp(us / 1e6, UTC)
+
+
+def _why(socket: StationSocket) -> str:
     reason = socket.close_reason or ""
     return f"{socket.close_code or 1006} {reason}".strip()[:100]

@@ -67,19 +67,25 @@ def _reading(
     raw = sample.get("value", sample.get("$"))
     if raw is None or raw == "" or isinstance(raw, dict | list | bool):
         return None  # an empty sample says nothing (ocpp.md 3, no. 43)
-    measurand, phase = _measurand(str(sample.get("measurand") or ENERGY), str(sample.get("phase") or ""))
-    unit, factor = _unit(sample, measurand)
+    measurand, phase = measurand_of(str(sample.get("measurand") or ""), str(sample.get("phase") or ""))
+    unit, factor = unit_of(sample, measurand)
     signed = sample.get("format") == "SignedData"
-    number = None if signed else _number(raw)
-    context = str(sample.get("context") or "Sample.Periodic")
-    location = str(sample.get("location") or "Outlet")
+    number = None if signed else number_of(raw)
+    context, location = context_of(str(sample.get("context"))), location_of(str(sample.get("location")))
     signed_data = str(raw) if signed else _signed(sample)
     return Reading(
         measurand=measurand, phase=phase, unit=unit, value=None if number is None else number * factor,
         raw_value=str(raw)[:200], sampled_at=sampled_at, received_at=received_at, station_at=station_at,
-        context=context if context in _CONTEXTS else "Sample.Periodic",
-        location=location if location in _LOCATIONS else "Outlet", signed_data=signed_data,
+        context=context, location=location, signed_data=signed_data,
     )  # fmt: skip
+
+
+def context_of(said: str) -> str:
+    return said if said in _CONTEXTS else "Sample.Periodic"
+
+
+def location_of(said: str) -> str:
+    return said if said in _LOCATIONS else "Outlet"
 
 
 def _signed(sample: dict[str, Any]) -> str | None:
@@ -87,15 +93,16 @@ def _signed(sample: dict[str, Any]) -> str | None:
     return str(signed.get("signedMeterData")) if isinstance(signed, dict) else None
 
 
-def _measurand(name: str, phase: str) -> tuple[str, str]:
-    """`Current.Import.L1` carries its phase inside (ocpp.md 3, no. 45)."""
+def measurand_of(name: str, phase: str) -> tuple[str, str]:
+    """`Current.Import.L1` carries its phase inside (ocpp.md 3, no. 45). None named is energy."""
+    name = name or ENERGY
     for suffix in sorted(_PHASES, key=len, reverse=True):
         if name.endswith("." + suffix):
             return name.removesuffix("." + suffix)[:60], suffix
     return name[:60], phase if phase in _PHASES else ""
 
 
-def _unit(sample: dict[str, Any], measurand: str) -> tuple[str, Decimal]:
+def unit_of(sample: dict[str, Any], measurand: str) -> tuple[str, Decimal]:
     """1.6 has `unit`; 2.x `unitOfMeasure` with a power of ten."""
     measure = sample.get("unitOfMeasure")
     said = measure.get("unit") if isinstance(measure, dict) else sample.get("unit")
@@ -107,7 +114,7 @@ def _unit(sample: dict[str, Any], measurand: str) -> tuple[str, Decimal]:
     return unit, factor
 
 
-def _number(raw: Any) -> Decimal | None:
+def number_of(raw: Any) -> Decimal | None:
     """None for "NaN", "12,5", "1e999" and the like: kept raw, never billed (ocpp.md 2, row 30)."""
     try:
         number = Decimal(str(raw).strip())

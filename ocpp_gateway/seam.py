@@ -27,13 +27,13 @@ from app.stations.models import ChargingStation
 from app.stations.reports import Frame
 from ocpp_gateway import authorization, codec
 from ocpp_gateway.codec import Call
+from ocpp_gateway.flusher import PATIENCE_S, passes
 from ocpp_gateway.lenient import Unanswerable
 from tenants.database import Database
 from tenants.resolve import StationRoute
 from tenants.scope import Actor, Scope
 
 log = logging.getLogger("livery.gateway")
-PATIENCE_S = 40.0  # a database that restarts is waited for; the station waits with us
 UNLOGGED = frozenset({"Heartbeat"})
 
 
@@ -46,6 +46,7 @@ class Opened:
     epoch: int
     registration: str
     has_booted: bool
+    has_commands: bool
 
 
 class Seam:
@@ -163,7 +164,8 @@ class Seam:
             )
             await commands.abandon_commands(scope, route.station_id, epoch)
             station = await scope.db.get_one(ChargingStation, (scope.tenant_id, route.station_id))
-            return Opened(epoch, station.registration, station.booted_at is not None)
+            waiting = await commands.find_waiting(scope, [route.station_id])
+            return Opened(epoch, station.registration, station.booted_at is not None, bool(waiting))
 
     async def closed(self, route: StationRoute, epoch: int, reason: str) -> None:
         async with self.scope(route) as scope:
@@ -179,6 +181,10 @@ class Seam:
         async with self.scope(route) as scope:
             claimed = await commands.claim_commands(scope, route.station_id, epoch, 1)
         return claimed[0] if claimed else None
+
+    async def find_waiting(self, tenant_id: UUID, stations: list[UUID]) -> list[UUID]:
+        async with self.database.scope(tenant_id, Actor.job("gateway.sweep")) as scope:
+            return await commands.find_waiting(scope, stations)
 
     async def conclude(
         self, route: StationRoute, command_id: UUID, status: Outcome, answer: dict[str, Any] | None, error: str | None,
@@ -210,12 +216,6 @@ def _frame(
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether it is worth trying again: the server is away, starting, or two transactions met."""
-    if isinstance(error, OSError):
-        return True
     if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        state = getattr(error.orig, "sqlstate", None) or ""
-        return state == "" or state[:2] in ("08", "53", "57") or state in ("40001", "40P01", "55P03")
-    return False
+        return error.connection_invalidated or passes(getattr(error.orig, "sqlstate", None))
+    return isinstance(error, OSError)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import http
 import logging
 import os
@@ -10,7 +11,7 @@ import socket as sockets
 import ssl
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import text
 from websockets.asyncio.server import Server, ServerConnection
@@ -25,17 +26,19 @@ from app.kernel.settings import Settings
 from ocpp_gateway import v16
 from ocpp_gateway.codec import MAX_BYTES
 from ocpp_gateway.connection import Connection
+from ocpp_gateway.flusher import Flusher
 from ocpp_gateway.handshake import VERSIONS, Doorkeeper, choose_version, read_path
 from ocpp_gateway.metrics import CONNECTIONS, REFUSED
 from ocpp_gateway.presence import Presence
 from ocpp_gateway.seam import Seam
+from ocpp_gateway.socket import StationSocket
 from tenants.database import Database
 from tenants.redis import Redis
 from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
 OPEN_TIMEOUT_S = 5
-TOUCH_S = 20.0
+TOUCH_S, LOOK_AFTER_S, SWEEP_S = 20.0, 5.0, 5.0
 UNAUTHORIZED = b"Unauthorized\n"
 
 
@@ -46,6 +49,7 @@ class Gateway:
         self.redis = Redis(settings.redis_url or "")
         self.database = Database(settings, redis=self.redis, pool_size=10)
         self.seam = Seam(self.database, self.node)
+        self.flusher = Flusher(self.database, self.redis)
         self.presence = Presence(self.redis, self.node)
         self.door = Doorkeeper(self.database, settings)
         self.is_draining = False
@@ -100,10 +104,10 @@ class Gateway:
 
     # -- a station's life ------------------------------------------------------------------------------------------
 
-    async def handle(self, socket: ServerConnection) -> None:
+    async def handle(self, socket: StationSocket) -> None:
         route: StationRoute = socket.route  # type: ignore[attr-defined]
         version = VERSIONS.get(str(socket.subprotocol or v16.SUBPROTOCOL).strip().lower(), v16)
-        connection = Connection(socket, route, version, self.seam, socket.remote)  # type: ignore[attr-defined]
+        connection = Connection(socket, route, version, self.seam, self.flusher, socket.remote)  # type: ignore[attr-defined]
         CONNECTIONS.inc()
         try:
             await connection.run(self.presence.arrived)
@@ -126,6 +130,29 @@ class Gateway:
                 with contextlib.suppress(Exception):
                     await self.seam.touch(tenant_id, seen)
 
+    async def look_after(self) -> None:
+        """Pings the silent ones. One task for all of them: an idle station costs none."""
+        while True:
+            await asyncio.sleep(LOOK_AFTER_S)
+            for number, connection in enumerate(list(self.presence.here.values())):
+                connection.look_after()
+                if number % 500 == 499:
+                    await asyncio.sleep(0)
+
+    async def sweep(self) -> None:
+        """Commands whose wake-up was lost with Redis: what waits for a station here is found in the database."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            by_tenant: dict[UUID, list[UUID]] = {}
+            for tenant_id, station_id in self.presence.here:
+                by_tenant.setdefault(tenant_id, []).append(station_id)
+            for tenant_id, stations in by_tenant.items():
+                with contextlib.suppress(Exception):
+                    for station_id in await self.seam.find_waiting(tenant_id, stations):
+                        connection = self.presence.here.get((tenant_id, station_id))
+                        if connection is not None:
+                            connection.wake()
+
     async def is_ready(self) -> dict[str, bool]:
         try:
             async with asyncio.timeout(2), self.database.anonymous() as db:
@@ -141,8 +168,11 @@ class Gateway:
         if faults:
             raise SystemExit("refusing to start: " + "; ".join(faults))
         await self.seam.ensure_days()
+        gc.collect()
+        gc.freeze()  # what is there by now stays: the collector need not look at it again
         background = [asyncio.create_task(one) for one in (
-            self.presence.hold_lease(), self.presence.listen(), self.touch(),
+            self.presence.hold_lease(), self.presence.listen(), self.touch(), self.look_after(), self.sweep(),
+            *self.flusher.tasks(),
         )]  # fmt: skip
         health = None
         if self.settings.health_port:
@@ -152,9 +182,7 @@ class Gateway:
             servers.append(await self._listen(self.settings.ocpp_tls_port, self._tls()))
         await stop.wait()
         await self._drain(servers)
-        for task in background:
-            task.cancel()
-        await asyncio.wait(background, timeout=3)  # a Redis that is away must not hold the end up
+        await _end(background)
         await self.presence.give_up_lease()
         if health is not None:
             health.close()
@@ -164,7 +192,8 @@ class Gateway:
     async def _listen(self, port: int, tls: ssl.SSLContext | None) -> Server:
         return await serve_websockets(
             self.handle, self.settings.host, port, ssl=tls, process_request=self.knock, select_subprotocol=self.choose,
-            compression=None, open_timeout=OPEN_TIMEOUT_S, ping_interval=None, close_timeout=3, max_size=MAX_BYTES,
+            compression=None, create_connection=StationSocket,
+            open_timeout=OPEN_TIMEOUT_S, ping_interval=None, close_timeout=3, max_size=MAX_BYTES,
             server_header=None, logger=logging.getLogger("livery.gateway.websockets"),
         )  # fmt: skip
 
@@ -190,6 +219,17 @@ class Gateway:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     await server.wait_closed()
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    """Asked more than once: a client that is just connecting to Redis swallows it. Who is away holds nothing up."""
+    pending = set(tasks)
+    for _ in range(10):
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)
+        if not pending:
+            return
 
 
 def _refuse(status: http.HTTPStatus, body: bytes, reason: str) -> Response:

@@ -4,14 +4,14 @@
 engine (a rule that CI holds).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -82,6 +82,20 @@ class Database:
             yield session
 
     @asynccontextmanager
+    async def batch(self) -> AsyncIterator["BatchConnection"]:
+        """For the gateway's flush alone: each call is a transaction of many tenants, and the function it calls sets
+        them one after the other (`migrations/sql/ingest.sql`). Outside of such a call every table is empty here.
+        """
+        url = make_url(self.settings.database_url or "").set(drivername="postgresql")
+        connection = await psycopg.AsyncConnection.connect(
+            url.render_as_string(hide_password=False), autocommit=True, prepare_threshold=0
+        )
+        try:
+            yield BatchConnection(connection)
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
     async def platform_login(self) -> AsyncIterator[AsyncSession]:
         """For the console's own login only: admins, their links and sessions, before there is anybody to audit."""
         if self._platform is None:
@@ -139,6 +153,27 @@ class Database:
         if not self.settings.secret_keys:
             faults.append("LIVERY_SECRET_KEY is not set: nothing that is stored could be protected")
         return faults
+
+
+class BatchConnection:
+    """One connection that only calls functions, each call committed when it returns."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    async def call(self, statement: LiteralString, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Errors: `BatchError`, with the server's `sqlstate` (None when the connection was lost)."""
+        try:
+            cursor = await self._connection.execute(statement, parameters)
+            return await cursor.fetchall()
+        except psycopg.Error as error:
+            raise BatchError(str(error), error.sqlstate) from error
+
+
+class BatchError(Exception):
+    def __init__(self, message: str, sqlstate: str | None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 async def _role_faults(engine: AsyncEngine, name: str) -> list[str]:

@@ -52,6 +52,17 @@ class Redis:
             return False
         return True
 
+    async def list_listened(self) -> tuple[frozenset[str], frozenset[UUID]]:
+        """The channels that somebody listens to at this moment, and whose they are; none while Redis is away."""
+        try:
+            found: Any = await self.client.pubsub_channels("t:*")
+        except RedisError:
+            return frozenset(), frozenset()
+        names = frozenset(one.decode() for one in found)
+        return names, frozenset(UUID(name[3:39]) for name in names)
+
+    channel_name = staticmethod(channel)
+
     def pubsub(self) -> PubSub:
         return self.client.pubsub()
 

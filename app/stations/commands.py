@@ -4,6 +4,7 @@ States: queued -> sent -> accepted | rejected | unknown (no answer in 30 s: it m
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -148,6 +149,16 @@ async def claim_commands(scope: Scope, station_id: UUID, epoch: int, limit: int 
         command.status, command.sent_at, command.epoch = "sent", scope.now, epoch
         _tell(scope, command)
     return [ClaimedCommand(c.id, c.action, _payload(scope, c), c.expires_at) for c in claimed]
+
+
+async def find_waiting(scope: Scope, stations: Sequence[UUID]) -> list[UUID]:
+    """Which of these stations a queued command waits for."""
+    query = (
+        select(StationCommand.station_id)
+        .where(StationCommand.station_id.in_(stations), StationCommand.status == "queued")
+        .distinct()
+    )
+    return list((await scope.db.execute(query)).scalars())
 
 
 def _payload(scope: Scope, command: StationCommand) -> dict[str, Any]:

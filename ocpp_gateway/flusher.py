@@ -1,0 +1,188 @@
+"""Durable, in batches: hot messages wait here for the next commit, and are answered by its callback.
+
+A station belongs to one lane, so that no two commits wait for each other's rows. A lane has no timer: a batch forms
+while the one before it commits. The queue is bounded by the stations: each has one CALL in work, and behind it the
+reading stops. A batch that fails is tried again by tenant, then by message: only the culprit is left, for the ordinary
+verb, which can tell and park it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from uuid import UUID
+
+from app.charging.ingest import HotReadings, Written, write_readings
+from ocpp_gateway.metrics import BATCH, FLUSH_S, PENDING
+from tenants.database import BatchConnection, BatchError, Database
+from tenants.redis import Redis
+
+log = logging.getLogger("livery.gateway")
+LANES, MOST = 2, 1000
+PATIENCE_S = 40.0  # a database that restarts is waited for; the stations wait with us
+PAUSE_S = 0.25
+COLD = Written(None, 0, True)
+
+Done = Callable[[HotReadings, Written | None], None]
+Work = tuple[HotReadings, Done]
+Tell = Callable[[Sequence[tuple[HotReadings, Written]]], None]
+
+
+def passes(sqlstate: str | None) -> bool:
+    """Whether it is worth trying again: the server is away, starting, or two transactions met."""
+    return not sqlstate or sqlstate[:2] in ("08", "53", "57") or sqlstate in ("40001", "40P01", "55P03")
+
+
+class Lane:
+    def __init__(self, database: Database, tell: Tell) -> None:
+        self.database, self._tell = database, tell
+        self.waiting: deque[Work] = deque()
+        self._news = asyncio.Event()
+
+    def put(self, work: Work) -> None:
+        self.waiting.append(work)
+        self._news.set()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with self.database.batch() as connection:
+                    while True:
+                        await self._news.wait()
+                        await self._flush(connection, self._take())
+            except (BatchError, OSError) as error:
+                log.warning("the batched ingest lost its database: %s", error)
+            except Exception:
+                log.exception("the batched ingest failed")
+            await asyncio.sleep(PAUSE_S)
+            self._give_up_late()
+
+    def _take(self) -> list[Work]:
+        """All there is, up to MOST; of a station that stands here twice (two links of it overlap) only the first."""
+        taken: list[Work] = []
+        again: list[Work] = []
+        stations: set[str] = set()
+        while self.waiting and len(taken) < MOST:
+            work = self.waiting.popleft()
+            if work[0].station_id in stations:
+                again.append(work)
+            else:
+                stations.add(work[0].station_id)
+                taken.append(work)
+        self.waiting.extendleft(reversed(again))
+        if not self.waiting:
+            self._news.clear()
+        return taken
+
+    async def _flush(self, connection: BatchConnection, works: list[Work]) -> None:
+        """Answered when it is committed. What the database was away for goes back to the head of the lane."""
+        if not works:
+            return
+        started = time.perf_counter()
+        try:
+            await self._write(connection, works)
+        except BatchError as error:
+            if not passes(error.sqlstate):
+                raise
+            if error.sqlstate and error.sqlstate[:2] == "40":
+                with contextlib.suppress(BatchError):
+                    await self._write(connection, works)
+                    return
+            self.waiting.extendleft(reversed(works))
+            self._news.set()
+            raise
+        finally:
+            BATCH.observe(len(works))
+            FLUSH_S.observe(time.perf_counter() - started)
+
+    async def _write(self, connection: BatchConnection, works: list[Work]) -> None:
+        batch = [message for message, _ in works]
+        try:
+            written = await write_readings(connection, batch)
+        except BatchError as error:
+            if passes(error.sqlstate):
+                raise
+            await self._apart(connection, works, error)
+            return
+        self._tell([(message, one) for message, one in zip(batch, written, strict=True) if not one.is_cold])
+        for (message, done), one in zip(works, written, strict=True):
+            done(message, one)
+
+    async def _apart(self, connection: BatchConnection, works: list[Work], error: BatchError) -> None:
+        if len(works) == 1:
+            log.warning("a message of station %s failed in its batch: %s", works[0][0].station_id, error)
+            works[0][1](works[0][0], COLD)
+            return
+        tenants: dict[UUID, list[Work]] = {}
+        for work in works:
+            tenants.setdefault(work[0].tenant_id, []).append(work)
+        parts: Iterable[list[Work]] = tenants.values() if len(tenants) > 1 else ([work] for work in works)
+        for part in parts:
+            await self._write(connection, part)
+
+    def _give_up_late(self) -> None:
+        """None tells a link that the database did not come back in time: it closes, and the station sends again."""
+        late = time.time_ns() // 1000 - int(PATIENCE_S * 1e6)
+        while self.waiting and self.waiting[0][0].received_us < late:
+            message, done = self.waiting.popleft()
+            done(message, None)
+
+
+class Flusher:
+    def __init__(self, database: Database, redis: Redis, lanes: int = LANES) -> None:
+        self.watched = Watched(redis)
+        self.lanes = [Lane(database, self.watched.tell) for _ in range(lanes)]
+        PENDING.set_function(lambda: sum(len(lane.waiting) for lane in self.lanes))
+
+    def put(self, message: HotReadings, done: Done) -> None:
+        self.lanes[hash(message.station_id) % len(self.lanes)].put((message, done))
+
+    def tasks(self) -> list[Awaitable[None]]:
+        return [*(lane.run() for lane in self.lanes), self.watched.run()]
+
+
+class Watched:
+    """Who looks? What nobody listens to is not published: a fleet's readings would drown Redis for no page."""
+
+    EVERY_S = 0.25
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self._topics: frozenset[str] = frozenset()
+        self._tenants: frozenset[UUID] = frozenset()
+        self._publishing: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        while True:
+            self._topics, self._tenants = await self.redis.list_listened()
+            await asyncio.sleep(self.EVERY_S)
+
+    def tell(self, written: Sequence[tuple[HotReadings, Written]]) -> None:
+        if not self._tenants:
+            return
+        news: dict[tuple[str, UUID | None], tuple[UUID, str, dict[str, object]]] = {}
+        for message, one in written:
+            if message.tenant_id not in self._tenants:
+                continue
+            topics: list[tuple[str, dict[str, object]]] = [
+                (f"station:{message.station_id}", {"what": "reading", "evse_no": one.evse_no}),
+                (f"station:{message.station_id}:log", {"count": 2}),
+            ]
+            if one.session_id is not None:
+                topics += [
+                    (f"session:{one.session_id}", {"what": "reading"}), ("sessions", {"session": str(one.session_id)})
+                ]  # fmt: skip
+            for topic, payload in topics:
+                name = self.redis.channel_name(message.tenant_id, topic)
+                if name in self._topics:
+                    news[name, one.session_id] = (message.tenant_id, topic, payload)
+        if news:
+            task = asyncio.create_task(self._publish(list(news.values())))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
+
+    async def _publish(self, news: list[tuple[UUID, str, dict[str, object]]]) -> None:
+        for tenant_id, topic, payload in news:
+            await self.redis.publish(tenant_id, topic, payload)

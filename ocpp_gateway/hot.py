@@ -1,0 +1,288 @@
+"""Hot messages read fast: MeterValues and TransactionEvent Updated into what the batched ingest writes (pure).
+
+Strict: whatever is not exactly as the schema has it, or is rare, gives None, and the lenient way (`codec`, `v16`,
+`v201`, `meter_values`) takes the message. Both say the same of the same message; a property test holds them together.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from app.charging.ingest import HotReadings, Kind, Sample
+from ocpp_gateway import codec, meter_values
+from ocpp_gateway.lenient import MAX_FUTURE, MAX_PAST
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = timedelta(microseconds=1)
+_FUTURE_US, _PAST_US = MAX_FUTURE // _US, MAX_PAST // _US
+_PLAIN = re.compile(r"-?\d{1,15}(?:\.\d{1,9})?")
+_ROLES = {name: n for n, name in enumerate(
+    ("Energy.Active.Import.Register", "Power.Active.Import", "Current.Import", "Voltage", "SoC")
+)}  # fmt: skip
+_LINES = frozenset({"L1", "L2", "L3", "L1-N", "L2-N", "L3-N", "L1-L2", "L2-L3", "L3-L1"})
+_MOST_KINDS = 4096
+
+
+class Envelope(msgspec.Struct, array_like=True):
+    type: int
+    message_id: str
+    action: str
+    payload: msgspec.Raw
+
+
+class Measure(msgspec.Struct):
+    unit: str = ""
+    multiplier: int = 0
+
+
+class Signed(msgspec.Struct):
+    signedMeterData: str  # noqa: N815
+
+
+class SampledValue(msgspec.Struct):
+    """1.6 and 2.x in one: what the one has, the other leaves out."""
+
+    value: str | int | float
+    context: str = ""
+    format: str = ""
+    measurand: str = ""
+    phase: str = ""
+    location: str = ""
+    unit: str = ""
+    unitOfMeasure: Measure | None = None  # noqa: N815
+    signedMeterValue: Signed | None = None  # noqa: N815
+
+
+class MeterValue(msgspec.Struct):
+    timestamp: str
+    sampledValue: list[SampledValue]  # noqa: N815
+
+
+class MeterValues16(msgspec.Struct):
+    connectorId: int  # noqa: N815
+    meterValue: list[MeterValue]  # noqa: N815
+    transactionId: int | None = None  # noqa: N815
+
+
+class MeterValues201(msgspec.Struct):
+    evseId: int  # noqa: N815
+    meterValue: list[MeterValue]  # noqa: N815
+
+
+class Evse(msgspec.Struct):
+    id: int
+
+
+class TransactionInfo(msgspec.Struct):
+    transactionId: str  # noqa: N815
+    chargingState: str | None = None  # noqa: N815
+
+
+class TransactionEvent(msgspec.Struct):
+    eventType: str  # noqa: N815
+    timestamp: str
+    seqNo: int  # noqa: N815
+    transactionInfo: TransactionInfo  # noqa: N815
+    evse: Evse | None = None
+    idToken: msgspec.Raw | None = None  # noqa: N815
+    meterValue: list[MeterValue] = []  # noqa: N815
+
+
+_ENVELOPE = msgspec.json.Decoder(Envelope)
+_METERING_16 = msgspec.json.Decoder(MeterValues16)
+_METERING_201 = msgspec.json.Decoder(MeterValues201)
+_EVENT = msgspec.json.Decoder(TransactionEvent)
+_MAX_NO = 64
+
+
+def read(version: str, tenant_id: UUID, station: str, raw: str, received_us: int) -> HotReadings | None:
+    """`station` is its id as text. NUL characters cannot be stored: the slow way refuses them."""
+    if "\\u0000" in raw:
+        return None
+    try:
+        call = _ENVELOPE.decode(raw)
+        reader = _READERS.get((version, call.action))
+        if call.type != 2 or reader is None or not 0 < len(call.message_id) <= codec.MAX_ID:
+            return None
+        told = reader(call.payload, received_us)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return None
+    if told is None:
+        return None
+    answer = codec.encode_result(call.message_id, {})
+    return HotReadings(
+        tenant_id=tenant_id, station_id=station, received_us=received_us, message_id=call.message_id,
+        action=call.action, version=version, raw=raw, answer=answer, **told,
+    )  # fmt: skip
+
+
+def _metering_16(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
+    said = _METERING_16.decode(payload)
+    if not 0 < said.connectorId <= _MAX_NO:
+        return None
+    transaction = str(said.transactionId) if said.transactionId and said.transactionId > 0 else None
+    return _readings(said.meterValue, received_us, {
+        "evse_no": said.connectorId, "transaction": transaction, "needs_session": False,
+    })  # fmt: skip
+
+
+def _metering_201(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
+    said = _METERING_201.decode(payload)
+    if not 0 < said.evseId <= _MAX_NO:
+        return None
+    return _readings(said.meterValue, received_us, {
+        "evse_no": said.evseId, "transaction": None, "needs_session": False,
+    })  # fmt: skip
+
+
+def _updated(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
+    """A token, or another kind of event, is a verb's affair."""
+    said = _EVENT.decode(payload)
+    info, evse = said.transactionInfo, said.evse
+    if (
+        said.eventType != "Updated"
+        or said.idToken is not None
+        or not 0 < len(info.transactionId) <= codec.MAX_ID
+    ):
+        return None
+    if info.transactionId.strip() != info.transactionId or not 0 <= said.seqNo < 2**31:
+        return None
+    if evse is not None and not 0 < evse.id <= _MAX_NO:
+        return None
+    at = _moment(said.timestamp)
+    if at is None:
+        return None
+    told = _readings(said.meterValue, received_us, {
+        "evse_no": evse.id if evse else None, "transaction": info.transactionId, "needs_session": True,
+    })  # fmt: skip
+    if told is not None and info.chargingState:
+        told |= {
+            "state": info.chargingState[:40], "state_us": _plausible(at, received_us)[0], "seq_no": said.seqNo,
+        }  # fmt: skip
+    return told
+
+
+_READERS = {
+    ("ocpp1.6", "MeterValues"): _metering_16, ("ocpp2.0.1", "MeterValues"): _metering_201,
+    ("ocpp2.0.1", "TransactionEvent"): _updated,
+}  # fmt: skip
+
+
+def _moment(text: str) -> int | None:
+    """Microseconds; None without a zone (that is read leniently)."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if at.tzinfo is None else (at - _EPOCH) // _US
+
+
+def _plausible(at: int, received_us: int) -> tuple[int, int | None]:
+    """As `lenient.plausible`: the time to go by, and the station's own where it is another."""
+    if at < received_us - _PAST_US or at > received_us:
+        return received_us, at
+    return at, None
+
+
+class _Known:
+    """A kind of sample as it is spelled on the wire, worked out once."""
+
+    __slots__ = ("factor", "is_signed", "is_total", "kind", "role")
+
+    def __init__(self, sample: SampledValue) -> None:
+        said: dict[str, Any] = {"unit": sample.unit or None}
+        if sample.unitOfMeasure is not None:
+            said["unitOfMeasure"] = {
+                "unit": sample.unitOfMeasure.unit or None, "multiplier": sample.unitOfMeasure.multiplier,
+            }  # fmt: skip
+        measurand, phase = meter_values.measurand_of(sample.measurand, sample.phase)
+        unit, factor = meter_values.unit_of(said, measurand)
+        context, location = meter_values.context_of(sample.context), meter_values.location_of(sample.location)
+        self.kind = Kind(measurand, phase, location, context, unit)
+        self.factor = None if factor == 1 else factor
+        self.is_signed = sample.format == "SignedData"
+        is_here = location in ("Outlet", "EV")
+        self.role = _ROLES.get(measurand, -1) if is_here and (not phase or phase in _LINES) else -1
+        self.is_total = not phase
+
+
+_known: dict[tuple[Any, ...], _Known] = {}
+
+
+def _known_of(sample: SampledValue) -> _Known:
+    measure = sample.unitOfMeasure
+    spelled = (
+        sample.measurand, sample.phase, sample.unit, sample.context, sample.location, sample.format,
+        measure and (measure.unit, measure.multiplier),
+    )  # fmt: skip
+    known = _known.get(spelled)
+    if known is None:
+        known = _Known(sample)
+        if len(_known) < _MOST_KINDS:
+            _known[spelled] = known
+    return known
+
+
+def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, Any]) -> dict[str, Any] | None:
+    samples: list[Sample] = []
+    totals: list[tuple[int, str] | None] = [None] * 5
+    lines: list[tuple[int, int, str]] = []  # role, time, value
+    newest: int | None = None
+    if len(values) > meter_values.MAX_VALUES:
+        return None
+    for entry in values:
+        at = _moment(entry.timestamp)
+        if at is None:
+            return None
+        sampled, station_us = _plausible(at, received_us)
+        for sample in entry.sampledValue:
+            raw = sample.value if isinstance(sample.value, str) else str(sample.value)
+            if not raw:
+                continue
+            known = _known_of(sample)
+            value, signed = _value(raw, known), None
+            if known.is_signed or sample.signedMeterValue is not None:
+                signed = raw if known.is_signed else sample.signedMeterValue.signedMeterData  # type: ignore[union-attr]
+            samples.append(Sample(known.kind, sampled, raw[:200], value, station_us, signed))
+            newest = sampled if newest is None or sampled > newest else newest
+            if known.role < 0 or value is None:
+                continue
+            if not known.is_total:
+                lines.append((known.role, sampled, value))
+            elif (total := totals[known.role]) is None or total[0] < sampled:
+                totals[known.role] = (sampled, value)
+    told["samples"] = samples
+    if newest is not None:
+        told["figures"] = tuple(_figure(role, totals[role], lines) for role in range(5))
+        told["read_us"] = newest
+    return told
+
+
+def _value(raw: str, known: _Known) -> str | None:
+    if known.is_signed:
+        return None
+    if known.factor is None and _PLAIN.fullmatch(raw):
+        return raw
+    number = meter_values.number_of(raw)
+    return None if number is None else format(number * (known.factor or 1), "f")
+
+
+def _figure(role: int, total: tuple[int, str] | None, lines: list[tuple[int, int, str]]) -> str | None:
+    """As `app.charging.ingest.latest`: the total where told, else what the lines of the newest instant make."""
+    if total is not None:
+        return _whole(total[1]) if role < 2 else total[1]
+    told = [(at, value) for of, at, value in lines if of == role] if lines and role in (1, 2, 3) else []
+    if not told:
+        return None
+    last = max(at for at, _ in told)
+    values = [Decimal(value) for at, value in told if at == last]
+    return str(round(sum(values, Decimal(0)))) if role == 1 else format(max(values), "f")
+
+
+def _whole(value: str) -> str:
+    return value if value.isdigit() else str(round(Decimal(value)))

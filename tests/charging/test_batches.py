@@ -1,0 +1,251 @@
+"""The gateway's batches: one transaction for many tenants, each row under its own; what the verbs say, they say too."""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select, text
+
+from app.access.verdict import IdTokenValue
+from app.charging import ingest
+from app.charging import service as charging
+from app.charging.ingest import HotReadings, Written, write_readings
+from app.charging.models import ChargingSession, MeterValue, SessionEvent, SessionLive
+from app.charging.reports import TransactionReport
+from app.stations.models import EVSELive, OCPPMessage
+from ocpp_gateway import hot, meter_values
+from tenants.database import BatchError, Database
+from tenants.scope import Actor
+from tests.cast import NORDLICHT, SOLMARK, STAFF, Cast, hire
+
+pytestmark = pytest.mark.anyio
+AT = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
+
+
+def us(at: datetime) -> int:
+    return int(at.timestamp()) * 1_000_000
+
+
+def stamp(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+async def start(database: Database, cast: Cast, evse_no: int = 1) -> ChargingSession:
+    async with database.scope(cast.tenant_id, Actor.station(cast.station_id)) as scope:
+        verdict = await charging.report_transaction(scope, cast.station_id, TransactionReport(
+            kind="Started", at=AT, received_at=AT, natural_key=f"k{evse_no}", evse_no=evse_no, connector_no=1,
+            id_token=IdTokenValue(cast.card), ocpp_transaction_id=str(1000 + evse_no),
+        ))  # fmt: skip
+        query = select(ChargingSession).where(
+            ChargingSession.ocpp_transaction_id == verdict.ocpp_transaction_id
+        )
+        return (await scope.db.execute(query)).scalar_one()
+
+
+def metering(
+    cast: Cast, wh: int, *, transaction: int | None = 1001, at: datetime = AT, evse_no: int = 1
+) -> HotReadings:
+    samples = [
+        {"value": str(wh), "measurand": "Energy.Active.Import.Register", "unit": "Wh"},
+        {"value": "7.36", "measurand": "Power.Active.Import", "unit": "kW"},
+        {"value": "10.5", "measurand": "Current.Import", "phase": "L1", "unit": "A"},
+        {"value": "11", "measurand": "Current.Import", "phase": "L2", "unit": "A"},
+    ]
+    payload: dict[str, Any] = {
+        "connectorId": evse_no,
+        "meterValue": [{"timestamp": stamp(at), "sampledValue": samples}],
+    }
+    if transaction:
+        payload["transactionId"] = transaction
+    return read(cast, "ocpp1.6", "MeterValues", payload)
+
+
+def read(cast: Cast, version: str, action: str, payload: dict[str, Any]) -> HotReadings:
+    raw = json.dumps([2, f"m{time.monotonic_ns()}", action, payload])
+    message = hot.read(version, cast.tenant_id, str(cast.station_id), raw, time.time_ns() // 1000)
+    assert message is not None
+    return message
+
+
+async def write(database: Database, *batch: HotReadings) -> list[Written]:
+    async with database.batch() as connection:
+        return await write_readings(connection, batch)
+
+
+async def rows(database: Database, cast: Cast, model: Any) -> list[Any]:
+    async with database.scope(cast.tenant_id, STAFF) as scope:
+        return list((await scope.db.execute(select(model))).scalars())
+
+
+async def test_a_batch_of_two_brands_leaves_each_row_with_its_own(database: Database):
+    nordlicht, solmark = await hire(database, NORDLICHT), await hire(database, SOLMARK)
+    ours, theirs = await start(database, nordlicht), await start(database, solmark)
+    written = await write(database, metering(solmark, 1_500), metering(nordlicht, 2_500))
+    assert written == [Written(theirs.id, 1, False), Written(ours.id, 1, False)]
+    for cast, session, wh in ((nordlicht, ours, 2_500), (solmark, theirs, 1_500)):
+        values = await rows(database, cast, MeterValue)
+        assert {value.session_id for value in values} == {session.id}
+        assert {(v.measurand, v.phase, v.unit, v.value) for v in values} == {
+            ("Energy.Active.Import.Register", "", "Wh", Decimal(wh)), ("Power.Active.Import", "", "W", Decimal(7360)),
+            ("Current.Import", "L1", "A", Decimal("10.5")), ("Current.Import", "L2", "A", Decimal(11)),
+        }  # fmt: skip
+        (live,) = await rows(database, cast, SessionLive)
+        assert (live.meter_wh, live.power_w, float(live.current_a)) == (wh, 7_360, 11.0)
+        (evse,) = [one for one in await rows(database, cast, EVSELive) if one.power_w]
+        assert (evse.meter_wh, evse.power_w) == (wh, 7_360)
+        frames = await rows(database, cast, OCPPMessage)
+        assert sorted((f.direction, f.kind, f.action) for f in frames) == [
+            ("in", "call", "MeterValues"), ("out", "result", "MeterValues")
+        ]  # fmt: skip
+    async with database.anonymous() as db:
+        assert (await db.execute(text("select count(*) from livery.meter_value"))).scalar_one() == 0
+
+
+async def test_the_same_message_twice_is_one_and_an_older_one_moves_nothing_back(database: Database):
+    cast = await hire(database, NORDLICHT)
+    await start(database, cast)
+    await write(database, metering(cast, 2_000, at=AT + timedelta(minutes=2)))
+    await write(database, metering(cast, 2_000, at=AT + timedelta(minutes=2)))
+    await write(database, metering(cast, 1_500, at=AT + timedelta(minutes=1)))
+    assert len(await rows(database, cast, MeterValue)) == 8
+    (live,) = await rows(database, cast, SessionLive)
+    assert live.meter_wh == 2_000
+
+
+async def test_a_transaction_of_another_station_or_brand_is_not_touched(database: Database):
+    nordlicht, solmark = await hire(database, NORDLICHT), await hire(database, SOLMARK)
+    await start(database, solmark)
+    (written,) = await write(database, metering(nordlicht, 9_999))
+    assert written == Written(None, 1, False)
+    (value, *_) = await rows(database, nordlicht, MeterValue)
+    assert value.session_id is None
+    assert not await rows(database, solmark, MeterValue)
+    (live,) = await rows(database, solmark, SessionLive) or [None]
+    assert live is None or live.meter_wh != 9_999
+
+
+async def test_without_a_transaction_id_the_open_session_of_the_evse_is_meant(database: Database):
+    cast = await hire(database, NORDLICHT)
+    session = await start(database, cast)
+    (written,) = await write(database, metering(cast, 1_200, transaction=None))
+    assert written.session_id == session.id
+
+
+async def test_an_update_of_a_transaction_nobody_knows_is_left_to_the_verb(database: Database):
+    cast = await hire(database, NORDLICHT)
+    await start(database, cast)
+
+    def updated(transaction: str, state: str, seq_no: int) -> HotReadings:
+        return read(cast, "ocpp2.0.1", "TransactionEvent", {
+            "eventType": "Updated", "timestamp": stamp(AT + timedelta(minutes=seq_no)),
+            "triggerReason": "MeterValuePeriodic",
+            "seqNo": seq_no, "transactionInfo": {"transactionId": transaction, "chargingState": state},
+            "evse": {"id": 1, "connectorId": 1},
+            "meterValue": [
+                {"timestamp": stamp(AT), "sampledValue": [{"value": 1.5, "unitOfMeasure": {"unit": "kWh"}}]}
+            ],
+        })  # fmt: skip
+
+    (written,) = await write(database, updated("nobodys", "Charging", 1))
+    assert written.is_cold
+    assert not await rows(database, cast, OCPPMessage) and not await rows(database, cast, MeterValue)
+    for seq_no, state in ((1, "Charging"), (2, "Charging"), (4, "SuspendedEV"), (3, "Charging")):
+        (written,) = await write(database, updated("1001", state, seq_no))
+        assert not written.is_cold
+    (live,) = await rows(database, cast, SessionLive)
+    assert (live.charging_state, live.seq_no, live.meter_wh) == ("SuspendedEV", 4, 1_500)
+    states = [
+        event.data["state"] for event in await rows(database, cast, SessionEvent) if event.kind == "state"
+    ]
+    assert sorted(states) == ["Charging", "Charging", "SuspendedEV"]  # a change is told, not each report
+
+
+async def test_a_message_that_cannot_be_stored_undoes_its_whole_batch(database: Database):
+    nordlicht, solmark = await hire(database, NORDLICHT), await hire(database, SOLMARK)
+    await start(database, nordlicht)
+    poison = metering(solmark, 1_000)
+    poison.samples = [poison.samples[0]._replace(value="9" * 30)]
+    with pytest.raises(BatchError) as refused:
+        await write(database, metering(nordlicht, 1_500), poison)
+    assert refused.value.sqlstate == "22003"
+    assert not await rows(database, nordlicht, MeterValue) and not await rows(
+        database, nordlicht, OCPPMessage
+    )
+
+
+async def test_a_session_with_a_cap_is_looked_at_in_the_same_commit(database: Database):
+    cast = await hire(database, NORDLICHT)
+    session = await start(database, cast)
+    async with database.scope(cast.tenant_id, STAFF) as scope:
+        (await scope.db.get_one(ChargingSession, (cast.tenant_id, session.id))).cost_cap_minor = 5_000
+    await write(database, metering(cast, 1_500))
+    assert await jobs(database, cast.tenant_id) == 1
+
+
+async def jobs(database: Database, tenant_id: UUID) -> int:
+    from psycopg import AsyncConnection
+
+    url = (database.settings.database_url_queue or "").replace("+psycopg", "")
+    async with await AsyncConnection.connect(url) as connection:
+        query = (
+            "select count(*) from procrastinate.procrastinate_jobs"
+            " where task_name = 'charging.check_cap' and args ->> 'tenant' = %s"
+        )
+        row = await (await connection.execute(query, [str(tenant_id)])).fetchone()
+        return int(row[0]) if row else 0
+
+
+# -- both ways say the same --------------------------------------------------------------------------------------------
+
+VALUES = st.one_of(
+    st.integers(-10, 10**9).map(str), st.decimals(0, 10**6, places=3).map(str),
+    st.sampled_from(["1e3", "12,5", "NaN", " 7 ", "+5"]), st.integers(0, 10**6), st.floats(0, 1e6, allow_nan=False),
+)  # fmt: skip
+MEASURANDS = (
+    "Energy.Active.Import.Register", "Power.Active.Import", "Current.Import", "Voltage.L1-N", "SoC", "Own.Thing",
+)  # fmt: skip
+SAMPLES = st.fixed_dictionaries({"value": VALUES}, optional={
+    "measurand": st.sampled_from(MEASURANDS), "phase": st.sampled_from(["L1", "L2", "L3", "L1-N", "N", "X9"]),
+    "unit": st.sampled_from(["Wh", "kWh", "W", "kW", "A", "celcius", "furlong"]),
+    "context": st.sampled_from(["Sample.Periodic", "Transaction.End", "odd"]),
+    "location": st.sampled_from(["Outlet", "Inlet", "EV", "moon"]),
+})  # fmt: skip
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.lists(SAMPLES, min_size=1, max_size=4), min_size=1, max_size=3))
+def test_the_fast_and_the_lenient_reading_agree(entries: list[list[dict[str, Any]]]):
+    received = datetime.now(UTC)
+    values = [
+        {"timestamp": stamp(received - timedelta(seconds=60 * n)), "sampledValue": samples}
+        for n, samples in enumerate(entries)
+    ]
+    raw = json.dumps([2, "m1", "MeterValues", {"connectorId": 1, "meterValue": values}])
+    received_us = int(received.timestamp() * 1e6)
+    fast = hot.read("ocpp1.6", UUID(int=1), "s", raw, received_us)
+    assert fast is not None
+    slow = meter_values.normalise(
+        json.loads(raw)[3]["meterValue"], datetime.fromtimestamp(received_us / 1e6, UTC)
+    )
+    assert [(*s.kind, s.raw, None if s.value is None else float(s.value)) for s in fast.samples] == [
+        (
+            r.measurand,
+            r.phase,
+            r.location,
+            r.context,
+            r.unit,
+            r.raw_value,
+            None if r.value is None else float(r.value),
+        )
+        for r in slow
+    ]
+    figures = ingest.latest(slow)
+    found = [None if one is None else float(one) for one in fast.figures]
+    wanted = [figures.meter_wh, figures.power_w, figures.current_a, figures.voltage_v, figures.soc_percent]
+    assert found == [None if one is None else float(one) for one in wanted]
