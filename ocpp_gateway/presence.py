@@ -1,14 +1,17 @@
 """Which gateway process holds which station, and how commands find it. All of it can be rebuilt.
 
 A process has a lease in Redis; a station's presence names process and epoch. A process hears on a channel of its own:
-`{"tenant", "station"}` (there may be a command) and `{"tenant", "station", "superseded_by": epoch}` (give way).
+`{"tenant", "station"}` (there may be a command), `{"tenant", "station", "superseded_by": epoch}` (give way) and
+`{"tenant", "parked"}` (staff want a parked message tried again).
 """
 
 import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
+from typing import Any
 from uuid import UUID
 
 from app.kernel.clock import utcnow
@@ -24,8 +27,10 @@ Key = tuple[UUID, UUID]
 
 
 class Presence:
-    def __init__(self, redis: Redis, node: str) -> None:
-        self.redis, self.node = redis, node
+    def __init__(
+        self, redis: Redis, node: str, retry: Callable[[UUID, UUID], Coroutine[Any, Any, None]]
+    ) -> None:
+        self.redis, self.node, self._retry = redis, node, retry
         self.release, self.since = version("livery"), utcnow()
         self.here: dict[Key, Connection] = {}
 
@@ -93,6 +98,9 @@ class Presence:
         data = message["data"]
         try:
             said = json.loads(data if isinstance(data, bytes | str) else b"{}")
+            if "parked" in said:
+                self._retrying = asyncio.create_task(self._retry(UUID(said["tenant"]), UUID(said["parked"])))
+                return
             connection = self.here.get((UUID(said["tenant"]), UUID(said["station"])))
         except (ValueError, KeyError, TypeError):
             return

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from app.access.verdict import Accepted, Refused
 from app.kernel.clock import utcnow
 from app.kernel.errors import LiveryError
-from app.stations import commands, ocpp_schemas
+from app.stations import commands, ocpp_schemas, parking
 from app.stations import service as stations
 from app.stations.commands import ClaimedCommand, Outcome
 from app.stations.models import ChargingStation
@@ -29,6 +29,7 @@ from ocpp_gateway import authorization, codec
 from ocpp_gateway.codec import Call
 from ocpp_gateway.flusher import PATIENCE_S, passes
 from ocpp_gateway.lenient import Unanswerable
+from ocpp_gateway.metrics import PARKED
 from tenants.database import Database
 from tenants.resolve import StationRoute
 from tenants.scope import Actor, Scope
@@ -50,8 +51,8 @@ class Opened:
 
 
 class Seam:
-    def __init__(self, database: Database, node: str) -> None:
-        self.database, self.node = database, node
+    def __init__(self, database: Database, node: str, versions: Mapping[str, ModuleType]) -> None:
+        self.database, self.node, self.versions = database, node, versions
 
     async def answer(
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
@@ -65,14 +66,12 @@ class Seam:
                 return await self._refuse(route, version, call, raw, received_at, error)
             except (OperationalError, InterfaceError, OSError, DBAPIError) as error:
                 if not _passes(error):
-                    log.exception("station %s: %s could not be handled", route.identity, call.action)
-                    return await self._fail(route, version, call, raw, received_at)
+                    return await self._fail(route, version, call, raw, received_at, error)
                 if time.monotonic() - started > PATIENCE_S:
                     raise DatabaseAway from error
                 await asyncio.sleep(0.25)
-            except Exception:
-                log.exception("station %s: %s could not be handled", route.identity, call.action)
-                return await self._fail(route, version, call, raw, received_at)
+            except Exception as error:
+                return await self._fail(route, version, call, raw, received_at, error)
 
     async def _answer(
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
@@ -127,10 +126,49 @@ class Seam:
         return await self._error(route, version, call, raw, received_at, code, error.message)
 
     async def _fail(
-        self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
+        self,
+        route: StationRoute,
+        version: ModuleType,
+        call: Call,
+        raw: str,
+        received_at: datetime,
+        error: Exception,
     ) -> str:
-        text_ = "the message was kept and could not be handled"
-        return await self._error(route, version, call, raw, received_at, "InternalError", text_)
+        """A fault of ours. A report is acknowledged and parked, or its station would send it for ever."""
+        log.error("station %s: %s could not be handled", route.identity, call.action, exc_info=error)
+        if not ocpp_schemas.may_be_answered_empty(version.SUBPROTOCOL, call.action):
+            why = "the message was kept and could not be handled"
+            return await self._error(route, version, call, raw, received_at, "InternalError", why)
+        async with self.scope(route) as scope:
+            await parking.park(
+                scope, route.station_id, received_at=received_at, ocpp_version=version.SUBPROTOCOL, action=call.action,
+                message_id=call.message_id, raw=raw, error=_told(error),
+            )  # fmt: skip
+            out = await self._log_answer(scope, route, version, call, raw, received_at, {})
+        PARKED.inc()
+        return out
+
+    async def retry(self, tenant_id: UUID, parked_id: UUID) -> None:
+        """What staff want tried again: handled in one transaction with its end, or parked again with its reason."""
+        error = None
+        try:
+            async with self.database.scope(tenant_id, Actor.job("gateway.retry")) as scope:
+                parked = await parking.claim_retry(scope, parked_id)
+                if parked is None:
+                    return
+                call = codec.decode(parked.raw)
+                if not isinstance(call, Call):
+                    raise ValueError("the frame is not a CALL")
+                scope.actor = Actor.station(parked.station_id)
+                handler = self.versions[parked.ocpp_version].HANDLERS[parked.action]
+                await handler(scope, parked.station_id, call.payload, parked.received_at)
+                await parking.conclude_retry(scope, parked_id, None)
+        except Exception as failed:
+            log.warning("a parked message could not be handled again", exc_info=failed)
+            error = _told(failed)
+        if error is not None:
+            async with self.database.scope(tenant_id, Actor.job("gateway.retry")) as scope:
+                await parking.conclude_retry(scope, parked_id, error)
 
     async def _error(
         self,
@@ -213,6 +251,12 @@ def _frame(
         direction=direction, kind=kind, message_id=call.message_id, action=call.action[:100], raw=raw, at=at,
         ocpp_version=version, error=error,
     )  # fmt: skip
+
+
+def _told(error: Exception) -> str:
+    """One line for staff, without the statement and its values."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"[:500]
 
 
 def _passes(error: BaseException) -> bool:

@@ -48,9 +48,9 @@ class Gateway:
         self.node = f"{sockets.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self.redis = Redis(settings.redis_url or "")
         self.database = Database(settings, redis=self.redis, pool_size=10)
-        self.seam = Seam(self.database, self.node)
+        self.seam = Seam(self.database, self.node, VERSIONS)
         self.flusher = Flusher(self.database, self.redis)
-        self.presence = Presence(self.redis, self.node)
+        self.presence = Presence(self.redis, self.node, self.seam.retry)
         self.door = Doorkeeper(self.database, settings)
         self.is_draining = False
 

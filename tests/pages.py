@@ -41,6 +41,7 @@ SHOTS = (
     Shot("station-setup", "/stations", (STATION, "main a[href$='/setup']")),
     Shot("station-new", "/stations/new"),
     Shot("stations-unclaimed", "/stations/unclaimed"),
+    Shot("stations-parked", "/stations/parked"),
     Shot("sites", "/locations"),
     Shot("site", "/locations", ("tbody a[href^='/locations/loc_']",)),
     Shot("site-new", "/locations/new"),

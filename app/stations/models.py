@@ -239,6 +239,33 @@ class StationCommand(TenantOwned, Base):
     station: Mapped[ChargingStation] = same_tenant("StationCommand.station_id", "ChargingStation")
 
 
+class ParkedMessage(TenantOwned, Base):
+    """A report that no verb could handle, acknowledged and kept until staff decide: tried again, or let go.
+
+    `status`: parked; retrying (a gateway is asked to); handled; discarded. `error` is what went wrong the last time.
+    """
+
+    __tablename__ = "parked_message"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        CheckConstraint("status in ('parked','retrying','handled','discarded')", name="status"),
+        Index("ix_parked_message_list", "tenant_id", "status", "received_at"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    received_at: Mapped[datetime]
+    ocpp_version: Mapped[str]
+    action: Mapped[str]
+    message_id: Mapped[str]
+    raw: Mapped[str]
+    error: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="parked")
+    tries: Mapped[int] = mapped_column(server_default="1")
+    decided_at: Mapped[datetime | None]
+    station: Mapped[ChargingStation] = same_tenant("ParkedMessage.station_id", "ChargingStation")
+
+
 class OCPPMessage(Base):
     """The raw log: every frame but Heartbeat, in the commit of what it caused, 30 days. Partitioned by day of `at`."""
 

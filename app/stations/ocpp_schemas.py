@@ -126,6 +126,14 @@ def knows(version: str, action: str) -> bool:
     return (_folder(version) / _FOLDERS[version][1].format(action)).is_file() if action.isalnum() else False
 
 
+def may_be_answered_empty(version: str, action: str) -> bool:
+    """Whether `{}` is a whole answer: true of reports, which say what already happened; false of questions."""
+    try:
+        return not schema(version, action, "answer").get("required")
+    except KeyError:
+        return False
+
+
 def _faults(validator: jsonschema_rs.Draft4Validator | Any, payload: Any) -> list[SchemaFault]:
     return [
         SchemaFault(_path(error.instance_path), _keyword(error), error.message)

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read_form, redirect
-from app.stations import commands, forms, ocpp_schemas, queries, service
+from app.stations import commands, forms, ocpp_schemas, parking, queries, service
 from app.stations.models import EVSE, ChargingStation, StationCommand
-from app.stations.redaction import mask_cards
+from app.stations.redaction import mask_cards, mask_frame
 from tenants.resolve import own_url
 from tenants.scope import Scope
 
@@ -67,6 +67,7 @@ async def list_stations(request: AnyRequest, tenant_scope: Scope) -> Response[st
         request, tenant_scope, "stations/list.html", title="Stations", wanted=wanted, query=request.url.query,
         locations=[(public_id("location", one.id), one.name) for one in await service.list_locations(tenant_scope)],
         location=request.query_params.get("location", ""), strangers=len(await queries.unclaimed(tenant_scope)),
+        parked=await parking.count_parked(tenant_scope),
         rows=[_row(station) for station in await queries.list_stations(tenant_scope, wanted)],
     )  # fmt: skip
 
@@ -476,8 +477,49 @@ async def list_unclaimed(request: AnyRequest, tenant_scope: Scope) -> Response[s
     return page(request, tenant_scope, "stations/strangers.html", title="Unclaimed stations", rows=rows)
 
 
+# --- messages nobody could handle --------------------------------------------------------------------------------
+
+_PARKED_WORDS = {
+    "parked": "Waits for you", "retrying": "Being tried again", "handled": "Handled", "discarded": "Let go",
+}  # fmt: skip
+
+
+async def _parked_page(request: AnyRequest, scope: Scope, alert: str | None = None) -> Response[str]:
+    rows = [
+        {
+            "id": public_id("parked_message", one.id), "station_id": public_id("charging_station", one.station_id),
+            "row": one, "word": _PARKED_WORDS[one.status], "waits": one.status in ("parked", "retrying"),
+            "raw": forms.pretty(_shown(scope, one.raw)),
+        }
+        for one in await parking.list_parked(scope)
+    ]  # fmt: skip
+    return page(request, scope, "stations/parked.html", title="Parked messages", rows=rows, alert=alert)
+
+
+def _shown(scope: Scope, raw: str) -> str:
+    return raw if scope.actor.may("id_tokens.reveal") else mask_frame(raw)
+
+
+@get("/stations/parked", opt={"permission": "stations.view"})
+async def list_parked(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    return await _parked_page(request, tenant_scope)
+
+
+@post("/stations/parked/{parked_id:str}/retries", opt={"permission": "stations.manage"})
+async def retry_parked(request: AnyRequest, tenant_scope: Scope, parked_id: str) -> Response[Any]:
+    await parking.retry(tenant_scope, parse_id("parked_message", parked_id))
+    return redirect(request, "/stations/parked", flash="It is tried again.")
+
+
+@post("/stations/parked/{parked_id:str}/discards", opt={"permission": "stations.manage"})
+async def discard_parked(request: AnyRequest, tenant_scope: Scope, parked_id: str) -> Response[Any]:
+    await parking.discard(tenant_scope, parse_id("parked_message", parked_id))
+    return redirect(request, "/stations/parked", flash="It is kept as it is, and nobody waits for it.")
+
+
 routes = [
-    list_stations, live_stations, new_station, create_station, list_unclaimed, show_station, live_station, show_log,
+    list_stations, live_stations, new_station, create_station, list_unclaimed, list_parked,
+    retry_parked, discard_parked, show_station, live_station, show_log,
     live_log, show_message, show_commands, live_commands, send_command, show_setup, live_setup, show_settings,
     change_station, new_password, retire, list_locations, new_location, create_location, show_location,
     change_location,

@@ -23,7 +23,7 @@ from app.identity.permissions import ROLES
 from app.kernel.clock import uuid7
 from app.kernel.ids import public_id
 from app.notifications.models import Mail
-from app.stations import commands
+from app.stations import commands, parking
 from app.stations import service as stations
 from app.stations.models import OCPPMessage
 from app.stations.reports import Frame
@@ -156,6 +156,10 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         frame = Frame(at=ended, direction="in", kind="call", ocpp_version="1.6", message_id="1", action="DataTransfer",
                       raw=f'[2,"1","DataTransfer",{{"vendorId":"{canary}"}}]', error=None)  # fmt: skip
         await stations.record_frames(scope, station_id, [frame])
+        parked = await parking.park(
+            scope, station_id, received_at=ended, ocpp_version="ocpp1.6", action="StatusNotification", message_id="9",
+            raw=f'[2,"9","StatusNotification",{{"vendorId":"{canary}"}}]', error=canary,
+        )  # fmt: skip
     async with database.scope(tenant_id, CLI) as scope:
         session = (await scope.db.execute(select(ChargingSession))).scalar_one()
         await settlement.settle(scope, session.id)
@@ -177,4 +181,5 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         "invoice_id": public_id("invoice", invoice), "command_id": public_id("station_command", command.id),
         "message_id": public_id("ocpp_message", message), "link": link,
         "payment_id": public_id("payment", payment.id), "held": held,
+        "parked_id": public_id("parked_message", parked.id),
     }  # fmt: skip
