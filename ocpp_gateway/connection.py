@@ -16,6 +16,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from app.kernel.clock import utcnow
+from app.stations.commands import ClaimedCommand
 from app.stations.reports import Frame
 from ocpp_gateway import codec
 from ocpp_gateway.codec import Broken, Call, Error, Result
@@ -48,9 +49,12 @@ class Connection:
         self.close_reason = ""
         self._calls: asyncio.Queue[tuple[Call, str, datetime]] = asyncio.Queue(maxsize=int(BURST))
         self._pending: dict[str, asyncio.Future[Result | Error]] = {}
+        self.over = asyncio.Event()
+        self._heard: Result | Error | None = None
         self._asking = asyncio.Lock()
         self._ready = asyncio.Event()
         self._wake = asyncio.Event()
+        self._invited = {"BootNotification"}
         self._has_booted = self._booted_here = self._triggered = False
         self._broken_count = 0
         self._bucket, self._bucket_at = BURST, time.monotonic()
@@ -100,6 +104,7 @@ class Connection:
         else:
             future = self._pending.get(message.message_id)
             if future is not None and not future.done():
+                self._heard = message
                 future.set_result(message)
             else:
                 MESSAGES.labels("unasked", "ignored").inc()
@@ -138,10 +143,8 @@ class Connection:
         if echoed and echoed[1] == payload and echoed[0] > time.monotonic() - ECHO_S:
             MESSAGES.labels(call.action[:40], "echoed").inc()
             return echoed[2]
-        if self.registration != "accepted" and call.action != "BootNotification":
-            return codec.encode_error(
-                self.version.SUBPROTOCOL, call.message_id, "SecurityError", "not accepted yet"
-            )
+        if self.registration != "accepted" and call.action not in self._invited:
+            return await self._not_yet(call, raw)
         out = await self.seam.answer(self.route, self.version, call, raw, received_at)
         MESSAGES.labels(
             call.action[:40] if call.action in self.version.HANDLERS else "other", "answered"
@@ -150,6 +153,18 @@ class Connection:
             self._echo[call.message_id] = (time.monotonic(), payload, out)
             while len(self._echo) > ECHO_SIZE:
                 self._echo.popitem(last=False)
+        return out
+
+    async def _not_yet(self, call: Call, raw: str) -> str:
+        """A station that is pending or rejected boots, or says what it was asked for (2.x B02.FR.09, B03.FR.07)."""
+        version = self.version.SUBPROTOCOL
+        out = codec.encode_error(version, call.message_id, "SecurityError", "not accepted yet")
+        frames = [
+            self._frame("in", "call", call.message_id, call.action[:100], raw, error="SecurityError"),
+            self._frame("out", "error", call.message_id, call.action[:100], out, error="SecurityError"),
+        ]
+        with contextlib.suppress(Exception):
+            await self.seam.keep(self.route, frames)
         return out
 
     async def _slow_down(self) -> None:
@@ -221,29 +236,42 @@ class Connection:
         message_id = uuid.uuid4().hex
         out = codec.encode_call(message_id, command.action, command.payload)
         frames = [self._frame("out", "call", message_id, command.action, out)]
-        status, answer, error = "unknown", None, "no answer within 30 s"
+        reply: Result | Error | str = "no answer within 30 s"
         try:
             reply = await self.call(command.action, command.payload, message_id=message_id)
-            if isinstance(reply, Result):
-                status, answer, error = (
-                    self.version.outcome(command.action, reply.payload),
-                    reply.payload,
-                    None,
-                )
-                raw = codec.encode_result(message_id, reply.payload)
-                frames.append(self._frame("in", "result", message_id, command.action, raw))
-            else:
-                status, error = "failed", f"{reply.code}: {reply.description}".rstrip(": ")
-                raw = codec.encode_error(self.version.SUBPROTOCOL, message_id, reply.code, reply.description)
-                frames.append(self._frame("in", "error", message_id, command.action, raw, error=reply.code))
         except TimeoutError:
             pass
         except (ConnectionClosed, asyncio.CancelledError):
-            error = "the connection was lost before the answer"
-            await asyncio.shield(self.seam.conclude(self.route, command.id, "unknown", None, error, frames))
+            # A station that is told to restart answers and is gone: what it said has been read, and counts.
+            heard = self._heard if self._heard and self._heard.message_id == message_id else None
+            lost = "the connection was lost before the answer"
+            await self._conclude(command, message_id, frames, heard or lost)
             raise
-        await self.seam.conclude(self.route, command.id, status, answer, error, frames)  # type: ignore[arg-type]
+        await self._conclude(command, message_id, frames, reply)
         return True
+
+    async def _conclude(
+        self, command: ClaimedCommand, message_id: str, frames: list[Frame], reply: Result | Error | str
+    ) -> None:
+        """`reply` is a text where there is none. Written even when the link ends meanwhile."""
+        if isinstance(reply, Result):
+            status, answer, error = self.version.outcome(command.action, reply.payload), reply.payload, None
+            raw = codec.encode_result(message_id, reply.payload)
+            frames.append(self._frame("in", "result", message_id, command.action, raw))
+        elif isinstance(reply, Error):
+            status, answer, error = "failed", None, f"{reply.code}: {reply.description}".rstrip(": ")
+            raw = codec.encode_error(self.version.SUBPROTOCOL, message_id, reply.code, reply.description)
+            frames.append(self._frame("in", "error", message_id, command.action, raw, error=reply.code))
+        else:
+            status, answer, error = "unknown", None, reply
+        writing = asyncio.ensure_future(
+            self.seam.conclude(self.route, command.id, status, answer, error, frames)  # type: ignore[arg-type]
+        )
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await writing
+            raise
 
     def _frame(
         self,
@@ -265,6 +293,7 @@ class Connection:
         """One CALL in flight. TimeoutError after 30 s: it may have happened, and is never sent again by us."""
         message_id = message_id or uuid.uuid4().hex
         async with self._asking:
+            self._invited |= invited(action, payload)
             future: asyncio.Future[Result | Error] = asyncio.get_running_loop().create_future()
             self._pending[message_id] = future
             try:
@@ -305,6 +334,16 @@ class Connection:
             async with asyncio.timeout(5):
                 await self._calls.join()
         await self.close(1012, "service restart")
+
+
+def invited(action: str, payload: dict[str, Any]) -> set[str]:
+    """The messages that a CALL of ours asks for: a pending station may send those."""
+    if action in ("GetBaseReport", "GetReport"):
+        return {"NotifyReport"}
+    if action in ("TriggerMessage", "ExtendedTriggerMessage"):
+        wanted = str(payload.get("requestedMessage"))
+        return {"SignCertificate" if wanted.startswith("Sign") else wanted}
+    return set()
 
 
 def _why(socket: ServerConnection) -> str:

@@ -11,14 +11,18 @@ import logging
 from importlib.metadata import version
 from uuid import UUID
 
+from websockets.protocol import State
+
 from app.kernel.clock import utcnow
 from app.stations import nodes
 from app.stations.commands import node_channel
 from ocpp_gateway.connection import Connection
 from tenants.redis import Redis, RedisError, key
+from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
 PRESENCE_S = 24 * 3600
+SETTLE_S = 3.0
 
 Key = tuple[UUID, UUID]
 
@@ -28,6 +32,14 @@ class Presence:
         self.redis, self.node = redis, node
         self.release, self.since = version("livery"), utcnow()
         self.here: dict[Key, Connection] = {}
+
+    async def settled(self, route: StationRoute) -> None:
+        """A station that restarts is back at once: what its last link had heard is written first, for a moment."""
+        old = self.here.get((route.tenant_id, route.station_id))
+        if old is not None and old.socket.state is State.CLOSED:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await old.over.wait()
 
     async def arrived(self, connection: Connection) -> None:
         """The newest authenticated connection wins: the old one, here or elsewhere, is closed."""

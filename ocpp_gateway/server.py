@@ -106,6 +106,7 @@ class Gateway:
         connection = Connection(socket, route, version, self.seam, socket.remote)  # type: ignore[attr-defined]
         CONNECTIONS.inc()
         try:
+            await self.presence.settled(route)
             await connection.run(self.presence.arrived)
         except Exception:
             log.exception("station %s: the connection failed", route.identity)
@@ -114,6 +115,7 @@ class Gateway:
             await self.presence.left(connection)
             with contextlib.suppress(Exception):
                 await self.seam.closed(route, connection.epoch, connection.close_reason or "closed")
+            connection.over.set()
 
     async def touch(self) -> None:
         """Last seen, in batches: never a write per heartbeat."""

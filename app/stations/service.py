@@ -9,7 +9,7 @@ import re
 import secrets as stdlib_secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from sqlalchemy.orm import selectinload
 from app.kernel import audit, events
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.secrets import digest, new_station_password
+from app.stations import commands
 from app.stations.models import (
     EVSE,
     ChargingStation,
@@ -38,6 +39,7 @@ from tenants.scope import Scope
 IDENTITY_PATTERN = re.compile(r"[A-Za-z0-9._:*=+@|\- ]{1,48}")
 MAX_NO = 64
 HEARTBEAT_INTERVAL_S = 300
+BOOT_ASKED_FOR = timedelta(seconds=HEARTBEAT_INTERVAL_S)
 _CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 CONNECTOR_FIELDS = ("standard", "format", "power_type", "max_voltage_v", "max_amperage_a", "max_power_w")
 
@@ -335,6 +337,7 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
         station.location_id = changes["location_id"]
     if "name" in changes:
         station.name = str(changes["name"] or "").strip()[:100]
+    was = station.registration
     if "registration" in changes:
         station.registration = _check_registration(changes["registration"])
     if "security_profile" in changes:
@@ -353,8 +356,18 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
     keep = [] if password else await _known_digests(scope, station)
     await _put_route(scope, station, [password] if password else [], keep)
     await audit.record(scope, "station.updated", "charging_station", station.id, {"fields": sorted(changes)})
+    if station.registration != was:
+        await _ask_to_boot(scope, station, was)
     scope.publish(f"station:{station.id}", {"what": "settings"})
     return password
+
+
+async def _ask_to_boot(scope: Scope, station: ChargingStation, was: str) -> None:
+    """What staff decided is told by the answer to a boot, and need not wait for the next one (2.x B02). A rejected
+    station may not be spoken to: it comes again by itself (B03)."""
+    if was != "rejected" and station.connection is not None and station.connection.is_online:
+        boot = {"requestedMessage": "BootNotification"}
+        await commands.send_command(scope, station.id, "TriggerMessage", boot, expires_in=BOOT_ASKED_FOR)
 
 
 LENIENCIES = ("assume_ocpp16", "no_compression", "no_ping")
