@@ -1,5 +1,6 @@
 """OCPP 1.6 Core and Remote Trigger: a CSMS's conformance cases, with the `ocpp` package's client as the station."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -212,6 +213,7 @@ async def test_a_reset_ends_the_session_and_the_station_comes_back(stage16: Stag
     async def restart(_payload: dict[str, Any]) -> None:
         if kind == "Soft":
             await finish(stage16, begun["transactionId"], reason=reason)
+        await asyncio.sleep(0.05)  # its answer goes out first
         await box.cut()
         await box.connect()
         await stage16.boot()

@@ -1,5 +1,6 @@
 """OCPP 2.0.1 blocks B (boot and reset), F (remote control) and J (meter values). Stations: the `ocpp` package."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -148,6 +149,7 @@ async def test_of_the_versions_a_station_offers_a_known_one_is_chosen(yard: Yard
 
 
 async def comes_back(stage: Stage, reason: str) -> None:
+    await asyncio.sleep(0.05)  # its answer goes out first
     await stage.box.close()
     await stage.box.connect()
     await stage.boot(reason=reason)
