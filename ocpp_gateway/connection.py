@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from app.charging.ingest import HotReadings, Written
 from app.kernel.clock import utcnow
+from app.stations.commands import ClaimedCommand
 from app.stations.reports import Frame
 from ocpp_gateway import codec, hot
 from ocpp_gateway.codec import Broken, Call, Error, Result
@@ -49,10 +50,10 @@ class Connection:
     for us."""
 
     __slots__ = (
-        "_booted_here", "_broken_count", "_bucket", "_bucket_at", "_echo", "_flusher", "_has_booted", "_is_busy",
-        "_is_held", "_is_ready", "_is_wanted", "_loop", "_pending", "_pinged_us", "_tasks", "_triggered", "_waiting",
-        "_worker", "close_reason", "epoch", "registration", "remote", "route", "seam", "seen_us", "socket", "station",
-        "version",
+        "_booted_here", "_broken_count", "_bucket", "_bucket_at", "_echo", "_flusher", "_has_booted", "_heard",
+        "_invited", "_is_busy", "_is_held", "_is_ready", "_is_wanted", "_loop", "_pending", "_pinged_us", "_tasks",
+        "_triggered", "_waiting", "_worker", "close_reason", "epoch", "over", "registration", "remote", "route", "seam",
+        "seen_us", "socket", "station", "version",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +75,9 @@ class Connection:
         self._waiting: deque[Taken] = deque()
         self._is_busy = self._is_held = False
         self._pending: dict[str, asyncio.Future[Result | Error]] = {}
+        self._heard: Result | Error | None = None
+        self._invited = frozenset({"BootNotification"})
+        self.over = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._is_ready = self._is_wanted = False
         self._has_booted = self._booted_here = self._triggered = False
@@ -138,6 +142,7 @@ class Connection:
     def _resolve(self, message: Result | Error) -> None:
         future = self._pending.get(message.message_id)
         if future is not None and not future.done():
+            self._heard = message
             future.set_result(message)
         else:
             MESSAGES.labels("unasked", "ignored").inc()
@@ -228,10 +233,8 @@ class Connection:
     async def _answer(self, call: Call, raw: str, received_us: int) -> None:
         payload = hashlib.sha256(raw.encode()).digest()
         out = self._echoed(call, payload)
-        if out is None and self.registration != "accepted" and call.action != "BootNotification":
-            out = codec.encode_error(
-                self.version.SUBPROTOCOL, call.message_id, "SecurityError", "not accepted yet"
-            )
+        if out is None and self.registration != "accepted" and call.action not in self._invited:
+            out = await self._not_yet(call, raw)
         elif out is None:
             out = await self.seam.answer(self.route, self.version, call, raw, _moment(received_us))
             action = call.action[:40] if call.action in self.version.HANDLERS else "other"
@@ -240,6 +243,18 @@ class Connection:
             self._remember(call, payload, out)
         self._send(out)
         self._after(call, out)
+
+    async def _not_yet(self, call: Call, raw: str) -> str:
+        """A station that is pending or rejected boots, or says what it was asked for (2.x B02.FR.09, B03.FR.07)."""
+        version = self.version.SUBPROTOCOL
+        out = codec.encode_error(version, call.message_id, "SecurityError", "not accepted yet")
+        frames = [
+            self._frame("in", "call", call.message_id, call.action[:100], raw, error="SecurityError"),
+            self._frame("out", "error", call.message_id, call.action[:100], out, error="SecurityError"),
+        ]
+        with contextlib.suppress(Exception):
+            await self.seam.keep(self.route, frames)
+        return out
 
     def _echoed(self, call: Call, payload: bytes) -> str | None:
         found = self._echo.get(call.message_id) if self._echo else None
@@ -323,29 +338,42 @@ class Connection:
         message_id = uuid.uuid4().hex
         out = codec.encode_call(message_id, command.action, command.payload)
         frames = [self._frame("out", "call", message_id, command.action, out)]
-        status, answer, error = "unknown", None, "no answer within 30 s"
+        reply: Result | Error | str = "no answer within 30 s"
         try:
             reply = await self.call(command.action, command.payload, message_id=message_id)
-            if isinstance(reply, Result):
-                status, answer, error = (
-                    self.version.outcome(command.action, reply.payload),
-                    reply.payload,
-                    None,
-                )
-                raw = codec.encode_result(message_id, reply.payload)
-                frames.append(self._frame("in", "result", message_id, command.action, raw))
-            else:
-                status, error = "failed", f"{reply.code}: {reply.description}".rstrip(": ")
-                raw = codec.encode_error(self.version.SUBPROTOCOL, message_id, reply.code, reply.description)
-                frames.append(self._frame("in", "error", message_id, command.action, raw, error=reply.code))
         except TimeoutError:
             pass
         except (ConnectionClosed, asyncio.CancelledError):
-            error = "the connection was lost before the answer"
-            await asyncio.shield(self.seam.conclude(self.route, command.id, "unknown", None, error, frames))
+            # A station that is told to restart answers and is gone: what it said has been read, and counts.
+            heard = self._heard if self._heard and self._heard.message_id == message_id else None
+            lost = "the connection was lost before the answer"
+            await self._conclude(command, message_id, frames, heard or lost)
             raise
-        await self.seam.conclude(self.route, command.id, status, answer, error, frames)  # type: ignore[arg-type]
+        await self._conclude(command, message_id, frames, reply)
         return True
+
+    async def _conclude(
+        self, command: ClaimedCommand, message_id: str, frames: list[Frame], reply: Result | Error | str
+    ) -> None:
+        """`reply` is a text where there is none. Written even when the link ends meanwhile."""
+        if isinstance(reply, Result):
+            status, answer, error = self.version.outcome(command.action, reply.payload), reply.payload, None
+            raw = codec.encode_result(message_id, reply.payload)
+            frames.append(self._frame("in", "result", message_id, command.action, raw))
+        elif isinstance(reply, Error):
+            status, answer, error = "failed", None, f"{reply.code}: {reply.description}".rstrip(": ")
+            raw = codec.encode_error(self.version.SUBPROTOCOL, message_id, reply.code, reply.description)
+            frames.append(self._frame("in", "error", message_id, command.action, raw, error=reply.code))
+        else:
+            status, answer, error = "unknown", None, reply
+        writing = asyncio.ensure_future(
+            self.seam.conclude(self.route, command.id, status, answer, error, frames)  # type: ignore[arg-type]
+        )
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await writing
+            raise
 
     def _frame(
         self,
@@ -367,6 +395,7 @@ class Connection:
         """One CALL in flight: only `_send_commands` calls. TimeoutError after 30 s: it may have happened, and is never
         sent again by us."""
         message_id = message_id or uuid.uuid4().hex
+        self._invited |= invited(action, payload)
         future: asyncio.Future[Result | Error] = self._loop.create_future()
         self._pending[message_id] = future
         try:
@@ -400,6 +429,16 @@ class Connection:
                 break
             await asyncio.sleep(0.05)
         await self.close(1012, "service restart")
+
+
+def invited(action: str, payload: dict[str, Any]) -> set[str]:
+    """The messages that a CALL of ours asks for: a pending station may send those."""
+    if action in ("GetBaseReport", "GetReport"):
+        return {"NotifyReport"}
+    if action in ("TriggerMessage", "ExtendedTriggerMessage"):
+        wanted = str(payload.get("requestedMessage"))
+        return {"SignCertificate" if wanted.startswith("Sign") else wanted}
+    return set()
 
 
 def _now_us() -> int:

@@ -11,7 +11,8 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 from uuid import UUID
 
 from app.charging.ingest import HotReadings, Written, write_readings
@@ -139,7 +140,7 @@ class Flusher:
     def put(self, message: HotReadings, done: Done) -> None:
         self.lanes[hash(message.station_id) % len(self.lanes)].put((message, done))
 
-    def tasks(self) -> list[Awaitable[None]]:
+    def tasks(self) -> list[Coroutine[Any, Any, None]]:
         return [*(lane.run() for lane in self.lanes), self.watched.run()]
 
 
@@ -171,9 +172,8 @@ class Watched:
                 (f"station:{message.station_id}:log", {"count": 2}),
             ]
             if one.session_id is not None:
-                topics += [
-                    (f"session:{one.session_id}", {"what": "reading"}), ("sessions", {"session": str(one.session_id)})
-                ]  # fmt: skip
+                topics.append((f"session:{one.session_id}", {"what": "reading"}))
+                topics.append(("sessions", {"session": str(one.session_id)}))
             for topic, payload in topics:
                 name = self.redis.channel_name(message.tenant_id, topic)
                 if name in self._topics:

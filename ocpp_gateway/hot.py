@@ -40,10 +40,6 @@ class Measure(msgspec.Struct):
     multiplier: int = 0
 
 
-class Signed(msgspec.Struct):
-    signedMeterData: str  # noqa: N815
-
-
 class SampledValue(msgspec.Struct):
     """1.6 and 2.x in one: what the one has, the other leaves out."""
 
@@ -55,7 +51,7 @@ class SampledValue(msgspec.Struct):
     location: str = ""
     unit: str = ""
     unitOfMeasure: Measure | None = None  # noqa: N815
-    signedMeterValue: Signed | None = None  # noqa: N815
+    signedMeterValue: msgspec.Raw | None = None  # noqa: N815
 
 
 class MeterValue(msgspec.Struct):
@@ -241,13 +237,13 @@ def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, An
             return None
         sampled, station_us = _plausible(at, received_us)
         for sample in entry.sampledValue:
+            if sample.signedMeterValue is not None:
+                return None  # kept whole by the lenient way
             raw = sample.value if isinstance(sample.value, str) else str(sample.value)
             if not raw:
                 continue
             known = _known_of(sample)
-            value, signed = _value(raw, known), None
-            if known.is_signed or sample.signedMeterValue is not None:
-                signed = raw if known.is_signed else sample.signedMeterValue.signedMeterData  # type: ignore[union-attr]
+            value, signed = _value(raw, known), raw if known.is_signed else None
             samples.append(Sample(known.kind, sampled, raw[:200], value, station_us, signed))
             newest = sampled if newest is None or sampled > newest else newest
             if known.role < 0 or value is None:

@@ -1,5 +1,6 @@
 """Sampled values -> Wh, W, A, V and per cent (pure). What is no number is kept as it came, and not used."""
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -89,8 +90,9 @@ def location_of(said: str) -> str:
 
 
 def _signed(sample: dict[str, Any]) -> str | None:
+    """2.x: data, methods and public key together, for without them nobody can check it."""
     signed = sample.get("signedMeterValue")
-    return str(signed.get("signedMeterData")) if isinstance(signed, dict) else None
+    return json.dumps(signed, sort_keys=True) if isinstance(signed, dict) else None
 
 
 def measurand_of(name: str, phase: str) -> tuple[str, str]:

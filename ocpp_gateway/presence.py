@@ -14,16 +14,25 @@ from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
+from websockets.protocol import State
+
 from app.kernel.clock import utcnow
 from app.stations import nodes
 from app.stations.commands import node_channel
 from ocpp_gateway.connection import Connection
 from tenants.redis import Redis, RedisError, key
+from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
 PRESENCE_S = 24 * 3600
+SETTLE_S = 3.0
 
 Key = tuple[UUID, UUID]
+_FORGET = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+
+
+def _name(connection: Connection) -> str:
+    return key(connection.route.tenant_id, "presence", str(connection.route.station_id))
 
 
 class Presence:
@@ -34,6 +43,14 @@ class Presence:
         self.release, self.since = version("livery"), utcnow()
         self.here: dict[Key, Connection] = {}
 
+    async def settled(self, route: StationRoute) -> None:
+        """A station that restarts is back at once: what its last link had heard is written first, for a moment."""
+        old = self.here.get((route.tenant_id, route.station_id))
+        if old is not None and old.socket.state is State.CLOSED:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await old.over.wait()
+
     async def arrived(self, connection: Connection) -> None:
         """The newest authenticated connection wins: the old one, here or elsewhere, is closed."""
         route = connection.route
@@ -42,9 +59,8 @@ class Presence:
         if old is not None:
             self._closing = asyncio.create_task(old.close(1008, "a newer connection of this station"))
         with contextlib.suppress(RedisError, OSError):
-            name = key(route.tenant_id, "presence", str(route.station_id))
             before = await self.redis.client.set(
-                name, f"{self.node}:{connection.epoch}", ex=PRESENCE_S, get=True
+                _name(connection), self._told(connection), ex=PRESENCE_S, get=True
             )
             other = before.decode().rpartition(":")[0] if isinstance(before, bytes) else ""
             if other and other != self.node:
@@ -61,7 +77,17 @@ class Presence:
             return
         del self.here[route.tenant_id, route.station_id]
         with contextlib.suppress(RedisError, OSError):
-            await self.redis.client.delete(key(route.tenant_id, "presence", str(route.station_id)))
+            # Only its own: the station may be elsewhere by now (ocpp.md 2, row 14).
+            await self.redis.client.eval(_FORGET, 1, _name(connection), self._told(connection))  # type: ignore[misc]
+
+    def _told(self, connection: Connection) -> str:
+        return f"{self.node}:{connection.epoch}"
+
+    async def superseded(self, tenant_id: UUID, station_id: UUID) -> None:
+        """The database knows a newer link of this station."""
+        connection = self.here.get((tenant_id, station_id))
+        if connection is not None:
+            await connection.close(1008, "a newer connection of this station")
 
     async def hold_lease(self) -> None:
         """Says that this process lives; when it ends without a word, its stations count as gone soon after."""
@@ -73,7 +99,15 @@ class Presence:
         held = [(tenant_id, one.version.SUBPROTOCOL) for (tenant_id, _), one in self.here.items()]
         state = nodes.describe(self.node, self.release, self.since, utcnow(), held)
         with contextlib.suppress(RedisError, OSError):
-            await nodes.beat(self.redis, state)
+            if await nodes.beat(self.redis, state):
+                await self._rebuild()
+
+    async def _rebuild(self) -> None:
+        """Redis lost its memory: who is here is told again, but not over a newer link elsewhere."""
+        async with self.redis.client.pipeline(transaction=False) as pipe:
+            for connection in self.here.values():
+                pipe.set(_name(connection), self._told(connection), ex=PRESENCE_S, nx=True)
+            await pipe.execute()
 
     async def give_up_lease(self) -> None:
         with contextlib.suppress(RedisError, OSError):

@@ -213,6 +213,10 @@ class Seam:
         async with self.database.scope(tenant_id, Actor.job("gateway.touch")) as scope:
             await stations.touch_last_seen(scope, seen)
 
+    async def assert_links(self, tenant_id: UUID, held: Mapping[UUID, int]) -> list[UUID]:
+        async with self.database.scope(tenant_id, Actor.job("gateway.links")) as scope:
+            return await stations.assert_links(scope, self.node, held)
+
     # -- commands --------------------------------------------------------------------------------------------------
 
     async def claim(self, route: StationRoute, epoch: int) -> ClaimedCommand | None:

@@ -6,9 +6,11 @@ import gc
 import http
 import logging
 import os
+import random
 import signal
 import socket as sockets
 import ssl
+import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -39,7 +41,27 @@ from tenants.resolve import StationRoute
 log = logging.getLogger("livery.gateway")
 OPEN_TIMEOUT_S = 5
 TOUCH_S, LOOK_AFTER_S, SWEEP_S = 20.0, 5.0, 5.0
+ACCEPT_PER_S, ACCEPT_BURST = 2_000.0, 4_000.0
+RETRY_S = (1, 30)
+DRAIN_PER_S, DRAIN_S = 500.0, 10.0
 UNAUTHORIZED = b"Unauthorized\n"
+
+
+class Storm:
+    """A bucket of handshakes: what a whole fleet sends at once is turned away before it costs a look-up."""
+
+    def __init__(self, per_s: float = ACCEPT_PER_S, burst: float = ACCEPT_BURST) -> None:
+        self.per_s, self.burst = per_s, burst
+        self._left, self._at = burst, time.monotonic()
+
+    def is_too_much(self) -> bool:
+        now = time.monotonic()
+        self._left = min(self.burst, self._left + (now - self._at) * self.per_s)
+        self._at = now
+        if self._left < 1:
+            return True
+        self._left -= 1
+        return False
 
 
 class Gateway:
@@ -52,6 +74,7 @@ class Gateway:
         self.flusher = Flusher(self.database, self.redis)
         self.presence = Presence(self.redis, self.node, self.seam.retry)
         self.door = Doorkeeper(self.database, settings)
+        self.storm = Storm()
         self.is_draining = False
 
     # -- the handshake ---------------------------------------------------------------------------------------------
@@ -62,6 +85,10 @@ class Gateway:
         if address is None:
             return _refuse(http.HTTPStatus.NOT_FOUND, b"Not Found\n", "path")
         remote = self._remote(connection, request)
+        if self.storm.is_too_much():
+            response = _refuse(http.HTTPStatus.SERVICE_UNAVAILABLE, b"Try again\n", "storm")
+            response.headers["Retry-After"] = str(random.randint(*RETRY_S))  # noqa: S311 - spreads load
+            return response
         if self.door.attempts.are_too_many(address.name, remote):
             return _refuse(http.HTTPStatus.TOO_MANY_REQUESTS, b"Too Many Requests\n", "attempts")
         authorization = _only(request.headers, "Authorization")
@@ -104,12 +131,14 @@ class Gateway:
 
     # -- a station's life ------------------------------------------------------------------------------------------
 
-    async def handle(self, socket: StationSocket) -> None:
+    async def handle(self, socket: ServerConnection) -> None:
+        assert isinstance(socket, StationSocket)
         route: StationRoute = socket.route  # type: ignore[attr-defined]
         version = VERSIONS.get(str(socket.subprotocol or v16.SUBPROTOCOL).strip().lower(), v16)
         connection = Connection(socket, route, version, self.seam, self.flusher, socket.remote)  # type: ignore[attr-defined]
         CONNECTIONS.inc()
         try:
+            await self.presence.settled(route)
             await connection.run(self.presence.arrived)
         except Exception:
             log.exception("station %s: the connection failed", route.identity)
@@ -118,17 +147,29 @@ class Gateway:
             await self.presence.left(connection)
             with contextlib.suppress(Exception):
                 await self.seam.closed(route, connection.epoch, connection.close_reason or "closed")
+            connection.over.set()
 
     async def touch(self) -> None:
         """Last seen, in batches: never a write per heartbeat."""
         while True:
             await asyncio.sleep(TOUCH_S)
-            by_tenant: dict[Any, dict[Any, Any]] = {}
-            for (tenant_id, station_id), connection in self.presence.here.items():
-                by_tenant.setdefault(tenant_id, {})[station_id] = connection.seen_at
-            for tenant_id, seen in by_tenant.items():
-                with contextlib.suppress(Exception):
-                    await self.seam.touch(tenant_id, seen)
+            await self.touch_once()
+
+    async def touch_once(self) -> None:
+        by_tenant: dict[UUID, list[Connection]] = {}
+        for (tenant_id, _), connection in self.presence.here.items():
+            by_tenant.setdefault(tenant_id, []).append(connection)
+        for tenant_id, held in by_tenant.items():
+            with contextlib.suppress(Exception):
+                await self.seam.touch(tenant_id, {one.route.station_id: one.seen_at for one in held})
+                links = {one.route.station_id: one.epoch for one in held}
+                for station_id in await self.seam.assert_links(tenant_id, links):
+                    if self._epoch_here(tenant_id, station_id) == links[station_id]:
+                        await self.presence.superseded(tenant_id, station_id)
+
+    def _epoch_here(self, tenant_id: UUID, station_id: UUID) -> int | None:
+        connection = self.presence.here.get((tenant_id, station_id))
+        return connection.epoch if connection else None
 
     async def look_after(self) -> None:
         """Pings the silent ones. One task for all of them: an idle station costs none."""
@@ -208,13 +249,19 @@ class Gateway:
         return context
 
     async def _drain(self, servers: list[Server]) -> None:
-        """Nobody new; what was taken is answered; then each station is told 1012 and goes elsewhere."""
+        """Nobody new; what was taken is answered; then each station is told 1012 and goes elsewhere, one by one over
+        a few seconds: what takes them in shall not meet them all at once."""
         self.is_draining = True
         for server in servers:
             server.close(close_connections=False)
-        await asyncio.gather(
-            *(one.drain() for one in list(self.presence.here.values())), return_exceptions=True
-        )
+        held = list(self.presence.here.values())
+        window = min(DRAIN_S, len(held) / DRAIN_PER_S)
+
+        async def leave(connection: Connection) -> None:
+            await asyncio.sleep(random.uniform(0, window))  # noqa: S311 - spreads load
+            await connection.drain()
+
+        await asyncio.gather(*(leave(one) for one in held), return_exceptions=True)
         for server in servers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):

@@ -164,7 +164,15 @@ async def data_transfer(
     return {"status": "UnknownVendorId"}
 
 
+async def taken(
+    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
+) -> dict[str, Any]:
+    """Reports that need no more than to be kept: the raw log has them."""
+    return {}
+
+
 HANDLERS = {
+    "DiagnosticsStatusNotification": taken, "FirmwareStatusNotification": taken, "LogStatusNotification": taken,
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status, "StartTransaction": start,
     "StopTransaction": stop, "MeterValues": metering, "DataTransfer": data_transfer,
 }  # fmt: skip

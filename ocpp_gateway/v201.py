@@ -151,6 +151,7 @@ async def taken(
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status,
     "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": data_transfer,
+    "LogStatusNotification": taken, "FirmwareStatusNotification": taken,
     "NotifyReport": taken, "NotifyEvent": taken, "SecurityEventNotification": taken,
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ engine (a rule that CI holds).
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -161,10 +161,10 @@ class BatchConnection:
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
 
-    async def call(self, statement: LiteralString, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    async def call(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Errors: `BatchError`, with the server's `sqlstate` (None when the connection was lost)."""
         try:
-            cursor = await self._connection.execute(statement, parameters)
+            cursor = await self._connection.execute(statement.encode(), parameters)
             return await cursor.fetchall()
         except psycopg.Error as error:
             raise BatchError(str(error), error.sqlstate) from error

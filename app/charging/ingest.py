@@ -244,7 +244,7 @@ class HotReadings:
     raw: str
     answer: str
     samples: Sequence[Sample]
-    figures: tuple[str | None, str | None, str | None, str | None, str | None] = (None,) * 5
+    figures: tuple[str | None, ...] = (None,) * 5
     read_us: int | None = None
     state: str | None = None
     state_us: int | None = None

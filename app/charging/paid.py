@@ -249,8 +249,9 @@ async def give_up(scope: Scope, session_id: UUID) -> None:
 
 async def session_started(scope: Scope, event_id: UUID) -> None:
     event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
-    if event is not None:
-        await watch_cap(scope, event.source_id)
+    if event is None or await scope.db.get(ChargingSession, (scope.tenant_id, event.source_id)) is None:
+        return  # a remote start took the transaction over since
+    await watch_cap(scope, event.source_id)
 
 
 async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) -> None:

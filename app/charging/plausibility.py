@@ -53,6 +53,8 @@ def weigh(evidence: Evidence) -> tuple[int | None, Review | None]:
 async def judge(scope: Scope, session: ChargingSession) -> tuple[int | None, Review | None]:
     ended_at = session.ended_at or scope.now
     registers = await _registers(scope, session, ended_at)
+    if session.meter_start_wh is None and await _gave_nothing(scope, session):
+        return 0, None
     energy, review = weigh(
         Evidence(
             meter_start_wh=session.meter_start_wh,
@@ -67,6 +69,22 @@ async def judge(scope: Scope, session: ChargingSession) -> tuple[int | None, Rev
     if review is None and await _has_no_tariff(scope, session):
         review = "no_tariff"
     return energy, review
+
+
+async def _gave_nothing(scope: Scope, session: ChargingSession) -> bool:
+    """A transaction whose start we have, without a single reading of its meter, that was never charging: the driver
+    identified and no car came, or a car stood in the bay (2.x starts both before there is a meter to read)."""
+    if session.review == "orphan" or session.meter_stop_wh is not None or session.start_key is not None:
+        return False  # 1.6 tells its meter at the start, or ought to
+    query = text("""
+        select exists (select from livery.session_event where session_id = :session and key = :started)
+           and not exists (select from livery.session_event where session_id = :session and kind = 'state'
+                            and data->>'state' in ('Charging', 'SuspendedEV', 'SuspendedEVSE'))
+           and not exists (select from livery.meter_value where session_id = :session and measurand = :energy)""")
+    parameters = {
+        "session": session.id, "energy": ENERGY, "started": f"started:{session.ocpp_transaction_id}",
+    }  # fmt: skip
+    return (await scope.db.execute(query, parameters)).scalar_one()
 
 
 async def _registers(scope: Scope, session: ChargingSession, until: datetime) -> tuple[int, ...]:

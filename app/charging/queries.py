@@ -102,6 +102,7 @@ async def events_of(scope: Scope, session_id: UUID) -> list[SessionEvent]:
 
 _WORDS: dict[str, tuple[str, str, str]] = {
     "requested": ("Start requested", "send", "info"), "started": ("Started", "play", "success"),
+    "authorised": ("Authorised", "id-card", "success"),
     "state": ("State", "circle-dot", ""), "stop_requested": ("Stop requested", "send", "info"),
     "ended": ("Ended", "square", "success"),
     "superseded": ("Superseded by a newer session", "triangle-alert", "warning"),
@@ -129,7 +130,7 @@ def timeline(events: list[SessionEvent]) -> list[dict[str, Any]]:
 
 def _text(event: SessionEvent) -> str:
     data = event.data
-    if event.kind == "started":
+    if event.kind in ("started", "authorised"):
         parts = [f"card {data['token']}" if data.get("token") else "", _verdict(data.get("token_status"))]
         return ", ".join(
             part for part in [*parts, "told later by the station" if data.get("offline") else ""] if part

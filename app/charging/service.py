@@ -1,8 +1,8 @@
 """Verbs of the heart: what stations report about transactions, what people ask for, what staff decide.
 
 A report of what already happened is taken, never refused: what does not make sense becomes a review.
-Errors: `no_tariff`, `station_offline`, `evse_busy`, `evse_faulted`, `tenant_suspended`, `not_active`, `not_in_review`,
-`energy_required`.
+Errors: `no_tariff`, `station_offline`, `station_not_accepted`, `evse_busy`, `evse_faulted`, `tenant_suspended`,
+`not_active`, `not_in_review`, `energy_required`.
 """
 
 import secrets as stdlib_secrets
@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import selectinload
 
@@ -23,7 +23,7 @@ from app.access.verdict import Refused as TokenRefused
 from app.billing import payments
 from app.billing.models import Payment
 from app.charging import ingest, plausibility, snapshot
-from app.charging.models import ChargingSession, SessionEvent
+from app.charging.models import ChargingSession, PriceSnapshot, SessionEvent, SessionLive
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
 from app.kernel import audit, events, queue
 from app.kernel.clock import uuid7
@@ -94,17 +94,19 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     known = await _find(scope, station_id, report)
     if known is not None:
         if known.meter_start_wh is None or known.review == "orphan":
+            await _locate(scope, known, report)
             await _complete_start(scope, known, report)
         await _store(scope, known, report)
         return known
-    evse = await stations.ensure_evse(scope, station_id, report.evse_no or 1, report.connector_no)
-    session = await _pending_for(scope, evse.id, report)
+    evse = await _evse_of(scope, station_id, report)
+    session = await _pending_for(scope, station_id, evse.id if evse else None, report)
     if session is None:
         session = ChargingSession(
-            id=uuid7(), station_id=station_id, evse_id=evse.id, evse_no=evse.evse_no, origin="station",
-            started_at=report.at, status="ACTIVE",
-        )  # fmt: skip
+            id=uuid7(), station_id=station_id, origin="station", started_at=report.at, status="ACTIVE"
+        )
         scope.db.add(session)
+    if evse is not None:
+        session.evse_id, session.evse_no = evse.id, evse.evse_no
     session.connector_no = report.connector_no
     session.status, session.pending_until = "ACTIVE", None
     session.started_at, session.is_offline = report.at, report.offline
@@ -119,16 +121,57 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
         "token": session.id_token_masked, "token_status": session.id_token_status, "offline": report.offline,
     })  # fmt: skip
     await _store(scope, session, report)
-    await stations.set_activity(scope, evse.id, "charging")
-    await events.emit(scope, "SessionStarted", "charging_session", session.id, {"evse": str(evse.id)})
+    if session.evse_id is not None:
+        await stations.set_activity(scope, session.evse_id, "charging")
+    await events.emit(
+        scope, "SessionStarted", "charging_session", session.id, {"evse": str(session.evse_id or "")}
+    )
     _tell(scope, session, "started")
     return session
 
 
+async def _evse_of(scope: Scope, station_id: UUID, report: TransactionReport) -> EVSE | None:
+    """A driver may identify before they choose an EVSE (2.x E02, E03): unknown then, but where there is only one."""
+    if report.evse_no is not None:
+        return await stations.ensure_evse(scope, station_id, report.evse_no, report.connector_no)
+    known = list(
+        (await scope.db.execute(select(EVSE).where(EVSE.station_id == station_id).limit(2))).scalars()
+    )
+    return known[0] if len(known) == 1 else None
+
+
+async def _locate(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+    """The EVSE as the station tells it, at last or anew; prices may be those of the EVSE."""
+    if report.evse_no is None or session.settled_at is not None:
+        return
+    session.connector_no = report.connector_no or session.connector_no
+    if report.evse_no == session.evse_no or (session.status != "ACTIVE" and session.evse_no is not None):
+        return
+    evse, before = (
+        await stations.ensure_evse(scope, session.station_id, report.evse_no, report.connector_no),
+        session.evse_id,
+    )
+    session.evse_id, session.evse_no = evse.id, evse.evse_no
+    await scope.db.flush()
+    if before is None:
+        await snapshot.freeze(scope, session, again=True)
+    if session.status != "ACTIVE":
+        return
+    await _supersede_others(scope, session)
+    if before is not None and not await _is_busy(scope, before):
+        await stations.set_activity(scope, before, "idle")
+    await stations.set_activity(scope, evse.id, "charging")
+    _tell(scope, session, "located")
+
+
 def _start_meter(report: TransactionReport) -> int | None:
+    """Told with the start; or with the event in which the EVSE becomes known, marked as the begin (2.x J02)."""
     if report.meter_start_wh is not None:
         return round(report.meter_start_wh)
-    return _register(report.readings, "Transaction.Begin", first=True)
+    told = report.readings
+    if report.kind != "Started":
+        told = tuple(reading for reading in told if reading.context == "Transaction.Begin")
+    return _register(told, "Transaction.Begin", first=True)
 
 
 def _stop_meter(report: TransactionReport) -> int | None:
@@ -178,22 +221,29 @@ async def _find(scope: Scope, station_id: UUID, report: TransactionReport) -> Ch
     return None
 
 
-async def _pending_for(scope: Scope, evse_id: UUID, report: TransactionReport) -> ChargingSession | None:
-    """The remote start this belongs to: by its id, by its token, or, for 3 minutes, by the EVSE alone."""
+async def _wishes(scope: Scope, station_id: UUID) -> list[ChargingSession]:
     query = (
         select(ChargingSession)
         .where(
-            ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING",
+            ChargingSession.station_id == station_id, ChargingSession.status == "PENDING",
             ChargingSession.remote_start_id.is_not(None),  # a guest who has not paid yet is nobody's start
         )
         .order_by(ChargingSession.created_at)
         .with_for_update(of=ChargingSession)
     )  # fmt: skip
-    waiting = list((await scope.db.execute(query)).scalars())
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def _pending_for(
+    scope: Scope, station_id: UUID, evse_id: UUID | None, report: TransactionReport
+) -> ChargingSession | None:
+    """The remote start this belongs to: by its id, by its token, or, for 3 minutes, by the EVSE alone."""
+    everywhere = await _wishes(scope, station_id)
     if report.remote_start_id is not None:
-        for session in waiting:
+        for session in everywhere:
             if session.remote_start_id == report.remote_start_id:
                 return session
+    waiting = [one for one in everywhere if one.evse_id == evse_id]
     token = await access.find_id_token(scope, report.id_token) if report.id_token else None
     for session in waiting:
         if token is not None and session.id_token_id == token.id:
@@ -211,11 +261,11 @@ async def _pending_for(scope: Scope, evse_id: UUID, report: TransactionReport) -
 
 async def _authorise(scope: Scope, session: ChargingSession, presented: IdTokenValue | None) -> None:
     """Who started, and whether they might: frozen on the session. Refused ones are kept, the station is told."""
-    if presented is None:
-        return
     if session.id_token_id is not None:  # a remote start: the token was accepted when it was asked for
         session.id_token_status = "Accepted"
         await access.mark_used(scope, session.id_token_id)
+        return
+    if presented is None:
         return
     verdict = await access.plan_authorization(scope, session.station_id, presented, session.evse_no)
     session.id_token_masked = access.mask(presented.value)
@@ -231,6 +281,8 @@ async def _authorise(scope: Scope, session: ChargingSession, presented: IdTokenV
 
 async def _supersede_others(scope: Scope, session: ChargingSession) -> None:
     """Two transactions on one EVSE: the older ends at the new one's start and waits for staff (ocpp.md 2, row 63)."""
+    if session.evse_id is None:
+        return
     query = select(ChargingSession).where(
         ChargingSession.evse_id == session.evse_id, ChargingSession.status == "ACTIVE",
         ChargingSession.id != session.id, ChargingSession.started_at <= session.started_at,
@@ -266,18 +318,85 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
 
 async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     session = await _find(scope, station_id, report) or await _without_start(scope, station_id, report)
+    await _locate(scope, session, report)
     if report.id_token is not None and session.id_token_status is None:
-        await _authorise(scope, session, report.id_token)
+        session = await _authorised_late(scope, session, report)
     await _store(scope, session, report)
     return session
 
 
+async def _authorised_late(
+    scope: Scope, session: ChargingSession, report: TransactionReport
+) -> ChargingSession:
+    """A transaction that began with the cable or the parking bay, and whose driver comes now (2.x E03, F01).
+
+    The visit begins with them: they pay for no minute of the time before, unless energy flowed already.
+    """
+    wish = await _wish_for(scope, session, report)
+    if wish is not None:
+        session = await _take_over(scope, wish, session)
+    await _authorise(scope, session, report.id_token)
+    given = select(SessionLive.energy_wh).where(SessionLive.session_id == session.id)
+    has_energy = bool((await scope.db.execute(given)).scalar_one_or_none())
+    if session.id_token_status == "Accepted" and session.review is None and not has_energy:
+        session.started_at = max(session.started_at, report.at)
+    key = f"authorised:{session.ocpp_transaction_id}"
+    await _note(scope, session, key, report.at, "authorised", report, {
+        "token": session.id_token_masked, "token_status": session.id_token_status,
+    })  # fmt: skip
+    if session.id_token_status == "Accepted":
+        await snapshot.freeze(scope, session, again=session.origin == "station")
+    _tell(scope, session, "authorised")
+    return session
+
+
+async def _wish_for(
+    scope: Scope, session: ChargingSession, report: TransactionReport
+) -> ChargingSession | None:
+    """The remote start that this transaction, begun without anybody, has just been given to."""
+    if session.status != "ACTIVE":
+        return None
+    token = await access.find_id_token(scope, report.id_token) if report.id_token else None
+    for wish in await _wishes(scope, session.station_id):
+        if report.remote_start_id is not None and wish.remote_start_id == report.remote_start_id:
+            return wish
+        if token is not None and wish.id_token_id == token.id and wish.evse_id == session.evse_id:
+            return wish
+    return None
+
+
+async def _take_over(scope: Scope, wish: ChargingSession, begun: ChargingSession) -> ChargingSession:
+    """The driver's page, their payment and their prices belong to the wish: what the station told moves there."""
+    told = {
+        name: getattr(begun, name)
+        for name in ("ocpp_transaction_id", "start_key", "evse_id", "evse_no", "connector_no", "started_at",
+                     "meter_start_wh", "is_offline", "interrupted_at")
+    }  # fmt: skip
+    begun.ocpp_transaction_id = begun.start_key = None
+    await scope.db.flush()
+    for name, value in told.items():
+        setattr(wish, name, value)
+    wish.status, wish.pending_until = "ACTIVE", None
+    await scope.db.flush()
+    keys = {"wish": wish.id, "begun": begun.id}
+    for table in ("meter_value", "session_event", "session_live"):
+        move = f"update livery.{table} set session_id = :wish where session_id = :begun"  # noqa: S608
+        await scope.db.execute(text(move), keys)
+    await scope.db.execute(delete(PriceSnapshot).where(PriceSnapshot.session_id == begun.id))
+    await scope.db.execute(delete(ChargingSession).where(ChargingSession.id == begun.id))
+    await snapshot.freeze(scope, wish)
+    await events.emit(scope, "SessionStarted", "charging_session", wish.id, {"evse": str(wish.evse_id or "")})
+    _tell(scope, wish, "started")
+    return wish
+
+
 async def _without_start(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     """The start never reached us, or has yet to (ocpp.md 2, row 48): kept, and staff look at it unless it comes."""
-    evse = await stations.ensure_evse(scope, station_id, report.evse_no or 1, report.connector_no)
+    evse = await _evse_of(scope, station_id, report)
     session = ChargingSession(
-        id=uuid7(), station_id=station_id, evse_id=evse.id, evse_no=evse.evse_no, connector_no=report.connector_no,
-        status="ACTIVE", review="orphan", origin="station", started_at=report.at, is_offline=report.offline,
+        id=uuid7(), station_id=station_id, evse_id=evse.id if evse else None,
+        evse_no=evse.evse_no if evse else None, connector_no=report.connector_no, status="ACTIVE", review="orphan",
+        origin="station", started_at=report.at, is_offline=report.offline,
         ocpp_transaction_id=report.ocpp_transaction_id or await _new_transaction_id(scope, station_id),
         start_key=report.natural_key,
     )  # fmt: skip
@@ -285,7 +404,7 @@ async def _without_start(scope: Scope, station_id: UUID, report: TransactionRepo
     await _authorise(scope, session, report.id_token)
     await scope.db.flush()
     await snapshot.freeze(scope, session)
-    if report.kind == "Updated":
+    if report.kind == "Updated" and evse is not None:
         await stations.set_activity(scope, evse.id, "charging")
     return session
 
@@ -294,6 +413,7 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     session = await _find_ended(scope, station_id, report)
     if session is None:
         session = await _without_start(scope, station_id, report)
+    await _locate(scope, session, report)
     await _store(scope, session, report)
     if session.status == "COMPLETED" and session.review != "superseded":
         return session  # a replay: idempotent, the CDR and the invoice stand (ocpp.md 2, row 40)
@@ -306,6 +426,9 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
         "reason": session.stopped_reason, "offline": report.offline,
     })  # fmt: skip
     await _close(scope, session)
+    if session.stopped_reason == "Timeout" and session.energy_wh == 0:
+        await end_unstarted(scope, session, "not_plugged_in", "not_started", {})  # 2.x E03.FR.05: no car came
+        session.ended_at = ended_at
     return session
 
 
@@ -356,11 +479,20 @@ async def _is_busy(scope: Scope, evse_id: UUID, *, except_for: UUID | None = Non
     return (await scope.db.execute(query.limit(1))).first() is not None
 
 
+async def _is_taken(scope: Scope, evse_id: UUID) -> bool:
+    """A transaction that nobody was authorised for (cable first, 2.x F01) is what a remote start can take over."""
+    query = select(ChargingSession.id).where(
+        ChargingSession.evse_id == evse_id, ChargingSession.status == "ACTIVE",
+        ChargingSession.id_token_status.is_not(None),
+    )  # fmt: skip
+    return (await scope.db.execute(query.limit(1))).first() is not None
+
+
 async def _store(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """Readings, and the charging state. Events replayed from a queue do not move the live state back."""
-    evse_no = report.evse_no or session.evse_no or 1
+    evse_no = report.evse_no or session.evse_no or 0
     await ingest.store(scope, session, session.station_id, evse_no, report.readings)
-    if session.meter_start_wh is None and report.kind == "Started":
+    if session.meter_start_wh is None:
         session.meter_start_wh = _start_meter(report)
     if report.charging_state is not None:
         await _state(scope, session, report.charging_state, report.at, report.seq_no)
@@ -559,7 +691,9 @@ async def get_startable(scope: Scope, evse_id: UUID) -> EVSE:
         raise Refused("evse_faulted", N_("This EVSE reports a fault and cannot be started."))
     if evse.connectors and all(connector.status == "Unavailable" for connector in evse.connectors):
         raise Refused("evse_unavailable", N_("This EVSE is out of service."))
-    if await _is_busy(scope, evse.id):
+    if evse.station.registration != "accepted":
+        raise Refused("station_not_accepted", N_("This station is not accepted yet, and starts nothing."))
+    if await _is_taken(scope, evse.id):
         raise Refused("evse_busy", N_("A session is running on this EVSE already."))
     return evse
 

@@ -59,8 +59,8 @@ async def settle(scope: Scope, session_id: UUID) -> CDR | None:
     ):
         return None
     session.settled_at = scope.now
-    if session.id_token_status not in (None, "Accepted") and session.energy_wh == 0:
-        session.status = "INVALID"  # a token we refused, and nothing was given
+    if session.energy_wh == 0 and (session.id_token_status != "Accepted"):
+        session.status = "INVALID"  # a token we refused or nobody at all, and nothing was given
         return None
     cdr = await _freeze(scope, session)
     await invoice(scope, cdr)

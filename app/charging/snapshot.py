@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.brands.models import TenantProfile
@@ -15,10 +15,13 @@ from app.tariffs import service as tariffs
 from tenants.scope import Scope
 
 
-async def freeze(scope: Scope, session: ChargingSession) -> None:
-    """Once per session; a replay of the start changes nothing."""
+async def freeze(scope: Scope, session: ChargingSession, *, again: bool = False) -> None:
+    """Once per session; a replay of the start changes nothing. `again` when what decides became known only now: the
+    EVSE or the driver of a transaction that began without one."""
     known = select(PriceSnapshot.id).where(PriceSnapshot.session_id == session.id)
-    if (await scope.db.execute(known)).first():
+    if again:
+        await scope.db.execute(delete(PriceSnapshot).where(PriceSnapshot.session_id == session.id))
+    elif (await scope.db.execute(known)).first():
         return
     profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
     location = await _location(scope, session)

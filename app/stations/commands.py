@@ -182,8 +182,16 @@ async def conclude_command(
     command.ended_at = scope.now
     command.payload_sealed = None
     _tell(scope, command)
+    await _emit_ended(scope, command)
+
+
+async def _emit_ended(scope: Scope, command: StationCommand) -> None:
     if command.source_type is not None:  # somebody above waits for the outcome
-        data = {"status": status, "action": command.action, command.source_type: str(command.source_id)}
+        data = {
+            "status": command.status,
+            "action": command.action,
+            command.source_type: str(command.source_id),
+        }
         await events.emit(scope, "CommandEnded", "station_command", command.id, data, public=False)
 
 
@@ -194,12 +202,16 @@ async def abandon_commands(scope: Scope, station_id: UUID, epoch: int) -> int:
         .where(
             StationCommand.station_id == station_id, StationCommand.status == "sent", StationCommand.epoch < epoch
         )
-        .values(status="unknown", ended_at=scope.now, error="the connection was lost before the answer")
-        .returning(StationCommand.id)
+        .values(
+            status="unknown", ended_at=scope.now, error="the connection was lost before the answer",
+            payload_sealed=None,
+        )
+        .returning(StationCommand)
     )  # fmt: skip
     lost = list((await scope.db.execute(statement)).scalars())
-    for command_id in lost:
-        scope.publish(f"command:{command_id}", {"status": "unknown"})
+    for command in lost:
+        _tell(scope, command)
+        await _emit_ended(scope, command)
     return len(lost)
 
 
@@ -209,14 +221,14 @@ async def expire_commands(scope: Scope, station_id: UUID | None = None) -> int:
         update(StationCommand)
         .where(StationCommand.status == "queued", StationCommand.expires_at <= scope.now)
         .values(status="expired", ended_at=scope.now, payload_sealed=None)
-        .returning(StationCommand.id, StationCommand.station_id)
+        .returning(StationCommand)
     )
     if station_id is not None:
         statement = statement.where(StationCommand.station_id == station_id)
-    gone = (await scope.db.execute(statement)).all()
-    for command_id, owner in gone:
-        scope.publish(f"command:{command_id}", {"status": "expired"})
-        scope.publish(f"station:{owner}", {"what": "command", "command": str(command_id)})
+    gone = list((await scope.db.execute(statement)).scalars())
+    for command in gone:
+        _tell(scope, command)
+        await _emit_ended(scope, command)
     return len(gone)
 
 

@@ -4,9 +4,8 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from app.stations import commands
+from app.stations import commands, nodes, service
 from app.stations.models import StationConnection
-from app.stations.nodes import lease_key
 from tenants.database import Database
 from tenants.scope import Actor, Scope
 
@@ -19,19 +18,20 @@ async def sweep(database: Database, tenant_id: UUID) -> None:
 
 
 async def _close_orphaned_links(scope: Scope) -> None:
-    if scope.redis is None:
+    if scope.redis is None or not await nodes.remembers(scope.redis, scope.now):
         return
     query = select(StationConnection.node).where(StationConnection.is_online.is_(True)).distinct()
     for node in (await scope.db.execute(query)).scalars():
-        if await scope.redis.client.exists(lease_key(node)):
+        if await scope.redis.client.exists(nodes.lease_key(node)):
             continue
         statement = (
             update(StationConnection)
             .where(StationConnection.node == node, StationConnection.is_online.is_(True))
-            .values(is_online=False, disconnected_at=scope.now, close_reason="gateway lost")
-            .returning(StationConnection.station_id)
+            .values(is_online=False, disconnected_at=scope.now, close_reason=service.GATEWAY_LOST)
+            .returning(StationConnection.station_id, StationConnection.epoch)
         )
-        for station_id in (await scope.db.execute(statement)).scalars():
+        for station_id, epoch in (await scope.db.execute(statement)).all():
+            await commands.abandon_commands(scope, station_id, epoch + 1)
             scope.publish(f"station:{station_id}", {"what": "connection"})
             scope.publish("stations", {"station": str(station_id)})
 

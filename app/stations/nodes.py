@@ -18,6 +18,7 @@ LEASE_S = 30
 REMEMBERED_S = 3600
 MOST_TENANTS = 50
 _NODES = platform_key("gateway", "nodes")
+SINCE = platform_key("gateway", "since")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ def describe(
     return Node(name, version, since, now, tenants.total(), most, dict(versions))
 
 
-async def beat(redis: Redis, node: Node) -> None:
+async def beat(redis: Redis, node: Node) -> bool:
+    """True where Redis had forgotten everything: whoever beats has more to tell it."""
     told = asdict(node) | {"since": node.since.timestamp(), "beat_at": node.beat_at.timestamp()}
     del told["has_lease"]
     async with redis.client.pipeline(transaction=False) as pipe:
@@ -58,7 +60,16 @@ async def beat(redis: Redis, node: Node) -> None:
         pipe.set(platform_key("gateway", node.name, "state"), json.dumps(told), ex=REMEMBERED_S)
         pipe.zadd(_NODES, {node.name: node.beat_at.timestamp()})
         pipe.zremrangebyscore(_NODES, "-inf", node.beat_at.timestamp() - REMEMBERED_S)
-        await pipe.execute()
+        pipe.set(SINCE, node.beat_at.timestamp(), nx=True)
+        *_, is_new = await pipe.execute()
+    return bool(is_new)
+
+
+async def remembers(redis: Redis, now: datetime) -> bool:
+    """Whether a lease that is not there was lost by its process: Redis has had its memory for longer than a lease."""
+    await redis.client.set(SINCE, now.timestamp(), nx=True)
+    since = await redis.client.get(SINCE)
+    return since is not None and now.timestamp() - float(since) > LEASE_S
 
 
 async def say_goodbye(redis: Redis, name: str) -> None:

@@ -489,15 +489,11 @@ async def _parked_page(request: AnyRequest, scope: Scope, alert: str | None = No
         {
             "id": public_id("parked_message", one.id), "station_id": public_id("charging_station", one.station_id),
             "row": one, "word": _PARKED_WORDS[one.status], "waits": one.status in ("parked", "retrying"),
-            "raw": forms.pretty(_shown(scope, one.raw)),
+            "raw": forms.pretty(one.raw if scope.actor.may("id_tokens.reveal") else mask_frame(one.raw)),
         }
         for one in await parking.list_parked(scope)
     ]  # fmt: skip
     return page(request, scope, "stations/parked.html", title="Parked messages", rows=rows, alert=alert)
-
-
-def _shown(scope: Scope, raw: str) -> str:
-    return raw if scope.actor.may("id_tokens.reveal") else mask_frame(raw)
 
 
 @get("/stations/parked", opt={"permission": "stations.view"})

@@ -9,7 +9,7 @@ import re
 import secrets as stdlib_secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from sqlalchemy.orm import selectinload
 from app.kernel import audit, events
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.secrets import digest, new_station_password
+from app.stations import commands
 from app.stations.models import (
     EVSE,
     ChargingStation,
@@ -38,6 +39,8 @@ from tenants.scope import Scope
 IDENTITY_PATTERN = re.compile(r"[A-Za-z0-9._:*=+@|\- ]{1,48}")
 MAX_NO = 64
 HEARTBEAT_INTERVAL_S = 300
+GATEWAY_LOST = "gateway lost"
+BOOT_ASKED_FOR = timedelta(seconds=HEARTBEAT_INTERVAL_S)
 _CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 CONNECTOR_FIELDS = ("standard", "format", "power_type", "max_voltage_v", "max_amperage_a", "max_power_w")
 
@@ -335,6 +338,7 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
         station.location_id = changes["location_id"]
     if "name" in changes:
         station.name = str(changes["name"] or "").strip()[:100]
+    was = station.registration
     if "registration" in changes:
         station.registration = _check_registration(changes["registration"])
     if "security_profile" in changes:
@@ -353,8 +357,18 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
     keep = [] if password else await _known_digests(scope, station)
     await _put_route(scope, station, [password] if password else [], keep)
     await audit.record(scope, "station.updated", "charging_station", station.id, {"fields": sorted(changes)})
+    if station.registration != was:
+        await _ask_to_boot(scope, station, was)
     scope.publish(f"station:{station.id}", {"what": "settings"})
     return password
+
+
+async def _ask_to_boot(scope: Scope, station: ChargingStation, was: str) -> None:
+    """What staff decided is told by the answer to a boot, and need not wait for the next one (2.x B02). A rejected
+    station may not be spoken to: it comes again by itself (B03)."""
+    if was != "rejected" and station.connection is not None and station.connection.is_online:
+        boot = {"requestedMessage": "BootNotification"}
+        await commands.send_command(scope, station.id, "TriggerMessage", boot, expires_in=BOOT_ASKED_FOR)
 
 
 LENIENCIES = ("assume_ocpp16", "no_compression", "no_ping")
@@ -512,7 +526,7 @@ async def connection_closed(scope: Scope, station_id: UUID, epoch: int, reason: 
         update(StationConnection)
         .where(
             StationConnection.station_id == station_id, StationConnection.epoch == epoch,
-            StationConnection.is_online.is_(True),
+            StationConnection.is_online.is_(True) | (StationConnection.close_reason == GATEWAY_LOST),
         )
         .values(is_online=False, disconnected_at=scope.now, close_reason=reason[:100])
         .returning(StationConnection.id)
@@ -522,6 +536,29 @@ async def connection_closed(scope: Scope, station_id: UUID, epoch: int, reason: 
     await events.emit(scope, "StationDisconnected", "charging_station", station_id, {"reason": reason[:100]})
     scope.publish(f"station:{station_id}", {"what": "connection"})
     scope.publish("stations", {"station": str(station_id)})
+
+
+async def assert_links(scope: Scope, node: str, held: Mapping[UUID, int]) -> list[UUID]:
+    """A process says which links it holds, by epoch. Those that counted as lost with it are online again; returned are
+    the stations that a newer link has, whose old one is to be closed (ocpp.md 2, row 15)."""
+    stations, epochs = list(held), [held[station] for station in held]
+    values = {"stations": stations, "epochs": epochs, "node": node, "lost": GATEWAY_LOST}
+    again = text(
+        "update livery.station_connection c set is_online = true, disconnected_at = null, close_reason = ''"
+        " from unnest(cast(:stations as uuid[]), cast(:epochs as int[])) as h(station_id, epoch)"
+        " where c.station_id = h.station_id and c.epoch = h.epoch and c.node = :node"
+        " and c.tenant_id = (select livery.tid()) and not c.is_online and c.close_reason = :lost"
+        " returning c.station_id"
+    )
+    for station_id in (await scope.db.execute(again, values)).scalars():
+        scope.publish(f"station:{station_id}", {"what": "connection"})
+        scope.publish("stations", {"station": str(station_id)})
+    newer = text(
+        "select c.station_id from livery.station_connection c"
+        " join unnest(cast(:stations as uuid[]), cast(:epochs as int[])) as h(station_id, epoch)"
+        " on c.station_id = h.station_id and c.epoch > h.epoch where c.tenant_id = (select livery.tid())"
+    )
+    return list((await scope.db.execute(newer, values)).scalars())
 
 
 async def touch_last_seen(scope: Scope, seen: Mapping[UUID, datetime]) -> None:

@@ -1,7 +1,7 @@
 -- The gateway's flush of hot messages: one transaction for many tenants, every row through FORCE RLS (SECURITY INVOKER).
 -- The caller sends tenants sorted, a station at most once per call; `counts[i]` messages and `sample_counts[i]` values
--- belong to tenants[i]. Times are microseconds since 1970. A message whose session is not known here is `cold`: nothing
--- of it was written, and the ordinary verb takes it.
+-- belong to tenants[i]. Times are microseconds since 1970. A message that needs judgement is `cold`: its session is not
+-- known, over, without its first reading, or at another EVSE. Nothing of it was written, and the ordinary verb takes it.
 
 create function livery.ingest_readings(
   tenants uuid[], counts int[], sample_counts int[],
@@ -32,7 +32,9 @@ begin
     ), target as materialized (
       select t.*, s.id as session, s.status, s.meter_start_wh, s.cost_cap_minor,
              coalesce(t.evse_no, s.evse_no, 1) as no, coalesce(s.evse_id, e.id) as evse,
-             t.needs and s.id is null as cold
+             case when t.needs then s.id is null or s.status <> 'ACTIVE' or s.meter_start_wh is null
+                    or t.evse_no is not null and t.evse_no is distinct from s.evse_no
+                  else t.txn is not null and s.status <> 'ACTIVE' end is true as cold
         from told t
         left join livery.evse e on e.station_id = t.station and e.evse_no = t.evse_no
         left join lateral (

@@ -40,7 +40,7 @@ async def start(database: Database, cast: Cast, evse_no: int = 1) -> ChargingSes
     async with database.scope(cast.tenant_id, Actor.station(cast.station_id)) as scope:
         verdict = await charging.report_transaction(scope, cast.station_id, TransactionReport(
             kind="Started", at=AT, received_at=AT, natural_key=f"k{evse_no}", evse_no=evse_no, connector_no=1,
-            id_token=IdTokenValue(cast.card), ocpp_transaction_id=str(1000 + evse_no),
+            id_token=IdTokenValue(cast.card), ocpp_transaction_id=str(1000 + evse_no), meter_start_wh=Decimal(1000),
         ))  # fmt: skip
         query = select(ChargingSession).where(
             ChargingSession.ocpp_transaction_id == verdict.ocpp_transaction_id

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from app.stations import commands
 from app.stations.models import StationCommand
 from tests.cast import STAFF, Cast
+from tests.conformance.stage import stage16, stage201
 from tests.gateway.conftest import Station16, Station201, Yard, opened, yard
 
 
@@ -48,4 +49,16 @@ async def command(yard: Yard, cast: Cast, action: str, payload: dict[str, Any]) 
     return await until(ended, 12)
 
 
-__all__ = ["Station16", "Station201", "Yard", "case", "command", "opened", "rows", "until", "yard"]
+__all__ = [
+    "Station16",
+    "Station201",
+    "Yard",
+    "case",
+    "command",
+    "opened",
+    "rows",
+    "stage16",
+    "stage201",
+    "until",
+    "yard",
+]

@@ -200,7 +200,7 @@ async def test_a_binary_frame_closes_the_link(raw16: Raw):
 
 async def test_an_unknown_action_is_not_implemented(raw16: Raw):
     assert (await raw16.call("Dance", {}))[:3] == [4, "x1", "NotImplemented"]
-    assert (await raw16.call("FirmwareStatusNotification", {"status": "Idle"}))[:3] == [
+    assert (await raw16.call("Reset", {"type": "Soft"}))[:3] == [
         4,
         "x1",
         "NotSupported",
