@@ -121,8 +121,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
         "token": session.id_token_masked, "token_status": session.id_token_status, "offline": report.offline,
     })  # fmt: skip
     await _store(scope, session, report)
-    if session.evse_id is not None:
-        await stations.set_activity(scope, session.evse_id, "charging")
+    await _occupy(scope, session)
     await events.emit(
         scope, "SessionStarted", "charging_session", session.id, {"evse": str(session.evse_id or "")}
     )
@@ -160,8 +159,14 @@ async def _locate(scope: Scope, session: ChargingSession, report: TransactionRep
     await _supersede_others(scope, session)
     if before is not None and not await _is_busy(scope, before):
         await stations.set_activity(scope, before, "idle")
-    await stations.set_activity(scope, evse.id, "charging")
+    await _occupy(scope, session)
     _tell(scope, session, "located")
+
+
+async def _occupy(scope: Scope, session: ChargingSession) -> None:
+    """Until somebody is authorised the EVSE is only plugged in or parked at: a driver may still start there."""
+    if session.evse_id is not None and session.id_token_status is not None:
+        await stations.set_activity(scope, session.evse_id, "charging")
 
 
 def _start_meter(report: TransactionReport) -> int | None:
@@ -346,6 +351,7 @@ async def _authorised_late(
     })  # fmt: skip
     if session.id_token_status == "Accepted":
         await snapshot.freeze(scope, session, again=session.origin == "station")
+    await _occupy(scope, session)
     _tell(scope, session, "authorised")
     return session
 

@@ -113,11 +113,10 @@ class Stage:
         return await self.ended((await self.post(f"/charging-sessions/{session_id}/stop-requests", {}))["id"])
 
     async def session(self, session_id: str | None = None) -> dict[str, Any]:
-        """The session of that id; or the only one there is."""
+        """The session of that id; or the newest there is."""
         if session_id is not None:
             return await self.get(f"/charging-sessions/{session_id}")
-        (only,) = (await self.get("/charging-sessions"))["data"]
-        return only
+        return (await self.sessions())[0]
 
     async def sessions(self) -> list[dict[str, Any]]:
         return (await self.get("/charging-sessions"))["data"]
@@ -132,10 +131,12 @@ class Stage:
         return await until(look)
 
     async def settled(self) -> dict[str, Any]:
-        """The worker has done what it had to; the only session, with `cdrs`."""
+        """The worker has done what it had to; the newest session, with its `cdrs`."""
         await self.jobs.run()
         assert not self.jobs.failures
-        return await self.session() | {"cdrs": (await self.get("/cdrs"))["data"]}
+        session = await self.session()
+        cdrs = (await self.get("/cdrs"))["data"]
+        return session | {"cdrs": [one for one in cdrs if one["session_id"] == session["id"]]}
 
     async def readings(self, *where: Any) -> list[MeterValue]:
         async with self.scope() as scope:

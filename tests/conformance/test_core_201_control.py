@@ -12,7 +12,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from app.charging import service as charging
+from app.charging.models import MeterValue
 from app.kernel.errors import Refused
+from app.kernel.ids import parse_id
 from app.kernel.settings import Settings
 from app.stations import service as stations
 from tests.conformance.conftest import Station201, Yard, case, until
@@ -183,48 +185,51 @@ async def test_an_idle_station_or_evse_is_reset(stage201: Stage):
 
 
 @case("2.0.1", "TC_B_21_CSMS", "TC_B_26_CSMS")
-@pytest.mark.parametrize("evse", [None, 1])
-async def test_a_reset_on_idle_waits_for_the_session_to_end(stage201: Stage, evse: int | None):
-    visit = Transaction(stage201, "busy")
-    await visit.tell("Started", "Authorized", token=stage201.cast.card, meter=1_000, state="Charging")
-    stage201.box.behaviour["Reset"] = "Scheduled"
-    done = await stage201.ask("Reset", {"type": "OnIdle"} | ({"evseId": evse} if evse else {}))
-    assert (done["status"], done["answer"]) == ("accepted", {"status": "Scheduled"})
-    await visit.tell("Updated", "MeterValuePeriodic", meter=1_100)
-    assert (await stage201.session())["status"] == "ACTIVE"
-    await visit.tell("Ended", "EVDeparted", meter=1_200, reason="EVDisconnected")
-    if evse is None:
-        await comes_back(stage201, "ScheduledReset")
-    else:
-        await stage201.connector(1, "Unavailable")
-        await stage201.connector(1, "Available")
-    session = await stage201.settled()
-    assert (session["status"], session["review"], session["energy_wh"]) == ("COMPLETED", None, 200)
-    assert await stage201.evse() == ("AVAILABLE", "Available")
+async def test_a_reset_on_idle_waits_for_the_session_to_end(stage201: Stage):
+    for evse in (None, 1):
+        visit = Transaction(stage201, f"busy-{evse}")
+        await visit.tell("Started", "Authorized", token=stage201.cast.card, meter=1_000, state="Charging")
+        stage201.box.behaviour["Reset"] = "Scheduled"
+        done = await stage201.ask("Reset", {"type": "OnIdle"} | ({"evseId": evse} if evse else {}))
+        assert (done["status"], done["answer"]) == ("accepted", {"status": "Scheduled"})
+        await visit.tell("Updated", "MeterValuePeriodic", meter=1_100)
+        assert (await stage201.session())["status"] == "ACTIVE"
+        await visit.tell("Ended", "EVDeparted", meter=1_200, reason="EVDisconnected")
+        if evse is None:
+            await comes_back(stage201, "ScheduledReset")
+        else:
+            await stage201.connector(1, "Unavailable")
+            await stage201.connector(1, "Available")
+        session = await stage201.settled()
+        assert (session["status"], session["review"], session["energy_wh"]) == ("COMPLETED", None, 200)
+        assert await stage201.evse() == ("AVAILABLE", "Available")
 
 
 @case("2.0.1", "TC_B_22_CSMS", "TC_B_27_CSMS")
-@pytest.mark.parametrize("evse", [None, 1])
-async def test_an_immediate_reset_ends_the_session(stage201: Stage, evse: int | None):
-    visit = Transaction(stage201, "cut")
-    await visit.tell("Started", "Authorized", token=stage201.cast.card, meter=1_000, state="Charging")
+async def test_an_immediate_reset_ends_the_session(stage201: Stage):
+    for evse in (1, None):
+        visit = Transaction(stage201, f"cut-{evse}")
+        await visit.tell("Started", "Authorized", token=stage201.cast.card, meter=1_000, state="Charging")
 
-    async def reset(_payload: dict[str, Any]) -> None:
-        await visit.tell("Ended", "ResetCommand", meter=1_100, reason="ImmediateReset")
-        if evse is None:
-            await comes_back(stage201, "RemoteReset")
-        else:
-            await stage201.connector(1, "Available")
+        async def reset(
+            _payload: dict[str, Any], visit: Transaction = visit, evse: int | None = evse
+        ) -> None:
+            await visit.tell("Ended", "ResetCommand", meter=1_100, reason="ImmediateReset")
+            if evse is None:
+                await comes_back(stage201, "RemoteReset")
+            else:
+                await stage201.connector(1, "Available")
 
-    stage201.box.reactions["Reset"] = reset
-    done = await stage201.ask("Reset", {"type": "Immediate"} | ({"evseId": evse} if evse else {}))
-    assert done["status"] == "accepted"
-    session = await stage201.becomes("COMPLETED")
-    assert (session["stopped_reason"], session["energy_wh"], session["review"]) == (
-        "ImmediateReset",
-        100,
-        None,
-    )
+        stage201.box.reactions["Reset"] = reset
+        done = await stage201.ask("Reset", {"type": "Immediate"} | ({"evseId": evse} if evse else {}))
+        assert done["status"] == "accepted"
+        session = await stage201.becomes("COMPLETED")
+        assert session["ocpp_transaction_id"] == visit.id
+        assert (session["stopped_reason"], session["energy_wh"], session["review"]) == (
+            "ImmediateReset",
+            100,
+            None,
+        )
 
 
 # --- F: remote control -------------------------------------------------------------------------------------------
@@ -448,37 +453,45 @@ async def test_clock_aligned_values_without_a_transaction_belong_to_no_session(s
     "2.0.1", "TC_J_02_CSMS", "TC_J_03_CSMS", "TC_J_04_CSMS", "TC_J_07_CSMS", "TC_J_09_CSMS", "TC_J_10_CSMS",
     "TC_J_11_CSMS",
 )  # fmt: skip
-@pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("context", ["Sample.Clock", "Sample.Periodic"])
-async def test_values_within_a_transaction_make_its_energy(stage201: Stage, context: str, signed: bool):
-    visit = Transaction(stage201, "metered")
-
+async def test_values_within_a_transaction_make_its_energy(stage201: Stage):
     def values(*samples: dict[str, Any]) -> list[dict[str, Any]]:
         return [{"timestamp": stamp(), "sampledValue": list(samples)}]
 
-    trigger = "MeterValueClock" if context == "Sample.Clock" else "MeterValuePeriodic"
-    await visit.tell(
-        "Started", "Authorized", token=stage201.cast.card, state="Charging",
-        meterValue=values(sampled(1_000, "Transaction.Begin", signed=signed)),
-    )  # fmt: skip
-    power = {"value": 11_000, "context": context, "measurand": "Power.Active.Import"}
-    await visit.tell("Updated", trigger, meterValue=values(sampled(1_100, context, signed=signed), power))
-    running = await stage201.session()
-    assert (running["meter_start_wh"], running["energy_wh"], running["power_w"]) == (1_000, 100, 11_000)
-    last = values(sampled(1_150, context, signed=signed)) + values(
-        sampled(1_200, "Transaction.End", signed=signed)
-    )
-    await visit.tell("Ended", "StopAuthorized", reason="Local", token=stage201.cast.card, meterValue=last)
-    done = await stage201.settled()
-    assert (done["status"], done["review"], done["energy_wh"]) == ("COMPLETED", None, 200)
-    found = [one for one in await stage201.readings() if one.measurand == "Energy.Active.Import.Register"]
-    assert [(one.context, one.value) for one in found] == [
-        ("Transaction.Begin", 1_000), (context, 1_100), (context, 1_150), ("Transaction.End", 1_200),
-    ]  # fmt: skip
-    kept = {
-        json.dumps(json.loads(one.signed_data), sort_keys=True) if one.signed_data else None for one in found
-    }
-    assert kept == {json.dumps(SIGNED, sort_keys=True) if signed else None}
+    for number, (context, signed) in enumerate(
+        (context, signed) for context in ("Sample.Clock", "Sample.Periodic") for signed in (False, True)
+    ):
+        visit, base = Transaction(stage201, f"metered-{number}"), 1_000 * (number + 1)
+        trigger = "MeterValueClock" if context == "Sample.Clock" else "MeterValuePeriodic"
+        await visit.tell(
+            "Started", "Authorized", token=stage201.cast.card, state="Charging",
+            meterValue=values(sampled(base, "Transaction.Begin", signed=signed)),
+        )  # fmt: skip
+        power = {"value": 11_000, "context": context, "measurand": "Power.Active.Import"}
+        await visit.tell(
+            "Updated", trigger, meterValue=values(sampled(base + 100, context, signed=signed), power)
+        )
+        running = await stage201.session()
+        assert (running["meter_start_wh"], running["energy_wh"], running["power_w"]) == (base, 100, 11_000)
+        last = [
+            *values(sampled(base + 150, context, signed=signed)),
+            *values(sampled(base + 200, "Transaction.End", signed=signed)),
+        ]
+        await visit.tell("Ended", "StopAuthorized", reason="Local", token=stage201.cast.card, meterValue=last)
+        done = await stage201.settled()
+        assert (done["status"], done["review"], done["energy_wh"]) == ("COMPLETED", None, 200)
+        found = [
+            one
+            for one in await stage201.readings(
+                MeterValue.session_id == parse_id("charging_session", done["id"])
+            )
+            if one.measurand == "Energy.Active.Import.Register"
+        ]
+        assert [(one.context, one.value) for one in found] == [
+            ("Transaction.Begin", base), (context, base + 100), (context, base + 150),
+            ("Transaction.End", base + 200),
+        ]  # fmt: skip
+        kept = [json.loads(one.signed_data) if one.signed_data else None for one in found]
+        assert kept == [SIGNED if signed else None] * 4
 
 
 @case("2.0.1", "TC_J_08_CSMS")

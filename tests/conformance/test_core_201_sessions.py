@@ -161,29 +161,27 @@ STARTS = {
     "2.0.1", "TC_E_01_CSMS", "TC_E_02_CSMS", "TC_E_03_CSMS", "TC_E_04_CSMS", "TC_E_09_CSMS", "TC_E_10_CSMS",
     "TC_E_11_CSMS", "TC_E_12_CSMS",
 )  # fmt: skip
-@pytest.mark.parametrize("point", STARTS)
-async def test_a_session_is_whole_wherever_the_station_starts_its_transaction(stage201: Stage, point: str):
-    visit = Transaction(stage201, f"tx-{point}")
-    for number, (kind, trigger, state, has_token) in enumerate(STARTS[point]):
-        token = stage201.cast.card if has_token else None
-        answer = await visit.tell(
-            kind, trigger, state=state, token=token, meter=1_000 if number == 0 else None
-        )
-        assert (answer.get("idTokenInfo") or {}).get("status") == ("Accepted" if has_token else None)
+async def test_a_session_is_whole_wherever_the_station_starts_its_transaction(stage201: Stage):
     await stage201.connector(1, "Occupied")
-    await visit.tell("Updated", "ChargingStateChanged", state="Charging")
-    await visit.tell("Updated", "MeterValuePeriodic", meter=1_100)
-    running = await stage201.session()
-    assert (running["status"], running["energy_wh"], running["id_token_status"]) == (
-        "ACTIVE",
-        100,
-        "Accepted",
-    )
-    assert (await stage201.evse())[0] == "CHARGING"
-    await visit.tell("Ended", "StopAuthorized", token=stage201.cast.card, meter=1_150, reason="Local")
-    done = await stage201.settled()
-    assert (done["status"], done["review"], done["energy_wh"]) == ("COMPLETED", None, 150)
-    assert [cdr["total_energy"] for cdr in done["cdrs"]] == [0.15]
+    for point, events in STARTS.items():
+        visit = Transaction(stage201, f"tx-{point}")
+        for number, (kind, trigger, state, has_token) in enumerate(events):
+            token = stage201.cast.card if has_token else None
+            answer = await visit.tell(
+                kind, trigger, state=state, token=token, meter=None if number else 1_000
+            )
+            assert (answer.get("idTokenInfo") or {}).get("status") == ("Accepted" if has_token else None)
+            was_authorised = any(one[3] for one in events[: number + 1])
+            assert (await stage201.evse())[0] == ("CHARGING" if was_authorised else "BLOCKED")
+        await visit.tell("Updated", "ChargingStateChanged", state="Charging")
+        await visit.tell("Updated", "MeterValuePeriodic", meter=1_100)
+        running = await stage201.session()
+        assert (running["ocpp_transaction_id"], running["status"]) == (visit.id, "ACTIVE")
+        assert (running["energy_wh"], running["id_token_status"]) == (100, "Accepted")
+        await visit.tell("Ended", "StopAuthorized", token=stage201.cast.card, meter=1_150, reason="Local")
+        done = await stage201.settled()
+        assert (done["status"], done["review"], done["energy_wh"]) == ("COMPLETED", None, 150)
+        assert [cdr["total_energy"] for cdr in done["cdrs"]] == [0.15]
 
 
 async def test_nobody_pays_for_the_time_before_they_identified_themselves(stage201: Stage):
