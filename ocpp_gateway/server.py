@@ -17,6 +17,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
 from websockets.datastructures import Headers
 from websockets.exceptions import NegotiationError
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
@@ -37,6 +38,11 @@ log = logging.getLogger("livery.gateway")
 OPEN_TIMEOUT_S = 5
 TOUCH_S = 20.0
 UNAUTHORIZED = b"Unauthorized\n"
+# RFC 7692. Nothing is remembered from frame to frame: an idle link costs no window, in either direction.
+COMPRESSION = ServerPerMessageDeflateFactory(
+    server_no_context_takeover=True, client_no_context_takeover=True, server_max_window_bits=12,
+    client_max_window_bits=12, compress_settings={"memLevel": 5},
+)  # fmt: skip
 
 
 class Gateway:
@@ -69,6 +75,9 @@ class Gateway:
             response.headers["WWW-Authenticate"] = 'Basic realm="OCPP"'
             return response
         connection.route, connection.remote = route, remote  # type: ignore[attr-defined]
+        version = choose_version(request.headers.get_all("Sec-WebSocket-Protocol"))
+        if version not in (None, v16.SUBPROTOCOL) and not route.attributes.get("no_compression"):
+            connection.protocol.available_extensions = [COMPRESSION]
         return None
 
     def _remote(self, connection: ServerConnection, request: Request) -> str:
