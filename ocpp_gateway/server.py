@@ -30,13 +30,14 @@ from ocpp_gateway.handshake import VERSIONS, Doorkeeper, choose_version, read_pa
 from ocpp_gateway.metrics import CONNECTIONS, REFUSED
 from ocpp_gateway.presence import Presence
 from ocpp_gateway.seam import Seam
+from ocpp_gateway.watch import Watch
 from tenants.database import Database
 from tenants.redis import Redis
 from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
 OPEN_TIMEOUT_S = 5
-TOUCH_S = 20.0
+TOUCH_S, OFFLINE_GRACE_S = 20.0, 3.0
 UNAUTHORIZED = b"Unauthorized\n"
 # RFC 7692. Nothing is remembered from frame to frame: an idle link costs no window, in either direction.
 COMPRESSION = ServerPerMessageDeflateFactory(
@@ -54,7 +55,12 @@ class Gateway:
         self.seam = Seam(self.database, self.node)
         self.presence = Presence(self.redis, self.node)
         self.door = Doorkeeper(self.database, settings)
-        self.is_draining = False
+        self.watch = Watch(self.database)
+        self._draining = asyncio.Event()
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining.is_set()
 
     # -- the handshake ---------------------------------------------------------------------------------------------
 
@@ -65,6 +71,8 @@ class Gateway:
             return _refuse(http.HTTPStatus.NOT_FOUND, b"Not Found\n", "path")
         remote = self._remote(connection, request)
         if self.door.attempts.are_too_many(address.name, remote):
+            if (station := self.door.attempts.turned_away(address.name, remote)) is not None:
+                self.watch.note(station, "wrong_key", f"50 attempts from {remote}")
             return _refuse(http.HTTPStatus.TOO_MANY_REQUESTS, b"Too Many Requests\n", "attempts")
         authorization = _only(request.headers, "Authorization")
         route = await self.door.admit(
@@ -75,6 +83,8 @@ class Gateway:
             response.headers["WWW-Authenticate"] = 'Basic realm="OCPP"'
             return response
         connection.route, connection.remote = route, remote  # type: ignore[attr-defined]
+        if not _asks_for_upgrade(request.headers):  # websockets refuses it; staff learn why
+            self.watch.note(route, "handshake", "no Connection: Upgrade header")
         version = choose_version(request.headers.get_all("Sec-WebSocket-Protocol"))
         if version not in (None, v16.SUBPROTOCOL) and not route.attributes.get("no_compression"):
             connection.protocol.available_extensions = [COMPRESSION]
@@ -103,6 +113,7 @@ class Gateway:
             if not offered and route.attributes.get("assume_ocpp16"):
                 return None
             REFUSED.labels("subprotocol").inc()
+            self.watch.note(route, "handshake", f"offers {', '.join(map(str, offered)) or 'no version'}")
             log.info("station %s offers %s: no version in common", route.identity, list(offered))
             raise NegotiationError("no OCPP version in common")
         return Subprotocol(next(str(one) for one in offered if str(one).strip().lower() == version))
@@ -112,7 +123,7 @@ class Gateway:
     async def handle(self, socket: ServerConnection) -> None:
         route: StationRoute = socket.route  # type: ignore[attr-defined]
         version = VERSIONS.get(str(socket.subprotocol or v16.SUBPROTOCOL).strip().lower(), v16)
-        connection = Connection(socket, route, version, self.seam, socket.remote)  # type: ignore[attr-defined]
+        connection = Connection(socket, route, version, self.seam, socket.remote, self.watch)  # type: ignore[attr-defined]
         CONNECTIONS.inc()
         try:
             await connection.run(self.presence.arrived)
@@ -121,6 +132,10 @@ class Gateway:
         finally:
             CONNECTIONS.dec()
             await self.presence.left(connection)
+            if socket.close_code == 1006:  # a network that hiccups is normal: it may be back at once
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(OFFLINE_GRACE_S):
+                        await self._draining.wait()
             with contextlib.suppress(Exception):
                 await self.seam.closed(route, connection.epoch, connection.close_reason or "closed")
 
@@ -189,7 +204,7 @@ class Gateway:
 
     async def _drain(self, servers: list[Server]) -> None:
         """Nobody new; what was taken is answered; then each station is told 1012 and goes elsewhere."""
-        self.is_draining = True
+        self._draining.set()
         for server in servers:
             server.close(close_connections=False)
         await asyncio.gather(
@@ -205,6 +220,11 @@ def _refuse(status: http.HTTPStatus, body: bytes, reason: str) -> Response:
     REFUSED.labels(reason).inc()
     headers = Headers({"Content-Type": "text/plain", "Content-Length": str(len(body)), "Connection": "close"})
     return Response(status.value, status.phrase, headers, body)
+
+
+def _asks_for_upgrade(headers: Headers) -> bool:
+    said = {word.strip().lower() for value in headers.get_all("Connection") for word in value.split(",")}
+    return "upgrade" in said
 
 
 def _only(headers: Headers, name: str) -> str | None:

@@ -555,6 +555,8 @@ async def get_startable(scope: Scope, evse_id: UUID) -> EVSE:
         raise Refused("tenant_suspended", N_("This operator is suspended and takes no new sessions."))
     if evse.station.connection is None or not evse.station.connection.is_online:
         raise Refused("station_offline", N_("The station is offline, and a start does not wait."))
+    if evse.station.quarantined_at is not None:
+        raise Refused("station_quarantined", N_("This station is being checked and cannot be started."))
     if evse.connectors and all(connector.status == "Faulted" for connector in evse.connectors):
         raise Refused("evse_faulted", N_("This EVSE reports a fault and cannot be started."))
     if evse.connectors and all(connector.status == "Unavailable" for connector in evse.connectors):

@@ -15,6 +15,7 @@ PREFIXES = {
     "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai", "payment": "pay",
     "refund": "ref",
     "domain": "dom",
+    "station_alert": "alt", "station_quirk": "qrk",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read_form, redirect
-from app.stations import commands, forms, ocpp_schemas, queries, service
+from app.stations import commands, forms, ocpp_schemas, queries, quirks, service
 from app.stations.models import EVSE, ChargingStation, StationCommand
 from app.stations.redaction import mask_cards
 from tenants.resolve import own_url
@@ -360,7 +360,7 @@ async def change_station(request: AnyRequest, tenant_scope: Scope, station_id: s
             tenant_scope, station.id, name=form.text("name"), registration=form.text("registration"),
             location_id=parse_id("location", site) if site else None,
             security_profile=_profile(form),
-            leniency={name: True for name in service.LENIENCIES if form.flag(name)},
+            leniency=_leniency(station, form),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         return form_again(
@@ -370,6 +370,12 @@ async def change_station(request: AnyRequest, tenant_scope: Scope, station_id: s
     if password is not None:
         return await _setup_page(request, tenant_scope, station.id, password=password)
     return redirect(request, f"/stations/{station_id}/settings", flash="Saved.")
+
+
+def _leniency(station: ChargingStation, form: Form) -> dict[str, bool]:
+    """Only where it differs from what is known of its model."""
+    ticked = {name: form.flag(name) for name in quirks.QUIRKS}
+    return {name: holds for name, holds in ticked.items() if holds != (name in station.quirks)}
 
 
 @post("/stations/{station_id:str}/passwords", opt={"permission": "stations.manage"})
