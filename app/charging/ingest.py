@@ -70,7 +70,7 @@ async def ingest(
     """MeterValues. A transaction id that is missing, 0, random or over is replaced by the EVSE's open session."""
     await store(
         scope,
-        await _session_of(scope, station_id, evse_no, ocpp_transaction_id),
+        await _session_of(scope, station_id, evse_no, ocpp_transaction_id, readings),
         station_id,
         evse_no,
         readings,
@@ -78,16 +78,22 @@ async def ingest(
 
 
 async def _session_of(
-    scope: Scope, station_id: UUID, evse_no: int, ocpp_transaction_id: str | None
+    scope: Scope, station_id: UUID, evse_no: int, ocpp_transaction_id: str | None, readings: Sequence[Reading]
 ) -> ChargingSession | None:
+    """An id that the station kept after its stop (EN+) yields to the session that is open since."""
     ours = select(ChargingSession).where(ChargingSession.station_id == station_id)
+    session = None
     if ocpp_transaction_id is not None:
         named = ours.where(ChargingSession.ocpp_transaction_id == ocpp_transaction_id)
         session = (await scope.db.execute(named)).scalar_one_or_none()
-        if session is not None:
+        is_over = session is not None and session.ended_at is not None
+        if session is not None and not (is_over and all(r.sampled_at > session.ended_at for r in readings)):
             return session
+        if session is not None:
+            evse_no = session.evse_no or evse_no
     open_here = ours.where(ChargingSession.evse_no == evse_no, ChargingSession.status == "ACTIVE")
-    return (await scope.db.execute(open_here.order_by(ChargingSession.started_at.desc()))).scalars().first()
+    found = (await scope.db.execute(open_here.order_by(ChargingSession.started_at.desc()))).scalars().first()
+    return found or session
 
 
 async def store(

@@ -34,7 +34,7 @@ class ChargingSession(TenantOwned, Base):
         CheckConstraint("status in ('PENDING','ACTIVE','COMPLETED','INVALID','RESERVATION')", name="status"),
         CheckConstraint(
             "review is null or review in ('superseded','stuck','orphan','implausible','no_tariff',"
-            "'card_twice')",
+            "'card_twice','start_twice')",
             name="review",
         ),
         Index(

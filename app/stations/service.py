@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import selectinload
 
@@ -495,9 +495,13 @@ async def connector_reported(scope: Scope, station_id: UUID, report: StatusRepor
             status=report.status, detail=report.detail, error_code=report.error_code, error_info=report.info,
             vendor_error_code=report.vendor_error_code, status_at=report.sampled_at,
         )
+        .returning(literal_column("old.status"))
     )  # fmt: skip
-    await scope.db.execute(change)
-    if report.status == "Faulted":
+    was = (await scope.db.execute(change)).scalar_one_or_none()
+    if report.status == "Faulted" and was not in (
+        None,
+        "Faulted",
+    ):  # one that flaps is one fault until it recovers
         await events.emit(
             scope, "ConnectorFaulted", "evse", evse.id,
             {"connector_no": report.connector_no, "error_code": report.error_code or ""},

@@ -58,6 +58,7 @@ def upgrade() -> None:
     op.drop_constraint(op.f("ck_charging_session_review"), "charging_session", schema="livery")
     op.create_check_constraint(
         op.f("ck_charging_session_review"), "charging_session",
-        "review is null or review in ('superseded','stuck','orphan','implausible','no_tariff','card_twice')",
+        "review is null or review in ('superseded','stuck','orphan','implausible','no_tariff','card_twice',"
+        "'start_twice')",
         schema="livery",
     )  # fmt: skip
