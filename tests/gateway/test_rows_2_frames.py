@@ -108,9 +108,8 @@ async def test_row_32_of_two_equal_keys_the_last_wins_and_the_station_is_marked(
     from app.stations.models import StationAlert
 
     link = await box.online()
-    await link.ask(  # fmt: skip
-        '[2,"k1","StatusNotification",{"connectorId":7,"connectorId":2,"errorCode":"NoError","status":"Faulted"}]'
-    )
+    payload = '{"connectorId":7,"connectorId":2,"errorCode":"NoError","status":"Faulted"}'
+    await link.ask(f'[2,"k1","StatusNotification",{payload}]')
     assert [evse.evse_no for evse in await box.rows(EVSE)] == [1, 2]
     (alert,) = await street.until(lambda: box.rows(StationAlert))
     assert (alert.kind, alert.count) == ("duplicate_key", 1)

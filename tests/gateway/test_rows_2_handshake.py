@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 from app.kernel.errors import Refused
 from app.stations import commands
 from app.stations import service as stations
-from app.stations.models import OCPPMessage, StationCommand, StationConnection
+from app.stations.models import OCPPMessage, StationAlert, StationCommand, StationConnection
 from ocpp_gateway import connection as connection_module
 from ocpp_gateway.metrics import REFUSED
 from tests.gateway.street import OPEN_TIMEOUT_S, Box, Link, Street, box, street
@@ -265,3 +265,21 @@ async def test_row_25_a_binary_frame_is_1003_and_an_empty_text_is_ignored(box: B
     assert await link.is_alive()
     await link.send(os.urandom(8))
     assert await link.ends() == 1003
+
+
+async def test_row_3_wrong_keys_end_in_429_and_never_lock_the_station_out_from_its_usual_address(
+    street: Street, box: Box
+):
+    wrong = box.basic(password="0" * 40)
+    codes = [(await refusal(box.dial(authorization=wrong)))[0] for _ in range(12)]
+    assert codes == [401] * 10 + [429] * 2
+    assert (await refusal(box.dial()))[0] == 429  # this address has never been the station's
+    for _ in range(50 - 12 - 1):
+        await refusal(box.dial(authorization=wrong))
+    (alert,) = await street.until(lambda: box.rows(StationAlert))
+    assert alert.kind == "wrong_key"
+    other = await street.box()
+    await (await other.dial()).close()
+    wrong = other.basic(password="0" * 40)
+    assert {(await refusal(other.dial(authorization=wrong)))[0] for _ in range(12)} == {401}
+    assert await (await other.online()).is_alive()

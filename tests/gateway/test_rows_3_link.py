@@ -1,4 +1,7 @@
-"""ocpp.md section 3, quirks of real chargers on the link: 1 to 15, 21, 22, 52 to 55, 57, 59. Named after their numbers."""
+"""ocpp.md section 3, quirks of real chargers on the link: 1 to 15, 21, 22, 52 to 55, 57, 59.
+
+Each test is named after its number.
+"""
 
 import asyncio
 import base64
