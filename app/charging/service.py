@@ -250,6 +250,9 @@ async def _authorise(scope: Scope, session: ChargingSession, presented: IdTokenV
         session.driver_id, session.driver_group_id = verdict.driver_id, verdict.driver_group_id
         if verdict.id_token_id is not None:
             await access.mark_used(scope, verdict.id_token_id)
+            if await access.second_use(scope, verdict.id_token_id, session.station_id, session.started_at):
+                session.review = session.review or "card_twice"
+                await access.tell_second_use(scope, verdict.id_token_id, session.station_id)
 
 
 async def _supersede_others(scope: Scope, session: ChargingSession) -> None:

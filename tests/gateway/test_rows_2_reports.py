@@ -10,10 +10,15 @@ import pytest
 from sqlalchemy import select, update
 
 from app.access import service as access
+from app.brands import service as brands
 from app.charging import service as charging
 from app.charging.models import CDR, ChargingSession, MeterValue, SessionEvent
 from app.kernel.errors import Refused
+from app.kernel.events import Event
+from app.notifications.jobs import mail_card_used_twice
+from app.notifications.models import Mail
 from app.stations import alerts, commands
+from app.stations import service as stations
 from app.stations.models import EVSE, ChargingStation, Connector, OCPPMessage, StationAlert, StationCommand
 from ocpp_gateway import connection as connection_module
 from ocpp_gateway import watch as watch_module
@@ -292,8 +297,6 @@ async def test_row_53_boots_without_end_are_accepted_from_memory_and_told_to_sta
 
 
 async def test_row_54_a_flapping_status_is_kept_raw_and_is_one_fault(street: Street, box: Box):
-    from app.kernel.events import Event
-
     link = await box.online()
     for number in range(20):
         word = "Available" if number % 2 else "Faulted"
@@ -326,6 +329,42 @@ async def test_row_55_guessing_cards_ends_with_invalid_for_all_and_an_alert(
     assert (await elsewhere.tell("Authorize", {"idTag": box.card}))["idTagInfo"]["status"] == "Accepted"
     monkeypatch.setattr(watch_module, "REFUSED_WITHIN_S", 0.0)  # the minute is over
     assert (await link.tell("Authorize", {"idTag": box.card}))["idTagInfo"]["status"] == "Accepted"
+
+
+@pytest.mark.parametrize(("rule", "answer", "review"), [
+    ("anywhere", "Accepted", None), ("hold", "Accepted", "card_twice"), ("refuse", "ConcurrentTx", None),
+])  # fmt: skip
+async def test_row_56_a_card_at_two_sites_at_once_follows_the_brands_rule_and_its_driver_is_told(
+    street: Street, box: Box, rule: str, answer: str, review: str | None
+):
+    async with street.scope() as scope:
+        driver = await access.create_driver(scope, name="Twice", email=f"{rule}@driver.example")
+        card = await access.create_id_token(scope, value=f"TWICE-{rule}", driver_id=driver.id)
+        site = await stations.create_location(
+            scope, name="Far", address="Far 1", city="Far", country="DEU", time_zone="Europe/Berlin"
+        )
+        await brands.update_profile(scope, {"card_use": rule})
+    first = await (await street.box()).online()
+    second = await street.box(location_id=site.id)
+    link = await second.online()
+    await start(first, idTag=f"TWICE-{rule}", at=ago(minutes=30))
+    asked = await link.tell("Authorize", {"idTag": f"TWICE-{rule}"})
+    assert asked["idTagInfo"]["status"] == answer
+    transaction = await start(link, idTag=f"TWICE-{rule}", at=ago(minutes=10))
+    session = await session_of(second)
+    assert (session.status, session.review, session.id_token_status) == ("ACTIVE", review, answer)
+    await stop(link, transaction)
+    held = await session_of(second)
+    assert (held.energy_wh, held.review) == (1_000, "orphan" if rule == "refuse" else review)
+    told = await street.rows(Event, Event.kind == "CardUsedTwice", Event.source_id == card.id)
+    assert bool(told) is (rule != "anywhere")
+    for event in told:
+        await mail_card_used_twice(street.yard.database, street.nordlicht.tenant_id, str(event.id))
+    mails = await street.rows(Mail, Mail.to_address == f"{rule}@driver.example")
+    assert len(mails) == (0 if rule == "anywhere" else 1)
+    assert not [mail for mail in mails if f"TWICE-{rule}" in mail.body]
+    async with street.scope() as scope:
+        await brands.update_profile(scope, {"card_use": "anywhere"})
 
 
 async def test_row_57_a_card_of_another_brand_is_answered_like_an_unknown_one(street: Street, box: Box):
