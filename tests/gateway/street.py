@@ -139,13 +139,13 @@ class Box:
 
     async def dial(
         self, version: str | None = "ocpp1.6", *, path: str | None = None, authorization: str | None = "",
-        compression: str | None = None, headers: dict[str, str] | None = None,
+        compression: str | None = None, headers: dict[str, str] | None = None, port: int | None = None,
     ) -> Link:  # fmt: skip
         """The handshake; InvalidStatus when it is refused."""
         if authorization == "":
             authorization = self.basic()
         said = {"Authorization": authorization} if authorization else {}
-        port = self.street.yard.port
+        port = port or self.street.yard.port
         socket = await connect(
             f"ws://localhost:{port}/{path or f'nordlicht/{self.identity}'}", host="127.0.0.1", port=port,
             subprotocols=[version] if version else None,  # type: ignore[list-item]

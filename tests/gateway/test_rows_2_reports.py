@@ -22,8 +22,10 @@ from app.stations import service as stations
 from app.stations.models import EVSE, ChargingStation, Connector, OCPPMessage, StationAlert, StationCommand
 from ocpp_gateway import connection as connection_module
 from ocpp_gateway import watch as watch_module
+from ocpp_gateway.server import Gateway
 from tests.foreign_stations import stamp
 from tests.gateway.street import Box, Link, Street, box, street
+from tests.journeys.house import free_port
 
 pytestmark = pytest.mark.anyio
 __all__ = ["box", "street"]
@@ -498,3 +500,34 @@ async def test_row_13_what_was_queued_before_waits_while_the_station_is_only_rea
     async with street.scope() as scope:
         queued = select(StationCommand.status).where(StationCommand.station_id == box.station_id)
         assert (await scope.db.execute(queued)).scalar_one() == "queued"
+
+
+# -- many gateways -----------------------------------------------------------------------------------------------------
+
+
+async def test_row_65_when_a_gateway_restarts_its_stations_move_on_and_no_command_is_lost_or_sent_twice(
+    street: Street, box: Box
+):
+    port = free_port()
+    going = Gateway(street.yard.gateway.settings.model_copy(update={"ocpp_port": port}))
+    stop_it = asyncio.Event()
+    running = asyncio.create_task(going.run(stop_it))
+    link = await street.until(lambda: _dialled(box, port))
+    assert (await link.boot())[2]["status"] == "Accepted"
+    link.answers["Reset"] = {"status": "Accepted"}
+    assert (await box.command("Reset", {"type": "Soft"})).status == "accepted"
+    stop_it.set()
+    assert await link.ends() == 1012
+    await asyncio.wait_for(running, 20)
+    waiting = asyncio.create_task(box.command("Reset", {"type": "Hard"}))
+    back = await box.online()
+    back.answers["Reset"] = {"status": "Accepted"}
+    assert (await waiting).status == "accepted"
+    assert [payload for action, payload in back.asked if action == "Reset"] == [{"type": "Hard"}]
+
+
+async def _dialled(box: Box, port: int) -> Link | None:
+    try:
+        return await box.dial(port=port)
+    except OSError:
+        return None
