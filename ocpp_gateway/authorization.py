@@ -25,6 +25,8 @@ async def authorize(
     async with database.scope(tenant_id, actor) as scope:
         verdict = await access.plan_authorization(scope, station_id, presented)
         if not isinstance(verdict, AskOutside):
+            if isinstance(verdict, Refused) and verdict.reason == "in_use_elsewhere" and verdict.id_token_id:
+                await access.tell_second_use(scope, verdict.id_token_id, station_id)
             return await finish(scope, verdict)
     answer = await _ask(verdict)
     async with database.scope(tenant_id, actor) as scope:

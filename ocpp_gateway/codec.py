@@ -3,6 +3,7 @@
 What cannot be read becomes `Broken` with all that could be saved of it, so that the log shows it and the socket lives.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,9 +22,12 @@ _ENCODER = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True)
 class Call:
+    """`remark` names what is odd about a frame that is understood all the same."""
+
     message_id: str
     action: str
     payload: dict[str, Any]
+    remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,15 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """`code` is 1.6's name of the fault; `message_id` None where none could be found."""
+    """`code` is 1.6's name of the fault; `message_id` None where none could be found.
+
+    `is_call` where it is a CALL beyond doubt, which is answered in every version.
+    """
 
     message_id: str | None
     code: str
     reason: str
+    is_call: bool = False
 
 
 Message = Call | Result | Error | Broken
@@ -72,23 +80,31 @@ def decode(raw: str) -> Message:
         frame = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         return Broken(_rescued_id(raw), "FormationViolation", f"not JSON: {str(error)[:80]}")
-    if not isinstance(frame, list) or not frame or _depth_exceeds(frame, MAX_DEPTH):
+    if not isinstance(frame, list) or not frame:
         return Broken(_rescued_id(raw), "FormationViolation", "not an OCPP frame")
-    return _message(frame)
+    keys = _count_keys(frame, MAX_DEPTH)
+    if keys is None:
+        return Broken(_rescued_id(raw), "FormationViolation", "nested too deeply")
+    # A `":` more than there are keys may stand in a text: only then it is worth reading the frame a second time.
+    has_doubles = raw.count('":') > keys and _names_a_key_twice(raw)
+    return _message(frame, "duplicate_key" if has_doubles else None)
 
 
-def _message(frame: list[Any]) -> Message:
+def _message(frame: list[Any], remark: str | None) -> Message:
     kind, message_id = frame[0], _id_of(frame[1] if len(frame) > 1 else None)
     if kind == 2:
         if message_id is None:
             return Broken(
-                None, "FormationViolation", "the message id is missing or longer than 36 characters"
+                None,
+                "FormationViolation",
+                "the message id is missing or longer than 36 characters",
+                is_call=True,
             )
         if len(frame) < 4 or not isinstance(frame[2], str) or not isinstance(frame[3], dict):
             return Broken(message_id, "FormationViolation", "a CALL is [2, id, action, payload]")
         if "\0" in frame[2] or _has_nul(frame[3]):
             return Broken(message_id, "PropertyConstraintViolation", "NUL characters cannot be stored")
-        return Call(message_id, frame[2], frame[3])
+        return Call(message_id, frame[2], frame[3], remark)
     if kind == 3 and message_id is not None and len(frame) >= 3:
         return Result(message_id, frame[2] if isinstance(frame[2], dict) else {})
     if kind == 4 and message_id is not None and len(frame) >= 3:
@@ -111,18 +127,32 @@ def _rescued_id(raw: str) -> str | None:
     return found.group(1) if found else None
 
 
-def _depth_exceeds(value: Any, limit: int) -> bool:
-    level = [value]
+def _count_keys(value: Any, limit: int) -> int | None:
+    """How many keys its objects have together; None where it is nested more deeply than `limit`."""
+    level, keys = [value], 0
     for _ in range(limit + 1):
-        level = [
-            inner
-            for item in level
-            if isinstance(item, list | dict)
-            for inner in (item.values() if isinstance(item, dict) else item)
-        ]
+        inner: list[Any] = []
+        for item in level:
+            if type(item) is dict:
+                keys += len(item)
+                inner.extend(item.values())
+            elif type(item) is list:
+                inner.extend(item)
+        level = [item for item in inner if type(item) is dict or type(item) is list]
         if not level:
-            return False
-    return True
+            return keys
+    return None
+
+
+def _names_a_key_twice(raw: str) -> bool:
+    doubled = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal doubled
+        doubled = doubled or len({name for name, _ in pairs}) < len(pairs)
+
+    json.loads(raw, object_pairs_hook=look)
+    return doubled
 
 
 def _has_nul(value: Any) -> bool:

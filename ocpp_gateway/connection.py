@@ -6,6 +6,7 @@ commit's callback (`flusher.py`), and a task lives only while a verb or a comman
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import time
@@ -18,28 +19,34 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
+from app.access.verdict import Refused
 from app.charging.ingest import HotReadings, Written
 from app.kernel.clock import utcnow
+from app.stations import ocpp_schemas
 from app.stations.commands import ClaimedCommand
 from app.stations.reports import Frame
-from ocpp_gateway import codec, hot
+from ocpp_gateway import codec, hot, lenient
 from ocpp_gateway.codec import Broken, Call, Error, Result
 from ocpp_gateway.flusher import Flusher
 from ocpp_gateway.metrics import ACK_S, MESSAGES
 from ocpp_gateway.seam import DatabaseAway, Seam
 from ocpp_gateway.socket import StationSocket
+from ocpp_gateway.watch import Watch
 from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
 CALL_TIMEOUT_S = 30.0
 GRACE_S = 15.0
-SETTLE_S = 0.2
-PING_S = 60.0
+SETTLE_S, SLOW_SETTLE_S = 0.2, 20.0
+PING_S, TAKEOVER_PING_S = 60.0, 5.0
 RATE_PER_S, BURST = 20.0, 300.0
 MOST_WAITING = 32  # calls taken from one station and not answered yet; then its socket is not read
+FLOOD_S = 30.0
 MAX_BROKEN = 20
 ECHO_S, ECHO_SIZE = 600.0, 200
 NEVER_ECHOED = frozenset({"Authorize", "Heartbeat", "BootNotification"})
+# What a station may have stored for days and pour out on us: slowed down, never a reason to disconnect.
+STORED = frozenset({"MeterValues", "StartTransaction", "StopTransaction", "TransactionEvent"})
 ACK_HOT, ACK_COLD = ACK_S.labels("hot"), ACK_S.labels("verb")
 
 Taken = tuple[Call | Broken | HotReadings, str, int]
@@ -50,22 +57,18 @@ class Connection:
     for us."""
 
     __slots__ = (
-        "_booted_here", "_broken_count", "_bucket", "_bucket_at", "_echo", "_flusher", "_has_booted", "_heard",
-        "_invited", "_is_busy", "_is_held", "_is_ready", "_is_wanted", "_loop", "_pending", "_pinged_us", "_tasks",
-        "_triggered", "_waiting", "_worker", "close_reason", "epoch", "over", "registration", "remote", "route", "seam",
-        "seen_us", "socket", "station", "version",
+        "_booted_here", "_broken_count", "_bucket", "_bucket_at", "_echo", "_flusher", "_full_since", "_has_booted",
+        "_heard", "_invited", "_is_busy", "_is_held", "_is_ready", "_is_wanted", "_loop", "_pending", "_pinged_us",
+        "_settling", "_tasks", "_triggered", "_waiting", "_worker", "attributes", "close_reason", "epoch", "over",
+        "registration", "remote", "route", "seam", "seen_us", "socket", "station", "version", "watch",
     )  # fmt: skip
 
     def __init__(
-        self,
-        socket: StationSocket,
-        route: StationRoute,
-        version: ModuleType,
-        seam: Seam,
-        flusher: Flusher,
-        remote: str,
-    ) -> None:
+        self, socket: StationSocket, route: StationRoute, version: ModuleType, seam: Seam, flusher: Flusher,
+        watch: Watch, remote: str,
+    ) -> None:  # fmt: skip
         self.socket, self.route, self.version, self.seam, self.remote = socket, route, version, seam, remote
+        self.watch, self.attributes = watch, route.attributes
         self.station = str(route.station_id)
         self.epoch = 0
         self.registration = "pending"
@@ -86,6 +89,8 @@ class Connection:
         self._echo: OrderedDict[str, tuple[float, bytes, str]] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pinged_us: int | None = None
+        self._settling: asyncio.TimerHandle | None = None
+        self._full_since: float | None = None
 
     @property
     def seen_at(self) -> datetime:
@@ -104,6 +109,8 @@ class Connection:
             await self.socket.wait_closed()
         finally:
             grace.cancel()
+            if self._settling is not None:
+                self._settling.cancel()
             self.close_reason = self.close_reason or _why(self.socket)
             tasks = [*self._tasks, *([self._worker] if self._worker else [])]
             for task in tasks:
@@ -126,11 +133,7 @@ class Connection:
             if isinstance(message, Result | Error):
                 self._resolve(message)
             else:
-                self._waiting.append((message, raw, self.seen_us))
-                self._pump()
-                if not self._is_held and len(self._waiting) > MOST_WAITING:
-                    self._is_held = True
-                    self.socket.hold()
+                self._queue(message, raw)
 
     def _read(self, raw: str, received_us: int) -> HotReadings | codec.Message:
         if self.registration == "accepted":
@@ -139,8 +142,34 @@ class Connection:
                 return message
         return codec.decode(raw)
 
+    def _queue(self, message: Call | Broken | HotReadings, raw: str) -> None:
+        """A full queue stops the reading: back-pressure, nothing is dropped. Who never waits for answers must go."""
+        if isinstance(message, Call):
+            message = self._made_plain(message)
+        self._waiting.append((message, raw, self.seen_us))
+        self._pump()
+        if len(self._waiting) <= MOST_WAITING or self._is_held:
+            return
+        self._is_held = True
+        self.socket.hold()
+        self._full_since = self._full_since or time.monotonic()
+        action = getattr(message, "action", "other")
+        if action not in STORED and time.monotonic() - self._full_since > FLOOD_S:
+            self.watch.note(self.route, "message_flood", action[:40])
+            self._start(self.close(1008, "too many messages"))
+
+    def _made_plain(self, call: Call) -> Call:
+        if call.remark is not None:
+            self.watch.note(self.route, call.remark, call.action[:40])
+        zone = self.attributes.get("no_zone")
+        if isinstance(zone, str):
+            return dataclasses.replace(call, payload=lenient.with_zone(call.payload, zone))
+        return call
+
     def _resolve(self, message: Result | Error) -> None:
         future = self._pending.get(message.message_id)
+        if future is None and self._pending and self.attributes.get("accept_by_order"):
+            future = next(iter(self._pending.values()))  # only one CALL is ever in flight
         if future is not None and not future.done():
             self._heard = message
             future.set_result(message)
@@ -154,6 +183,8 @@ class Connection:
         """Begins with what waits, one at a time and in order."""
         while self._waiting and not self._is_busy and self.epoch:
             taken = self._waiting.popleft()
+            if not self._waiting:
+                self._full_since = None
             if self._is_held and len(self._waiting) <= MOST_WAITING // 2:
                 self._is_held = False
                 self.socket.release()
@@ -193,8 +224,7 @@ class Connection:
             self._send(message.answer)
             MESSAGES.labels(message.action, "answered").inc()
             ACK_HOT.observe((_now_us() - message.received_us) / 1e6)
-            if self._has_booted and not self._is_ready:
-                self._become_ready()
+            self._spoke()
             self._is_busy = False
             self._pump()
 
@@ -221,7 +251,8 @@ class Connection:
         MESSAGES.labels("broken", message.code).inc()
         version = self.version.SUBPROTOCOL
         frames = [self._frame("in", "other", message.message_id, None, raw[:4000], error=message.code)]
-        if message.message_id is not None or version != "ocpp1.6":
+        self.watch.note(self.route, "broken_frames", message.reason)
+        if message.message_id is not None or message.is_call or version != "ocpp1.6":
             out = codec.encode_error(version, message.message_id, message.code, message.reason)
             frames.append(self._frame("out", "error", message.message_id, None, out, error=message.code))
             self._send(out)
@@ -236,7 +267,10 @@ class Connection:
         if out is None and self.registration != "accepted" and call.action not in self._invited:
             out = await self._not_yet(call, raw)
         elif out is None:
+            out = await self._held_back(call, raw, received_us)
+        if out is None:
             out = await self.seam.answer(self.route, self.version, call, raw, _moment(received_us))
+            self._learn(call, out)
             action = call.action[:40] if call.action in self.version.HANDLERS else "other"
             MESSAGES.labels(action, "answered").inc()
             ACK_COLD.observe((_now_us() - received_us) / 1e6)
@@ -256,8 +290,45 @@ class Connection:
             await self.seam.keep(self.route, frames)
         return out
 
+    async def _held_back(self, call: Call, raw: str, received_us: int) -> str | None:
+        """Boots without end and tried-out cards are answered without the database (ocpp.md 2, rows 53 and 55)."""
+        if call.action == "BootNotification" and self.registration == "accepted":
+            boot = self.watch.remembered_boot(self.route, call.payload)
+            if boot is None:
+                return None
+            return codec.encode_result(
+                call.message_id, boot | {"currentTime": codec.timestamp(_moment(received_us))}
+            )
+        if call.action != "Authorize" or not self.watch.tries_cards(self.route):
+            return None
+        self.watch.note(self.route, "card_guessing")
+        refused = Refused(status="Invalid", reason="unknown", message="too many cards were tried")
+        out = codec.encode_result(call.message_id, self.version.authorize_answer(refused))
+        frames = [
+            self._frame("in", "call", call.message_id, call.action, raw),
+            self._frame("out", "result", call.message_id, call.action, out),
+        ]
+        with contextlib.suppress(Exception):
+            await self.seam.keep(self.route, frames)
+        return out
+
+    def _learn(self, call: Call, out: str) -> None:
+        if call.action not in ("BootNotification", "Authorize"):
+            return
+        answer = codec.decode(out)
+        if not isinstance(answer, Result):
+            return
+        if call.action == "BootNotification":
+            self.watch.booted(self.route, call.payload, answer.payload)
+            return
+        info = answer.payload.get("idTagInfo") or answer.payload.get("idTokenInfo") or {}
+        if info.get("status") != "Accepted":
+            self.watch.card_refused(self.route)
+
     def _echoed(self, call: Call, payload: bytes) -> str | None:
         found = self._echo.get(call.message_id) if self._echo else None
+        if found is not None and found[1] != payload and call.action not in NEVER_ECHOED:
+            self.watch.note(self.route, "message_id_reused", call.action[:40])
         if found is None or found[1] != payload or found[0] <= time.monotonic() - ECHO_S:
             return None
         MESSAGES.labels(call.action[:40], "echoed").inc()
@@ -283,14 +354,30 @@ class Connection:
     def _after(self, call: Call, out: str) -> None:
         """No CALL of ours before the boot was answered, unless the station was accepted before and does not boot."""
         if call.action == "BootNotification":
-            answer = codec.decode(out)
-            if isinstance(answer, Result):
-                self._booted_here = True
-                self.registration = str(answer.payload.get("status", "")).lower()
-                if self.registration != "rejected":
-                    self._loop.call_later(SETTLE_S, self._become_ready)
-        elif self._has_booted and self.registration == "accepted" and not self._is_ready:
+            self._booted(out)
+        else:
+            self._spoke()
+
+    def _spoke(self) -> None:
+        if (
+            self._has_booted
+            and self.registration == "accepted"
+            and not self._is_ready
+            and self._settling is None
+        ):
             self._become_ready()
+
+    def _booted(self, out: str) -> None:
+        if self._settling is not None:
+            self._settling.cancel()  # it boots again: nothing is asked inside the loop
+        answer = codec.decode(out)
+        if not isinstance(answer, Result):
+            return
+        self._booted_here = True
+        self.registration = str(answer.payload.get("status", "")).lower()
+        if self.registration != "rejected":
+            pause = SLOW_SETTLE_S if self.attributes.get("slow_start") else SETTLE_S
+            self._settling = self._loop.call_later(pause, self._become_ready)
 
     def _send(self, frame: str) -> None:
         self.socket.say(frame)
@@ -310,12 +397,12 @@ class Connection:
 
     def _grace_is_over(self) -> None:
         """A station that was accepted before and does not boot is asked to, once; a new one must boot first."""
-        if not self._is_ready and self._has_booted:
+        if not self._is_ready and self._has_booted and self._settling is None:
             self._become_ready()
 
     async def _send_commands(self) -> None:
         try:
-            if not self._booted_here and not self._triggered:
+            if not (self._booted_here or self._triggered or self.attributes.get("no_boot_request")):
                 self._triggered = True
                 action, payload = self.version.boot_trigger()
                 with contextlib.suppress(TimeoutError):
@@ -357,7 +444,7 @@ class Connection:
     ) -> None:
         """`reply` is a text where there is none. Written even when the link ends meanwhile."""
         if isinstance(reply, Result):
-            status, answer, error = self.version.outcome(command.action, reply.payload), reply.payload, None
+            (status, error), answer = self._judge(command.action, reply.payload), reply.payload
             raw = codec.encode_result(message_id, reply.payload)
             frames.append(self._frame("in", "result", message_id, command.action, raw))
         elif isinstance(reply, Error):
@@ -374,6 +461,14 @@ class Connection:
         except asyncio.CancelledError:
             await writing
             raise
+
+    def _judge(self, action: str, answer: dict[str, Any]) -> tuple[str, str | None]:
+        """The outcome; an answer whose status is none that this question has fits another (ocpp.md 2, row 50)."""
+        words = ocpp_schemas.answer_words(self.version.SUBPROTOCOL, action)
+        if words and answer.get("status") not in words:
+            self.watch.note(self.route, "answer_misfit", action)
+            return "failed", f"the answer does not fit {action}"
+        return self.version.outcome(action, answer), None
 
     def _frame(
         self,
@@ -410,13 +505,23 @@ class Connection:
     def look_after(self) -> None:
         """A ping for each minute of silence; any frame is a sign of life. Some never answer pings but talk."""
         silent_s = (_now_us() - self.seen_us) / 1e6
-        if self.route.attributes.get("no_ping") or silent_s < PING_S:
+        if self.attributes.get("no_ping") or silent_s < PING_S:
             self._pinged_us = None
         elif self._pinged_us is None or self._pinged_us < self.seen_us:
             self._pinged_us = _now_us()
             self.socket.knock()
         elif _now_us() - self._pinged_us > PING_S / 2 * 1e6:
             self._start(self.close(1011, "no sign of life"))
+
+    async def give_way(self) -> None:
+        """A newer connection of this station has won. Was this one alive? Then two boxes claim to be the station."""
+        try:
+            async with asyncio.timeout(TAKEOVER_PING_S):
+                await (await self.socket.ping())
+            self.watch.note_each(self.route, "duplicate_identity", f"from {self.remote}")
+        except (TimeoutError, ConnectionClosed):
+            pass
+        await self.close(1008, "a newer connection of this station")
 
     async def close(self, code: int, reason: str) -> None:
         self.close_reason = self.close_reason or reason

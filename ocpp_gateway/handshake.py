@@ -18,7 +18,7 @@ from tenants.resolve import StationRoute, report_unclaimed, resolve_station
 
 VERSIONS: dict[str, ModuleType] = {v201.SUBPROTOCOL: v201, v16.SUBPROTOCOL: v16}
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-ATTEMPTS, WINDOW_S = 10, 15 * 60.0
+ATTEMPTS, WINDOW_S, ALARMING = 10, 15 * 60.0, 50
 STRANGERS = 200  # unknown stations that one address may show us in that time; more are turned away unnoted
 
 
@@ -71,31 +71,51 @@ def choose_version(offered: list[str]) -> str | None:
     return next((name for name in VERSIONS if name in known), None)
 
 
+@dataclass(slots=True)
+class _Tries:
+    failed: deque[float]
+    total: int = 0
+    route: StationRoute | None = None
+
+
 class Attempts:
-    """10 wrong keys in 15 minutes per station and remote address, then 429; elsewhere the station stays welcome."""
+    """10 wrong keys in 15 minutes per station and remote address, then 429. Where the station itself was last is no
+    such address: nobody can lock it out from its own place."""
 
     def __init__(self, size: int = 10_000, most: int = ATTEMPTS) -> None:
         self.most = most
-        self._failed: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
+        self._tries: OrderedDict[tuple[str, str], _Tries] = OrderedDict()
+        self._usual: OrderedDict[str, str] = OrderedDict()
         self._size = size
 
     def are_too_many(self, name: str, remote: str) -> bool:
-        failed = self._failed.get((name, remote))
-        if failed is None:
+        tries = self._tries.get((name, remote))
+        if tries is None or self._usual.get(name) == remote:
             return False
-        while failed and failed[0] < time.monotonic() - WINDOW_S:
-            failed.popleft()
-        return len(failed) >= self.most
+        while tries.failed and tries.failed[0] < time.monotonic() - WINDOW_S:
+            tries.failed.popleft()
+        return len(tries.failed) >= self.most
 
-    def failed(self, name: str, remote: str) -> None:
-        entry = self._failed.setdefault((name, remote), deque(maxlen=self.most))
-        entry.append(time.monotonic())
-        self._failed.move_to_end((name, remote))
-        while len(self._failed) > self._size:
-            self._failed.popitem(last=False)
+    def failed(self, name: str, remote: str, route: StationRoute | None = None) -> None:
+        tries = self._tries.setdefault((name, remote), _Tries(deque(maxlen=self.most)))
+        tries.failed.append(time.monotonic())
+        tries.total, tries.route = tries.total + 1, route
+        self._tries.move_to_end((name, remote))
+        while len(self._tries) > self._size:
+            self._tries.popitem(last=False)
+
+    def turned_away(self, name: str, remote: str) -> StationRoute | None:
+        """The station whose staff should hear of it: told once, at the 50th attempt from one address."""
+        tries = self._tries[name, remote]
+        tries.total += 1
+        return tries.route if tries.total == ALARMING else None
 
     def passed(self, name: str, remote: str) -> None:
-        self._failed.pop((name, remote), None)
+        self._tries.pop((name, remote), None)
+        self._usual[name] = remote
+        self._usual.move_to_end(name)
+        while len(self._usual) > self._size * 10:
+            self._usual.popitem(last=False)
 
 
 class Doorkeeper:
@@ -119,7 +139,7 @@ class Doorkeeper:
             self.strangers.failed("", remote)
             await report_unclaimed(self.database, address.slug or "", address.identity, remote, reason)
         elif route is not None and basic is not None:
-            self.attempts.failed(address.name, remote)
+            self.attempts.failed(address.name, remote, route)
         return None
 
     def _digests(self, password: bytes) -> list[bytes]:

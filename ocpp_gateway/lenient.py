@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from app.kernel.errors import LiveryError
 
@@ -28,7 +29,34 @@ def text(payload: dict[str, Any], name: str, *, most: int | None = None) -> str 
     found = str(value).strip()
     if found in ("", "N/A", "null"):
         return None
+    if not found.isprintable():
+        found = _UNSEEN.sub(lambda one: f"\\u{ord(one.group()):04x}", found)
     return found[:most] if most else found
+
+
+# Control characters, and those that turn the direction of what is written after them (Unicode UAX 9).
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def with_zone(value: Any, zone: str) -> Any:
+    """The payload with local times that name no zone told in `zone` (ocpp.md 3, no. 20); the rest as it is."""
+    if isinstance(value, dict):
+        return {
+            name: _zoned(item, zone) if name in _TIMES and isinstance(item, str) else with_zone(item, zone)
+            for name, item in value.items()
+        }
+    return [with_zone(item, zone) for item in value] if isinstance(value, list) else value
+
+
+_TIMES = frozenset({"timestamp", "expiryDate", "startSchedule", "generatedAt"})
+
+
+def _zoned(value: str, zone: str) -> str:
+    found = _TIME.fullmatch(value.strip())
+    at = moment(value)
+    if found is None or found[8] is not None or at is None:
+        return value
+    return at.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def needed_text(payload: dict[str, Any], name: str, *, longest: int) -> str:

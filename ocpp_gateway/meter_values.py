@@ -65,7 +65,7 @@ def _samples(entry: dict[str, Any]) -> Iterable[dict[str, Any]]:
 def _reading(
     sample: dict[str, Any], sampled_at: datetime, received_at: datetime, station_at: datetime | None
 ) -> Reading | None:
-    raw = sample.get("value", sample.get("$"))
+    raw = sample.get("value", sample.get("$value", sample.get("$")))
     if raw is None or raw == "" or isinstance(raw, dict | list | bool):
         return None  # an empty sample says nothing (ocpp.md 3, no. 43)
     measurand, phase = measurand_of(str(sample.get("measurand") or ""), str(sample.get("phase") or ""))
@@ -118,6 +118,8 @@ def unit_of(sample: dict[str, Any], measurand: str) -> tuple[str, Decimal]:
 
 def number_of(raw: Any) -> Decimal | None:
     """None for "NaN", "12,5", "1e999" and the like: kept raw, never billed (ocpp.md 2, row 30)."""
+    if "_" in str(raw):
+        return None  # Python would read over it
     try:
         number = Decimal(str(raw).strip())
     except InvalidOperation:

@@ -1,8 +1,8 @@
 """Which gateway process holds which station, and how commands find it. All of it can be rebuilt.
 
 A process has a lease in Redis; a station's presence names process and epoch. A process hears on a channel of its own:
-`{"tenant", "station"}` (there may be a command), `{"tenant", "station", "superseded_by": epoch}` (give way) and
-`{"tenant", "parked"}` (staff want a parked message tried again).
+`{"tenant", "station"}` (there may be a command), with `"superseded_by": epoch` (give way) or `"attributes": {...}`
+(what we are lenient about has changed); `{"tenant", "parked"}` (staff want a parked message tried again).
 """
 
 import asyncio
@@ -42,6 +42,7 @@ class Presence:
         self.redis, self.node, self._retry = redis, node, retry
         self.release, self.since = version("livery"), utcnow()
         self.here: dict[Key, Connection] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def settled(self, route: StationRoute) -> None:
         """A station that restarts is back at once: what its last link had heard is written first, for a moment."""
@@ -57,7 +58,7 @@ class Presence:
         old = self.here.get((route.tenant_id, route.station_id))
         self.here[route.tenant_id, route.station_id] = connection
         if old is not None:
-            self._closing = asyncio.create_task(old.close(1008, "a newer connection of this station"))
+            self._give_way(old)
         with contextlib.suppress(RedisError, OSError):
             before = await self.redis.client.set(
                 _name(connection), self._told(connection), ex=PRESENCE_S, get=True
@@ -140,8 +141,15 @@ class Presence:
             return
         if connection is None:
             return
-        newer = said.get("superseded_by")
-        if newer is None:
+        newer, attributes = said.get("superseded_by"), said.get("attributes")
+        if attributes is not None:
+            connection.attributes = attributes
+        elif newer is None:
             connection.wake()
         elif newer > connection.epoch:
-            self._closing = asyncio.create_task(connection.close(1008, "a newer connection of this station"))
+            self._give_way(connection)
+
+    def _give_way(self, old: Connection) -> None:
+        task = asyncio.create_task(old.give_way())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

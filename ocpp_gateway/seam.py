@@ -36,6 +36,7 @@ from tenants.scope import Actor, Scope
 
 log = logging.getLogger("livery.gateway")
 UNLOGGED = frozenset({"Heartbeat"})
+MAX_FOREIGN = 4000  # characters kept of a DataTransfer
 
 
 class DatabaseAway(Exception):
@@ -251,6 +252,8 @@ class Seam:
 def _frame(
     direction: Any, kind: Any, call: Call, raw: str, at: datetime, version: str, *, error: str | None = None
 ) -> Frame:
+    if call.action == "DataTransfer" and len(raw) > MAX_FOREIGN:
+        raw = raw[:MAX_FOREIGN] + "…"  # whatever a vendor likes: its beginning is enough
     return Frame(
         direction=direction, kind=kind, message_id=call.message_id, action=call.action[:100], raw=raw, at=at,
         ocpp_version=version, error=error,

@@ -20,6 +20,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
 from websockets.datastructures import Headers
 from websockets.exceptions import NegotiationError
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
@@ -34,17 +35,23 @@ from ocpp_gateway.metrics import CONNECTIONS, REFUSED
 from ocpp_gateway.presence import Presence
 from ocpp_gateway.seam import Seam
 from ocpp_gateway.socket import StationSocket
+from ocpp_gateway.watch import Watch
 from tenants.database import Database
 from tenants.redis import Redis
 from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
 OPEN_TIMEOUT_S = 5
-TOUCH_S, LOOK_AFTER_S, SWEEP_S = 20.0, 5.0, 5.0
+TOUCH_S, LOOK_AFTER_S, SWEEP_S, OFFLINE_GRACE_S = 20.0, 5.0, 5.0, 3.0
 ACCEPT_PER_S, ACCEPT_BURST = 2_000.0, 4_000.0
 RETRY_S = (1, 30)
 DRAIN_PER_S, DRAIN_S = 500.0, 10.0
 UNAUTHORIZED = b"Unauthorized\n"
+# RFC 7692. Nothing is remembered from frame to frame: an idle link costs no window, in either direction.
+COMPRESSION = ServerPerMessageDeflateFactory(
+    server_no_context_takeover=True, client_no_context_takeover=True, server_max_window_bits=12,
+    client_max_window_bits=12, compress_settings={"memLevel": 5},
+)  # fmt: skip
 
 
 class Storm:
@@ -75,7 +82,12 @@ class Gateway:
         self.presence = Presence(self.redis, self.node, self.seam.retry)
         self.door = Doorkeeper(self.database, settings)
         self.storm = Storm()
-        self.is_draining = False
+        self.watch = Watch(self.database)
+        self._draining = asyncio.Event()
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining.is_set()
 
     # -- the handshake ---------------------------------------------------------------------------------------------
 
@@ -90,6 +102,8 @@ class Gateway:
             response.headers["Retry-After"] = str(random.randint(*RETRY_S))  # noqa: S311 - spreads load
             return response
         if self.door.attempts.are_too_many(address.name, remote):
+            if (station := self.door.attempts.turned_away(address.name, remote)) is not None:
+                self.watch.note(station, "wrong_key", f"50 attempts from {remote}")
             return _refuse(http.HTTPStatus.TOO_MANY_REQUESTS, b"Too Many Requests\n", "attempts")
         authorization = _only(request.headers, "Authorization")
         route = await self.door.admit(
@@ -100,6 +114,11 @@ class Gateway:
             response.headers["WWW-Authenticate"] = 'Basic realm="OCPP"'
             return response
         connection.route, connection.remote = route, remote  # type: ignore[attr-defined]
+        if not _asks_for_upgrade(request.headers):  # websockets refuses it; staff learn why
+            self.watch.note(route, "handshake", "no Connection: Upgrade header")
+        version = choose_version(request.headers.get_all("Sec-WebSocket-Protocol"))
+        if version not in (None, v16.SUBPROTOCOL) and not route.attributes.get("no_compression"):
+            connection.protocol.available_extensions = [COMPRESSION]
         return None
 
     def _remote(self, connection: ServerConnection, request: Request) -> str:
@@ -125,6 +144,7 @@ class Gateway:
             if not offered and route.attributes.get("assume_ocpp16"):
                 return None
             REFUSED.labels("subprotocol").inc()
+            self.watch.note(route, "handshake", f"offers {', '.join(map(str, offered)) or 'no version'}")
             log.info("station %s offers %s: no version in common", route.identity, list(offered))
             raise NegotiationError("no OCPP version in common")
         return Subprotocol(next(str(one) for one in offered if str(one).strip().lower() == version))
@@ -135,7 +155,15 @@ class Gateway:
         assert isinstance(socket, StationSocket)
         route: StationRoute = socket.route  # type: ignore[attr-defined]
         version = VERSIONS.get(str(socket.subprotocol or v16.SUBPROTOCOL).strip().lower(), v16)
-        connection = Connection(socket, route, version, self.seam, self.flusher, socket.remote)  # type: ignore[attr-defined]
+        connection = Connection(
+            socket,
+            route,
+            version,
+            self.seam,
+            self.flusher,
+            self.watch,
+            socket.remote,  # type: ignore[attr-defined]
+        )
         CONNECTIONS.inc()
         try:
             await self.presence.settled(route)
@@ -145,6 +173,10 @@ class Gateway:
         finally:
             CONNECTIONS.dec()
             await self.presence.left(connection)
+            if socket.close_code == 1006:  # a network that hiccups is normal: it may be back at once
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(OFFLINE_GRACE_S):
+                        await self._draining.wait()
             with contextlib.suppress(Exception):
                 await self.seam.closed(route, connection.epoch, connection.close_reason or "closed")
             connection.over.set()
@@ -251,7 +283,7 @@ class Gateway:
     async def _drain(self, servers: list[Server]) -> None:
         """Nobody new; what was taken is answered; then each station is told 1012 and goes elsewhere, one by one over
         a few seconds: what takes them in shall not meet them all at once."""
-        self.is_draining = True
+        self._draining.set()
         for server in servers:
             server.close(close_connections=False)
         held = list(self.presence.here.values())
@@ -283,6 +315,11 @@ def _refuse(status: http.HTTPStatus, body: bytes, reason: str) -> Response:
     REFUSED.labels(reason).inc()
     headers = Headers({"Content-Type": "text/plain", "Content-Length": str(len(body)), "Connection": "close"})
     return Response(status.value, status.phrase, headers, body)
+
+
+def _asks_for_upgrade(headers: Headers) -> bool:
+    said = {word.strip().lower() for value in headers.get_all("Connection") for word in value.split(",")}
+    return "upgrade" in said
 
 
 def _only(headers: Headers, name: str) -> str | None:

@@ -71,7 +71,11 @@ async def boot(
     verdict = await stations.station_booted(scope, station_id, report)
     if verdict.status == "Accepted":
         await charging.station_rebooted(scope, station_id)
-    return {"currentTime": timestamp(received_at), "interval": verdict.interval_s, "status": verdict.status}
+    answer = {"currentTime": timestamp(received_at), "interval": verdict.interval_s, "status": verdict.status}
+    # Some read 1.5's name (ocpp.md 3, no. 22); nothing is added for others.
+    return answer | (
+        {"heartbeatInterval": verdict.interval_s} if "boot_interval_name" in verdict.quirks else {}
+    )
 
 
 async def heartbeat(

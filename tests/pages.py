@@ -40,6 +40,7 @@ SHOTS = (
     Shot("station-settings", "/stations", (STATION, "main a[href$='/settings']")),
     Shot("station-setup", "/stations", (STATION, "main a[href$='/setup']")),
     Shot("station-new", "/stations/new"),
+    Shot("station-quirks", "/stations/quirks"),
     Shot("stations-unclaimed", "/stations/unclaimed"),
     Shot("stations-parked", "/stations/parked"),
     Shot("sites", "/locations"),

@@ -20,7 +20,7 @@ from app.access.csv_import import CardState, DriverState, Known, Plan
 from app.access.models import STATUSES, TYPES, Driver, DriverGroup, DriverGroupLocation, IdToken
 from app.access.verdict import Accepted, AuthorizationStatus, IdTokenValue, Refused, Verdict
 from app.identity.service import email_norm
-from app.kernel import audit
+from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.errors import Refused as RefusedError
@@ -478,6 +478,10 @@ async def judge(scope: Scope, token: IdToken, station_id: UUID) -> Accepted | Re
         return _refusal(
             token, "NotAtThisLocation", "not_at_this_location", N_("This token may not charge at this site.")
         )
+    if await second_use(scope, token.id, station_id) == "refuse":
+        return _refusal(
+            token, "ConcurrentTx", "in_use_elsewhere", N_("This token is charging at another site right now.")
+        )
     return Accepted(
         id_token_id=token.id, driver_id=token.driver_id, driver_group_id=group_id, group_value=token.parent_value,
         expires_at=token.expires_at,
@@ -497,6 +501,30 @@ async def may_charge_at(scope: Scope, group_id: UUID, station_id: UUID) -> bool:
         return True
     where = select(ChargingStation.location_id).where(ChargingStation.id == station_id)
     return (await scope.db.execute(where)).scalar_one_or_none() in allowed
+
+
+async def second_use(
+    scope: Scope, id_token_id: UUID, station_id: UUID, at: datetime | None = None
+) -> str | None:
+    """The brand's rule (hold, refuse) where the token has charged at another site since before `at`, and still does;
+    else None (ocpp.md 2, row 56)."""
+    query = text("""
+        select p.card_use from livery.tenant_profile p
+         where p.card_use <> 'anywhere' and exists (
+           select 1 from livery.charging_session s
+             join livery.charging_station there on there.tenant_id = s.tenant_id and there.id = s.station_id
+             join livery.charging_station here on here.tenant_id = s.tenant_id and here.id = :station
+            where s.id_token_id = :token and s.status = 'ACTIVE' and s.started_at <= :at and there.id <> here.id
+              and (there.location_id is null or there.location_id is distinct from here.location_id))""")
+    values = {"token": id_token_id, "station": station_id, "at": at or scope.now}
+    return (await scope.db.execute(query, values)).scalar_one_or_none()
+
+
+async def tell_second_use(scope: Scope, id_token_id: UUID, station_id: UUID) -> None:
+    """Its driver learns of it."""
+    await events.emit(
+        scope, "CardUsedTwice", "id_token", id_token_id, {"station": str(station_id)}, public=False
+    )
 
 
 async def conclude_authorization(

@@ -13,6 +13,7 @@ from tenants.scope import Scope
 FIELDS = (
     "name", "legal_name", "address", "postal_code", "city", "country", "currency", "time_zone", "language", "vat_id",
     "tax_number", "ocpi_country_code", "ocpi_party_id", "support_email", "support_phone",
+    "card_use",
 )  # fmt: skip
 # OCPI's own words, as `contract.md` names them.
 ALIASES = {"country_code": "ocpi_country_code", "party_id": "ocpi_party_id"}

@@ -11,10 +11,17 @@ from tenants.models import Base, TenantOwned
 
 
 class TenantProfile(TenantOwned, Base):
-    """One row per tenant: what `GET /tenant` shows. Seller data complete -> numbered invoices, else receipts."""
+    """One row per tenant: what `GET /tenant` shows. Seller data complete -> numbered invoices, else receipts.
+
+    `card_use` is what happens to a card at a second place while it charges at a first: anywhere, hold or refuse.
+    """
 
     __tablename__ = "tenant_profile"
-    __table_args__ = (UniqueConstraint("tenant_id"), {"schema": "livery"})
+    __table_args__ = (
+        UniqueConstraint("tenant_id"),
+        CheckConstraint("card_use in ('anywhere','hold','refuse')", name="card_use"),
+        {"schema": "livery"},
+    )
 
     name: Mapped[str]
     country: Mapped[str]
@@ -31,6 +38,7 @@ class TenantProfile(TenantOwned, Base):
     ocpi_party_id: Mapped[str] = mapped_column(server_default="")
     support_email: Mapped[str] = mapped_column(server_default="")
     support_phone: Mapped[str] = mapped_column(server_default="")
+    card_use: Mapped[str] = mapped_column(server_default="anywhere")
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
     @property

@@ -193,7 +193,7 @@ async def get_profile(scope: Scope) -> TenantProfile:
 
 async def update_profile(scope: Scope, changes: Mapping[str, Any]) -> TenantProfile:
     """Any of: name, legal_name, address, postal_code, city, country, currency, time_zone, language, vat_id,
-    tax_number, ocpi_country_code, ocpi_party_id, support_email, support_phone."""
+    tax_number, ocpi_country_code, ocpi_party_id, support_email, support_phone, card_use."""
     profile = await get_profile(scope)
     cleaned = check_profile(changes)
     for field, value in cleaned.items():
@@ -249,6 +249,7 @@ def _profile_fault(field: str, value: str) -> FieldFault | None:
         "ocpi_country_code": lambda: bool(value) and not re.fullmatch(r"[A-Za-z]{2}", value),
         "ocpi_party_id": lambda: bool(value) and not re.fullmatch(r"[A-Za-z0-9]{3}", value),
         "support_email": lambda: bool(value) and "@" not in value,
+        "card_use": lambda: value not in ("anywhere", "hold", "refuse"),
     }.get(field)
     if wrong is None:
         return FieldFault(field, "unknown_field", f"There is no field {field}.")
@@ -264,6 +265,7 @@ _MESSAGES = {
     "ocpi_country_code": "ocpi_country_code has two letters.",
     "ocpi_party_id": "ocpi_party_id has three letters or digits.",
     "support_email": "This is not an e-mail address.",
+    "card_use": "card_use is anywhere, hold or refuse.",
 }
 
 

@@ -71,7 +71,7 @@ async def ingest(
     """MeterValues. A transaction id that is missing, 0, random or over is replaced by the EVSE's open session."""
     await store(
         scope,
-        await _session_of(scope, station_id, evse_no, ocpp_transaction_id),
+        await _session_of(scope, station_id, evse_no, ocpp_transaction_id, readings),
         station_id,
         evse_no,
         readings,
@@ -79,16 +79,22 @@ async def ingest(
 
 
 async def _session_of(
-    scope: Scope, station_id: UUID, evse_no: int, ocpp_transaction_id: str | None
+    scope: Scope, station_id: UUID, evse_no: int, ocpp_transaction_id: str | None, readings: Sequence[Reading]
 ) -> ChargingSession | None:
+    """An id that the station kept after its stop (EN+) yields to the session that is open since."""
     ours = select(ChargingSession).where(ChargingSession.station_id == station_id)
+    session = None
     if ocpp_transaction_id is not None:
         named = ours.where(ChargingSession.ocpp_transaction_id == ocpp_transaction_id)
         session = (await scope.db.execute(named)).scalar_one_or_none()
         if session is not None:
-            return session
+            ended_at = session.ended_at
+            if ended_at is None or any(reading.sampled_at <= ended_at for reading in readings):
+                return session
+            evse_no = session.evse_no or evse_no
     open_here = ours.where(ChargingSession.evse_no == evse_no, ChargingSession.status == "ACTIVE")
-    return (await scope.db.execute(open_here.order_by(ChargingSession.started_at.desc()))).scalars().first()
+    found = (await scope.db.execute(open_here.order_by(ChargingSession.started_at.desc()))).scalars().first()
+    return found or session
 
 
 async def store(

@@ -20,6 +20,7 @@ async def expire_pending(database: Database, tenant_id: UUID, session_id: str) -
 async def watch(database: Database, tenant_id: UUID) -> None:
     async with database.scope(tenant_id, Actor.job("charging.watch")) as scope:
         await service.close_stuck(scope)
+        await service.close_unplugged(scope)
         await service.expire_overdue(scope)
 
 

@@ -33,7 +33,8 @@ class ChargingSession(TenantOwned, Base):
         UniqueConstraint("tenant_id", "station_id", "start_key"),
         CheckConstraint("status in ('PENDING','ACTIVE','COMPLETED','INVALID','RESERVATION')", name="status"),
         CheckConstraint(
-            "review is null or review in ('superseded','stuck','orphan','implausible','no_tariff')",
+            "review is null or review in ('superseded','stuck','orphan','implausible','no_tariff',"
+            "'card_twice','start_twice')",
             name="review",
         ),
         Index(

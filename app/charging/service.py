@@ -98,6 +98,9 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
             await _complete_start(scope, known, report)
         await _store(scope, known, report)
         return known
+    known = await _told_again(scope, station_id, report)
+    if known is not None:
+        return known
     evse = await _evse_of(scope, station_id, report)
     session = await _pending_for(scope, station_id, evse.id if evse else None, report)
     if session is None:
@@ -167,6 +170,26 @@ async def _occupy(scope: Scope, session: ChargingSession) -> None:
     """Until somebody is authorised the EVSE is only plugged in or parked at: a driver may still start there."""
     if session.evse_id is not None and session.id_token_status is not None:
         await stations.set_activity(scope, session.evse_id, "charging")
+
+
+async def _told_again(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession | None:
+    """Some 1.6 stations tell the start once more when it ends (ocpp.md 3, no. 34): the same EVSE, card and meter,
+    another time. It stays one transaction, and staff look at it."""
+    if report.natural_key is None or report.meter_start_wh is None or report.id_token is None:
+        return None
+    token = await access.find_id_token(scope, report.id_token)
+    query = select(ChargingSession).where(
+        ChargingSession.station_id == station_id, ChargingSession.evse_no == report.evse_no,
+        ChargingSession.status == "ACTIVE", ChargingSession.started_at < report.at,
+        ChargingSession.meter_start_wh == round(report.meter_start_wh), ChargingSession.start_key.is_not(None),
+        ChargingSession.id_token_id == token.id if token
+        else ChargingSession.id_token_masked == access.mask(report.id_token.value),
+    )  # fmt: skip
+    session = (await scope.db.execute(query)).scalars().first()
+    if session is not None:
+        session.review = session.review or "start_twice"
+        await _note(scope, session, f"again:{report.natural_key}", report.at, "start_again", report, {})
+    return session
 
 
 def _start_meter(report: TransactionReport) -> int | None:
@@ -282,6 +305,9 @@ async def _authorise(scope: Scope, session: ChargingSession, presented: IdTokenV
         session.driver_id, session.driver_group_id = verdict.driver_id, verdict.driver_group_id
         if verdict.id_token_id is not None:
             await access.mark_used(scope, verdict.id_token_id)
+            if await access.second_use(scope, verdict.id_token_id, session.station_id, session.started_at):
+                session.review = session.review or "card_twice"
+                await access.tell_second_use(scope, verdict.id_token_id, session.station_id)
 
 
 async def _supersede_others(scope: Scope, session: ChargingSession) -> None:
@@ -421,7 +447,9 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
         session = await _without_start(scope, station_id, report)
     await _locate(scope, session, report)
     await _store(scope, session, report)
-    if session.status == "COMPLETED" and session.review != "superseded":
+    if session.status == "COMPLETED" and session.review == "stuck" and session.settled_at is None:
+        session.review = None  # we had closed it for its silence: its own word counts more
+    elif session.status == "COMPLETED" and session.review != "superseded":
         return session  # a replay: idempotent, the CDR and the invoice stand (ocpp.md 2, row 40)
     if session.settled_at is not None:
         return session
@@ -439,18 +467,23 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
 
 
 async def _find_ended(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession | None:
-    """By the id; -1, 0 and ids nobody gave out by token and time (libocpp #495, SteVe #292); a retry by its key."""
+    """By the id; a retry by its key. What names no transaction (-1, 0, or in 1.6 an id that nobody gave out) is matched
+    by token, time and meter (libocpp #495, SteVe #292), and only where one session alone fits."""
     session = await _find(scope, station_id, report)
     if session is None and report.natural_key is not None:
         session = await _by_key(scope, station_id, report.natural_key)
-    if session is not None or report.ocpp_transaction_id is not None:
+    if session is not None:
         return session
+    if report.ocpp_transaction_id is not None and (report.natural_key is None or report.id_token is None):
+        return None
     query = select(ChargingSession).where(
         ChargingSession.station_id == station_id, ChargingSession.status == "ACTIVE",
         ChargingSession.started_at <= report.at,
     )  # fmt: skip
     if report.evse_no is not None:
         query = query.where(ChargingSession.evse_no == report.evse_no)
+    if report.meter_stop_wh is not None and report.meter_stop_wh > 0:
+        query = query.where(ChargingSession.meter_start_wh <= round(report.meter_stop_wh))
     if report.id_token is not None:
         token = await access.find_id_token(scope, report.id_token)
         query = query.where(ChargingSession.id_token_id == (token.id if token else None))
@@ -462,7 +495,7 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
     """COMPLETED with its energy, or with a review; what is clean is settled by a job that must happen."""
     session.status = "COMPLETED"
     await scope.db.flush()
-    if session.review in (None, "superseded"):
+    if session.review in (None, "superseded", "card_twice", "start_twice"):
         energy, review = await plausibility.judge(scope, session)
         session.energy_wh = energy
         session.review = session.review or review
@@ -693,6 +726,8 @@ async def get_startable(scope: Scope, evse_id: UUID) -> EVSE:
         raise Refused("tenant_suspended", N_("This operator is suspended and takes no new sessions."))
     if evse.station.connection is None or not evse.station.connection.is_online:
         raise Refused("station_offline", N_("The station is offline, and a start does not wait."))
+    if evse.station.quarantined_at is not None:
+        raise Refused("station_quarantined", N_("This station is being checked and cannot be started."))
     if evse.connectors and all(connector.status == "Faulted" for connector in evse.connectors):
         raise Refused("evse_faulted", N_("This EVSE reports a fault and cannot be started."))
     if evse.connectors and all(connector.status == "Unavailable" for connector in evse.connectors):
@@ -867,14 +902,39 @@ async def close_stuck(scope: Scope, *, silent_for: timedelta = timedelta(hours=4
     return len(ids)
 
 
+async def close_unplugged(scope: Scope, *, quiet_for: timedelta = timedelta(minutes=15)) -> int:
+    """The connector is free, or waits for another car after a reboot, and nothing was measured since: the stop was
+    never told (ocpp.md 3, nos. 18 and 37). A stop that comes later all the same replaces what is assumed here."""
+    query = text("""
+        select s.id, max(c.status_at) as free_at
+          from livery.charging_session s
+          join livery.connector c on c.tenant_id = s.tenant_id and c.evse_id = s.evse_id
+           and c.connector_no = coalesce(s.connector_no, c.connector_no)
+          join livery.station_connection k on k.tenant_id = s.tenant_id and k.station_id = s.station_id
+          left join livery.session_live l on l.tenant_id = s.tenant_id and l.session_id = s.id
+         where s.status = 'ACTIVE' and k.is_online
+           and (c.status = 'Available' or c.detail = 'Preparing' and c.status_at > s.interrupted_at)
+           and c.status_at > s.started_at and c.status_at < :limit
+           and coalesce(l.reading_at, s.started_at) < :limit
+         group by s.id""")
+    found = (await scope.db.execute(query, {"limit": scope.now - quiet_for})).all()
+    for session_id, free_at in found:
+        session = await get_session(scope, session_id)
+        session.review = "stuck"
+        await _end_silent(scope, session, "unplugged", at=free_at)
+    return len(found)
+
+
 async def close_silent(scope: Scope, session: ChargingSession) -> None:
     """What it gave by its last reading is all that can still be paid for; what the station tells later is kept."""
     await _end_silent(scope, session, "hold_ends")
 
 
-async def _end_silent(scope: Scope, session: ChargingSession, kind: str) -> None:
+async def _end_silent(
+    scope: Scope, session: ChargingSession, kind: str, *, at: datetime | None = None
+) -> None:
     live = session.live
-    session.ended_at = live.reading_at if live and live.reading_at else scope.now
+    session.ended_at = at or (live.reading_at if live and live.reading_at else scope.now)
     session.stopped_reason = "Silence"
     await _note(scope, session, kind, scope.now, kind, None, {})
     session.meter_stop_wh = live.meter_wh if live else None

@@ -7,15 +7,16 @@ from uuid import UUID
 
 import aiosmtplib
 
+from app.access import service as access
 from app.billing import payments
 from app.brands import faces
-from app.brands.service import own_tenant
+from app.brands.service import get_profile, own_tenant
 from app.charging import paid
 from app.identity import admins
 from app.identity import service as identity
 from app.kernel.events import Event
 from app.notifications import service
-from app.notifications.letter import as_html, compose, receipt, way_back
+from app.notifications.letter import as_html, card_used_twice, compose, receipt, way_back
 from app.notifications.models import Mail
 from tenants.database import Database
 from tenants.scope import Actor, Scope
@@ -171,7 +172,24 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         )  # fmt: skip
 
 
+async def mail_card_used_twice(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """To the driver, once an hour at most. Which card it is they see by its last characters."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_card_used_twice")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        token = await access.get_id_token(scope, event.source_id) if event else None
+        if event is None or token is None or token.driver is None or not token.driver.email:
+            return
+        profile = await get_profile(scope)
+        with speaking(profile.language):
+            subject, body = card_used_twice(profile.name, token.masked)
+        await service.send_mail(
+            scope, key=f"card-twice:{token.id}:{event.at:%Y%m%d%H}", kind="card_used_twice", to=token.driver.email,
+            subject=subject, body=body, source_id=token.id, language=profile.language,
+        )  # fmt: skip
+
+
 JOBS = {
+    "notifications.mail_card_used_twice": mail_card_used_twice,
     "notifications.mail_guest": mail_guest,
     "notifications.send": send,
     "notifications.mail_login_link": mail_login_link,
@@ -180,6 +198,7 @@ JOBS = {
     "notifications.mail_admin_login_link": mail_admin_login_link,
 }
 LISTENERS = {
+    "CardUsedTwice": ["notifications.mail_card_used_twice"],
     "PaymentAuthorized": ["notifications.mail_guest"],
     "PaymentCaptured": ["notifications.mail_guest"],
     "StaffInvited": ["notifications.mail_login_link"],

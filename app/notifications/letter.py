@@ -76,6 +76,20 @@ def one_line(value: str) -> str:
     return " ".join(value.replace("\0", " ").split())
 
 
+# -- to drivers ------------------------------------------------------------------------------------------------------
+
+
+def card_used_twice(name: str, masked: str) -> tuple[str, str]:
+    """Subject and body, in the language that is being spoken."""
+    body = (
+        _("Hello,"),
+        _("your card %(card)s was used at a second place while it charges at a first.") % {"card": masked},
+        _("If both was you, there is nothing to do. If not, somebody may have a copy of it: ask %(name)s to block it.")
+        % {"name": name},
+    )  # fmt: skip
+    return _("Your card was used in two places"), "\n\n".join(body) + "\n"
+
+
 # -- to guests ---------------------------------------------------------------------------------------------------------
 
 Letter = tuple[str, str, str]  # kind, subject, body; in the language that is being spoken

@@ -24,6 +24,15 @@ from tenants.scope import Scope
 DEFAULT_EXPIRY = timedelta(hours=1)
 MAX_EXPIRY = timedelta(days=7)
 Outcome = Literal["accepted", "rejected", "unknown", "failed"]
+# What a station in quarantine is still asked: nothing that changes it or lets current flow.
+READING = frozenset({
+    "GetBaseReport", "GetChargingProfiles", "GetCompositeSchedule", "GetConfiguration", "GetDisplayMessages",
+    "GetInstalledCertificateIds", "GetLocalListVersion", "GetMonitoringReport", "GetReport", "GetTransactionStatus",
+    "GetVariables", "TriggerMessage", "ExtendedTriggerMessage",
+})  # fmt: skip
+QUARANTINED = (
+    "Two boxes use this station's identity: until staff decide, it is only read, and nothing is started."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ async def send_command(
         raise NotFound("charging_station")
     if station.retired_at is not None:
         raise Refused("station_retired", "This station is retired.")
+    if station.quarantined_at is not None and action not in READING:
+        raise Refused("station_quarantined", QUARANTINED)
     connection = await _connection(scope, station_id)
     if needs_online and not (connection and connection.is_online):
         raise Refused("station_offline", "The station is offline, and a start does not wait.")
@@ -139,10 +150,15 @@ async def claim_commands(scope: Scope, station_id: UUID, epoch: int, limit: int 
     await expire_commands(scope, station_id)
     query = (
         select(StationCommand)
-        .where(StationCommand.station_id == station_id, StationCommand.status == "queued")
+        .join(StationCommand.station)
+        .where(
+            StationCommand.station_id == station_id,
+            StationCommand.status == "queued",
+            ChargingStation.quarantined_at.is_(None) | StationCommand.action.in_(READING),
+        )
         .order_by(StationCommand.created_at, StationCommand.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=StationCommand)
     )
     claimed = list((await scope.db.execute(query)).scalars())
     for command in claimed:

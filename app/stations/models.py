@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, Numeric, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tenants.models import Base, TenantOwned, references, same_tenant
@@ -34,7 +35,11 @@ class Location(TenantOwned, Base):
 
 
 class ChargingStation(TenantOwned, Base):
-    """The box. `ocpp_identity` is unique in its tenant while not retired. `leniency` holds per-station tolerances."""
+    """The box. `ocpp_identity` is unique in its tenant while not retired.
+
+    `quirks` are those of its model (`quirks.py`, found at its boot), `leniency` the station's own word: true or false
+    by quirk, and it overrules its model. While `quarantined_at` stands, nothing is asked of the station but to read.
+    """
 
     __tablename__ = "charging_station"
     __table_args__ = (
@@ -54,6 +59,8 @@ class ChargingStation(TenantOwned, Base):
     registration: Mapped[str] = mapped_column(server_default="accepted")
     security_profile: Mapped[int] = mapped_column(server_default="1")
     leniency: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    quirks: Mapped[list[str]] = mapped_column(JSONB, server_default="[]")
+    quarantined_at: Mapped[datetime | None]
     vendor: Mapped[str | None]
     model: Mapped[str | None]
     serial_number: Mapped[str | None]
@@ -75,6 +82,40 @@ class ChargingStation(TenantOwned, Base):
     connection: Mapped["StationConnection | None"] = same_tenant(
         "StationConnection.station_id", "ChargingStation", uselist=False, viewonly=True
     )
+
+
+class StationAlert(TenantOwned, Base):
+    """Something odd about a station that staff should see; once per kind, counted. `recent_at` are ISO 8601 times."""
+
+    __tablename__ = "station_alert"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "station_id", "kind"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    kind: Mapped[str]
+    detail: Mapped[str] = mapped_column(server_default="")
+    count: Mapped[int] = mapped_column(server_default="1")
+    recent_at: Mapped[list[str]] = mapped_column(JSONB, server_default="[]")
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    dismissed_at: Mapped[datetime | None]
+
+
+class StationQuirk(TenantOwned, Base):
+    """A quirk of a make that staff found. `vendor` and `model` as BootNotification tells them, `*` for anything."""
+
+    __tablename__ = "station_quirk"
+    __table_args__ = (UniqueConstraint("tenant_id", "vendor", "model", "quirk"), {"schema": "livery"})
+
+    vendor: Mapped[str]
+    model: Mapped[str] = mapped_column(server_default="*")
+    quirk: Mapped[str]
+    note: Mapped[str] = mapped_column(server_default="")
+    created_by: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class StationConnection(TenantOwned, Base):

@@ -121,6 +121,18 @@ def validate_answer(version: str, action: str, payload: Any) -> list[SchemaFault
     return _faults(_validator(version, action, "answer"), payload)
 
 
+@cache
+def answer_words(version: str, action: str) -> frozenset[str]:
+    """What `status` may be in the answer to this CALL; empty where an answer needs none."""
+    answer = schema(version, action, "answer")
+    if "status" not in answer.get("required", ()):
+        return frozenset()
+    status = answer["properties"]["status"]
+    if "$ref" in status:
+        status = answer["definitions"][status["$ref"].rpartition("/")[2]]
+    return frozenset(status.get("enum", ()))
+
+
 def knows(version: str, action: str) -> bool:
     """Whether this version has such a CALL at all, in either direction."""
     return (_folder(version) / _FOLDERS[version][1].format(action)).is_file() if action.isalnum() else False

@@ -13,7 +13,17 @@ from markupsafe import Markup
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read_form, redirect
-from app.stations import commands, forms, ocpp_schemas, parking, queries, service
+from app.stations import (
+    alerts,
+    commands,
+    forms,
+    ocpp_schemas,
+    parking,
+    portal_oddities,
+    queries,
+    quirks,
+    service,
+)
 from app.stations.models import EVSE, ChargingStation, StationCommand
 from app.stations.redaction import mask_cards, mask_frame
 from tenants.resolve import own_url
@@ -103,6 +113,7 @@ async def _live_parts(scope: Scope, station: ChargingStation) -> dict[str, Any]:
         "open_sessions": {evse: public_id("charging_session", one) for evse, one in sessions.items()},
         "evse_ids": {evse.id: public_id("evse", evse.id) for evse in station.evses},
         "words": {one.id: forms.in_words(one) for evse in station.evses for one in evse.connectors},
+        "alerts": portal_oddities.shown(await alerts.open_alerts(scope, station.id)),
     }  # fmt: skip
 
 
@@ -347,7 +358,8 @@ async def show_settings(request: AnyRequest, tenant_scope: Scope, station_id: st
     station = await _station(tenant_scope, station_id)
     return page(
         request, tenant_scope, "stations/settings.html", title=f"Settings of {_name(station)}", values={}, errors={},
-        alert=None, row=_row(station), station=station, **await _new_parts(tenant_scope),
+        alert=None, row=_row(station), station=station, quirks=quirks.QUIRKS,
+        **await _new_parts(tenant_scope),
     )  # fmt: skip
 
 
@@ -361,16 +373,22 @@ async def change_station(request: AnyRequest, tenant_scope: Scope, station_id: s
             tenant_scope, station.id, name=form.text("name"), registration=form.text("registration"),
             location_id=parse_id("location", site) if site else None,
             security_profile=_profile(form),
-            leniency={name: True for name in service.LENIENCIES if form.flag(name)},
+            leniency=_leniency(station, form),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         return form_again(
             request, tenant_scope, "stations/settings.html", error, form, title=f"Settings of {_name(station)}",
-            row=_row(station), station=station, **await _new_parts(tenant_scope),
+            row=_row(station), station=station, quirks=quirks.QUIRKS, **await _new_parts(tenant_scope),
         )  # fmt: skip
     if password is not None:
         return await _setup_page(request, tenant_scope, station.id, password=password)
     return redirect(request, f"/stations/{station_id}/settings", flash="Saved.")
+
+
+def _leniency(station: ChargingStation, form: Form) -> dict[str, bool]:
+    """Only where it differs from what is known of its model."""
+    ticked = {name: form.flag(name) for name in quirks.QUIRKS}
+    return {name: holds for name, holds in ticked.items() if holds != (name in station.quirks)}
 
 
 @post("/stations/{station_id:str}/passwords", opt={"permission": "stations.manage"})
@@ -389,7 +407,7 @@ async def retire(request: AnyRequest, tenant_scope: Scope, station_id: str) -> R
         error = Invalid.field("identity", "confirmation", f"Type {station.ocpp_identity} to retire it.")
         return form_again(
             request, tenant_scope, "stations/settings.html", error, form, title=f"Settings of {_name(station)}",
-            row=_row(station), station=station, **await _new_parts(tenant_scope),
+            row=_row(station), station=station, quirks=quirks.QUIRKS, **await _new_parts(tenant_scope),
         )  # fmt: skip
     await service.retire_station(tenant_scope, station.id)
     return redirect(request, "/stations", flash=f"{station.ocpp_identity} is retired; its history stays.")
@@ -518,5 +536,5 @@ routes = [
     retry_parked, discard_parked, show_station, live_station, show_log,
     live_log, show_message, show_commands, live_commands, send_command, show_setup, live_setup, show_settings,
     change_station, new_password, retire, list_locations, new_location, create_location, show_location,
-    change_location,
+    change_location, *portal_oddities.routes,
 ]  # fmt: skip

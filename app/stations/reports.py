@@ -35,10 +35,14 @@ class BootReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootVerdict:
-    """`status` is OCPP's RegistrationStatus; `interval_s` the heartbeat interval, already jittered."""
+    """`status` is OCPP's RegistrationStatus; `interval_s` the heartbeat interval, already jittered.
+
+    `quirks` are the names of those that hold for the station (`quirks.py`).
+    """
 
     status: Literal["Accepted", "Pending", "Rejected"]
     interval_s: int
+    quirks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,14 +15,14 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import selectinload
 
 from app.kernel import audit, events
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.secrets import digest, new_station_password
-from app.stations import commands
+from app.stations import commands, quirks
 from app.stations.models import (
     EVSE,
     ChargingStation,
@@ -34,6 +34,7 @@ from app.stations.models import (
 )
 from app.stations.redaction import redact_frame
 from app.stations.reports import BootReport, BootVerdict, Frame, StatusReport
+from tenants.redis import platform_key
 from tenants.scope import Scope
 
 IDENTITY_PATTERN = re.compile(r"[A-Za-z0-9._:*=+@|\- ]{1,48}")
@@ -292,7 +293,7 @@ async def _put_route(
 ) -> str:
     """The gateway's way to the station: brand and identity, valid keys, and what it may be lenient about."""
     digests = [station_digest(scope, password) for password in passwords] + (keep or [])
-    attributes = {"security_profile": station.security_profile, **station.leniency}
+    attributes = {"security_profile": station.security_profile, **await _tolerances(scope, station)}
     await scope.db.execute(
         text(
             "select platform.put_station_route("
@@ -302,6 +303,39 @@ async def _put_route(
          "attributes": json.dumps(attributes)},
     )  # fmt: skip
     return await own_slug(scope)
+
+
+async def _tolerances(scope: Scope, station: ChargingStation) -> dict[str, Any]:
+    """What the gateway is lenient about; a zone where times without one are local."""
+    holds: dict[str, Any] = dict(quirks.merged(station.quirks or [], station.leniency))
+    if "no_zone" in holds and station.location_id is not None:
+        holds["no_zone"] = (await get_location(scope, station.location_id)).time_zone
+    return holds
+
+
+async def find_quirks(scope: Scope, station: ChargingStation) -> None:
+    """Its model's quirks, as they are known now; the gateway that holds the station hears of a change at once."""
+    found = await quirks.of_model(scope, station.vendor, station.model)
+    if found == station.quirks:
+        return
+    station.quirks = found
+    await scope.db.flush()
+    await _put_route(scope, station, [], await _known_digests(scope, station))
+    await _tell_gateway(scope, station)
+
+
+async def _tell_gateway(scope: Scope, station: ChargingStation) -> None:
+    query = select(StationConnection).where(StationConnection.station_id == station.id)
+    connection = (await scope.db.execute(query)).scalar_one_or_none()
+    redis = scope.redis
+    if redis is None or connection is None or not connection.is_online:
+        return
+    channel = platform_key("gateway", connection.node, "commands")
+    message = {
+        "tenant": str(scope.tenant_id), "station": str(station.id),
+        "attributes": {"security_profile": station.security_profile, **await _tolerances(scope, station)},
+    }  # fmt: skip
+    scope.after_commit(lambda: redis.publish_raw(channel, message))
 
 
 async def get_station(scope: Scope, station_id: UUID) -> ChargingStation:
@@ -351,11 +385,12 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
             )  # it never had one: without it the station could not come back
         station.security_profile = profile
     if "leniency" in changes:
-        station.leniency = _check_leniency(changes["leniency"])
+        station.leniency = quirks.check_leniency(changes["leniency"])
     password = _new_password(station.security_profile, changes["password"]) if "password" in changes else None
     await scope.db.flush()
     keep = [] if password else await _known_digests(scope, station)
     await _put_route(scope, station, [password] if password else [], keep)
+    await _tell_gateway(scope, station)
     await audit.record(scope, "station.updated", "charging_station", station.id, {"fields": sorted(changes)})
     if station.registration != was:
         await _ask_to_boot(scope, station, was)
@@ -369,21 +404,6 @@ async def _ask_to_boot(scope: Scope, station: ChargingStation, was: str) -> None
     if was != "rejected" and station.connection is not None and station.connection.is_online:
         boot = {"requestedMessage": "BootNotification"}
         await commands.send_command(scope, station.id, "TriggerMessage", boot, expires_in=BOOT_ASKED_FOR)
-
-
-LENIENCIES = ("assume_ocpp16", "no_compression", "no_ping")
-
-
-def _check_leniency(value: Any) -> dict[str, Any]:
-    if (
-        not isinstance(value, dict)
-        or set(value) - set(LENIENCIES)
-        or not all(isinstance(v, bool) for v in value.values())
-    ):
-        raise Invalid.field(
-            "leniency", "leniency", f"leniency holds true or false for {', '.join(LENIENCIES)}."
-        )
-    return value
 
 
 async def _known_digests(scope: Scope, station: ChargingStation) -> list[str]:
@@ -417,16 +437,20 @@ async def station_booted(scope: Scope, station_id: UUID, boot: BootReport) -> Bo
     station = await scope.db.get(ChargingStation, (scope.tenant_id, station_id))
     if station is None or station.retired_at is not None:
         return BootVerdict(status="Rejected", interval_s=HEARTBEAT_INTERVAL_S)
+    is_new_make = (station.vendor, station.model) != (boot.vendor[:255], boot.model[:255])
     station.vendor, station.model = boot.vendor[:255], boot.model[:255]
     station.serial_number, station.firmware_version = boot.serial_number, boot.firmware_version
     station.boot_reason, station.booted_at = boot.reason, scope.now
+    if is_new_make:
+        await find_quirks(scope, station)
     status = station.registration.capitalize()
     if status == "Accepted":
         await events.emit(scope, "StationBooted", "charging_station", station.id, {"reason": boot.reason})
     scope.publish(f"station:{station.id}", {"what": "boot"})
     scope.publish("stations", {"station": str(station.id)})
     jitter = random.randint(-30, 30)  # noqa: S311 - spreads load, protects nothing
-    return BootVerdict(status=status, interval_s=HEARTBEAT_INTERVAL_S + jitter)  # pyright: ignore[reportArgumentType]
+    holds = quirks.merged(station.quirks, station.leniency)
+    return BootVerdict(status=status, interval_s=HEARTBEAT_INTERVAL_S + jitter, quirks=frozenset(holds))  # pyright: ignore[reportArgumentType]
 
 
 async def find_evse(scope: Scope, station_id: UUID, evse_no: int) -> EVSE | None:
@@ -484,9 +508,13 @@ async def connector_reported(scope: Scope, station_id: UUID, report: StatusRepor
             status=report.status, detail=report.detail, error_code=report.error_code, error_info=report.info,
             vendor_error_code=report.vendor_error_code, status_at=report.sampled_at,
         )
+        .returning(literal_column("old.status"))
     )  # fmt: skip
-    await scope.db.execute(change)
-    if report.status == "Faulted":
+    was = (await scope.db.execute(change)).scalar_one_or_none()
+    if report.status == "Faulted" and was not in (
+        None,
+        "Faulted",
+    ):  # one that flaps is one fault until it recovers
         await events.emit(
             scope, "ConnectorFaulted", "evse", evse.id,
             {"connector_no": report.connector_no, "error_code": report.error_code or ""},

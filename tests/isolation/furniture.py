@@ -23,7 +23,7 @@ from app.identity.permissions import ROLES
 from app.kernel.clock import uuid7
 from app.kernel.ids import public_id
 from app.notifications.models import Mail
-from app.stations import commands, parking
+from app.stations import alerts, commands, makes, parking
 from app.stations import service as stations
 from app.stations.models import OCPPMessage
 from app.stations.reports import Frame
@@ -67,6 +67,9 @@ async def furnish(database: Database, slug: str) -> Furnished:
             scope, identity=STATION, name=canary, location_id=location.id,
             evses=[{"evse_no": 1, "connectors": [{"connector_no": 1, **PLATES["ac22"]}]}],
         )  # fmt: skip
+        quirk = await makes.add_quirk(scope, vendor="Nobody", model=canary, quirk="no_ping", note=canary)
+        await alerts.raise_alert(scope, made.station.id, "handshake", canary)
+        (alert,) = await alerts.open_alerts(scope, made.station.id)
         element = {"price_components": [{"type": "ENERGY", "price": "0.5", "vat": "19", "step_size": 1}]}
         tariff = await tariffs.create_tariff(
             scope, {"currency": "EUR", "elements": [element], "name": canary}, {"default": True}
@@ -76,6 +79,7 @@ async def furnish(database: Database, slug: str) -> Furnished:
             "location_id": public_id("location", location.id), "code": station.evses[0].code,
             "station_id": public_id("charging_station", station.id), "tariff_id": public_id("tariff", tariff.id),
             "evse_id": public_id("evse", station.evses[0].id),
+            "quirk_id": public_id("station_quirk", quirk.id), "alert_id": public_id("station_alert", alert.id),
             "sticker_file": f"{public_id('evse', station.evses[0].id)}.svg",
         }  # fmt: skip
     ids |= await _session(database, tenant_id, station.id, canary)
