@@ -14,7 +14,8 @@ PREFIXES = {
     "charging_session": "ses", "cdr": "cdr", "invoice": "inv", "api_key": "key", "staff_member": "stf",
     "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai", "payment": "pay",
     "refund": "ref",
-    "domain": "dom",
+    "domain": "dom", "configuration_template": "cft", "display_message": "dsp", "station_notice": "ntc",
+    "station_report": "rpt", "station_variable": "var",
 }  # fmt: skip
 
 
