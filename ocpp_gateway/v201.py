@@ -151,7 +151,7 @@ async def taken(
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status,
     "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": data_transfer,
-    "NotifyEvent": taken, "SecurityEventNotification": taken, **device_reports.HANDLERS_201,
+    "SecurityEventNotification": taken, **device_reports.HANDLERS_201,
 }  # fmt: skip
 
 _GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired", "EmptyResultSet"})

@@ -36,6 +36,7 @@ REPORT_KINDS = {
     "GetBaseReport": "variables", "GetReport": "variables", "GetMonitoringReport": "monitors",
     "GetDisplayMessages": "display_messages", "CustomerInformation": "customer_information",
 }  # fmt: skip
+EVERYTHING = "everything"
 SILENT_AFTER = timedelta(hours=1)
 T = TypeVar("T")
 
@@ -377,6 +378,14 @@ async def _report(scope: Scope, station_id: UUID, kind: str, request_no: int) ->
     return (await scope.db.execute(query)).scalar_one()
 
 
+async def next_seq(scope: Scope, station_id: UUID, request_no: int) -> int:
+    """For reports whose parts carry no number."""
+    query = select(StationReport.seqs).where(
+        StationReport.station_id == station_id, StationReport.request_no == request_no
+    )
+    return len((await scope.db.execute(query)).scalar_one_or_none() or [])
+
+
 _STATUS_OF = {
     "Rejected": "rejected", "Invalid": "rejected", "NotSupported": "not_supported", "EmptyResultSet": "empty",
     "Unknown": "empty",
@@ -385,15 +394,16 @@ _STATUS_OF = {
 
 async def report_answered(
     scope: Scope, station_id: UUID, request_no: int, command_status: str, word: str | None
-) -> None:
-    """The station's answer to the request itself: accepted ones stay open for their parts."""
+) -> StationReport | None:
+    """The station's answer to the request itself: accepted ones stay open for their parts. The report that ended."""
     query = select(StationReport).where(
         StationReport.station_id == station_id, StationReport.request_no == request_no, StationReport.status == "open"
     )  # fmt: skip
     report = (await scope.db.execute(query.with_for_update())).scalar_one_or_none()
     if report is None or (command_status == "accepted" and word in (None, "Accepted")):
-        return
+        return None
     failed = {"failed": "not_supported", "unknown": "unknown"}
     report.status = failed.get(command_status) or _STATUS_OF.get(word or "", "rejected")
     report.ended_at = scope.now
     scope.publish(f"station:{station_id}", {"what": "report"})
+    return report
