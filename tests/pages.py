@@ -37,6 +37,9 @@ SHOTS = (
     Shot("station-log", "/stations", (STATION, "main a[href$='/log']")),
     Shot("station-message", "/stations", (STATION, "main a[href$='/log']", "tbody a[href*='/log/']")),
     Shot("station-commands", "/stations", (STATION, "main a[href$='/commands']")),
+    Shot(
+        "station-command", "/stations", (STATION, "main a[href$='/commands']", "main a[href*='/commands/']")
+    ),
     Shot("station-variables", "/stations", (STATION, "main a[href$='/variables']")),
     Shot("station-settings", "/stations", (STATION, "main a[href$='/settings']")),
     Shot("station-setup", "/stations", (STATION, "main a[href$='/setup']")),

@@ -176,5 +176,5 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         "session_id": public_id("charging_session", session.id), "cdr_id": public_id("cdr", cdr),
         "invoice_id": public_id("invoice", invoice), "command_id": public_id("station_command", command.id),
         "message_id": public_id("ocpp_message", message), "link": link,
-        "payment_id": public_id("payment", payment.id), "held": held,
+        "payment_id": public_id("payment", payment.id), "held": held, "action": "Reset",
     }  # fmt: skip
