@@ -7,8 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import func, or_, select
 
-from app.device_model.models import StationReport, StationVariable
+from app.device_model.models import StationNotice, StationReport, StationVariable, VariableMonitor
+from app.device_model.monitors import GRAVE
 from app.device_model.service import SILENT_AFTER
+from app.stations.models import ChargingStation, StationCommand
 from tenants.scope import Scope
 
 AT_ONCE = 150  # a page shows all components up to so many variables, then one at a time
@@ -87,3 +89,57 @@ async def waiting_count(scope: Scope, station_id: UUID, booted_at: datetime | No
     if booted_at is not None:
         query = query.where(StationVariable.needs_reboot_since > booted_at)
     return (await scope.db.execute(query)).scalar_one()
+
+
+async def monitors(scope: Scope, station_id: UUID) -> list[VariableMonitor]:
+    query = select(VariableMonitor).where(VariableMonitor.station_id == station_id)
+    return list((await scope.db.execute(query.order_by(VariableMonitor.monitor_no))).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A notice with the station it is of and, where it names one, the severity as a word."""
+
+    row: StationNotice
+    station: ChargingStation
+
+
+async def notices(
+    scope: Scope, *, station_id: UUID | None = None, grave_only: bool = False, limit: int = 100
+) -> list[Notice]:
+    """Newest first; of one station, or of all."""
+    query = (
+        select(StationNotice, ChargingStation)
+        .join(ChargingStation, ChargingStation.id == StationNotice.station_id)
+        .order_by(StationNotice.at.desc(), StationNotice.id.desc())
+        .limit(limit)
+    )
+    if station_id is not None:
+        query = query.where(StationNotice.station_id == station_id)
+    if grave_only:
+        query = query.where(StationNotice.severity <= GRAVE)
+    return [Notice(*pair) for pair in (await scope.db.execute(query)).tuples()]
+
+
+async def last_accepted(scope: Scope, station_id: UUID, action: str) -> StationCommand | None:
+    """The newest command of this kind that the station took: what it was told last."""
+    query = (
+        select(StationCommand)
+        .where(
+            StationCommand.station_id == station_id, StationCommand.action == action,
+            StationCommand.status == "accepted",
+        )
+        .order_by(StationCommand.ended_at.desc())
+        .limit(1)
+    )  # fmt: skip
+    return (await scope.db.execute(query)).scalar_one_or_none()
+
+
+async def customer_reports(scope: Scope, station_id: UUID) -> list[StationReport]:
+    query = (
+        select(StationReport)
+        .where(StationReport.station_id == station_id, StationReport.kind == "customer_information")
+        .order_by(StationReport.asked_at.desc())
+        .limit(10)
+    )
+    return list((await scope.db.execute(query)).scalars())

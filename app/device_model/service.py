@@ -145,9 +145,9 @@ async def read_variables(
     scope: Scope, station_id: UUID, paths: Sequence[VariablePath], *, attribute: str = "Actual"
 ) -> list[StationCommand]:
     """B06 GetVariables, or 1.6's GetConfiguration of these keys."""
+    version = await ocpp_version(scope, station_id)
     if not paths:
         raise Invalid.field("paths", "nothing_asked", "Name at least one variable.")
-    version = await ocpp_version(scope, station_id)
     _check_paths(version, paths)
     action = "GetConfiguration" if version == OCPP16 else "GetVariables"
     kind = {} if attribute == "Actual" else {"attributeType": attribute}
@@ -162,29 +162,25 @@ async def read_variables(
 
 
 async def set_variables(
-    scope: Scope, station_id: UUID, values: Mapping[VariablePath, str], *, attribute: str = "Actual",
-    source_type: str | None = None, source_id: UUID | None = None,
-) -> list[StationCommand]:  # fmt: skip
+    scope: Scope, station_id: UUID, values: Mapping[VariablePath, str], *, attribute: str = "Actual"
+) -> list[StationCommand]:
     """B05 SetVariables, or 1.6's ChangeConfiguration key by key. What the station told is read-only, or would not
     hold, is refused before anything is sent."""
+    version = await ocpp_version(scope, station_id)
     if not values:
         raise Invalid.field("settings", "nothing_asked", "Name at least one variable and its value.")
-    version = await ocpp_version(scope, station_id)
     _check_paths(version, values)
     if attribute == "Actual":
         await _check_values(scope, station_id, values)
-    source: dict[str, Any] = {"source_type": source_type, "source_id": source_id}
     if version == OCPP16:
         payloads = [{"key": path.variable, "value": value} for path, value in values.items()]
         return [
-            await commands.send_command(scope, station_id, "ChangeConfiguration", one, **source) for one in payloads
-        ]  # fmt: skip
+            await commands.send_command(scope, station_id, "ChangeConfiguration", one) for one in payloads
+        ]
     kind = {} if attribute == "Actual" else {"attributeType": attribute}
     items = [path.wire() | kind | {"attributeValue": value} for path, value in values.items()]
     return [
-        await commands.send_command(
-            scope, station_id, "SetVariables", {"setVariableData": list(group)}, **source
-        )
+        await commands.send_command(scope, station_id, "SetVariables", {"setVariableData": list(group)})
         for group in chunks(items, await items_per_message(scope, station_id, "SetVariables"))
     ]
 
