@@ -172,7 +172,7 @@ async def drift(
 ) -> list[Deviation]:
     """Where stations are not as the template wants, by what they last reported. Ordered by station, then setting."""
     stations = stations if stations is not None else await stations_of(scope, template)
-    keys = {parse_path(path).key: (path, str(value)) for path, value in template.settings.items()}
+    keys = {parse_path(path).key: (path, str(value)) for path, value in sorted(template.settings.items())}
     query = select(StationVariable).where(
         StationVariable.station_id.in_([one.id for one in stations]), StationVariable.path_key.in_(keys)
     )
@@ -243,7 +243,7 @@ async def apply_template(scope: Scope, template_id: UUID, station_id: UUID | Non
 async def read_settings(scope: Scope, template_id: UUID) -> list[StationCommand]:
     """Asks all stations it is for how they are set, so that the drift is of now."""
     template = await get_template(scope, template_id)
-    paths = [parse_path(path) for path in template.settings]
+    paths = [parse_path(path) for path in sorted(template.settings)]
     sent: list[StationCommand] = []
     for station in await stations_of(scope, template):
         sent += await service.read_variables(scope, station.id, paths)

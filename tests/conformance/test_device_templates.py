@@ -40,7 +40,7 @@ async def test_drift_is_told_in_words_and_ends_when_the_station_takes_the_templa
     box.answers |= {"GetVariables": told, "SetVariables": sets}
     async with yard.database.scope(yard.nordlicht.tenant_id, STAFF) as scope:
         template = await configuration.create_template(
-            scope, name="Fjord", ocpp_version="ocpp2.0.1", vendor="wattwerk",
+            scope, name="Fjord", ocpp_version="ocpp2.0.1", model="kompakt 150",
             settings={BEAT: "300", OFFLINE: "60.0", "Sun/Shine": "true"},
         )  # fmt: skip
         template_id = template.id
