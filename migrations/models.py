@@ -4,6 +4,7 @@ from app.access import models as access
 from app.billing import models as billing
 from app.brands import models as brands
 from app.charging import models as charging
+from app.device_model import models as device_model
 from app.identity import models as identity
 from app.kernel import audit, events, idempotency
 from app.notifications import models as notifications
@@ -12,6 +13,6 @@ from app.tariffs import models as tariffs
 from tenants.models import Base
 
 __all__ = [
-    "Base", "access", "audit", "billing", "brands", "charging", "events", "idempotency", "identity",
+    "Base", "access", "audit", "billing", "brands", "charging", "device_model", "events", "idempotency", "identity",
     "notifications", "stations", "tariffs",
 ]  # fmt: skip

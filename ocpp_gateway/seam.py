@@ -25,7 +25,7 @@ from app.stations import service as stations
 from app.stations.commands import ClaimedCommand, Outcome
 from app.stations.models import ChargingStation
 from app.stations.reports import Frame
-from ocpp_gateway import authorization, codec
+from ocpp_gateway import authorization, codec, device_reports
 from ocpp_gateway.codec import Call
 from ocpp_gateway.flusher import PATIENCE_S, passes
 from ocpp_gateway.lenient import Unanswerable
@@ -235,6 +235,7 @@ class Seam:
     ) -> None:  # fmt: skip
         async with self.scope(route) as scope:
             await commands.conclude_command(scope, command_id, status, answer, error)
+            await device_reports.answered(scope, command_id)
             await stations.record_frames(scope, route.station_id, frames)
 
     async def ensure_days(self) -> None:

@@ -202,6 +202,11 @@ class _Link201(ChargePoint201):
         ]  # fmt: skip
         return result201.SetVariables(set_variable_result=rows)
 
+    @on("GetBaseReport")
+    async def _base_report(self, request_id: int, **_: Any) -> Any:
+        self.station.report_soon(request_id)
+        return result201.GetBaseReport(status="Accepted")
+
     @on("TriggerMessage")
     async def _trigger(self, requested_message: str, evse: dict[str, Any] | None = None, **_: Any) -> Any:
         return result201.TriggerMessage(
@@ -683,6 +688,28 @@ class SimulatedStation:
         for evse in self.evses:
             if evse.transaction is not None:
                 self._meter(evse)
+
+    def report_soon(self, request_id: int) -> None:
+        """The inventory of a 2.0.1 station, a message for each component."""
+        held = {"OCPPCommCtrlr": ("HeartbeatInterval",), "SampledDataCtrlr": ("MeterValueSampleInterval",),
+                "TxCtrlr": ("ConnectionTimeOut",)}  # fmt: skip
+
+        async def report() -> None:
+            for seq_no, (component, names) in enumerate(held.items()):
+                data = [
+                    {
+                        "component": {"name": component}, "variable": {"name": name},
+                        "variable_attribute": [{"value": self.variables[name], "mutability": "ReadWrite"}],
+                        "variable_characteristics": {"data_type": "integer", "supports_monitoring": True, "unit": "s"},
+                    }
+                    for name in names
+                ]  # fmt: skip
+                await self._call(call201.NotifyReport(
+                    request_id=request_id, generated_at=_stamp(), seq_no=seq_no, tbc=seq_no < len(held) - 1,
+                    report_data=data,
+                ))  # fmt: skip
+
+        self._later(report())
 
     def restart_soon(self) -> None:
         async def restart() -> None:

@@ -10,7 +10,7 @@ from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
 from app.stations.reports import CONNECTOR_STATUSES, BootReport, StatusReport
-from ocpp_gateway import lenient, meter_values
+from ocpp_gateway import device_reports, lenient, meter_values
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
 
@@ -151,11 +151,14 @@ async def taken(
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status,
     "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": data_transfer,
-    "LogStatusNotification": taken, "FirmwareStatusNotification": taken,
-    "NotifyReport": taken, "NotifyEvent": taken, "SecurityEventNotification": taken,
+    "LogStatusNotification": taken, "FirmwareStatusNotification": taken, "SecurityEventNotification": taken,
+    **device_reports.HANDLERS_201,
 }  # fmt: skip
 
-_GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired"})
+_GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired", "EmptyResultSet"})
+_RESULTS = {
+    "setVariableResult": "attributeStatus", "setMonitoringResult": "status", "clearMonitoringResult": "status",
+}  # fmt: skip
 
 
 def outcome(action: str, answer: dict[str, Any]) -> str:
@@ -163,10 +166,10 @@ def outcome(action: str, answer: dict[str, Any]) -> str:
     word = answer.get("status")
     if isinstance(word, str):
         return "accepted" if word in _GOOD else "rejected"
-    results = answer.get("setVariableResult")
-    if isinstance(results, list):
-        words = [item.get("attributeStatus") for item in results if isinstance(item, dict)]
-        return "accepted" if all(one in _GOOD for one in words) else "rejected"
+    for name, status in _RESULTS.items():
+        if isinstance(answer.get(name), list):
+            words = [item.get(status) for item in answer[name] if isinstance(item, dict)]
+            return "accepted" if all(one in _GOOD for one in words) else "rejected"
     return "accepted"
 
 

@@ -37,12 +37,24 @@ SHOTS = (
     Shot("station-log", "/stations", (STATION, "main a[href$='/log']")),
     Shot("station-message", "/stations", (STATION, "main a[href$='/log']", "tbody a[href*='/log/']")),
     Shot("station-commands", "/stations", (STATION, "main a[href$='/commands']")),
+    Shot(
+        "station-command", "/stations", (STATION, "main a[href$='/commands']", "main a[href*='/commands/']")
+    ),
+    Shot("station-variables", "/stations", (STATION, "main a[href$='/variables']")),
+    Shot("station-events", "/stations", (STATION, "main a[href$='/events']")),
+    Shot("station-display", "/stations", (STATION, "main a[href$='/display']")),
     Shot("station-settings", "/stations", (STATION, "main a[href$='/settings']")),
     Shot("station-setup", "/stations", (STATION, "main a[href$='/setup']")),
     Shot("station-new", "/stations/new"),
     Shot("station-quirks", "/stations/quirks"),
     Shot("stations-unclaimed", "/stations/unclaimed"),
     Shot("stations-parked", "/stations/parked"),
+    Shot("alerts", "/alerts?all=1"),
+    Shot("configuration-templates", "/configuration-templates"),
+    Shot(
+        "configuration-template", "/configuration-templates", ("tbody a[href^='/configuration-templates/']",)
+    ),
+    Shot("configuration-template-new", "/configuration-templates/new"),
     Shot("sites", "/locations"),
     Shot("site", "/locations", ("tbody a[href^='/locations/loc_']",)),
     Shot("site-new", "/locations/new"),

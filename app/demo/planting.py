@@ -14,6 +14,7 @@ from app.brands import service as brands
 from app.demo.cast import COMPANIES, PLATES, Box, Company, Site, legal_texts
 from app.demo.guests import run_guests
 from app.demo.history import plant_history
+from app.device_model import configuration
 from app.identity import service as identity
 from app.kernel.secrets import digest
 from app.kernel.settings import Settings
@@ -84,6 +85,10 @@ async def _found(database: Database, company: Company) -> None:
                 ],
                 password=station_password(scope.settings, company.slug, box.identity),
             )  # fmt: skip
+        await configuration.create_template(
+            scope, name="Wallboxes", ocpp_version="ocpp1.6",
+            settings={"HeartbeatInterval": "300", "MeterValueSampleInterval": "5"},
+        )  # fmt: skip
         await _people(scope, company)
         for tariff, assign in company.tariffs:
             where = {"location_id": sites[assign["site"]]} if "site" in assign else assign

@@ -15,6 +15,8 @@ PREFIXES = {
     "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai", "payment": "pay",
     "refund": "ref",
     "domain": "dom", "parked_message": "prk", "station_alert": "alt", "station_quirk": "qrk",
+    "configuration_template": "cft", "display_message": "dsp", "station_notice": "ntc", "station_report": "rpt",
+    "station_variable": "var",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from app.kernel.secrets import seal, unseal
 from app.stations import ocpp_schemas
 from app.stations.models import ChargingStation, StationCommand, StationConnection
 from app.stations.redaction import redact
+from app.stations.schema_forms import refusal
 from tenants.redis import platform_key
 from tenants.scope import Scope
 
@@ -104,10 +105,10 @@ def check_command(ocpp_version: str, action: str, payload: dict[str, Any]) -> No
     versions = [ocpp_version] if ocpp_version in ocpp_schemas.VERSIONS else list(ocpp_schemas.VERSIONS)
     knowing = [version for version in versions if action in ocpp_schemas.actions(version)]
     if not knowing:
+        reason = refusal(versions[0], action) if len(versions) == 1 else ""
+        known = ", ".join(versions).replace("ocpp", "")
         raise Invalid.field(
-            "action",
-            "unknown_action",
-            f"OCPP {', '.join(versions).replace('ocpp', '')} has no command {action!r} to a station.",
+            "action", "unknown_action", reason or f"OCPP {known} has no command {action!r} to a station."
         )
     faults = [ocpp_schemas.validate(version, action, payload) for version in knowing]
     if all(faults):
@@ -128,6 +129,8 @@ def _refuse_downgrade(station: ChargingStation, action: str, payload: dict[str, 
             for item in payload.get("setVariableData", [])
             if str((item.get("variable") or {}).get("name", "")).lower() == "securityprofile"
         ]
+    if action == "SetNetworkProfile":
+        wanted = [(payload.get("connectionData") or {}).get("securityProfile")]
     if any(str(value).isdigit() and int(value) < station.security_profile for value in wanted):
         raise Refused("profile_downgrade", "The security profile of a station can only be raised.")
 

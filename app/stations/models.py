@@ -221,24 +221,6 @@ class EVSELive(TenantOwned, Base):
     reading_at: Mapped[datetime | None]
 
 
-class StationVariable(TenantOwned, Base):
-    """A configuration key (1.6) or variable (2.x) as the station last told it. Secrets are write-only, never stored."""
-
-    __tablename__ = "station_variable"
-    __table_args__ = (
-        references("station_id", "charging_station", ondelete="CASCADE"),
-        UniqueConstraint("tenant_id", "station_id", "component", "name"),
-        {"schema": "livery"},
-    )
-
-    station_id: Mapped[UUID]
-    component: Mapped[str] = mapped_column(server_default="")
-    name: Mapped[str]
-    value: Mapped[str | None]
-    is_readonly: Mapped[bool] = mapped_column(server_default=text("false"))
-    reported_at: Mapped[datetime]
-
-
 class StationCommand(TenantOwned, Base):
     """Something we ask of a station, as on the wire in the version it speaks. `status` as `GET /commands/{id}` tells.
 

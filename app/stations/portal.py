@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import segno
 from litestar import Request, Response, get, post
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
-from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read_form, redirect
+from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read_form, redirect, visit_of
 from app.stations import (
     alerts,
     commands,
@@ -22,6 +23,7 @@ from app.stations import (
     portal_oddities,
     queries,
     quirks,
+    schema_forms,
     service,
 )
 from app.stations.models import EVSE, ChargingStation, StationCommand
@@ -202,10 +204,10 @@ async def show_commands(request: AnyRequest, tenant_scope: Scope, station_id: st
 
 
 async def _command_parts(scope: Scope, station: ChargingStation) -> dict[str, Any]:
-    version = (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
+    version = _version(station)
     return {
         "row": _row(station), "version": version, "offered": forms.offered(version, station),
-        "actions": sorted(ocpp_schemas.actions(version)),
+        "actions": sorted(ocpp_schemas.actions(version)), "catalogue": schema_forms.catalogue(version),
         "history": [_shown(scope, one) for one in await queries.recent_commands(scope, station.id, 20)],
     }  # fmt: skip
 
@@ -236,8 +238,7 @@ async def send_command(request: AnyRequest, tenant_scope: Scope, station_id: str
     station = await _station(tenant_scope, station_id)
     form = await read_form(request)
     try:
-        version = (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
-        action, payload = forms.read(version, form)
+        action, payload = forms.read(_version(station), form)
         await commands.send_command(tenant_scope, station.id, action, payload)
     except (Invalid, Refused) as error:
         return form_again(
@@ -248,6 +249,67 @@ async def send_command(request: AnyRequest, tenant_scope: Scope, station_id: str
         "" if queries.link_state(station) == "online" else " The station is offline: it waits up to an hour."
     )
     return redirect(request, f"/stations/{station_id}/commands", flash=f"{action} is on its way.{waits}")
+
+
+@get("/stations/{station_id:str}/commands/{action:str}", opt={"permission": "stations.command"})
+async def show_command_form(
+    request: AnyRequest, tenant_scope: Scope, station_id: str, action: str
+) -> Response[str]:
+    """A form for any command of the station's version; of another version's only why it cannot be."""
+    station = await _station(tenant_scope, station_id)
+    return page(
+        request, tenant_scope, "stations/command.html", title=_form_title(station, action), values={}, errors={},
+        alert=None, **_form_parts(station, action),
+    )  # fmt: skip
+
+
+def _form_title(station: ChargingStation, action: str) -> str:
+    return f"{schema_forms.words_of(action).title}: {_name(station)}"
+
+
+def _form_parts(station: ChargingStation, action: str) -> dict[str, Any]:
+    if not schema_forms.is_known(action):
+        raise NotFound("command")
+    version = _version(station)
+    refusal = schema_forms.refusal(version, action)
+    return {
+        "row": _row(station), "version": version, "action": action, "words": schema_forms.words_of(action),
+        "refusal": refusal, "group": None if refusal else schema_forms.form_of(version, action), "chosen": {},
+    }  # fmt: skip
+
+
+def _version(station: ChargingStation) -> str:
+    return (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
+
+
+@post("/stations/{station_id:str}/commands/{action:str}", opt={"permission": "stations.command"})
+async def send_command_form(
+    request: AnyRequest, tenant_scope: Scope, station_id: str, action: str
+) -> Response[Any]:
+    station = await _station(tenant_scope, station_id)
+    form = await read_form(request)
+    parts = _form_parts(station, action)
+    try:
+        if parts["refusal"]:
+            raise Refused("unknown_action", parts["refusal"])
+        zone = ZoneInfo(visit_of(request).time_zone)
+        payload = schema_forms.payload_of(parts["version"], action, form, zone)
+        await commands.send_command(tenant_scope, station.id, action, payload)
+    except (Invalid, Refused) as error:
+        several = (
+            {field.name: form.texts(field.name) for field in parts["group"].fields()}
+            if parts["group"]
+            else {}
+        )
+        return form_again(
+            request, tenant_scope, "stations/command.html", error, form, title=_form_title(station, action),
+            **parts | {"chosen": several},
+        )  # fmt: skip
+    waits = (
+        "" if queries.link_state(station) == "online" else " The station is offline: it waits up to an hour."
+    )
+    flash = f"{parts['words'].title}: on its way.{waits}"
+    return redirect(request, f"/stations/{station_id}/commands", flash=flash)
 
 
 # --- commissioning -----------------------------------------------------------------------------------------------
@@ -532,9 +594,9 @@ async def discard_parked(request: AnyRequest, tenant_scope: Scope, parked_id: st
 
 
 routes = [
-    list_stations, live_stations, new_station, create_station, list_unclaimed, list_parked,
-    retry_parked, discard_parked, show_station, live_station, show_log,
-    live_log, show_message, show_commands, live_commands, send_command, show_setup, live_setup, show_settings,
+    list_stations, live_stations, new_station, create_station, list_unclaimed, list_parked, retry_parked,
+    discard_parked, show_station, live_station, show_log, live_log, show_message, show_commands, live_commands,
+    send_command, show_command_form, send_command_form, show_setup, live_setup, show_settings,
     change_station, new_password, retire, list_locations, new_location, create_location, show_location,
     change_location, *portal_oddities.routes,
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from app.kernel.errors import NotFound
 from app.kernel.ids import parse_id, public_id
 from app.stations.models import EVSE, ChargingStation, OCPPMessage, StationCommand
 from app.stations.redaction import mask_frame
-from app.stations.status import evse_status
+from app.stations.status import evse_status, link_state
 from tenants.scope import Scope
 
 WHOLE_STATION = (
@@ -32,13 +32,6 @@ class Filter:
     q: str = ""
     location_id: UUID | None = None
     state: str = ""
-
-
-def link_state(station: ChargingStation) -> str:
-    """online, offline or never (no connection yet)."""
-    if station.connection is None:
-        return "never"
-    return "online" if station.connection.is_online else "offline"
 
 
 def status_of(station: ChargingStation, evse: EVSE) -> str:

@@ -6,27 +6,42 @@ import re
 from typing import Any
 
 HIDDEN = "••••••"
-_SECRET_NAMES = re.compile(r"authorizationkey|basicauthpassword|password|passphrase", re.IGNORECASE)
-_HINT = re.compile(r"authorizationkey|password|passphrase", re.IGNORECASE)
+_SECRET_NAMES = re.compile(r"authorizationkey|basicauthpassword|password|passphrase|simpin", re.IGNORECASE)
+_HINT = re.compile(r"authorizationkey|password|passphrase|simpin", re.IGNORECASE)
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether a variable or key of this name holds what nobody may read again."""
+    return _SECRET_NAMES.search(name) is not None
 
 
 def redact(value: Any) -> Any:
     """A copy in which the value beside a secret's name is hidden: `{"key": "AuthorizationKey", "value": …}` of
-    ChangeConfiguration, `{"variable": {"name": "BasicAuthPassword"}, "attributeValue": …}` of SetVariables, and
-    members that are themselves named so."""
+    ChangeConfiguration, `{"variable": {"name": "BasicAuthPassword"}, "attributeValue": …}` of SetVariables (and what
+    reports and events say of such a variable), the key of a VPN, and members that are themselves named so."""
     if isinstance(value, list):
         return [redact(item) for item in value]
     if not isinstance(value, dict):
         return value
     name = value.get("key") or (value.get("variable") or {}).get("name") if _named(value) else None
-    is_secret = isinstance(name, str) and _SECRET_NAMES.search(name) is not None
+    is_secret = isinstance(name, str) and names_a_secret(name)
+    is_vpn = "server" in value and "key" in value
     return {
         key: HIDDEN
-        if (is_secret and key in ("value", "attributeValue"))
-        or (_SECRET_NAMES.search(key) and isinstance(item, str))
+        if (is_secret and key in ("value", "attributeValue", "actualValue"))
+        or (names_a_secret(key) and isinstance(item, str | int))
+        or (is_vpn and key == "key")
+        else [_without_value(one) for one in item]
+        if is_secret and key == "variableAttribute" and isinstance(item, list)
         else redact(item)
         for key, item in value.items()
     }
+
+
+def _without_value(attribute: Any) -> Any:
+    if not isinstance(attribute, dict) or "value" not in attribute:
+        return attribute
+    return attribute | {"value": HIDDEN}
 
 
 _CARD_NAMES = frozenset({"idtag", "parentidtag", "idtoken", "additionalidtoken", "groupidtoken"})

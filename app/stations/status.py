@@ -3,9 +3,18 @@
 from collections.abc import Iterable
 from typing import Literal
 
+from app.stations.models import ChargingStation
+
 OCPIStatus = Literal[
     "AVAILABLE", "BLOCKED", "CHARGING", "INOPERATIVE", "OUTOFORDER", "PLANNED", "REMOVED", "RESERVED", "UNKNOWN"
 ]  # fmt: skip
+
+
+def link_state(station: ChargingStation) -> str:
+    """online, offline or never (no connection yet)."""
+    if station.connection is None:
+        return "never"
+    return "online" if station.connection.is_online else "offline"
 
 
 def evse_status(

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from tenants.rls import protect_all
 
 revision = "0013"
-down_revision = "0009"
+down_revision = "0010"
 
 
 def upgrade() -> None:

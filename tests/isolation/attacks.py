@@ -157,7 +157,9 @@ class Attacker:
                 elif column.type == "bytea":
                     row[column.name] = stranger.bytes
                 elif (
-                    column.name in ("seq", "number_no", "line_no", "version_no", "year") and row[column.name]
+                    (column.name in ("seq", "year") or column.name.endswith("_no"))
+                    and column.name not in ("evse_no", "connector_no")
+                    and row[column.name]
                 ):
                     row[column.name] = int(stranger) % 10**9
         return row

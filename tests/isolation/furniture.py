@@ -18,6 +18,10 @@ from app.charging import ingest, paid, settlement
 from app.charging import service as charging
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import ENERGY, Reading, TransactionReport
+from app.device_model import configuration, displays, monitors
+from app.device_model import service as device_model
+from app.device_model.paths import parse_path
+from app.device_model.reports import Attribute, Part, ReportedMonitor, ReportedNotice, ReportedVariable
 from app.identity import service as identity
 from app.identity.permissions import ROLES
 from app.kernel.clock import uuid7
@@ -83,6 +87,7 @@ async def furnish(database: Database, slug: str) -> Furnished:
             "sticker_file": f"{public_id('evse', station.evses[0].id)}.svg",
         }  # fmt: skip
     ids |= await _session(database, tenant_id, station.id, canary)
+    ids["template_id"] = await _device_model(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
         ids["ref"] = await _checkout(database)
         theme = preset("default")
@@ -91,6 +96,28 @@ async def furnish(database: Database, slug: str) -> Furnished:
         ids |= {"kind": "imprint", "preview_name": "preview-" + "0" * 16 + ".css"}
         ids["file_name"] = (await faces.get_face(scope)).brand.css_url.rpartition("/")[2]
     return Furnished(tenant_id, slug, canary, ids)
+
+
+async def _device_model(database: Database, tenant_id: UUID, station_id: UUID, canary: str) -> str:
+    """What a station told of itself, in every table; and how it should be set. The template's public id."""
+    path = parse_path(f"{canary}/{canary}")
+    now = datetime.now(UTC)
+    part = Part(request_no=1, seq_no=0, has_more=False)
+    told = ReportedVariable(path=path, attributes={"Actual": Attribute(value=canary)})
+    monitor = ReportedMonitor(path=path, monitor_no=1, kind="Delta", value=Decimal(1), severity=3)
+    notice = ReportedNotice(
+        path=path, event_no=1, at=now, trigger="Delta", notification="CustomMonitor", value=canary, monitor_no=1
+    )  # fmt: skip
+    async with database.scope(tenant_id, Actor.station(station_id)) as scope:
+        await device_model.take_report_part(scope, station_id, part, [told])
+        await monitors.take_monitors(scope, station_id, [monitor])
+        await monitors.take_notices(scope, station_id, [notice], now)
+    async with database.scope(tenant_id, CLI) as scope:
+        await displays.show_message(scope, station_id, displays.Text(content=canary))
+        template = await configuration.create_template(
+            scope, name=canary, ocpp_version="ocpp2.0.1", settings={str(path): canary}
+        )
+        return public_id("configuration_template", template.id)
 
 
 async def _checkout(database: Database) -> str:
@@ -184,6 +211,6 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         "session_id": public_id("charging_session", session.id), "cdr_id": public_id("cdr", cdr),
         "invoice_id": public_id("invoice", invoice), "command_id": public_id("station_command", command.id),
         "message_id": public_id("ocpp_message", message), "link": link,
-        "payment_id": public_id("payment", payment.id), "held": held,
+        "payment_id": public_id("payment", payment.id), "held": held, "action": "Reset",
         "parked_id": public_id("parked_message", parked.id),
     }  # fmt: skip

@@ -1,0 +1,48 @@
+"""The portal offers every command as a form for the version the station speaks, and says why others cannot be."""
+
+import pytest
+from sqlalchemy import select
+
+from app.kernel.ids import public_id
+from app.stations import service
+from app.stations.models import StationCommand
+from tests.web import CLI, House, found_brand
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("version", "offered", "refused", "why"),
+    [
+        ("ocpp1.6", "GetConfiguration", "SetDisplayMessage", "OCPP 1.6 knows no messages on a display."),
+        ("ocpp2.0.1", "SetVariables", "GetConfiguration", "OCPP 2.0.1 has variables instead of keys"),
+    ],
+)  # fmt: skip
+async def test_a_form_is_filled_in_and_sent_and_what_the_version_lacks_is_refused_with_the_reason(
+    house: House, version: str, offered: str, refused: str, why: str
+) -> None:
+    tenant_id = await found_brand(house.database)
+    async with house.database.scope(tenant_id, CLI) as scope:
+        made = await service.create_station(scope, identity="CP1")
+        await service.connection_opened(
+            scope, made.station.id, node="n", ocpp_version=version, remote="192.0.2.1"
+        )
+        station = public_id("charging_station", made.station.id)
+    owner = await house.staff("nordlicht", tenant_id)
+    listed = (await owner.open(f"/stations/{station}/commands")).text
+    assert f"/commands/{offered}" in listed and f"/commands/{refused}" not in listed and why in listed
+    path = f"/stations/{station}/commands/{refused}"
+    assert why in (await owner.get(path)).text
+    assert (await owner.post(path, {})).status_code == 409
+
+    path = f"/stations/{station}/commands/DataTransfer"
+    assert 'name="vendorId"' in (await owner.get(path)).text
+    wrong = await owner.post(path, {"data": "{}"})
+    assert wrong.status_code == 422 and "Vendor is needed." in wrong.text
+    assert (await owner.post(path, {"vendorId": "com.example", "data": "{}"})).status_code == 303
+    async with house.database.scope(tenant_id, CLI) as scope:
+        (command,) = (await scope.db.execute(select(StationCommand))).scalars()
+        assert (command.action, command.payload) == (
+            "DataTransfer",
+            {"vendorId": "com.example", "data": "{}"},
+        )
