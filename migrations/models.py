@@ -6,6 +6,7 @@ from app.brands import models as brands
 from app.charging import models as charging
 from app.identity import models as identity
 from app.kernel import audit, events, idempotency
+from app.maintenance import models as maintenance
 from app.notifications import models as notifications
 from app.stations import models as stations
 from app.tariffs import models as tariffs
@@ -13,5 +14,5 @@ from tenants.models import Base
 
 __all__ = [
     "Base", "access", "audit", "billing", "brands", "charging", "events", "idempotency", "identity",
-    "notifications", "stations", "tariffs",
+    "maintenance", "notifications", "stations", "tariffs",
 ]  # fmt: skip

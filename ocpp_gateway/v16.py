@@ -12,7 +12,7 @@ from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
 from app.stations.reports import BootReport, ConnectorStatus, StatusReport
-from ocpp_gateway import lenient, meter_values
+from ocpp_gateway import lenient, maintenance_reports, meter_values
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
 
@@ -167,9 +167,10 @@ async def data_transfer(
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status, "StartTransaction": start,
     "StopTransaction": stop, "MeterValues": metering, "DataTransfer": data_transfer,
+    **maintenance_reports.HANDLERS_16,
 }  # fmt: skip
 
-_GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired"})
+_GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired", "AcceptedCanceled"})
 
 
 def outcome(action: str, answer: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
 from app.stations.reports import CONNECTOR_STATUSES, BootReport, StatusReport
-from ocpp_gateway import lenient, meter_values
+from ocpp_gateway import lenient, maintenance_reports, meter_values
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
 
@@ -151,10 +151,10 @@ async def taken(
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status,
     "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": data_transfer,
-    "NotifyReport": taken, "NotifyEvent": taken, "SecurityEventNotification": taken,
+    "NotifyReport": taken, "NotifyEvent": taken, **maintenance_reports.HANDLERS_201,
 }  # fmt: skip
 
-_GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired"})
+_GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired", "AcceptedCanceled", "Unpublished"})
 
 
 def outcome(action: str, answer: dict[str, Any]) -> str:

@@ -14,7 +14,8 @@ PREFIXES = {
     "charging_session": "ses", "cdr": "cdr", "invoice": "inv", "api_key": "key", "staff_member": "stf",
     "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai", "payment": "pay",
     "refund": "ref",
-    "domain": "dom",
+    "domain": "dom", "station_certificate": "crt", "security_event": "sec", "security_change": "sch",
+    "firmware_update": "fwu", "firmware_publication": "fwp", "station_log": "log",
 }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 SLICES = (
-    "identity", "brands", "stations", "access", "tariffs", "billing", "charging", "reporting", "notifications",
+    "identity", "brands", "stations", "access", "maintenance", "tariffs", "billing", "charging", "reporting",
+    "notifications",
 )  # fmt: skip
 _APP = Path(__file__).parent.parent
 
