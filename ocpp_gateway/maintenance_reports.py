@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.maintenance import certificates, security
+from app.maintenance import certificates, firmware, logs, security
 from ocpp_gateway import lenient
 from tenants.scope import Scope
 
@@ -51,8 +51,52 @@ async def security_event(
     return {}
 
 
-HANDLERS_16 = {"SignCertificate": sign_certificate_16, "SecurityEventNotification": security_event}
+async def firmware_status(
+    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
+) -> dict[str, Any]:
+    """1.6 and 2.0.1; 1.6's SignedFirmwareStatusNotification says the same with an id."""
+    status = lenient.text(payload, "status", most=50) or "Idle"
+    await firmware.firmware_reported(scope, station_id, status, lenient.integer(payload, "requestId"))
+    return {}
+
+
+async def publication_status(
+    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
+) -> dict[str, Any]:
+    """2.0.1 L03: where the local controller hands it out now."""
+    status = lenient.text(payload, "status", most=50) or "Idle"
+    told = payload.get("location")
+    locations = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
+    request_id = lenient.integer(payload, "requestId")
+    await firmware.publication_reported(scope, station_id, status, request_id, locations)
+    return {}
+
+
+async def log_status(
+    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
+) -> dict[str, Any]:
+    status = lenient.text(payload, "status", most=50) or "Idle"
+    await logs.log_reported(scope, station_id, status, lenient.integer(payload, "requestId"))
+    return {}
+
+
+async def diagnostics_status(
+    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
+) -> dict[str, Any]:
+    """1.6: no id, and a word of its own for a failure."""
+    status = lenient.text(payload, "status", most=50) or "Idle"
+    known = "UploadFailure" if status == "UploadFailed" else status
+    await logs.log_reported(scope, station_id, known, None, "DiagnosticsLog")
+    return {}
+
+
+HANDLERS_16 = {
+    "SignCertificate": sign_certificate_16, "SecurityEventNotification": security_event,
+    "FirmwareStatusNotification": firmware_status, "SignedFirmwareStatusNotification": firmware_status,
+    "LogStatusNotification": log_status, "DiagnosticsStatusNotification": diagnostics_status,
+}  # fmt: skip
 HANDLERS_201 = {
     "SignCertificate": sign_certificate, "GetCertificateStatus": certificate_status,
-    "SecurityEventNotification": security_event,
+    "SecurityEventNotification": security_event, "FirmwareStatusNotification": firmware_status,
+    "PublishFirmwareStatusNotification": publication_status, "LogStatusNotification": log_status,
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from app.kernel.events import Event
-from app.maintenance import certificates, changes
+from app.maintenance import certificates, changes, firmware, logs
 from app.maintenance.issuer import issuer_of
 from app.stations.commands import get_command
 from app.stations.models import StationCommand
@@ -43,6 +43,9 @@ _ANSWERED = {
     "station_certificate": certificates.certificate_answered,
     "certificate_store": _store_answered,
     "security_change": changes.change_answered,
+    "firmware_update": firmware.update_answered,
+    "firmware_publication": firmware.publication_answered,
+    "station_log": logs.log_answered,
 }
 
 
@@ -53,10 +56,19 @@ async def watch(database: Database, tenant_id: UUID) -> None:
         await changes.fall_back(scope)
 
 
+async def tidy(database: Database, tenant_id: UUID) -> None:
+    """Log files past their month."""
+    async with database.scope(tenant_id, Actor.job("maintenance.tidy")) as scope:
+        gone = await logs.old_files(scope)
+    for log_id in gone:
+        logs.path_of(database.settings, tenant_id, log_id).unlink(missing_ok=True)
+
+
 JOBS = {
     "maintenance.issue_certificate": issue_certificate,
     "maintenance.command_ended": command_ended,
     "maintenance.watch": watch,
+    "maintenance.tidy": tidy,
 }
 LISTENERS = {"CommandEnded": ["maintenance.command_ended"]}
-RECURRING = [("*/10 * * * *", "maintenance.watch")]
+RECURRING = [("*/10 * * * *", "maintenance.watch"), ("23 3 * * *", "maintenance.tidy")]

@@ -16,6 +16,12 @@ from tenants.scope import Scope
 
 MOST_HOSTS = 50
 _HOST = re.compile(r"\.?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+")
+_INTERNAL = ("localhost", "local", "internal", "intranet", "lan", "home", "corp", "private", "arpa", "test")
+
+
+def is_internal(host: str) -> bool:
+    """Names that mean something only inside a network (RFC 6761, RFC 6762, ICANN's `.internal`)."""
+    return host.rpartition(".")[2] in _INTERNAL or "." not in host.strip(".")
 
 
 async def get_policy(scope: Scope) -> SecurityPolicy:
@@ -41,7 +47,7 @@ async def set_policy(
         raise Invalid.field("minimum_profile", "minimum_profile", "The security profile is 0, 1, 2 or 3.")
     hosts = sorted({host.strip().lower() for host in firmware_hosts if host.strip()})
     for host in hosts:
-        if not _HOST.fullmatch(host) or host.rpartition(".")[2].isdigit():
+        if not _HOST.fullmatch(host) or host.rpartition(".")[2].isdigit() or is_internal(host):
             raise Invalid.field(
                 "firmware_hosts", "host", f"{host} is no host name such as firmware.example.com."
             )

@@ -100,3 +100,57 @@ def reset_when_idle() -> Asked:
 def _variable(component: str, name: str, value: str) -> dict[str, Any]:
     one = {"component": {"name": component}, "variable": {"name": name}, "attributeValue": value}
     return {"setVariableData": [one]}
+
+
+# -- firmware and logs ---------------------------------------------------------------------------------------------
+
+
+def update_firmware(
+    version: str, *, request_id: int, location: str, retrieve_at: datetime, install_at: datetime | None,
+    signing_certificate: str | None, signature: str | None, retries: int | None, retry_interval_s: int | None,
+) -> Asked:  # fmt: skip
+    """L01, L02. 1.6 has a message of its own for signed firmware, and knows no id and no install date without it."""
+    retrying = {"retries": retries, "retryInterval": retry_interval_s}
+    more = {name: value for name, value in retrying.items() if value is not None}
+    if is_16(version) and signature is None:
+        return "UpdateFirmware", {"location": location, "retrieveDate": rfc3339(retrieve_at), **more}
+    firmware: dict[str, Any] = {"location": location, "retrieveDateTime": rfc3339(retrieve_at)}
+    if install_at is not None:
+        firmware["installDateTime"] = rfc3339(install_at)
+    if signature is not None:
+        firmware |= {"signingCertificate": signing_certificate, "signature": signature}
+    action = "SignedUpdateFirmware" if is_16(version) else "UpdateFirmware"
+    return action, {"requestId": request_id, "firmware": firmware, **more}
+
+
+def publish_firmware(
+    *, request_id: int, location: str, checksum: str, retries: int | None, retry_interval_s: int | None
+) -> Asked:
+    payload: dict[str, Any] = {"location": location, "checksum": checksum, "requestId": request_id}
+    if retries is not None:
+        payload["retries"] = retries
+    if retry_interval_s is not None:
+        payload["retryInterval"] = retry_interval_s
+    return "PublishFirmware", payload
+
+
+def get_log(
+    version: str,
+    *,
+    request_id: int,
+    kind: str,
+    location: str,
+    oldest: datetime | None,
+    latest: datetime | None,
+) -> Asked:
+    """N01. 1.6 fetches its diagnostics by GetDiagnostics, which every station has, and the security log by GetLog."""
+    if is_16(version) and kind == "DiagnosticsLog":
+        period = {"startTime": oldest, "stopTime": latest}
+        return "GetDiagnostics", {"location": location, **_times(period)}
+    period = {"oldestTimestamp": oldest, "latestTimestamp": latest}
+    log = {"remoteLocation": location, **_times(period)}
+    return "GetLog", {"log": log, "logType": kind, "requestId": request_id}
+
+
+def _times(period: dict[str, datetime | None]) -> dict[str, str]:
+    return {name: rfc3339(at) for name, at in period.items() if at is not None}

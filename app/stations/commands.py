@@ -116,6 +116,8 @@ def _refuse_downgrade(station: ChargingStation, action: str, payload: dict[str, 
             for item in payload.get("setVariableData", [])
             if str((item.get("variable") or {}).get("name", "")).lower() == "securityprofile"
         ]
+    if action == "SetNetworkProfile":
+        wanted = [(payload.get("connectionData") or {}).get("securityProfile")]
     if any(str(value).isdigit() and int(value) < station.security_profile for value in wanted):
         raise Refused("profile_downgrade", "The security profile of a station can only be raised.")
 

@@ -111,8 +111,8 @@ def with_certificate(context: ssl.SSLContext, folder: Path, pem: str, key: Any) 
 
 
 async def by_verb(yard: Yard, cast: Cast, verb: Any, *args: Any, **more: Any) -> Any:
-    """What staff do: a verb in a transaction of theirs."""
-    async with yard.database.scope(cast.tenant_id, STAFF) as scope:
+    """What staff do: a verb in a transaction of theirs, with the installation's settings."""
+    async with yard.gateway.database.scope(cast.tenant_id, STAFF) as scope:
         return await verb(scope, *args, **more)
 
 
