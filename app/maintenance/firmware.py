@@ -1,7 +1,7 @@
 """Verbs on firmware: updates of stations and what local controllers publish (OCPP 2.0.1 L01 to L04; 1.6).
 
-Errors: `location`, `checksum`, `signature`, `install_at`, `retries` (Invalid); `no_firmware_hosts`, `not_in_this_version`
-(Refused).
+Errors: `location`, `checksum`, `signature`, `install_at`, `retries` (Invalid); `no_firmware_hosts`,
+`not_in_this_version` (Refused).
 """
 
 import re
