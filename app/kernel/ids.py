@@ -15,7 +15,7 @@ PREFIXES = {
     "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai", "payment": "pay",
     "refund": "ref",
     "domain": "dom", "station_certificate": "crt", "security_event": "sec", "security_change": "sch",
-    "firmware_update": "fwu", "firmware_publication": "fwp", "station_log": "log",
+    "firmware_update": "fwu", "firmware_publication": "fwp", "station_log": "log", "installed_certificate": "ins",
 }  # fmt: skip
 
 

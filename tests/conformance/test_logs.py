@@ -1,5 +1,6 @@
 """Logs: asked for, uploaded to a one-time address of ours, downloaded by staff (2.0.1 N01; 1.6)."""
 
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Logging:
 
 
 @asynccontextmanager
-async def at_home(settings: Settings, database: Database, folder: Path) -> Any:
+async def at_home(settings: Settings, database: Database, folder: Path) -> AsyncIterator[tuple[Yard, House]]:
     """Gateway, worker and web, with a data folder of their own."""
     database.settings = settings.model_copy(update={"data_dir": folder})
     async with manned(database.settings, database) as yard:
