@@ -68,12 +68,13 @@ async def rotate_key(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
 @post("/stations/{station_id:str}/profile-upgrades", status_code=202, opt={"permission": "stations.manage"},
       tags=_TAGS, summary="Raise the station's security profile")  # fmt: skip
 async def upgrade_profile(tenant_scope: Scope, station_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    key = await _key(tenant_scope, station_id)
     numbers = {name: data[name] for name in ("slot", "fallback_slot") if name in data}
     for name, value in [*numbers.items(), ("security_profile", data.get("security_profile"))]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise Invalid.field(name, "number", f"{name} is a whole number.")
     change = await changes.upgrade_profile(
-        tenant_scope, await _key(tenant_scope, station_id), data["security_profile"], **numbers,
+        tenant_scope, key, data["security_profile"], **numbers,
         interface=str(data.get("interface") or "Wired0"),
     )  # fmt: skip
     return _change(change)
@@ -147,11 +148,12 @@ def _certificate(row: StationCertificate) -> dict[str, Any]:
 async def create_firmware_update(
     tenant_scope: Scope, station_id: str, data: dict[str, Any]
 ) -> dict[str, Any]:
+    key = await _key(tenant_scope, station_id)
     for name in ("retries", "retry_interval_s"):
         if isinstance(data.get(name), bool) or not isinstance(data.get(name), int | None):
             raise Invalid.field(name, "number", f"{name} is a whole number.")
     update = await firmware.update_firmware(
-        tenant_scope, await _key(tenant_scope, station_id), str(data.get("location") or ""),
+        tenant_scope, key, str(data.get("location") or ""),
         retrieve_at=read_time(data, "retrieve_at"), install_at=read_time(data, "install_at"),
         signing_certificate=_text(data, "signing_certificate"), signature=_text(data, "signature"),
         retries=data.get("retries"), retry_interval_s=data.get("retry_interval_s"),
@@ -213,8 +215,9 @@ def _history(entries: list[Any]) -> list[dict[str, Any]]:
 @post("/stations/{station_id:str}/logs", status_code=202, opt={"permission": "stations.command"}, tags=_TAGS,
       summary="Ask the station for a log")  # fmt: skip
 async def create_log(tenant_scope: Scope, station_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    key = await _key(tenant_scope, station_id)
     row = await logs.request_log(
-        tenant_scope, await _key(tenant_scope, station_id), str(data.get("kind") or "DiagnosticsLog"),
+        tenant_scope, key, str(data.get("kind") or "DiagnosticsLog"),
         oldest=read_time(data, "oldest"), latest=read_time(data, "latest"),
     )  # fmt: skip
     return _log(row)

@@ -98,6 +98,10 @@ def named(common_name: str, organisation: str | None = None) -> x509.Name:
     return x509.Name(parts)
 
 
+def ec_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
 def csr(key: Any, common_name: str, organisation: str | None = None) -> str:
     made = x509.CertificateSigningRequestBuilder().subject_name(named(common_name, organisation))
     return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
