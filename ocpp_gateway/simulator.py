@@ -216,7 +216,8 @@ class _Link201(Upkeep201, ChargePoint201):
 
 
 class SimulatedStation:
-    """`url` as commissioning told it; `connect_to` is where to dial instead of resolving its host."""
+    """`url` as commissioning told it; `connect_to` is where to dial instead of resolving its host. `keep_key` is where
+    a key that it was given later is written down."""
 
     def __init__(
         self,
@@ -226,7 +227,9 @@ class SimulatedStation:
         plan: Plan,
         *,
         connect_to: tuple[str, int] | None = None,
+        keep_key: Callable[[str], None] | None = None,
     ) -> None:
+        self.keep_key = keep_key
         self.url, self.password, self.version, self.plan, self.connect_to = (
             url,
             password,
@@ -660,6 +663,9 @@ class SimulatedStation:
     def set_variable(self, name: str, value: str) -> str:
         if name in ("AuthorizationKey", "BasicAuthPassword"):
             self.password = value
+            if self.keep_key is not None:
+                self.keep_key(value)
+            self.restart_soon()  # it comes back with the new one, as A01 asks
             return "Accepted"
         if name not in self.variables:
             return "NotSupported"
