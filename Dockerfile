@@ -21,10 +21,11 @@ RUN python -m venv --without-pip /opt/livery \
  && /opt/tools/bin/uv pip install --python /opt/livery/bin/python --no-deps /dist/*.whl
 
 FROM python:3.11-slim-bookworm
-RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin livery
+RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin livery \
+ && install -d -o livery -m 700 /var/lib/livery
 COPY --from=build /opt/livery /opt/livery
 ENV PATH=/opt/livery/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    LIVERY_ENV=production LIVERY_HOST=0.0.0.0 LIVERY_DATA_DIR=/tmp/livery
+    LIVERY_ENV=production LIVERY_HOST=0.0.0.0 LIVERY_DATA_DIR=/var/lib/livery
 USER 10001
 EXPOSE 8000 9000
 # A stopped process drains first: sessions at the gateway are handed over, pages finish.

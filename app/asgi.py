@@ -24,7 +24,7 @@ import themes
 from app.kernel.live import Live
 from app.kernel.settings import Settings
 from app.kernel.web import Visit
-from app.surfaces import api, assembly, console, doors, driver, portal, sandbox, start, webhooks
+from app.surfaces import api, assembly, console, doors, driver, portal, sandbox, start, uploads, webhooks
 from app.surfaces.headers import POLICY, with_headers
 from tenants.database import Database
 from tenants.redis import Redis
@@ -106,6 +106,8 @@ class FrontDoor:
             return await self._tls_ask(scope, send)
         if visit.surface == "console" and scope["path"] in webhooks.PATHS:
             return await webhooks.take(self.database, scope, receive, send)
+        if visit.surface == "portal" and scope["path"].startswith(uploads.PREFIX):
+            return await uploads.take(self.database, visit.tenant, scope, receive, send)
         if visit.surface == "sandbox" and self.sandbox and scope["path"].startswith(("/v1/", "/v2/")):
             return await self.sandbox(scope, receive, send)
         policy = self._policies.get(visit.surface, POLICY)

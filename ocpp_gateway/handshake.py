@@ -7,18 +7,24 @@ import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from types import ModuleType
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from cryptography import x509
 
 from app.kernel.secrets import digests, same, station_key_spellings
 from app.kernel.settings import Settings
+from app.maintenance import certificates, changes, security
+from app.maintenance.certificates import Presented
 from app.stations.service import IDENTITY_PATTERN
 from ocpp_gateway import v16, v201
 from tenants.database import Database
 from tenants.resolve import StationRoute, report_unclaimed, resolve_station
+from tenants.scope import Actor
 
 VERSIONS: dict[str, ModuleType] = {v201.SUBPROTOCOL: v201, v16.SUBPROTOCOL: v16}
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ATTEMPTS, WINDOW_S, ALARMING = 10, 15 * 60.0, 50
+MAX_CERTIFICATE = 16_384  # characters of a header
 STRANGERS = 200  # unknown stations that one address may show us in that time; more are turned away unnoted
 
 
@@ -118,29 +124,83 @@ class Attempts:
             self._usual.popitem(last=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the peer brought: Basic authorization, TLS, and a client certificate whose key it has proven to hold."""
+
+    authorization: str | None
+    is_secure: bool
+    presented: Presented | None = None
+
+
 class Doorkeeper:
+    """`client_cas` are those of LIVERY_OCPP_TLS_CLIENT_CA: every CA that stands directly above a station."""
+
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.settings = database, settings
         self.attempts = Attempts()
         self.strangers = Attempts(most=STRANGERS)
+        path = settings.ocpp_tls_client_ca
+        self.client_cas = x509.load_pem_x509_certificates(path.read_bytes()) if path else []
 
-    async def admit(
-        self, address: Address, authorization: str | None, remote: str, *, is_secure: bool
-    ) -> StationRoute | None:
+    async def admit(self, address: Address, credentials: Credentials, remote: str) -> StationRoute | None:
         """The station, or None: the caller answers every None alike, so that nobody learns what exists."""
-        basic = read_basic(authorization)
+        basic = read_basic(credentials.authorization)
         candidates = self._digests(basic[1]) if basic else []
         route = await resolve_station(self.database, address.slug, address.identity, candidates)
-        reason = self._refusal(route, basic, candidates, address, is_secure=is_secure)
-        if reason is None:
-            self.attempts.passed(address.name, remote)
-            return route
-        if route is None and not self.strangers.are_too_many("", remote):
-            self.strangers.failed("", remote)
-            await report_unclaimed(self.database, address.slug or "", address.identity, remote, reason)
-        elif route is not None and basic is not None:
+        presented = credentials.presented
+        if route is None:
+            await self._stranger(address, remote, "unknown station" if basic else "no credentials")
+            return None
+        profile = int(route.attributes.get("security_profile", 1))
+        levels = [profile]
+        if isinstance(route.attributes.get("upgrading_to"), int):
+            levels.insert(0, route.attributes["upgrading_to"])
+        for level in levels:
+            reason = self._refusal(level, route, basic, candidates, address, credentials)
+            if reason is None and level == 3:
+                reason = await self._certificate_refusal(route, presented)
+            if reason is None:
+                self.attempts.passed(address.name, remote)
+                await self._arrived(route, level, candidates, presented)
+                return route
+        if basic is not None or presented is not None:
             self.attempts.failed(address.name, remote, route)
         return None
+
+    async def _stranger(self, address: Address, remote: str, reason: str) -> None:
+        if not self.strangers.are_too_many("", remote):
+            self.strangers.failed("", remote)
+            await report_unclaimed(self.database, address.slug or "", address.identity, remote, reason)
+
+    async def _certificate_refusal(self, route: StationRoute, presented: Presented | None) -> str | None:
+        """In the tenant's own rows; what is wrong with a certificate is an event for its staff (ocpp.md 2, row 9)."""
+        if presented is None:
+            return "no client certificate"
+        async with self.database.scope(route.tenant_id, Actor.station(route.station_id)) as scope:
+            reason = await certificates.refusal(
+                scope, route.station_id, route.identity, presented, self.client_cas
+            )
+            if reason is not None:
+                await security.record_event(
+                    scope, route.station_id, "InvalidChargingStationCertificate", reason, scope.now, scope.now,
+                    origin="gateway",
+                )  # fmt: skip
+        return reason
+
+    async def _arrived(
+        self, route: StationRoute, level: int, candidates: list[bytes], presented: Presented | None
+    ) -> None:
+        """A new key or a higher profile holds from the moment the station came with it (ocpp.md 2, row 11)."""
+        by_certificate = presented if level == 3 else None
+        if by_certificate is None and not route.attributes.get("is_changing"):
+            return
+        hexes = {candidate.hex() for candidate in candidates}
+        digest = next((known for known in route.digests if known in hexes), "")
+        async with self.database.scope(route.tenant_id, Actor.station(route.station_id)) as scope:
+            if by_certificate is not None:
+                await certificates.certificate_used(scope, route.station_id, by_certificate)
+            await changes.station_arrived(scope, route.station_id, level, digest)
 
     def _digests(self, password: bytes) -> list[bytes]:
         keys = self.settings.secret_keys
@@ -149,17 +209,16 @@ class Doorkeeper:
         ]
 
     def _refusal(
-        self, route: StationRoute | None, basic: tuple[bytes, bytes] | None, candidates: list[bytes], address: Address,
-        *, is_secure: bool,
+        self, profile: int, route: StationRoute, basic: tuple[bytes, bytes] | None, candidates: list[bytes],
+        address: Address, credentials: Credentials,
     ) -> str | None:  # fmt: skip
-        """Why not, as staff see it among the unclaimed; None lets it in."""
-        if route is None:
-            return "unknown station" if basic else "no credentials"
-        profile = int(route.attributes.get("security_profile", 1))
+        """Why this profile does not let it in; None lets it in (3: as far as can be said without its certificate)."""
+        if profile >= 2 and not credentials.is_secure:
+            return "TLS is needed"
+        if profile == 3:
+            return None
         if profile == 0 and basic is None:
             return "no credentials" if self.settings.is_production else None
-        if profile >= 2 and not is_secure:
-            return "TLS is needed"
         if basic is None:
             return "no credentials"
         if basic[0].decode("utf-8", "replace") != address.identity:
@@ -175,3 +234,17 @@ class Doorkeeper:
             for candidate in candidates:
                 found |= same(bytes.fromhex(known), candidate)
         return found
+
+
+def read_certificate(text: str | None) -> Presented | None:
+    """A client certificate in a header, as proxies write it: RFC 9440's `:base64:`, PEM with its line breaks escaped
+    (nginx), bare base64 (Traefik). None for what is none."""
+    if not text or len(text) > MAX_CERTIFICATE:
+        return None
+    plain = unquote(text).strip()
+    try:
+        if plain.startswith("-----BEGIN"):
+            return Presented(x509.load_pem_x509_certificate(plain.encode()))
+        return Presented(x509.load_der_x509_certificate(base64.b64decode(plain.strip(":"), validate=True)))
+    except (ValueError, binascii.Error):
+        return None

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+from cryptography import x509
 from sqlalchemy import text
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
@@ -30,7 +31,15 @@ from ocpp_gateway import v16
 from ocpp_gateway.codec import MAX_BYTES
 from ocpp_gateway.connection import Connection
 from ocpp_gateway.flusher import Flusher
-from ocpp_gateway.handshake import VERSIONS, Doorkeeper, choose_version, read_path
+from ocpp_gateway.handshake import (
+    VERSIONS,
+    Credentials,
+    Doorkeeper,
+    Presented,
+    choose_version,
+    read_certificate,
+    read_path,
+)
 from ocpp_gateway.metrics import CONNECTIONS, REFUSED
 from ocpp_gateway.presence import Presence
 from ocpp_gateway.seam import Seam
@@ -42,10 +51,11 @@ from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
 OPEN_TIMEOUT_S = 5
-TOUCH_S, LOOK_AFTER_S, SWEEP_S, OFFLINE_GRACE_S = 20.0, 5.0, 5.0, 3.0
+TOUCH_S, LOOK_AFTER_S, SWEEP_S, LEARN_S, OFFLINE_GRACE_S = 20.0, 5.0, 5.0, 5.0, 3.0
 ACCEPT_PER_S, ACCEPT_BURST = 2_000.0, 4_000.0
 RETRY_S = (1, 30)
 DRAIN_PER_S, DRAIN_S = 500.0, 10.0
+CERTIFICATE_HEADERS = ("Client-Cert", "X-SSL-Client-Cert", "X-Forwarded-Tls-Client-Cert")
 UNAUTHORIZED = b"Unauthorized\n"
 # RFC 7692. Nothing is remembered from frame to frame: an idle link costs no window, in either direction.
 COMPRESSION = ServerPerMessageDeflateFactory(
@@ -84,6 +94,8 @@ class Gateway:
         self.storm = Storm()
         self.watch = Watch(self.database)
         self._draining = asyncio.Event()
+        self.tls: ssl.SSLContext | None = None
+        self._known_cas: set[str] = set()
 
     @property
     def is_draining(self) -> bool:
@@ -105,10 +117,7 @@ class Gateway:
             if (station := self.door.attempts.turned_away(address.name, remote)) is not None:
                 self.watch.note(station, "wrong_key", f"50 attempts from {remote}")
             return _refuse(http.HTTPStatus.TOO_MANY_REQUESTS, b"Too Many Requests\n", "attempts")
-        authorization = _only(request.headers, "Authorization")
-        route = await self.door.admit(
-            address, authorization, remote, is_secure=self._is_secure(connection, request)
-        )
+        route = await self.door.admit(address, self._credentials(connection, request), remote)
         if route is None:
             response = _refuse(http.HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, "credentials")
             response.headers["WWW-Authenticate"] = 'Basic realm="OCPP"'
@@ -128,14 +137,21 @@ class Gateway:
             forwarded.split(",")[-1].strip() if forwarded and self.settings.is_trusted_proxy(peer) else peer
         )
 
-    def _is_secure(self, connection: ServerConnection, request: Request) -> bool:
-        if connection.transport.get_extra_info("ssl_object") is not None:
-            return True
+    def _credentials(self, connection: ServerConnection, request: Request) -> Credentials:
+        """Our own TLS knows for itself; a proxy's word, and its certificate header, count only from a trusted peer."""
+        authorization = _only(request.headers, "Authorization")
+        tls = connection.transport.get_extra_info("ssl_object")
+        if tls is not None:
+            der = tls.getpeercert(binary_form=True)
+            presented = Presented(x509.load_der_x509_certificate(der)) if der else None
+            return Credentials(authorization, is_secure=True, presented=presented)
         peer = str((connection.remote_address or ("?",))[0])
-        return self.settings.is_trusted_proxy(peer) and _only(request.headers, "X-Forwarded-Proto") in (
+        is_secure = self.settings.is_trusted_proxy(peer) and _only(request.headers, "X-Forwarded-Proto") in (
             "https",
             "wss",
         )
+        held = next((found for name in CERTIFICATE_HEADERS if (found := _only(request.headers, name))), None)
+        return Credentials(authorization, is_secure, read_certificate(held) if is_secure else None)
 
     def choose(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         version = choose_version([str(one) for one in offered])
@@ -252,7 +268,10 @@ class Gateway:
             health = await serve_health(self.settings.host, self.settings.health_port, self.is_ready)
         servers = [await self._listen(self.settings.ocpp_port, None)]
         if self.settings.ocpp_tls_port:
-            servers.append(await self._listen(self.settings.ocpp_tls_port, self._tls()))
+            self.tls = self._tls()
+            await self.learn_cas()
+            background.append(asyncio.create_task(self.keep_learning()))
+            servers.append(await self._listen(self.settings.ocpp_tls_port, self.tls))
         await stop.wait()
         await self._drain(servers)
         await _end(background)
@@ -271,6 +290,8 @@ class Gateway:
         )  # fmt: skip
 
     def _tls(self) -> ssl.SSLContext:
+        """A client certificate is asked for and not demanded: profiles 1 and 2 have none. One that leads to no CA we
+        know ends the handshake; whose station it is the door finds out."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         assert self.settings.ocpp_tls_cert and self.settings.ocpp_tls_key
@@ -279,6 +300,26 @@ class Gateway:
             context.load_verify_locations(self.settings.ocpp_tls_client_ca)
             context.verify_mode = ssl.CERT_OPTIONAL
         return context
+
+    async def learn_cas(self) -> None:
+        """The brands' own CAs, those made since the last look: a context in use takes more of them at any time."""
+        if self.tls is None:
+            return
+        async with self.database.anonymous() as db:
+            rows = (
+                await db.execute(text("select fingerprint, certificate from platform.station_cas()"))
+            ).all()
+        for fingerprint, certificate in rows:
+            if fingerprint not in self._known_cas:
+                self.tls.load_verify_locations(cadata=certificate)
+                self.tls.verify_mode = ssl.CERT_OPTIONAL
+                self._known_cas.add(fingerprint)
+
+    async def keep_learning(self) -> None:
+        while True:
+            await asyncio.sleep(LEARN_S)
+            with contextlib.suppress(Exception):
+                await self.learn_cas()
 
     async def _drain(self, servers: list[Server]) -> None:
         """Nobody new; what was taken is answered; then each station is told 1012 and goes elsewhere, one by one over

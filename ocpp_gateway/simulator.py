@@ -33,6 +33,8 @@ from ocpp.v201 import call_result as result201
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from ocpp_gateway.simulated_upkeep import Upkeep, Upkeep16, Upkeep201
+
 log = logging.getLogger("livery.simulator")
 SCENARIOS = ("charge", "idle", "fault", "offline", "day")
 RECONNECT_S = (1.0, 2.0, 5.0, 10.0)
@@ -90,7 +92,7 @@ class Evse:
         return self.taken_wh >= self.wanted_wh or self.soc >= 99.5
 
 
-class _Link16(ChargePoint16):
+class _Link16(Upkeep16, ChargePoint16):
     station: "SimulatedStation"
 
     @on("RemoteStartTransaction")
@@ -141,7 +143,7 @@ class _Link16(ChargePoint16):
         return result16.ClearCache(status="Accepted")
 
 
-class _Link201(ChargePoint201):
+class _Link201(Upkeep201, ChargePoint201):
     station: "SimulatedStation"
 
     @on("RequestStartTransaction")
@@ -219,7 +221,8 @@ class _Link201(ChargePoint201):
 
 
 class SimulatedStation:
-    """`url` as commissioning told it; `connect_to` is where to dial instead of resolving its host."""
+    """`url` as commissioning told it; `connect_to` is where to dial instead of resolving its host. `keep_key` is where
+    a key that it was given later is written down."""
 
     def __init__(
         self,
@@ -229,7 +232,9 @@ class SimulatedStation:
         plan: Plan,
         *,
         connect_to: tuple[str, int] | None = None,
+        keep_key: Callable[[str], None] | None = None,
     ) -> None:
+        self.keep_key = keep_key
         self.url, self.password, self.version, self.plan, self.connect_to = (
             url,
             password,
@@ -245,6 +250,8 @@ class SimulatedStation:
             "MeterValueSampleInterval": "5",
             "ConnectionTimeOut": "120",
         }
+        self.firmware_version = "1.8.2" if version == "1.6" else "2.1.0"
+        self.upkeep = Upkeep(self)
         self.link: ChargePoint | None = None
         self.is_booted = asyncio.Event()
         self.boots = 0
@@ -346,12 +353,12 @@ class SimulatedStation:
                 call16.BootNotification(
                     charge_point_model="Sim 22",
                     charge_point_vendor="Livery Works",
-                    firmware_version="1.8.2",
+                    firmware_version=self.firmware_version,
                     charge_point_serial_number=f"LW-{self.identity}",
                 )
             )
         station = {"model": "Sim DC" if self.plan.max_power_w > 43_000 else "Sim 22", "vendor_name": "Livery Works",
-                   "firmware_version": "2.1.0", "serial_number": f"LW-{self.identity}"}  # fmt: skip
+                   "firmware_version": self.firmware_version, "serial_number": f"LW-{self.identity}"}  # fmt: skip
         return await self._call(call201.BootNotification(charging_station=station, reason="PowerUp"))
 
     async def _call(self, message: Any) -> Any:
@@ -661,6 +668,9 @@ class SimulatedStation:
     def set_variable(self, name: str, value: str) -> str:
         if name in ("AuthorizationKey", "BasicAuthPassword"):
             self.password = value
+            if self.keep_key is not None:
+                self.keep_key(value)
+            self.restart_soon()  # it comes back with the new one, as A01 asks
             return "Accepted"
         if name not in self.variables:
             return "NotSupported"
@@ -673,7 +683,7 @@ class SimulatedStation:
             "MeterValues": self._all_meters,
         }.get(message)  # fmt: skip
         if wanted is None:
-            return "NotImplemented"
+            return "Accepted" if self.upkeep.sign(message) else "NotImplemented"
         self._later(wanted())
         return "Accepted"
 

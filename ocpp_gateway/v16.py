@@ -12,7 +12,7 @@ from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
 from app.stations.reports import BootReport, ConnectorStatus, StatusReport
-from ocpp_gateway import lenient, meter_values
+from ocpp_gateway import lenient, maintenance_reports, meter_values
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
 
@@ -168,20 +168,13 @@ async def data_transfer(
     return {"status": "UnknownVendorId"}
 
 
-async def taken(
-    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
-) -> dict[str, Any]:
-    """Reports that need no more than to be kept: the raw log has them."""
-    return {}
-
-
 HANDLERS = {
-    "DiagnosticsStatusNotification": taken, "FirmwareStatusNotification": taken, "LogStatusNotification": taken,
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status, "StartTransaction": start,
     "StopTransaction": stop, "MeterValues": metering, "DataTransfer": data_transfer,
+    **maintenance_reports.HANDLERS_16,
 }  # fmt: skip
 
-_GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired"})
+_GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired", "AcceptedCanceled"})
 
 
 def outcome(action: str, answer: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
 from app.stations.reports import CONNECTOR_STATUSES, BootReport, StatusReport
-from ocpp_gateway import device_reports, lenient, meter_values
+from ocpp_gateway import device_reports, lenient, maintenance_reports, meter_values
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
 
@@ -141,21 +141,15 @@ async def data_transfer(
     return {"status": "UnknownVendorId"}
 
 
-async def taken(
-    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
-) -> dict[str, Any]:
-    """Reports that need no more than to be kept: the raw log has them."""
-    return {}
-
-
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status,
     "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": data_transfer,
-    "LogStatusNotification": taken, "FirmwareStatusNotification": taken, "SecurityEventNotification": taken,
-    **device_reports.HANDLERS_201,
+    **device_reports.HANDLERS_201, **maintenance_reports.HANDLERS_201,
 }  # fmt: skip
 
-_GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired", "EmptyResultSet"})
+_GOOD = frozenset({
+    "Accepted", "Scheduled", "Unlocked", "RebootRequired", "EmptyResultSet", "AcceptedCanceled", "Unpublished",
+})  # fmt: skip
 _RESULTS = {
     "setVariableResult": "attributeStatus", "setMonitoringResult": "status", "clearMonitoringResult": "status",
 }  # fmt: skip

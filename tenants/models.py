@@ -95,7 +95,7 @@ class TenantRoute(Base):
     kind `host`: key is the host, `surface` driver or portal, `object_id` the domain where it is a brand's own. kind
     `domain`: key is `{tenant}/{host}`, `name` the host, `attributes` how the claim stands. kind `station`: key is
     `{slug}/{identity}`, `name` the identity, `digests` the station's keys. kind `api_key`: key is the hex of the key's
-    digest.
+    digest. kind `station_ca`: key is a CA certificate's fingerprint, `name` the certificate.
     """
 
     __tablename__ = "tenant_route"

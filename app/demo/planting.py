@@ -4,6 +4,7 @@ import asyncio
 import os
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from app.access import service as access
@@ -144,7 +145,16 @@ def _simulated(settings: Settings, company: Company, box: Box) -> SimulatedStati
         cards=() if box.scenario == "idle" else cards, seed=len(company.slug) * 100 + len(box.identity),
     )  # fmt: skip
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    kept = settings.data_dir / "demo-keys" / company.slug / box.identity
+    password = kept.read_text() if kept.is_file() else station_password(settings, company.slug, box.identity)
     return SimulatedStation(
-        settings.ocpp_url_of(company.slug, box.identity), station_password(settings, company.slug, box.identity),
-        box.version, plan, connect_to=(host, settings.ocpp_port),
+        settings.ocpp_url_of(company.slug, box.identity), password, box.version, plan,
+        connect_to=(host, settings.ocpp_port), keep_key=lambda key: _keep_key(kept, key),
     )  # fmt: skip
+
+
+def _keep_key(path: Path, key: str) -> None:
+    """Staff gave the station a new key: after a restart it must still know it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
+    path.write_text(key)

@@ -16,7 +16,8 @@ PREFIXES = {
     "refund": "ref",
     "domain": "dom", "parked_message": "prk", "station_alert": "alt", "station_quirk": "qrk",
     "configuration_template": "cft", "display_message": "dsp", "station_notice": "ntc", "station_report": "rpt",
-    "station_variable": "var",
+    "station_variable": "var", "station_certificate": "crt", "security_event": "sec", "security_change": "sch",
+    "firmware_update": "fwu", "firmware_publication": "fwp", "station_log": "log", "installed_certificate": "ins",
 }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 SLICES = (
-    "identity", "brands", "stations", "access", "device_model", "tariffs", "billing", "charging", "reporting",
+    "identity", "brands", "stations", "access", "device_model", "maintenance", "tariffs", "billing", "charging",
+    "reporting",
     "notifications",
 )  # fmt: skip
 _APP = Path(__file__).parent.parent

@@ -289,11 +289,19 @@ def station_digest(scope: Scope, password: str) -> str:
 
 
 async def _put_route(
-    scope: Scope, station: ChargingStation, passwords: list[str], keep: list[str] | None = None
-) -> str:
-    """The gateway's way to the station: brand and identity, valid keys, and what it may be lenient about."""
+    scope: Scope, station: ChargingStation, passwords: list[str], keep: list[str] | None = None, *,
+    upgrading_to: int | None = None, is_changing: bool = False,
+) -> str:  # fmt: skip
+    """The gateway's way to the station: brand and identity, valid keys, and what it may be lenient about.
+
+    `upgrading_to` is a higher profile by which it may come in too; `is_changing` asks to be told when it came.
+    """
     digests = [station_digest(scope, password) for password in passwords] + (keep or [])
     attributes = {"security_profile": station.security_profile, **await _tolerances(scope, station)}
+    if upgrading_to is not None:
+        attributes["upgrading_to"] = upgrading_to
+    if is_changing:
+        attributes["is_changing"] = True
     await scope.db.execute(
         text(
             "select platform.put_station_route("
@@ -320,7 +328,7 @@ async def find_quirks(scope: Scope, station: ChargingStation) -> None:
         return
     station.quirks = found
     await scope.db.flush()
-    await _put_route(scope, station, [], await _known_digests(scope, station))
+    await _renew_route(scope, station)
     await _tell_gateway(scope, station)
 
 
@@ -336,6 +344,44 @@ async def _tell_gateway(scope: Scope, station: ChargingStation) -> None:
         "attributes": {"security_profile": station.security_profile, **await _tolerances(scope, station)},
     }  # fmt: skip
     scope.after_commit(lambda: redis.publish_raw(channel, message))
+
+
+async def _renew_route(scope: Scope, station: ChargingStation, password: str | None = None) -> None:
+    """With a new key or those it has; a change that is under way stays so."""
+    known, attributes = await _known_route(scope, station)
+    upgrading_to = attributes.get("upgrading_to")
+    if upgrading_to is not None and upgrading_to <= station.security_profile:
+        upgrading_to = None
+    await _put_route(
+        scope, station, [password] if password else [], [] if password else known, upgrading_to=upgrading_to,
+        is_changing=bool(attributes.get("is_changing")),
+    )  # fmt: skip
+
+
+async def known_keys(scope: Scope, station: ChargingStation) -> list[str]:
+    """Digests of the keys that open the door for it now."""
+    return (await _known_route(scope, station))[0]
+
+
+async def put_keys(
+    scope: Scope, station: ChargingStation, digests: list[str], *, upgrading_to: int | None = None,
+    is_changing: bool = False,
+) -> None:  # fmt: skip
+    """Exactly these keys from now on; `upgrading_to` and `is_changing` as long as a change is under way."""
+    await _put_route(scope, station, [], digests, upgrading_to=upgrading_to, is_changing=is_changing)
+
+
+async def raise_profile(scope: Scope, station: ChargingStation, profile: int) -> None:
+    """The station has shown that it can: from now on it must. Keys and route are the caller's (`put_keys`)."""
+    if profile <= station.security_profile:
+        return
+    await audit.record(
+        scope, "station.profile_raised", "charging_station", station.id,
+        {"from": station.security_profile, "to": profile},
+    )  # fmt: skip
+    station.security_profile = profile
+    await scope.db.flush()
+    scope.publish(f"station:{station.id}", {"what": "settings"})
 
 
 async def get_station(scope: Scope, station_id: UUID) -> ChargingStation:
@@ -388,8 +434,7 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
         station.leniency = quirks.check_leniency(changes["leniency"])
     password = _new_password(station.security_profile, changes["password"]) if "password" in changes else None
     await scope.db.flush()
-    keep = [] if password else await _known_digests(scope, station)
-    await _put_route(scope, station, [password] if password else [], keep)
+    await _renew_route(scope, station, password)
     await _tell_gateway(scope, station)
     await audit.record(scope, "station.updated", "charging_station", station.id, {"fields": sorted(changes)})
     if station.registration != was:
@@ -406,11 +451,11 @@ async def _ask_to_boot(scope: Scope, station: ChargingStation, was: str) -> None
         await commands.send_command(scope, station.id, "TriggerMessage", boot, expires_in=BOOT_ASKED_FOR)
 
 
-async def _known_digests(scope: Scope, station: ChargingStation) -> list[str]:
+async def _known_route(scope: Scope, station: ChargingStation) -> tuple[list[str], dict[str, Any]]:
     slug = await own_slug(scope)
-    query = text("select digests from platform.resolve_station(:slug, :identity, '{}'::text[])")
+    query = text("select digests, attributes from platform.resolve_station(:slug, :identity, '{}'::text[])")
     row = (await scope.db.execute(query, {"slug": slug, "identity": station.ocpp_identity})).first()
-    return list(row.digests) if row else []
+    return (list(row.digests), dict(row.attributes)) if row else ([], {})
 
 
 async def retire_station(scope: Scope, station_id: UUID) -> None:

@@ -100,6 +100,8 @@ AGREED: dict[str, dict[str, Any]] = {
     # A login is staff's or a driver's mailbox's.
     "login_link": {"email": None},
     "login_session": {"email": None},
+    # One change of a kind is under way at a time.
+    "security_change": {"status": "confirmed"},
 }
 # What a reference asks of the columns beside it.
 REFERRING: dict[tuple[str, str], dict[str, Any]] = {

@@ -26,6 +26,15 @@ from app.identity import service as identity
 from app.identity.permissions import ROLES
 from app.kernel.clock import uuid7
 from app.kernel.ids import public_id
+from app.maintenance import policy, security
+from app.maintenance.models import (
+    FirmwarePublication,
+    FirmwareUpdate,
+    InstalledCertificate,
+    SecurityChange,
+    StationCertificate,
+    StationLog,
+)
 from app.notifications.models import Mail
 from app.stations import alerts, commands, makes, parking
 from app.stations import service as stations
@@ -89,6 +98,8 @@ async def furnish(database: Database, slug: str) -> Furnished:
     ids |= await _session(database, tenant_id, station.id, canary)
     ids["template_id"] = await _device_model(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
+        ids |= await _maintenance(scope, station.id, canary)
+    async with database.scope(tenant_id, CLI) as scope:
         ids["ref"] = await _checkout(database)
         theme = preset("default")
         await faces.save_draft(scope, Look(theme=theme, texts={"imprint": {"en": canary}}))
@@ -118,6 +129,33 @@ async def _device_model(database: Database, tenant_id: UUID, station_id: UUID, c
             scope, name=canary, ocpp_version="ocpp2.0.1", settings={str(path): canary}
         )
         return public_id("configuration_template", template.id)
+
+
+async def _maintenance(scope: Scope, station_id: UUID, canary: str) -> dict[str, str]:
+    """A row of each kind, as if the station had said it."""
+    now, about = scope.now, {"station_id": station_id}
+    await policy.set_policy(scope, minimum_profile=1, organisation=canary, firmware_hosts=["fw.example.com"])
+    await security.record_event(scope, station_id, "TamperDetectionActivated", canary, now, now)
+    firmware = {"request_id": 1, "location": f"https://fw.example.com/{canary}", "status_at": now, **about}
+    rows: dict[str, Any] = {
+        "certificate_id": StationCertificate(
+            kind="Combined", status="accepted", csr_pem="", subject=canary, reason=canary, fingerprint="00",
+            serial_number="ab", valid_from=now, valid_until=now + timedelta(days=400), **about,
+        ),
+        "change_id": SecurityChange(kind="key", note=canary, expires_at=now + timedelta(days=1), **about),
+        "installed_id": InstalledCertificate(
+            certificate_type="CSMSRootCertificate", hash_data={"hashAlgorithm": "SHA256", "issuerNameHash": canary,
+            "issuerKeyHash": canary, "serialNumber": canary}, **about,
+        ),
+        "update_id": FirmwareUpdate(is_signed=False, retrieve_at=now, **firmware),
+        "publication_id": FirmwarePublication(checksum="0" * 32, **firmware),
+        "log_file": StationLog(
+            request_id=1, kind="SecurityLog", file_name=canary, expires_at=now, status_at=now, **about
+        ),
+    }  # fmt: skip
+    scope.db.add_all(rows.values())
+    await scope.db.flush()
+    return {name: public_id(row.__tablename__, row.id) for name, row in rows.items()}
 
 
 async def _checkout(database: Database) -> str:
