@@ -14,7 +14,7 @@ PREFIXES = {
     "charging_session": "ses", "cdr": "cdr", "invoice": "inv", "api_key": "key", "staff_member": "stf",
     "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai", "payment": "pay",
     "refund": "ref",
-    "domain": "dom",
+    "domain": "dom", "reservation": "rsv", "charging_profile": "prf",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from tenants.scope import Scope
 DEFAULT_EXPIRY = timedelta(hours=1)
 MAX_EXPIRY = timedelta(days=7)
 Outcome = Literal["accepted", "rejected", "unknown", "failed"]
+_SOURCE = (StationCommand.action, StationCommand.source_type, StationCommand.source_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +172,16 @@ async def conclude_command(
     command.ended_at = scope.now
     command.payload_sealed = None
     _tell(scope, command)
-    if command.source_type is not None:  # somebody above waits for the outcome
-        data = {"status": status, "action": command.action, command.source_type: str(command.source_id)}
-        await events.emit(scope, "CommandEnded", "station_command", command.id, data, public=False)
+    await _end(scope, command.id, status, command.action, command.source_type, command.source_id)
+
+
+async def _end(
+    scope: Scope, command_id: UUID, status: str, action: str, source_type: str | None, source_id: UUID | None
+) -> None:
+    """Somebody above may wait for the outcome, also for that there is none."""
+    if source_type is not None:
+        data = {"status": status, "action": action, source_type: str(source_id)}
+        await events.emit(scope, "CommandEnded", "station_command", command_id, data, public=False)
 
 
 async def abandon_commands(scope: Scope, station_id: UUID, epoch: int) -> int:
@@ -184,11 +192,12 @@ async def abandon_commands(scope: Scope, station_id: UUID, epoch: int) -> int:
             StationCommand.station_id == station_id, StationCommand.status == "sent", StationCommand.epoch < epoch
         )
         .values(status="unknown", ended_at=scope.now, error="the connection was lost before the answer")
-        .returning(StationCommand.id)
+        .returning(StationCommand.id, *_SOURCE)
     )  # fmt: skip
-    lost = list((await scope.db.execute(statement)).scalars())
-    for command_id in lost:
+    lost = (await scope.db.execute(statement)).all()
+    for command_id, *source in lost:
         scope.publish(f"command:{command_id}", {"status": "unknown"})
+        await _end(scope, command_id, "unknown", *source)
     return len(lost)
 
 
@@ -198,12 +207,13 @@ async def expire_commands(scope: Scope, station_id: UUID | None = None) -> int:
         update(StationCommand)
         .where(StationCommand.status == "queued", StationCommand.expires_at <= scope.now)
         .values(status="expired", ended_at=scope.now, payload_sealed=None)
-        .returning(StationCommand.id, StationCommand.station_id)
+        .returning(StationCommand.id, StationCommand.station_id, *_SOURCE)
     )
     if station_id is not None:
         statement = statement.where(StationCommand.station_id == station_id)
     gone = (await scope.db.execute(statement)).all()
-    for command_id, owner in gone:
+    for command_id, owner, *source in gone:
+        await _end(scope, command_id, "expired", *source)
         scope.publish(f"command:{command_id}", {"status": "expired"})
         scope.publish(f"station:{owner}", {"what": "command", "command": str(command_id)})
     return len(gone)

@@ -54,6 +54,7 @@ class ChargingStation(TenantOwned, Base):
     registration: Mapped[str] = mapped_column(server_default="accepted")
     security_profile: Mapped[int] = mapped_column(server_default="1")
     leniency: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    shows_cost: Mapped[bool] = mapped_column(server_default=text("false"))
     vendor: Mapped[str | None]
     model: Mapped[str | None]
     serial_number: Mapped[str | None]
@@ -237,6 +238,34 @@ class StationCommand(TenantOwned, Base):
     ended_at: Mapped[datetime | None]
     epoch: Mapped[int | None]
     station: Mapped[ChargingStation] = same_tenant("StationCommand.station_id", "ChargingStation")
+
+
+class AvailabilityWish(TenantOwned, Base):
+    """What we last asked of a station, an EVSE or a connector (0 means all of it), and how it stands (OCPP G03, G04).
+
+    `scheduled`: a transaction runs, and the change comes when it ends; `done`: the station reports it so.
+    """
+
+    __tablename__ = "availability_wish"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "station_id", "evse_no", "connector_no"),
+        CheckConstraint(
+            "state in ('asked','accepted','scheduled','done','rejected','unknown')", name="state"
+        ),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    evse_no: Mapped[int]
+    connector_no: Mapped[int]
+    is_operative: Mapped[bool]
+    state: Mapped[str] = mapped_column(server_default="asked")
+    said: Mapped[str] = mapped_column(server_default="")
+    command_id: Mapped[UUID | None]
+    asked_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    done_at: Mapped[datetime | None]
 
 
 class OCPPMessage(Base):
