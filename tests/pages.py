@@ -57,6 +57,8 @@ SHOTS = (
     Shot("driver-groups", "/driver-groups"),
     Shot("driver-group", "/driver-groups", ("tbody a[href^='/driver-groups/']",)),
     Shot("driver-group-new", "/driver-groups/new"),
+    Shot("local-lists", "/local-lists"),
+    Shot("local-list", "/local-lists", ("tbody a[href^='/local-lists/sta_']",)),
     Shot("tariffs", "/tariffs"),
     Shot("tariff", "/tariffs", ("tbody a[href^='/tariffs/tar_'], main a[href^='/tariffs/tar_']",)),
     Shot("tariff-edit", "/tariffs", ("main a[href^='/tariffs/tar_']", "main a[href$='/edit']")),

@@ -175,12 +175,23 @@ async def get_list(scope: Scope, station_id: UUID) -> LocalList:
         raise NotFound("charging_station")
     row = await _find(scope, station_id)
     if row is None:
-        row = LocalList(
-            station_id=station_id, covers="none", state="unset", entry_count=0, left_out_count=0, said=""
-        )
+        row = _none_yet(station_id)
         scope.db.add(row)
         await scope.db.flush()
     return row
+
+
+async def look_at(scope: Scope, station_id: UUID) -> LocalList:
+    """The same for those who only look: nothing is written. NotFound."""
+    if await scope.db.get(ChargingStation, (scope.tenant_id, station_id)) is None:
+        raise NotFound("charging_station")
+    return await _find(scope, station_id) or _none_yet(station_id)
+
+
+def _none_yet(station_id: UUID) -> LocalList:
+    return LocalList(
+        station_id=station_id, covers="none", state="unset", entry_count=0, left_out_count=0, said=""
+    )
 
 
 async def _find(scope: Scope, station_id: UUID, *, locked: bool = False) -> LocalList | None:
