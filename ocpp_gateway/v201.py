@@ -10,7 +10,7 @@ from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
 from app.stations.reports import CONNECTOR_STATUSES, BootReport, StatusReport
-from ocpp_gateway import lenient, meter_values
+from ocpp_gateway import energy_reports, lenient, meter_values
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
 
@@ -108,6 +108,7 @@ async def transaction_event(
         charging_state=lenient.text(info, "chargingState", most=40),
         stopped_reason=lenient.text(info, "stoppedReason", most=40),
         remote_start_id=lenient.integer(info, "remoteStartId"),
+        reservation_no=lenient.integer(payload, "reservationId"),
         readings=tuple(meter_values.normalise(payload.get("meterValue"), received_at)),
     )  # fmt: skip
     verdict = await charging.report_transaction(scope, station_id, report)
@@ -152,7 +153,7 @@ HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status,
     "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": data_transfer,
     "NotifyReport": taken, "NotifyEvent": taken, "SecurityEventNotification": taken,
-}  # fmt: skip
+} | energy_reports.HANDLERS  # fmt: skip
 
 _GOOD = frozenset({"Accepted", "Scheduled", "Unlocked", "RebootRequired"})
 

@@ -48,6 +48,8 @@ SHOTS = (
     Shot("sessions", "/charging-sessions"),
     Shot("session", "/charging-sessions?state=COMPLETED", ("tbody a[href^='/charging-sessions/ses_']",)),
     Shot("session-live", "/charging-sessions?state=ACTIVE", ("tbody a[href^='/charging-sessions/ses_']",)),
+    Shot("reservations", "/reservations"),
+    Shot("reservation-new", "/reservations/new"),
     Shot("id-tokens", "/id-tokens"),
     Shot("id-token", "/id-tokens", ("tbody a[href^='/id-tokens/tok_']",)),
     Shot("id-token-new", "/id-tokens/new"),

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from app.charging import paid, service, settlement
+from app.charging import paid, reservations, service, settlement
+from app.kernel import events
 from tenants.database import Database
 from tenants.scope import Actor
 
@@ -21,6 +22,7 @@ async def watch(database: Database, tenant_id: UUID) -> None:
     async with database.scope(tenant_id, Actor.job("charging.watch")) as scope:
         await service.close_stuck(scope)
         await service.expire_overdue(scope)
+        await reservations.expire_overdue(scope)
 
 
 async def invoice_month(database: Database, tenant_id: UUID) -> None:
@@ -29,8 +31,12 @@ async def invoice_month(database: Database, tenant_id: UUID) -> None:
 
 
 async def command_ended(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """Whoever asked the station hears its answer."""
     async with database.scope(tenant_id, Actor.job("charging.command_ended")) as scope:
-        await service.command_ended(scope, UUID(event_id))
+        event = await scope.db.get(events.Event, (tenant_id, UUID(event_id)))
+        for source, heard in HEARERS.items():
+            if event is not None and source in event.data:
+                await heard(scope, event)
 
 
 async def payment_authorized(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -63,7 +69,17 @@ async def check_cap(database: Database, tenant_id: UUID, session_id: str) -> Non
         await paid.watch_cap(scope, UUID(session_id), comes_back=False)
 
 
+async def expire_reservation(database: Database, tenant_id: UUID, reservation_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.expire_reservation")) as scope:
+        await reservations.expire(scope, UUID(reservation_id))
+
+
+HEARERS = {
+    "charging_session": service.command_ended,
+    reservations.SOURCE: reservations.command_ended,
+}
 JOBS = {
+    "charging.expire_reservation": expire_reservation,
     "charging.check_cap": check_cap,
     "charging.settle": settle,
     "charging.expire_pending": expire_pending,

@@ -13,7 +13,7 @@ from app.access.verdict import IdTokenValue
 from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
-from app.charging import queries, service, settlement, stickers
+from app.charging import queries, reservation_pages, service, settlement, stickers
 from app.charging.models import CDR, ChargingSession
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
@@ -80,6 +80,7 @@ async def list_sessions(request: AnyRequest, tenant_scope: Scope) -> Response[st
     more = public_id("charging_session", rows[PAGE - 1][0].id) if len(rows) > PAGE else None
     return page(
         request, tenant_scope, "charging/list.html", title="Sessions", params=dict(params), next_after=more,
+        tabs=reservation_pages.tabs("/charging-sessions"),
         rows=[_row(session, cdr, tenant_scope) for session, cdr in rows[:PAGE]], query=request.url.query,
     )  # fmt: skip
 
@@ -375,5 +376,5 @@ routes = [
     show_stickers, download_stickers, preview_stickers, download_sticker,
     refund_payment,
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
-    decide_review, show_cdr, credit_cdr,
+    decide_review, show_cdr, credit_cdr, *reservation_pages.routes,
 ]  # fmt: skip

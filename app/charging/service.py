@@ -22,7 +22,7 @@ from app.access.verdict import Accepted, AskOutside, IdTokenValue
 from app.access.verdict import Refused as TokenRefused
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import ingest, plausibility, snapshot
+from app.charging import ingest, plausibility, reservations, snapshot
 from app.charging.models import ChargingSession, SessionEvent
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
 from app.kernel import audit, events, queue
@@ -119,6 +119,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
         "token": session.id_token_masked, "token_status": session.id_token_status, "offline": report.offline,
     })  # fmt: skip
     await _store(scope, session, report)
+    await reservations.used(scope, session, report.reservation_no)
     await stations.set_activity(scope, evse.id, "charging")
     await events.emit(scope, "SessionStarted", "charging_session", session.id, {"evse": str(evse.id)})
     _tell(scope, session, "started")
@@ -268,6 +269,8 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
     session = await _find(scope, station_id, report) or await _without_start(scope, station_id, report)
     if report.id_token is not None and session.id_token_status is None:
         await _authorise(scope, session, report.id_token)
+    if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
+        await reservations.used(scope, session, report.reservation_no)
     await _store(scope, session, report)
     return session
 
@@ -640,11 +643,10 @@ async def end_unstarted(
 START_ACTIONS = ("RemoteStartTransaction", "RequestStartTransaction")
 
 
-async def command_ended(scope: Scope, event_id: UUID) -> None:
+async def command_ended(scope: Scope, event: events.Event) -> None:
     """The station refused a remote start: the wish is over at once, and the page says why."""
-    event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
     if (
-        event is None
+        "charging_session" not in event.data
         or event.data["action"] not in START_ACTIONS
         or event.data["status"] not in ("rejected", "failed")
     ):
