@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from app.charging import paid, reservations, service, settlement
+from app.charging import paid, reservations, service, settlement, smart_charging
 from app.kernel import events
 from tenants.database import Database
 from tenants.scope import Actor
@@ -74,12 +74,31 @@ async def expire_reservation(database: Database, tenant_id: UUID, reservation_id
         await reservations.expire(scope, UUID(reservation_id))
 
 
+async def profiles_of_started(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.profiles_of_started")) as scope:
+        event = await scope.db.get(events.Event, (tenant_id, UUID(event_id)))
+        if event is not None:
+            await smart_charging.session_started(scope, event.source_id)
+
+
+async def profiles_of_ended(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.profiles_of_ended")) as scope:
+        event = await scope.db.get(events.Event, (tenant_id, UUID(event_id)))
+        if event is not None:
+            await smart_charging.session_over(scope, event.source_id)
+
+
 HEARERS = {
     "charging_session": service.command_ended,
     reservations.SOURCE: reservations.command_ended,
+    smart_charging.PROFILE: smart_charging.command_ended,
+    smart_charging.REPORT: smart_charging.report_ended,
+    smart_charging.COMPOSITE: smart_charging.composite_ended,
 }
 JOBS = {
     "charging.expire_reservation": expire_reservation,
+    "charging.profiles_of_started": profiles_of_started,
+    "charging.profiles_of_ended": profiles_of_ended,
     "charging.check_cap": check_cap,
     "charging.settle": settle,
     "charging.expire_pending": expire_pending,
@@ -98,6 +117,8 @@ LISTENERS = {
     "PaymentCaptured": ["charging.payment_settled"],
     "PaymentEnded": ["charging.payment_ended"],
     "PaymentFailed": ["charging.payment_settled"],
-    "SessionStarted": ["charging.session_started"],
+    "SessionEnded": ["charging.profiles_of_ended"],
+    "SessionNotStarted": ["charging.profiles_of_ended"],
+    "SessionStarted": ["charging.session_started", "charging.profiles_of_started"],
 }
 RECURRING = [("*/10 * * * *", "charging.watch"), ("20 3 * * *", "charging.invoice_month")]
