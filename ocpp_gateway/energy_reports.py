@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.charging import reservations, smart_charging
+from app.charging import cost, reservations, smart_charging
 from ocpp_gateway import lenient
 from tenants.scope import Scope
 
@@ -81,6 +81,12 @@ async def schedule_told(
         scope, station_id, _evse(payload), at, shape
     )
     return {"status": "Accepted" if is_within else "Rejected"}
+
+
+async def total_cost(scope: Scope, station_id: UUID, ocpp_transaction_id: str) -> dict[str, Any]:
+    """I03: a TransactionEventResponse to Ended tells what it cost; 0 says that it was free."""
+    amount = await cost.total(scope, station_id, ocpp_transaction_id)
+    return {} if amount is None else {"totalCost": cost.wire_amount(amount)}
 
 
 def _evse(payload: dict[str, Any]) -> int:

@@ -112,9 +112,11 @@ async def transaction_event(
         readings=tuple(meter_values.normalise(payload.get("meterValue"), received_at)),
     )  # fmt: skip
     verdict = await charging.report_transaction(scope, station_id, report)
+    answer = await energy_reports.total_cost(scope, station_id, transaction) if kind == "Ended" else {}
     if verdict.id_token_status is None:
-        return {}
-    return {"idTokenInfo": id_token_info(verdict.id_token_status, verdict.group_value, verdict.expires_at)}
+        return answer
+    info = id_token_info(verdict.id_token_status, verdict.group_value, verdict.expires_at)
+    return answer | {"idTokenInfo": info}
 
 
 def _token(token: Any) -> IdTokenValue | None:

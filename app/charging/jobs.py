@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from app.charging import paid, reservations, service, settlement, smart_charging
+from app.charging import cost, paid, reservations, service, settlement, smart_charging, transaction_status
 from app.kernel import events
 from tenants.database import Database
 from tenants.scope import Actor
@@ -88,15 +88,23 @@ async def profiles_of_ended(database: Database, tenant_id: UUID, event_id: str) 
             await smart_charging.session_over(scope, event.source_id)
 
 
+async def tell_costs(database: Database, tenant_id: UUID) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.tell_costs")) as scope:
+        await cost.tell_running(scope)
+
+
 HEARERS = {
     "charging_session": service.command_ended,
     reservations.SOURCE: reservations.command_ended,
     smart_charging.PROFILE: smart_charging.command_ended,
     smart_charging.REPORT: smart_charging.report_ended,
     smart_charging.COMPOSITE: smart_charging.composite_ended,
+    cost.SOURCE: cost.command_ended,
+    transaction_status.SOURCE: transaction_status.command_ended,
 }
 JOBS = {
     "charging.expire_reservation": expire_reservation,
+    "charging.tell_costs": tell_costs,
     "charging.profiles_of_started": profiles_of_started,
     "charging.profiles_of_ended": profiles_of_ended,
     "charging.check_cap": check_cap,
@@ -121,4 +129,8 @@ LISTENERS = {
     "SessionNotStarted": ["charging.profiles_of_ended"],
     "SessionStarted": ["charging.session_started", "charging.profiles_of_started"],
 }
-RECURRING = [("*/10 * * * *", "charging.watch"), ("20 3 * * *", "charging.invoice_month")]
+RECURRING = [
+    ("* * * * *", "charging.tell_costs"),
+    ("*/10 * * * *", "charging.watch"),
+    ("20 3 * * *", "charging.invoice_month"),
+]

@@ -103,6 +103,7 @@ async def events_of(scope: Scope, session_id: UUID) -> list[SessionEvent]:
 _WORDS: dict[str, tuple[str, str, str]] = {
     "requested": ("Start requested", "send", "info"), "started": ("Started", "play", "success"),
     "state": ("State", "circle-dot", ""), "stop_requested": ("Stop requested", "send", "info"),
+    "queue_asked": ("Asked what the station still holds", "eye", ""),
     "ended": ("Ended", "square", "success"),
     "superseded": ("Superseded by a newer session", "triangle-alert", "warning"),
     "stuck": ("No word for long: closed", "triangle-alert", "warning"), "reviewed": ("Reviewed", "eye", "info"),

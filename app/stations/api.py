@@ -118,7 +118,7 @@ async def get_station(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
     return await _shown(tenant_scope, parse_id("charging_station", station_id))
 
 
-_CHANGES = ("name", "registration", "security_profile", "leniency", "password")
+_CHANGES = ("name", "registration", "security_profile", "leniency", "shows_cost", "password")
 
 
 @patch(
@@ -155,6 +155,7 @@ def _station(scope: Scope, slug: str, row: ChargingStation) -> dict[str, Any]:
         "id": public_id("charging_station", row.id), "identity": row.ocpp_identity, "name": row.name,
         "location_id": public_id("location", row.location_id) if row.location_id else None,
         "registration": row.registration, "security_profile": row.security_profile, "leniency": row.leniency,
+        "shows_cost": row.shows_cost,
         "ocpp_url": scope.settings.ocpp_url_of(slug, row.ocpp_identity),
         "vendor": row.vendor, "model": row.model, "serial_number": row.serial_number,
         "firmware_version": row.firmware_version, "booted_at": rfc3339(row.booted_at),

@@ -361,6 +361,7 @@ async def change_station(request: AnyRequest, tenant_scope: Scope, station_id: s
             location_id=parse_id("location", site) if site else None,
             security_profile=_profile(form),
             leniency={name: True for name in service.LENIENCIES if form.flag(name)},
+            shows_cost=form.flag("shows_cost"),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         return form_again(

@@ -22,6 +22,7 @@ from sqlalchemy.orm import selectinload
 from app.kernel import audit, events
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.secrets import digest, new_station_password
+from app.stations import availability
 from app.stations.models import (
     EVSE,
     ChargingStation,
@@ -321,7 +322,8 @@ async def get_station(scope: Scope, station_id: UUID) -> ChargingStation:
 
 
 async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str | None:
-    """`name, location_id, registration, security_profile, leniency, password`; `password=None` makes a new one.
+    """`name, location_id, registration, security_profile, leniency, shows_cost, password`; `password=None` makes a new
+    one.
 
     Returns the new password (told once) where one was set. A lower security profile is refused
     (`profile_downgrade`, ocpp.md 2 row 8).
@@ -346,6 +348,10 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
                 "password", None
             )  # it never had one: without it the station could not come back
         station.security_profile = profile
+    if "shows_cost" in changes:
+        if not isinstance(changes["shows_cost"], bool):
+            raise Invalid.field("shows_cost", "boolean", "shows_cost is true or false.")
+        station.shows_cost = changes["shows_cost"]
     if "leniency" in changes:
         station.leniency = _check_leniency(changes["leniency"])
     password = _new_password(station.security_profile, changes["password"]) if "password" in changes else None
@@ -472,6 +478,7 @@ async def connector_reported(scope: Scope, station_id: UUID, report: StatusRepor
         )
     )  # fmt: skip
     await scope.db.execute(change)
+    await availability.reported(scope, station_id)
     if report.status == "Faulted":
         await events.emit(
             scope, "ConnectorFaulted", "evse", evse.id,

@@ -338,7 +338,8 @@ async def test_what_a_station_reports_is_what_we_believe(yard: Yard, worker: Wor
         ({"numbers": [77]}, {"chargingProfile": {"chargingProfileId": [77]}}),
         ({"evse_no": 2, "stack_level": 3}, {"evseId": 2, "chargingProfile": {"stackLevel": 3}}),
         ({"evse_no": 2, "sources": ["SO"]}, {"evseId": 2, "chargingProfile": {"chargingLimitSource": ["SO"]}}),
-        ({"evse_no": 2, "purpose": "TxProfile"}, {"evseId": 2, "chargingProfile": {"chargingProfilePurpose": "TxProfile"}}),
+        ({"evse_no": 2, "purpose": "TxProfile"},
+         {"evseId": 2, "chargingProfile": {"chargingProfilePurpose": "TxProfile"}}),
         ({"evse_no": 2, "purpose": "TxDefaultProfile", "stack_level": 1},
          {"evseId": 2, "chargingProfile": {"chargingProfilePurpose": "TxDefaultProfile", "stackLevel": 1}}),
     ]  # fmt: skip
