@@ -37,6 +37,7 @@ SHOTS = (
     Shot("station-log", "/stations", (STATION, "main a[href$='/log']")),
     Shot("station-message", "/stations", (STATION, "main a[href$='/log']", "tbody a[href*='/log/']")),
     Shot("station-commands", "/stations", (STATION, "main a[href$='/commands']")),
+    Shot("station-limits", "/stations", (STATION, "main a[href$='/charging-profiles']")),
     Shot("station-settings", "/stations", (STATION, "main a[href$='/settings']")),
     Shot("station-setup", "/stations", (STATION, "main a[href$='/setup']")),
     Shot("station-new", "/stations/new"),

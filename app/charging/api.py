@@ -25,9 +25,16 @@ from tenants.scope import Scope
 @post("/charging-sessions", status_code=202, opt={"permission": "sessions.manage"}, summary="Start remotely",
       tags=["sessions"])  # fmt: skip
 async def start_session(tenant_scope: Scope, data: dict[str, Any]) -> dict[str, Any]:
-    """Refused where nothing could come of it (`station_offline`, `evse_busy`, `no_tariff`, `token_blocked` …)."""
+    """Refused where nothing could come of it (`station_offline`, `evse_busy`, `no_tariff`, `token_blocked` …).
+    `charging_profile` (`unit`, `periods`, …) limits its transaction."""
     evse_id = read_id("evse", data, "evse_id") or await _evse_of(tenant_scope, data)
-    session, command = await service.request_start(tenant_scope, evse_id=evse_id, presented=_presented(data))
+    limit = data.get("charging_profile")
+    if limit is not None and not isinstance(limit, dict):
+        raise Invalid.field("charging_profile", "object", "charging_profile holds unit and periods.")
+    session, command = await service.request_start(
+        tenant_scope, evse_id=evse_id, presented=_presented(data),
+        limit=energy_api.read_wish(limit, "charging_profile.") if limit is not None else None,
+    )  # fmt: skip
     shown = _session(await service.get_session(tenant_scope, session.id))
     return shown | {"command": _command(command)}
 

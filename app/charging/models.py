@@ -236,6 +236,7 @@ class Reservation(TenantOwned, Base):
         references("id_token_id", "id_token", ondelete="SET NULL"),
         references("session_id", "charging_session", ondelete="SET NULL"),
         UniqueConstraint("tenant_id", "station_id", "reservation_no"),
+        CheckConstraint("reservation_no between 1 and 2147483647", name="reservation_no"),
         CheckConstraint(
             "state in ('asked','active','refused','unknown','used','cancelled','expired','removed')", name="state"
         ),
@@ -310,6 +311,7 @@ class ProfileReport(TenantOwned, Base):
     __table_args__ = (
         references("station_id", "charging_station", ondelete="CASCADE"),
         UniqueConstraint("tenant_id", "station_id", "request_no"),
+        CheckConstraint("request_no between 1 and 2147483647", name="request_no"),
         CheckConstraint("state in ('asked','reporting','complete','none','refused','unknown')", name="state"),
         {"schema": "livery"},
     )

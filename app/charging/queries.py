@@ -142,6 +142,8 @@ def _text(event: SessionEvent) -> str:
         return f"{data['decision']} by {data['by']}: {data['note']}"
     if event.kind == "superseded":
         return "The station began another one on the same EVSE before it ended this one"
+    if event.kind == "queue_asked":
+        return data["text"]
     for name in ("reason", "by"):
         if data.get(name):
             return f"{name} {data[name]}"

@@ -3,18 +3,28 @@
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
+
 from app.charging import service
 from app.kernel import events
 from app.kernel.errors import Refused
 from app.stations import commands
-from app.stations.models import StationCommand
+from app.stations.models import StationCommand, StationConnection
 from tenants.scope import Scope
 
 SOURCE = "transaction_status"
 
 
+async def is_possible(scope: Scope, station_id: UUID) -> bool:
+    query = select(StationConnection.ocpp_version).where(StationConnection.station_id == station_id)
+    return (await scope.db.execute(query)).scalar_one_or_none() not in (None, "", "ocpp1.6")
+
+
 async def ask(scope: Scope, station_id: UUID, session_id: UUID | None = None) -> StationCommand:
-    """About one session, or about all there is. `not_active`: the session never had a transaction."""
+    """About one session, or about all there is. `not_active`: the session never had a transaction;
+    `not_in_this_version`: 1.6 has no such question."""
+    if not await is_possible(scope, station_id):
+        raise Refused("not_in_this_version", "OCPP 1.6 cannot say which messages a station still holds.")
     payload: dict[str, Any] = {}
     if session_id is not None:
         session = await service.get_session(scope, session_id)
@@ -49,7 +59,7 @@ def in_words(answer: dict[str, Any]) -> str:
         if answer.get("messagesInQueue")
         else "No message waits at the station."
     )
-    ongoing = {True: "The transaction runs. ", False: "The transaction is over. "}.get(
-        answer.get("ongoingIndicator"), ""
-    )  # type: ignore[call-overload]
-    return ongoing + queued
+    if "ongoingIndicator" not in answer:
+        return queued
+    ongoing = "The transaction runs." if answer["ongoingIndicator"] else "The transaction is over."
+    return f"{ongoing} {queued}"

@@ -195,9 +195,9 @@ async def abandon_commands(scope: Scope, station_id: UUID, epoch: int) -> int:
         .returning(StationCommand.id, *_SOURCE)
     )  # fmt: skip
     lost = (await scope.db.execute(statement)).all()
-    for command_id, *source in lost:
+    for command_id, action, source_type, source_id in lost:
         scope.publish(f"command:{command_id}", {"status": "unknown"})
-        await _end(scope, command_id, "unknown", *source)
+        await _end(scope, command_id, "unknown", action, source_type, source_id)
     return len(lost)
 
 
@@ -212,8 +212,8 @@ async def expire_commands(scope: Scope, station_id: UUID | None = None) -> int:
     if station_id is not None:
         statement = statement.where(StationCommand.station_id == station_id)
     gone = (await scope.db.execute(statement)).all()
-    for command_id, owner, *source in gone:
-        await _end(scope, command_id, "expired", *source)
+    for command_id, owner, action, source_type, source_id in gone:
+        await _end(scope, command_id, "expired", action, source_type, source_id)
         scope.publish(f"command:{command_id}", {"status": "expired"})
         scope.publish(f"station:{owner}", {"what": "command", "command": str(command_id)})
     return len(gone)

@@ -250,6 +250,8 @@ class AvailabilityWish(TenantOwned, Base):
     __table_args__ = (
         references("station_id", "charging_station", ondelete="CASCADE"),
         UniqueConstraint("tenant_id", "station_id", "evse_no", "connector_no"),
+        CheckConstraint("evse_no between 0 and 64", name="evse_no"),
+        CheckConstraint("connector_no between 0 and 64", name="connector_no"),
         CheckConstraint(
             "state in ('asked','accepted','scheduled','done','rejected','unknown')", name="state"
         ),

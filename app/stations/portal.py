@@ -13,7 +13,7 @@ from markupsafe import Markup
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read_form, redirect
-from app.stations import commands, forms, ocpp_schemas, queries, service
+from app.stations import availability, commands, forms, ocpp_schemas, queries, service
 from app.stations.models import EVSE, ChargingStation, StationCommand
 from app.stations.redaction import mask_cards
 from tenants.resolve import own_url
@@ -193,9 +193,15 @@ async def _command_parts(scope: Scope, station: ChargingStation) -> dict[str, An
     version = (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
     return {
         "row": _row(station), "version": version, "offered": forms.offered(version, station),
-        "actions": sorted(ocpp_schemas.actions(version)),
+        "actions": sorted(ocpp_schemas.actions(version)), "wishes": await _wishes(scope, station.id),
         "history": [_shown(scope, one) for one in await queries.recent_commands(scope, station.id, 20)],
     }  # fmt: skip
+
+
+async def _wishes(scope: Scope, station_id: UUID) -> list[tuple[str, str, Any]]:
+    """What was asked about being in service, in words."""
+    found = await availability.list_wishes(scope, station_id)
+    return [(availability.place_in_words(one), availability.in_words(one), one.asked_at) for one in found]
 
 
 def _shown(scope: Scope, command: StationCommand) -> dict[str, Any]:
@@ -213,7 +219,8 @@ async def live_commands(request: AnyRequest, tenant_scope: Scope, station_id: st
 
     async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
         history = [_shown(scope, one) for one in await queries.recent_commands(scope, key, 20)]
-        return fragment(request, "stations/_commands.html", history=history)
+        wishes = await _wishes(scope, key)
+        return fragment(request, "stations/_commands.html", history=history, wishes=wishes)
 
     return live(request, [f"station:{key}"], render)
 
@@ -225,8 +232,15 @@ async def send_command(request: AnyRequest, tenant_scope: Scope, station_id: str
     form = await read_form(request)
     try:
         version = (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
-        action, payload = forms.read(version, form)
-        await commands.send_command(tenant_scope, station.id, action, payload)
+        if form.text("form") == "availability":
+            action, (evse_no, connector_no) = "ChangeAvailability", forms.availability_place(form)
+            await availability.change(
+                tenant_scope, station.id, is_operative=form.text("operative") == "yes", evse_no=evse_no,
+                connector_no=connector_no,
+            )  # fmt: skip
+        else:
+            action, payload = forms.read(version, form)
+            await commands.send_command(tenant_scope, station.id, action, payload)
     except (Invalid, Refused) as error:
         return form_again(
             request, tenant_scope, "stations/commands.html", error, form, title=f"Commands to {_name(station)}",

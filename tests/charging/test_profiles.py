@@ -58,10 +58,11 @@ def by_hand(all_: list[Profile], moment: datetime, began: datetime) -> Decimal |
             return None
         if one.valid_to and not moment < one.valid_to:
             return None
-        begins = [began] if one.kind == "Relative" else [one.schedule.start_at]
+        first = began if one.kind == "Relative" else (one.schedule.start_at or began)
+        begins = [first]
         if one.kind == "Recurring":
             days = 1 if one.recurrency == "Daily" else 7
-            begins = [one.schedule.start_at + timedelta(days=days * n) for n in range(200)]
+            begins = [first + timedelta(days=days * n) for n in range(200)]
         begins = [begin for begin in begins if begin <= moment]
         if not begins:
             return None

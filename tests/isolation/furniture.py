@@ -8,22 +8,25 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from app.access import local_lists
 from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import sandbox
 from app.billing.models import Invoice, Payment
 from app.brands import domains, faces
 from app.brands.look import Look
-from app.charging import ingest, paid, settlement
+from app.charging import ingest, paid, settlement, smart_charging
 from app.charging import service as charging
-from app.charging.models import CDR, ChargingSession
+from app.charging.models import CDR, ChargingSession, Reservation
+from app.charging.profiles import Period
 from app.charging.reports import ENERGY, Reading, TransactionReport
+from app.charging.smart_charging import Wish
 from app.identity import service as identity
 from app.identity.permissions import ROLES
 from app.kernel.clock import uuid7
 from app.kernel.ids import public_id
 from app.notifications.models import Mail
-from app.stations import commands
+from app.stations import availability, commands
 from app.stations import service as stations
 from app.stations.models import OCPPMessage
 from app.stations.reports import Frame
@@ -79,6 +82,7 @@ async def furnish(database: Database, slug: str) -> Furnished:
             "sticker_file": f"{public_id('evse', station.evses[0].id)}.svg",
         }  # fmt: skip
     ids |= await _session(database, tenant_id, station.id, canary)
+    ids |= await _energy(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
         ids["ref"] = await _checkout(database)
         theme = preset("default")
@@ -178,3 +182,22 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         "message_id": public_id("ocpp_message", message), "link": link,
         "payment_id": public_id("payment", payment.id), "held": held,
     }  # fmt: skip
+
+
+async def _energy(database: Database, tenant_id: UUID, station_id: UUID, canary: str) -> dict[str, str]:
+    """A reservation and a charging profile, as a station would have them."""
+    async with database.scope(tenant_id, CLI) as scope:
+        reservation = Reservation(
+            id=uuid7(), station_id=station_id, reservation_no=1, id_token_masked=canary, state="active", said=canary,
+            expires_at=scope.now + timedelta(hours=1),
+        )  # fmt: skip
+        wish = Wish(purpose="TxDefaultProfile", periods=(Period(0, Decimal(11_000)),))
+        scope.db.add(reservation)
+        profile = await smart_charging.set_profile(scope, station_id, wish)
+        profile.state = "installed"
+        await local_lists.cover(scope, station_id, "all")
+        await availability.change(scope, station_id, is_operative=False)
+    return {
+        "reservation_id": public_id("reservation", reservation.id),
+        "charging_profile_id": public_id("charging_profile", profile.id),
+    }
