@@ -203,6 +203,7 @@ async def _find(scope: Scope, station_id: UUID, *, locked: bool = False) -> Loca
 
 async def cover(scope: Scope, station_id: UUID, covers: str, group_ids: Iterable[UUID] = ()) -> LocalList:
     """Whose tokens the station shall know: `none` stops sending, `all`, or `groups` with their ids."""
+    row = await get_list(scope, station_id)
     if covers not in COVERS:
         raise Invalid.field("covers", "covers", f"covers is one of {', '.join(COVERS)}.")
     wanted = set(group_ids) if covers == "groups" else set()
@@ -211,7 +212,6 @@ async def cover(scope: Scope, station_id: UUID, covers: str, group_ids: Iterable
     for group_id in wanted:
         if await scope.db.get(DriverGroup, (scope.tenant_id, group_id)) is None:
             raise NotFound("driver_group")
-    row = await get_list(scope, station_id)
     await scope.db.execute(delete(LocalListGroup).where(LocalListGroup.local_list_id == row.id))
     scope.db.add_all(LocalListGroup(local_list_id=row.id, driver_group_id=one) for one in wanted)
     row.covers = covers

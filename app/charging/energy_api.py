@@ -97,6 +97,7 @@ async def list_profiles(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
       summary="Set a limit (SetChargingProfile)", tags=["charging profiles"])  # fmt: skip
 async def set_profile(tenant_scope: Scope, station_id: str, data: dict[str, Any]) -> dict[str, Any]:
     key = parse_id("charging_station", station_id)
+    await get_station(tenant_scope, key)
     return _profile(await smart_charging.set_profile(tenant_scope, key, read_wish(data)))
 
 

@@ -25,6 +25,10 @@ class Chart:
     y_ticks: list[tuple[float, str]]
     words: str
 
+    @property
+    def has_lines(self) -> bool:
+        return any(line.paths for line in self.lines)
+
 
 def draw(
     series: Sequence[tuple[str, str, StepList]],

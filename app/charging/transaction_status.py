@@ -9,6 +9,7 @@ from app.charging import service
 from app.kernel import events
 from app.kernel.errors import Refused
 from app.stations import commands
+from app.stations import service as stations
 from app.stations.models import StationCommand, StationConnection
 from tenants.scope import Scope
 
@@ -23,6 +24,7 @@ async def is_possible(scope: Scope, station_id: UUID) -> bool:
 async def ask(scope: Scope, station_id: UUID, session_id: UUID | None = None) -> StationCommand:
     """About one session, or about all there is. `not_active`: the session never had a transaction;
     `not_in_this_version`: 1.6 has no such question."""
+    await stations.get_station(scope, station_id)
     if not await is_possible(scope, station_id):
         raise Refused("not_in_this_version", "OCPP 1.6 cannot say which messages a station still holds.")
     payload: dict[str, Any] = {}

@@ -274,6 +274,7 @@ async def list_availability(tenant_scope: Scope, station_id: str) -> dict[str, A
 @post("/stations/{station_id:str}/availability", status_code=202, opt={"permission": "stations.command"},
       summary="In or out of service (`operative`): all of it or a place", tags=["stations"])  # fmt: skip
 async def change_availability(tenant_scope: Scope, station_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    station = await service.get_station(tenant_scope, parse_id("charging_station", station_id))
     operative, evse, connector = data.get("operative"), data.get("evse_no", 0), data.get("connector_no", 0)
     if not isinstance(operative, bool):
         raise Invalid.field("operative", "boolean", "operative is true or false.")
@@ -281,9 +282,8 @@ async def change_availability(tenant_scope: Scope, station_id: str, data: dict[s
         if isinstance(number, bool) or not isinstance(number, int):
             raise Invalid.field(field, "number", f"{field} is a whole number.")
     row = await availability.change(
-        tenant_scope, parse_id("charging_station", station_id), is_operative=operative, evse_no=evse,
-        connector_no=connector,
-    )  # fmt: skip
+        tenant_scope, station.id, is_operative=operative, evse_no=evse, connector_no=connector
+    )
     return _wish(row)
 
 
