@@ -784,6 +784,6 @@ async def _keep_need(
 # --- words -------------------------------------------------------------------------------------------------------
 
 PURPOSE_WORDS = {
-    STATION_MAX: "Most of the whole station", TX_DEFAULT: "Every session", TX: "One session",
+    STATION_MAX: "Whole station, at most", TX_DEFAULT: "Every session", TX: "One session",
     EXTERNAL: "Set from elsewhere", "PriorityCharging": "Priority", "LocalGeneration": "Own generation",
 }  # fmt: skip

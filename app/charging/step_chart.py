@@ -24,6 +24,7 @@ class Chart:
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     words: str
+    unit: str
 
     @property
     def has_lines(self) -> bool:
@@ -39,7 +40,7 @@ def draw(
     time_zone: str,
 ) -> Chart:
     """`series`: name, tone (a class of the stylesheet), steps of (second, limit or None) in W or A."""
-    scale, shown = (1000, "kW") if unit == "W" else (1, "A")
+    scale = 1000 if unit == "W" else 1
     values = [value / scale for _name, _tone, steps in series for _start, value in steps if value is not None]
     top = _nice(max(values, default=1))
     lines = [Line(name, tone, _paths(steps, duration_s, scale, top)) for name, tone, steps in series]
@@ -49,10 +50,9 @@ def draw(
         (_x(second, duration_s), f"{(since + timedelta(seconds=second)).astimezone(zone):%H:%M}")
         for second in quarters
     ]
-    y_ticks = [(_y(top * part / 4, top), f"{top * part / 4:g} {shown}" if part == 4 else f"{top * part / 4:g}")
-               for part in range(5)]  # fmt: skip
+    y_ticks = [(_y(top * part / 4, top), f"{top * part / 4:g}") for part in range(5)]
     words = " ".join(f"{name}: {in_words(steps, since, unit, time_zone)}." for name, _tone, steps in series)
-    return Chart(lines, x_ticks, y_ticks, words)
+    return Chart(lines, x_ticks, y_ticks, words, "kW" if unit == "W" else "A")
 
 
 def _paths(steps: StepList, duration_s: int, scale: int, top: float) -> list[str]:
