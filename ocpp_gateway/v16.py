@@ -117,6 +117,7 @@ async def start(
         id_token=IdTokenValue(tag), meter_start_wh=None if meter is None else Decimal(meter),
         natural_key=_key("start", payload, "connectorId", "timestamp", "meterStart", "idTag"),
         offline=(received_at - at).total_seconds() > 60,
+        reservation_no=lenient.integer(payload, "reservationId"),
     )  # fmt: skip
     verdict = await charging.report_transaction(scope, station_id, report)
     info = id_tag_info(verdict.id_token_status or "Invalid", verdict.group_value, verdict.expires_at)

@@ -10,7 +10,7 @@ from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
 from app.stations.reports import CONNECTOR_STATUSES, BootReport, StatusReport
-from ocpp_gateway import device_reports, lenient, maintenance_reports, meter_values
+from ocpp_gateway import device_reports, energy_reports, lenient, maintenance_reports, meter_values
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
 
@@ -108,12 +108,15 @@ async def transaction_event(
         charging_state=lenient.text(info, "chargingState", most=40),
         stopped_reason=lenient.text(info, "stoppedReason", most=40),
         remote_start_id=lenient.integer(info, "remoteStartId"),
+        reservation_no=lenient.integer(payload, "reservationId"),
         readings=tuple(meter_values.normalise(payload.get("meterValue"), received_at)),
     )  # fmt: skip
     verdict = await charging.report_transaction(scope, station_id, report)
+    answer = await energy_reports.total_cost(scope, station_id, transaction) if kind == "Ended" else {}
     if verdict.id_token_status is None:
-        return {}
-    return {"idTokenInfo": id_token_info(verdict.id_token_status, verdict.group_value, verdict.expires_at)}
+        return answer
+    info = id_token_info(verdict.id_token_status, verdict.group_value, verdict.expires_at)
+    return answer | {"idTokenInfo": info}
 
 
 def _token(token: Any) -> IdTokenValue | None:
@@ -144,7 +147,7 @@ async def data_transfer(
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status,
     "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": data_transfer,
-    **device_reports.HANDLERS_201, **maintenance_reports.HANDLERS_201,
+    **device_reports.HANDLERS_201, **maintenance_reports.HANDLERS_201, **energy_reports.HANDLERS,
 }  # fmt: skip
 
 _GOOD = frozenset({

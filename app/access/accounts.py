@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import selectinload
 
+from app.access import local_lists
 from app.access.models import Driver, DriverGroup, IdToken
 from app.access.service import get_driver, update_id_token
 from app.access.verdict import IdTokenValue
@@ -125,3 +126,4 @@ async def close(scope: Scope, driver: Driver) -> None:
     driver.deleted_at = scope.now
     await scope.db.flush()
     await audit.record(scope, "driver.closed_account", "driver", driver.id, {})
+    await local_lists.changed(scope)

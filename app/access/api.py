@@ -5,8 +5,9 @@ from typing import Any
 from litestar import delete, get, patch, post
 from sqlalchemy import select
 
-from app.access import service
-from app.access.models import IdToken
+from app.access import local_lists, service
+from app.access.models import IdToken, LocalList
+from app.kernel.errors import Invalid
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, read_id, read_time, rfc3339
 from tenants.scope import Scope
@@ -76,4 +77,64 @@ def _shown(row: IdToken) -> dict[str, Any]:
     }  # fmt: skip
 
 
-routes = [create_id_token, list_id_tokens, update_id_token, delete_id_token]
+# --- lists on stations -------------------------------------------------------------------------------------------
+
+
+@get("/stations/{station_id:str}/local-list", opt={"permission": "id_tokens.view"},
+     summary="The local authorisation list of a station", tags=["access"])  # fmt: skip
+async def get_local_list(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
+    key = parse_id("charging_station", station_id)
+    return await _list(tenant_scope, await local_lists.look_at(tenant_scope, key))
+
+
+@patch("/stations/{station_id:str}/local-list", opt={"permission": "id_tokens.manage"},
+       summary="Whose tokens it holds: `covers` none, all or groups (`group_ids`)", tags=["access"])  # fmt: skip
+async def cover_local_list(tenant_scope: Scope, station_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    groups = data.get("group_ids") or []
+    if not isinstance(groups, list):
+        raise Invalid.field("group_ids", "list", "group_ids is a list of group ids.")
+    wanted = [read_id("driver_group", {"group_ids": one}, "group_ids") for one in groups]
+    row = await local_lists.cover(
+        tenant_scope, parse_id("charging_station", station_id), str(data.get("covers") or ""),
+        [one for one in wanted if one is not None],
+    )  # fmt: skip
+    return await _list(tenant_scope, row)
+
+
+@post("/stations/{station_id:str}/local-list/sendings", status_code=202, opt={"permission": "id_tokens.manage"},
+      summary="Send the difference now; `whole: true` replaces the list", tags=["access"])  # fmt: skip
+async def send_local_list(tenant_scope: Scope, station_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    key = parse_id("charging_station", station_id)
+    return await _list(
+        tenant_scope, await local_lists.send_now(tenant_scope, key, whole=data.get("whole") is True)
+    )
+
+
+@post("/stations/{station_id:str}/local-list/version-requests", status_code=202,
+      opt={"permission": "id_tokens.manage"}, summary="Ask which version it holds", tags=["access"])  # fmt: skip
+async def ask_local_list_version(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
+    sent = await local_lists.ask_version(tenant_scope, parse_id("charging_station", station_id))
+    return {"command_id": public_id("station_command", sent.id)}
+
+
+@post("/stations/{station_id:str}/cache-clearings", status_code=202, opt={"permission": "id_tokens.manage"},
+      summary="Let it forget the cards it remembers", tags=["access"])  # fmt: skip
+async def clear_cache(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
+    sent = await local_lists.clear_cache(tenant_scope, parse_id("charging_station", station_id))
+    return {"command_id": public_id("station_command", sent.id)}
+
+
+async def _list(scope: Scope, row: LocalList) -> dict[str, Any]:
+    groups = await local_lists.groups_of(scope, row.id) if row.id else set()
+    return {
+        "station_id": public_id("charging_station", row.station_id), "covers": row.covers, "state": row.state,
+        "group_ids": sorted(public_id("driver_group", one) for one in groups), "version": row.version,
+        "entry_count": row.entry_count, "left_out_count": row.left_out_count, "said": row.said,
+        "synced_at": rfc3339(row.synced_at),
+    }  # fmt: skip
+
+
+routes = [
+    create_id_token, list_id_tokens, update_id_token, delete_id_token, get_local_list, cover_local_list,
+    send_local_list, ask_local_list_version, clear_cache,
+]  # fmt: skip

@@ -102,3 +102,53 @@ class IdToken(TenantOwned, Base):
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     driver: Mapped[Driver | None] = same_tenant("IdToken.driver_id", "Driver")
     driver_group: Mapped[DriverGroup | None] = same_tenant("IdToken.driver_group_id", "DriverGroup")
+
+
+class LocalList(TenantOwned, Base):
+    """The local authorisation list of one station (OCPP 1.6 5.15, 2.0.1 D): what it shall hold, and what it holds.
+
+    `covers`: none (we send nothing), all tokens, or those of chosen groups. `version` is the one the station holds as
+    it last confirmed, None while nobody knows. `held_sealed` is the JSON of what it then holds; None: the next list is
+    a full one. `steps_sealed` are the messages of a list on its way that are still to be accepted. `due_at`: something
+    has changed, and a job sends it then.
+    """
+
+    __tablename__ = "local_list"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "station_id"),
+        CheckConstraint("covers in ('none','all','groups')", name="covers"),
+        CheckConstraint(
+            "state in ('unset','waiting','sending','in_sync','failed','not_supported','unsure')", name="state"
+        ),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    covers: Mapped[str] = mapped_column(server_default="none")
+    state: Mapped[str] = mapped_column(server_default="unset")
+    version: Mapped[int | None]
+    entry_count: Mapped[int] = mapped_column(server_default="0")
+    left_out_count: Mapped[int] = mapped_column(server_default="0")
+    held_sealed: Mapped[str | None]
+    steps_sealed: Mapped[str | None]
+    said: Mapped[str] = mapped_column(server_default="")
+    due_at: Mapped[datetime | None]
+    command_id: Mapped[UUID | None]
+    asked_at: Mapped[datetime | None]
+    synced_at: Mapped[datetime | None]
+
+
+class LocalListGroup(TenantOwned, Base):
+    """A driver group whose tokens a station's list holds."""
+
+    __tablename__ = "local_list_group"
+    __table_args__ = (
+        references("local_list_id", "local_list", ondelete="CASCADE"),
+        references("driver_group_id", "driver_group", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "local_list_id", "driver_group_id"),
+        {"schema": "livery"},
+    )
+
+    local_list_id: Mapped[UUID]
+    driver_group_id: Mapped[UUID]

@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo
 from litestar import Request, Response, get, post
 from litestar.datastructures import UploadFile
 
-from app.access import csv_import, queries, service
+from app.access import csv_import, local_lists, queries, service
 from app.access.models import Driver, IdToken
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.spreadsheet import csv_file
 from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
-from app.stations.service import list_locations
+from app.stations.service import get_station, list_locations
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -35,7 +35,10 @@ COLLECTIONS = [
 
 
 def _tabs(current: str) -> list[dict[str, Any]]:
-    items = (("/id-tokens", "Tokens"), ("/drivers", "Drivers"), ("/driver-groups", "Groups"))
+    items = (
+        ("/id-tokens", "Tokens"), ("/drivers", "Drivers"), ("/driver-groups", "Groups"),
+        ("/local-lists", "Lists on stations"),
+    )  # fmt: skip
     return [{"href": href, "label": label, "current": href == current} for href, label in items]
 
 
@@ -445,7 +448,94 @@ async def change_group(request: AnyRequest, tenant_scope: Scope, driver_group_id
     return redirect(request, "/driver-groups", flash="The group is saved.")
 
 
+# --- lists on stations -------------------------------------------------------------------------------------------
+
+LIST_STATES = {
+    "unset": ("", "circle-dot", "Nothing sent"), "waiting": ("warning", "clock", "Waits for the station"),
+    "sending": ("info", "send", "On its way"), "in_sync": ("success", "check", "Up to date"),
+    "failed": ("error", "circle-x", "The station could not take it"),
+    "not_supported": ("", "ban", "The station has no list"),
+    "unsure": ("warning", "circle-help", "No answer; sent whole next time"),
+}  # fmt: skip
+
+
+@get("/local-lists", opt={"permission": "id_tokens.view"})
+async def list_lists(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    lines = await queries.list_local_lists(tenant_scope)
+    return page(
+        request, tenant_scope, "access/lists.html", title="Lists on stations", tabs=_tabs("/local-lists"),
+        states=LIST_STATES, rows=[(public_id("charging_station", one.station.id), one) for one in lines],
+    )  # fmt: skip
+
+
+@get("/local-lists/{station_id:str}", opt={"permission": "id_tokens.view"})
+async def show_list(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[str]:
+    parts = await _list_parts(tenant_scope, parse_id("charging_station", station_id))
+    return page(
+        request,
+        tenant_scope,
+        "access/list.html",
+        title=parts.pop("name"),
+        errors={},
+        alert=None,
+        values={},
+        **parts,
+    )
+
+
+async def _list_parts(scope: Scope, station_id: UUID) -> dict[str, Any]:
+    station = await get_station(scope, station_id)
+    row = await local_lists.look_at(scope, station_id)
+    chosen = await local_lists.groups_of(scope, row.id) if row.id else set()
+    groups = await service.list_driver_groups(scope)
+    return {
+        "name": f"List on {station.name or station.ocpp_identity}", "station": station, "row": row,
+        "station_key": public_id("charging_station", station_id), "states": LIST_STATES,
+        "chosen": {public_id("driver_group", one) for one in chosen},
+        "groups": [(public_id("driver_group", one.id), one.name) for one in groups],
+    }  # fmt: skip
+
+
+@post("/local-lists/{station_id:str}", opt={"permission": "id_tokens.manage"})
+async def change_list(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
+    key, form = parse_id("charging_station", station_id), await read_form(request)
+    try:
+        groups = [parse_id("driver_group", one) for one in form.texts("group_id")]
+        await local_lists.cover(tenant_scope, key, form.text("covers", "none"), groups)
+    except (Invalid, Refused) as error:
+        parts = await _list_parts(tenant_scope, key)
+        return form_again(
+            request, tenant_scope, "access/list.html", error, form, title=parts.pop("name"), **parts
+        )
+    said = "Saved. The station hears of it within a minute."
+    return redirect(request, f"/local-lists/{station_id}", flash=said)
+
+
+@post("/local-lists/{station_id:str}/sendings", opt={"permission": "id_tokens.manage"})
+async def send_list(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
+    key, form = parse_id("charging_station", station_id), await read_form(request)
+    try:
+        row = await local_lists.send_now(tenant_scope, key, whole=form.flag("whole"))
+    except Refused as error:
+        return redirect(request, f"/local-lists/{station_id}", flash=error.message, kind="error")
+    return redirect(request, f"/local-lists/{station_id}", flash=LIST_STATES[row.state][2] + ".")
+
+
+@post("/local-lists/{station_id:str}/version-requests", opt={"permission": "id_tokens.manage"})
+async def ask_list_version(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
+    await local_lists.ask_version(tenant_scope, parse_id("charging_station", station_id))
+    return redirect(request, f"/local-lists/{station_id}", flash="The station is asked for its version.")
+
+
+@post("/local-lists/{station_id:str}/cache-clearings", opt={"permission": "id_tokens.manage"})
+async def clear_cache(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
+    await local_lists.clear_cache(tenant_scope, parse_id("charging_station", station_id))
+    said = "The station is told to forget the cards it remembers."
+    return redirect(request, f"/local-lists/{station_id}", flash=said)
+
+
 routes = [
+    list_lists, show_list, change_list, send_list, ask_list_version, clear_cache,
     list_id_tokens, new_id_token, create_id_token, show_id_token, change_id_token, reveal_id_token, delete_id_token,
     list_drivers, create_driver, export_drivers, show_import, import_drivers, show_driver, change_driver, list_groups,
     new_group, create_group, show_group, change_group,

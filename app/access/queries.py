@@ -6,9 +6,9 @@ from uuid import UUID
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, selectinload
 
-from app.access.models import Driver, DriverGroup, DriverGroupLocation, IdToken
+from app.access.models import Driver, DriverGroup, DriverGroupLocation, IdToken, LocalList, LocalListGroup
 from app.access.service import list_driver_groups
-from app.stations.models import Location
+from app.stations.models import ChargingStation, Location
 from tenants.scope import Scope
 
 
@@ -101,3 +101,33 @@ async def locations_of_group(scope: Scope, driver_group_id: UUID) -> set[UUID]:
         DriverGroupLocation.driver_group_id == driver_group_id
     )
     return set((await scope.db.execute(query)).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class ListLine:
+    station: ChargingStation
+    row: LocalList | None
+    group_names: list[str]
+
+
+async def list_local_lists(scope: Scope) -> list[ListLine]:
+    """Every station that is not retired, with the list it has."""
+    query = (
+        select(ChargingStation, LocalList)
+        .outerjoin(LocalList, LocalList.station_id == ChargingStation.id)
+        .where(ChargingStation.retired_at.is_(None))
+        .options(selectinload(ChargingStation.location), selectinload(ChargingStation.connection))
+        .order_by(ChargingStation.ocpp_identity)
+    )
+    names: dict[UUID, list[str]] = {}
+    groups = (
+        select(LocalListGroup.local_list_id, DriverGroup.name)
+        .join(DriverGroup, DriverGroup.id == LocalListGroup.driver_group_id)
+        .order_by(DriverGroup.name)
+    )
+    for list_id, name in (await scope.db.execute(groups)).all():
+        names.setdefault(list_id, []).append(name)
+    return [
+        ListLine(station, row, names.get(row.id, []) if row else [])
+        for station, row in (await scope.db.execute(query)).all()
+    ]

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, Select, delete, select, text
 from sqlalchemy.orm import selectinload
 
-from app.access import csv_import
+from app.access import csv_import, local_lists
 from app.access.csv_import import CardState, DriverState, Known, Plan
 from app.access.models import STATUSES, TYPES, Driver, DriverGroup, DriverGroupLocation, IdToken
 from app.access.verdict import Accepted, AuthorizationStatus, IdTokenValue, Refused, Verdict
@@ -72,6 +72,7 @@ async def create_id_token(
         await audit.record(
             scope, "id_token.created", "id_token", token.id, {"type": type, "masked": token.masked}
         )
+        await local_lists.changed(scope)
     return token
 
 
@@ -134,6 +135,7 @@ async def update_id_token(scope: Scope, id_token_id: UUID, **changes: Any) -> Id
             setattr(token, name, changes[name])
     await scope.db.flush()
     await audit.record(scope, "id_token.updated", "id_token", token.id, {"fields": sorted(changes)})
+    await local_lists.changed(scope)
     return await get_id_token(scope, id_token_id)
 
 
@@ -147,6 +149,7 @@ async def delete_id_token(scope: Scope, id_token_id: UUID) -> bool:
     else:
         await scope.db.delete(token)
     await audit.record(scope, "id_token.deleted", "id_token", id_token_id, {"masked": token.masked})
+    await local_lists.changed(scope)
     return not was_used
 
 
@@ -207,6 +210,7 @@ async def set_group_locations(scope: Scope, driver_group_id: UUID, location_ids:
     )
     scope.db.add_all(DriverGroupLocation(driver_group_id=driver_group_id, location_id=one) for one in wanted)
     await scope.db.flush()
+    await local_lists.changed(scope)
 
 
 async def list_driver_groups(scope: Scope) -> list[DriverGroup]:
@@ -239,6 +243,7 @@ async def update_driver(
     await _set_driver(scope, driver, name, email, driver_group_id)
     await scope.db.flush()
     await audit.record(scope, "driver.updated", "driver", driver.id, {})
+    await local_lists.changed(scope)  # they may be in another group now
     return driver
 
 
@@ -379,6 +384,7 @@ async def _write(scope: Scope, plan: Plan, time_zone: str) -> None:
     await scope.db.flush()
     counts = {"drivers": len(plan.new_drivers), "cards": len(plan.new_cards), "groups": len(plan.new_groups)}
     await audit.record_all(scope, [*deeds, ("drivers.imported", "tenant", scope.tenant_id, counts)])
+    await local_lists.changed(scope)
 
 
 def _fill_driver(driver: Driver, state: DriverState, groups: dict[str, UUID | None]) -> None:

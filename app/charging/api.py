@@ -11,7 +11,7 @@ from sqlalchemy.orm import selectinload
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import service, settlement
+from app.charging import energy_api, service, settlement
 from app.charging.models import CDR, ChargingSession
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
@@ -25,9 +25,16 @@ from tenants.scope import Scope
 @post("/charging-sessions", status_code=202, opt={"permission": "sessions.manage"}, summary="Start remotely",
       tags=["sessions"])  # fmt: skip
 async def start_session(tenant_scope: Scope, data: dict[str, Any]) -> dict[str, Any]:
-    """Refused where nothing could come of it (`station_offline`, `evse_busy`, `no_tariff`, `token_blocked` …)."""
+    """Refused where nothing could come of it (`station_offline`, `evse_busy`, `no_tariff`, `token_blocked` …).
+    `charging_profile` (`unit`, `periods`, …) limits its transaction."""
     evse_id = read_id("evse", data, "evse_id") or await _evse_of(tenant_scope, data)
-    session, command = await service.request_start(tenant_scope, evse_id=evse_id, presented=_presented(data))
+    limit = data.get("charging_profile")
+    if limit is not None and not isinstance(limit, dict):
+        raise Invalid.field("charging_profile", "object", "charging_profile holds unit and periods.")
+    session, command = await service.request_start(
+        tenant_scope, evse_id=evse_id, presented=_presented(data),
+        limit=energy_api.read_wish(limit, "charging_profile.") if limit is not None else None,
+    )  # fmt: skip
     shown = _session(await service.get_session(tenant_scope, session.id))
     return shown | {"command": _command(command)}
 
@@ -199,4 +206,5 @@ routes = [
     refund_payment,
     list_cdrs,
     get_cdr,
+    *energy_api.routes,
 ]

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from app.charging import paid, service, settlement
+from app.charging import cost, paid, reservations, service, settlement, smart_charging, transaction_status
+from app.kernel import events
 from tenants.database import Database
 from tenants.scope import Actor
 
@@ -22,6 +23,7 @@ async def watch(database: Database, tenant_id: UUID) -> None:
         await service.close_stuck(scope)
         await service.close_unplugged(scope)
         await service.expire_overdue(scope)
+        await reservations.expire_overdue(scope)
 
 
 async def invoice_month(database: Database, tenant_id: UUID) -> None:
@@ -30,8 +32,12 @@ async def invoice_month(database: Database, tenant_id: UUID) -> None:
 
 
 async def command_ended(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """Whoever asked the station hears its answer."""
     async with database.scope(tenant_id, Actor.job("charging.command_ended")) as scope:
-        await service.command_ended(scope, UUID(event_id))
+        event = await scope.db.get(events.Event, (tenant_id, UUID(event_id)))
+        for source, heard in HEARERS.items():
+            if event is not None and source in event.data:
+                await heard(scope, event)
 
 
 async def payment_authorized(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -64,7 +70,44 @@ async def check_cap(database: Database, tenant_id: UUID, session_id: str) -> Non
         await paid.watch_cap(scope, UUID(session_id), comes_back=False)
 
 
+async def expire_reservation(database: Database, tenant_id: UUID, reservation_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.expire_reservation")) as scope:
+        await reservations.expire(scope, UUID(reservation_id))
+
+
+async def profiles_of_started(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.profiles_of_started")) as scope:
+        event = await scope.db.get(events.Event, (tenant_id, UUID(event_id)))
+        if event is not None:
+            await smart_charging.session_started(scope, event.source_id)
+
+
+async def profiles_of_ended(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.profiles_of_ended")) as scope:
+        event = await scope.db.get(events.Event, (tenant_id, UUID(event_id)))
+        if event is not None:
+            await smart_charging.session_over(scope, event.source_id)
+
+
+async def tell_costs(database: Database, tenant_id: UUID) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.tell_costs")) as scope:
+        await cost.tell_running(scope)
+
+
+HEARERS = {
+    "charging_session": service.command_ended,
+    reservations.SOURCE: reservations.command_ended,
+    smart_charging.PROFILE: smart_charging.command_ended,
+    smart_charging.REPORT: smart_charging.report_ended,
+    smart_charging.COMPOSITE: smart_charging.composite_ended,
+    cost.SOURCE: cost.command_ended,
+    transaction_status.SOURCE: transaction_status.command_ended,
+}
 JOBS = {
+    "charging.expire_reservation": expire_reservation,
+    "charging.tell_costs": tell_costs,
+    "charging.profiles_of_started": profiles_of_started,
+    "charging.profiles_of_ended": profiles_of_ended,
     "charging.check_cap": check_cap,
     "charging.settle": settle,
     "charging.expire_pending": expire_pending,
@@ -83,6 +126,12 @@ LISTENERS = {
     "PaymentCaptured": ["charging.payment_settled"],
     "PaymentEnded": ["charging.payment_ended"],
     "PaymentFailed": ["charging.payment_settled"],
-    "SessionStarted": ["charging.session_started"],
+    "SessionEnded": ["charging.profiles_of_ended"],
+    "SessionNotStarted": ["charging.profiles_of_ended"],
+    "SessionStarted": ["charging.session_started", "charging.profiles_of_started"],
 }
-RECURRING = [("*/10 * * * *", "charging.watch"), ("20 3 * * *", "charging.invoice_month")]
+RECURRING = [
+    ("* * * * *", "charging.tell_costs"),
+    ("*/10 * * * *", "charging.watch"),
+    ("20 3 * * *", "charging.invoice_month"),
+]

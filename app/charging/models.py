@@ -221,3 +221,178 @@ class CDR(TenantOwned, Base):
     hash: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     session: Mapped[ChargingSession] = same_tenant("CDR.session_id", "ChargingSession")
+
+
+class Reservation(TenantOwned, Base):
+    """An EVSE, or any one of a station, kept for a card until a time (OCPP 1.6 5.13, 2.0.1 block H).
+
+    `evse_no` None: any EVSE. `reservation_no` is the id on the wire, unique at its station. `group_value`: whoever
+    shows a card of this group may use it too. `said` is the station's own word.
+    """
+
+    __tablename__ = "reservation"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        references("evse_id", "evse", ondelete="CASCADE"),
+        references("id_token_id", "id_token", ondelete="SET NULL"),
+        references("session_id", "charging_session", ondelete="SET NULL"),
+        UniqueConstraint("tenant_id", "station_id", "reservation_no"),
+        CheckConstraint("reservation_no between 1 and 2147483647", name="reservation_no"),
+        CheckConstraint(
+            "state in ('asked','active','refused','unknown','used','cancelled','expired','removed')", name="state"
+        ),
+        Index(
+            "ix_reservation_open", "tenant_id", "station_id",
+            postgresql_where=text("state in ('asked','active','unknown')"),
+        ),
+        {"schema": "livery"},
+    )  # fmt: skip
+
+    station_id: Mapped[UUID]
+    evse_id: Mapped[UUID | None]
+    evse_no: Mapped[int | None]
+    connector_type: Mapped[str | None]
+    reservation_no: Mapped[int]
+    id_token_id: Mapped[UUID | None]
+    id_token_masked: Mapped[str]
+    group_value: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default="asked")
+    said: Mapped[str] = mapped_column(server_default="")
+    cancel_said: Mapped[str] = mapped_column(server_default="")
+    session_id: Mapped[UUID | None]
+    expires_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    ended_at: Mapped[datetime | None]
+    station: Mapped[ChargingStation] = same_tenant("Reservation.station_id", "ChargingStation")
+    id_token: Mapped[IdToken | None] = same_tenant("Reservation.id_token_id", "IdToken")
+
+
+class ChargingProfile(TenantOwned, Base):
+    """A charging profile as we believe a station has it; its reports correct that (OCPP 1.6 7.8, 2.0.1 block K).
+
+    `evse_no` 0 is the station. `profile` is a 2.x ChargingProfileType whatever the station speaks. `source` is who set
+    it (ChargingLimitSource: CSO is us). `waiting`: to be sent when its session has a transaction. `report_no` is the
+    last report that named it. `stands_for`: the purpose that was asked for, where the station takes another instead.
+    """
+
+    __tablename__ = "charging_profile"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        references("session_id", "charging_session", ondelete="CASCADE"),
+        CheckConstraint(
+            "state in ('waiting','asked','installed','refused','unknown','clearing','cleared','replaced','ended')",
+            name="state",
+        ),
+        Index("ix_charging_profile_station", "tenant_id", "station_id", "state"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    evse_no: Mapped[int]
+    profile_no: Mapped[int]
+    purpose: Mapped[str]
+    stack_level: Mapped[int]
+    source: Mapped[str] = mapped_column(server_default="CSO")
+    profile: Mapped[dict[str, Any]]
+    session_id: Mapped[UUID | None]
+    state: Mapped[str] = mapped_column(server_default="asked")
+    said: Mapped[str] = mapped_column(server_default="")
+    stands_for: Mapped[str] = mapped_column(server_default="")
+    command_id: Mapped[UUID | None]
+    report_no: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    confirmed_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class ProfileReport(TenantOwned, Base):
+    """GetChargingProfiles and the ReportChargingProfiles that answer it, in parts (2.0.1 K09)."""
+
+    __tablename__ = "profile_report"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "station_id", "request_no"),
+        CheckConstraint("request_no between 1 and 2147483647", name="request_no"),
+        CheckConstraint("state in ('asked','reporting','complete','none','refused','unknown')", name="state"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    request_no: Mapped[int]
+    wanted: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(server_default="asked")
+    said: Mapped[str] = mapped_column(server_default="")
+    part_count: Mapped[int] = mapped_column(server_default="0")
+    profile_count: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    ended_at: Mapped[datetime | None]
+
+
+class CompositeSchedule(TenantOwned, Base):
+    """What a station says it will give, beside what our own reckoning says (GetCompositeSchedule, 2.0.1 K08).
+
+    `told` is its ChargingSchedule in 2.x's shape, None while or where it told none; `ours` the same from the profiles
+    we believe it has, at the time of its answer.
+    """
+
+    __tablename__ = "composite_schedule"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        CheckConstraint("state in ('asked','told','refused','unknown')", name="state"),
+        Index("ix_composite_schedule_station", "tenant_id", "station_id", "id"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    evse_no: Mapped[int]
+    duration_s: Mapped[int]
+    unit: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="asked")
+    said: Mapped[str] = mapped_column(server_default="")
+    told: Mapped[dict[str, Any] | None]
+    ours: Mapped[dict[str, Any] | None]
+    starts_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class ChargingLimit(TenantOwned, Base):
+    """A limit somebody else set at the station (2.0.1 K12-K14: EMS, SO, Other); `cleared_at` when it was taken back."""
+
+    __tablename__ = "charging_limit"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        Index("ix_charging_limit_station", "tenant_id", "station_id", "id"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    evse_no: Mapped[int]
+    source: Mapped[str]
+    is_grid_critical: Mapped[bool | None]
+    schedules: Mapped[list[Any]] = mapped_column(server_default="[]")
+    told_at: Mapped[datetime]
+    cleared_at: Mapped[datetime | None]
+
+
+class ChargingNeed(TenantOwned, Base):
+    """What a car asked for and what it plans to take (2.0.1 K15-K17, ISO 15118), newest per EVSE and transaction.
+
+    `needs` is ChargingNeedsType, `schedule` the car's own ChargingSchedule; `exceeds` says that the plan was beyond the
+    profile, so that a new one was sent.
+    """
+
+    __tablename__ = "charging_need"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        references("session_id", "charging_session", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "session_id"),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    session_id: Mapped[UUID]
+    evse_no: Mapped[int]
+    needs: Mapped[dict[str, Any] | None]
+    schedule: Mapped[dict[str, Any] | None]
+    exceeds: Mapped[bool] = mapped_column(server_default=text("false"))
+    told_at: Mapped[datetime]

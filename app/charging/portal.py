@@ -13,7 +13,15 @@ from app.access.verdict import IdTokenValue
 from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
-from app.charging import queries, service, settlement, stickers
+from app.charging import (
+    limit_pages,
+    queries,
+    reservation_pages,
+    service,
+    settlement,
+    stickers,
+    transaction_status,
+)
 from app.charging.models import CDR, ChargingSession
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
@@ -80,6 +88,7 @@ async def list_sessions(request: AnyRequest, tenant_scope: Scope) -> Response[st
     more = public_id("charging_session", rows[PAGE - 1][0].id) if len(rows) > PAGE else None
     return page(
         request, tenant_scope, "charging/list.html", title="Sessions", params=dict(params), next_after=more,
+        tabs=reservation_pages.tabs("/charging-sessions"),
         rows=[_row(session, cdr, tenant_scope) for session, cdr in rows[:PAGE]], query=request.url.query,
     )  # fmt: skip
 
@@ -160,6 +169,8 @@ async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
         "row": _row(session, cdr, scope), "session": session, "cdr": cdr, "price": _shown(price), "cdrs": cdrs,
         "invoices": [(public_id("invoice", one.id), one) for one in invoices],
         "station_id": public_id("charging_station", session.station_id), "command": command,
+        "may_be_asked": session.ocpp_transaction_id is not None
+        and await transaction_status.is_possible(scope, session.station_id),
         "timeline": queries.timeline(await queries.events_of(scope, session.id)),
     }  # fmt: skip
 
@@ -375,5 +386,5 @@ routes = [
     show_stickers, download_stickers, preview_stickers, download_sticker,
     refund_payment,
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
-    decide_review, show_cdr, credit_cdr,
+    decide_review, show_cdr, credit_cdr, *reservation_pages.routes, *limit_pages.routes,
 ]  # fmt: skip

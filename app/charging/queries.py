@@ -104,6 +104,7 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "requested": ("Start requested", "send", "info"), "started": ("Started", "play", "success"),
     "authorised": ("Authorised", "id-card", "success"),
     "state": ("State", "circle-dot", ""), "stop_requested": ("Stop requested", "send", "info"),
+    "queue_asked": ("Asked what the station still holds", "eye", ""),
     "ended": ("Ended", "square", "success"),
     "superseded": ("Superseded by a newer session", "triangle-alert", "warning"),
     "stuck": ("No word for long: closed", "triangle-alert", "warning"), "reviewed": ("Reviewed", "eye", "info"),
@@ -144,6 +145,8 @@ def _text(event: SessionEvent) -> str:
         return f"{data['decision']} by {data['by']}: {data['note']}"
     if event.kind == "superseded":
         return "The station began another one on the same EVSE before it ended this one"
+    if event.kind == "queue_asked":
+        return data["text"]
     for name in ("reason", "by"):
         if data.get(name):
             return f"{name} {data[name]}"

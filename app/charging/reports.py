@@ -59,6 +59,7 @@ class TransactionReport:
     charging_state: str | None = None
     stopped_reason: str | None = None
     remote_start_id: int | None = None
+    reservation_no: int | None = None
     readings: tuple[Reading, ...] = ()
 
 

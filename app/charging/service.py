@@ -22,9 +22,10 @@ from app.access.verdict import Accepted, AskOutside, IdTokenValue
 from app.access.verdict import Refused as TokenRefused
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import ingest, plausibility, snapshot
+from app.charging import ingest, plausibility, reservations, smart_charging, snapshot
 from app.charging.models import ChargingSession, PriceSnapshot, SessionEvent, SessionLive
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
+from app.charging.smart_charging import Wish
 from app.kernel import audit, events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound, Refused
@@ -124,6 +125,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
         "token": session.id_token_masked, "token_status": session.id_token_status, "offline": report.offline,
     })  # fmt: skip
     await _store(scope, session, report)
+    await reservations.used(scope, session, report.reservation_no)
     await _occupy(scope, session)
     await events.emit(
         scope, "SessionStarted", "charging_session", session.id, {"evse": str(session.evse_id or "")}
@@ -352,6 +354,8 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
     await _locate(scope, session, report)
     if report.id_token is not None and session.id_token_status is None:
         session = await _authorised_late(scope, session, report)
+    if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
+        await reservations.used(scope, session, report.reservation_no)
     await _store(scope, session, report)
     return session
 
@@ -631,9 +635,11 @@ async def get_session(scope: Scope, session_id: UUID) -> ChargingSession:
 
 
 async def request_start(
-    scope: Scope, *, evse_id: UUID, presented: IdTokenValue | None = None
+    scope: Scope, *, evse_id: UUID, presented: IdTokenValue | None = None, limit: Wish | None = None
 ) -> tuple[ChargingSession, StationCommand]:
     """A remote start: PENDING for 3 minutes, and the command behind it. Without a token a one-off one is made.
+
+    `limit` is a TxProfile for its transaction (1.6 TC_059, 2.0.1 F01.FR.08).
 
     Refused where nothing could come of it: the page says why.
     """
@@ -665,6 +671,9 @@ async def request_start(
         driver_group_id=group_id, started_at=scope.now,
     )  # fmt: skip
     scope.db.add(session)
+    if limit is not None:
+        await scope.db.flush()
+        await smart_charging.prepare_for_start(scope, session, limit)
     command = await send_start(scope, evse, session, presented)
     return session, command
 
@@ -742,12 +751,16 @@ async def get_startable(scope: Scope, evse_id: UUID) -> EVSE:
 async def _start_payload(
     scope: Scope, evse: EVSE, session: ChargingSession, presented: IdTokenValue
 ) -> tuple[str, dict[str, Any]]:
-    if await _version(scope, evse.station_id) == "ocpp1.6":
-        return "RemoteStartTransaction", {"connectorId": evse.evse_no, "idTag": presented.value[:20]}
+    version = await _version(scope, evse.station_id)
+    limit = await smart_charging.part_of_start(scope, session, version)
+    if version == "ocpp1.6":
+        return "RemoteStartTransaction", {
+            "connectorId": evse.evse_no, "idTag": presented.value[:20]
+        } | limit  # fmt: skip
     token = {"idToken": presented.value, "type": presented.type or "Central"}
     return "RequestStartTransaction", {
         "evseId": evse.evse_no, "remoteStartId": session.remote_start_id, "idToken": token,
-    }  # fmt: skip
+    } | limit  # fmt: skip
 
 
 async def _version(scope: Scope, station_id: UUID) -> str:
@@ -815,11 +828,10 @@ async def end_unstarted(
 START_ACTIONS = ("RemoteStartTransaction", "RequestStartTransaction")
 
 
-async def command_ended(scope: Scope, event_id: UUID) -> None:
+async def command_ended(scope: Scope, event: events.Event) -> None:
     """The station refused a remote start: the wish is over at once, and the page says why."""
-    event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
     if (
-        event is None
+        "charging_session" not in event.data
         or event.data["action"] not in START_ACTIONS
         or event.data["status"] not in ("rejected", "failed")
     ):

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from app.kernel.errors import Invalid
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, read_id, rfc3339
-from app.stations import commands, queries, service
-from app.stations.models import EVSE, ChargingStation, Location, OCPPMessage, StationCommand
+from app.stations import availability, commands, queries, service
+from app.stations.models import EVSE, AvailabilityWish, ChargingStation, Location, OCPPMessage, StationCommand
 from app.stations.redaction import mask_cards, mask_frame
 from app.stations.status import evse_status
 from tenants.scope import Scope
@@ -118,7 +118,7 @@ async def get_station(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
     return await _shown(tenant_scope, parse_id("charging_station", station_id))
 
 
-_CHANGES = ("name", "registration", "security_profile", "leniency", "password")
+_CHANGES = ("name", "registration", "security_profile", "leniency", "shows_cost", "password")
 
 
 @patch(
@@ -155,6 +155,7 @@ def _station(scope: Scope, slug: str, row: ChargingStation) -> dict[str, Any]:
         "id": public_id("charging_station", row.id), "identity": row.ocpp_identity, "name": row.name,
         "location_id": public_id("location", row.location_id) if row.location_id else None,
         "registration": row.registration, "security_profile": row.security_profile, "leniency": row.leniency,
+        "shows_cost": row.shows_cost,
         "ocpp_url": scope.settings.ocpp_url_of(slug, row.ocpp_identity),
         "vendor": row.vendor, "model": row.model, "serial_number": row.serial_number,
         "firmware_version": row.firmware_version, "booted_at": rfc3339(row.booted_at),
@@ -260,7 +261,41 @@ def show_command(scope: Scope, row: StationCommand) -> dict[str, Any]:
     }  # fmt: skip
 
 
+# --- availability ------------------------------------------------------------------------------------------------
+
+
+@get("/stations/{station_id:str}/availability", opt={"permission": "stations.view"}, tags=["stations"],
+     summary="What was asked last of the station, its EVSEs and connectors, and how it stands")  # fmt: skip
+async def list_availability(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
+    station = await service.get_station(tenant_scope, parse_id("charging_station", station_id))
+    return {"data": [_wish(one) for one in await availability.list_wishes(tenant_scope, station.id)]}
+
+
+@post("/stations/{station_id:str}/availability", status_code=202, opt={"permission": "stations.command"},
+      summary="In or out of service (`operative`): all of it or a place", tags=["stations"])  # fmt: skip
+async def change_availability(tenant_scope: Scope, station_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    station = await service.get_station(tenant_scope, parse_id("charging_station", station_id))
+    operative, evse, connector = data.get("operative"), data.get("evse_no", 0), data.get("connector_no", 0)
+    if not isinstance(operative, bool):
+        raise Invalid.field("operative", "boolean", "operative is true or false.")
+    for field, number in (("evse_no", evse), ("connector_no", connector)):
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise Invalid.field(field, "number", f"{field} is a whole number.")
+    row = await availability.change(
+        tenant_scope, station.id, is_operative=operative, evse_no=evse, connector_no=connector
+    )
+    return _wish(row)
+
+
+def _wish(row: AvailabilityWish) -> dict[str, Any]:
+    return {
+        "evse_no": row.evse_no, "connector_no": row.connector_no, "operative": row.is_operative, "status": row.state,
+        "said": row.said, "asked_at": rfc3339(row.asked_at), "done_at": rfc3339(row.done_at),
+    }  # fmt: skip
+
+
 routes = [
+    list_availability, change_availability,
     create_location, list_locations, get_location, update_location, create_station, list_stations, get_station,
     update_station, retire_station, list_messages, create_command, get_command,
 ]  # fmt: skip

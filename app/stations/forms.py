@@ -96,6 +96,12 @@ def offered(version: str, station: ChargingStation) -> list[Offer]:
         ("1", "EVSE 1"),
     )
     whole = (("0", "Whole station"), *numbers)
+    connectors = tuple(
+        (f"{evse.evse_no}.{one.connector_no}", f"EVSE {evse.evse_no}, connector {one.connector_no}")
+        for evse in station.evses
+        for one in evse.connectors
+        if version != "ocpp1.6" and len(evse.connectors) > 1
+    )
     is_16 = version == "ocpp1.6"
     key = (
         Choice("key", "Key", hint="Empty: all keys")
@@ -111,7 +117,7 @@ def offered(version: str, station: ChargingStation) -> list[Offer]:
         Offer("unlock", "Unlock the cable", "Opens the lock of a connector; ends its session.", "unlock",
               (Choice("evse", "Where", numbers),)),
         Offer("availability", "Take out of service or back", "No new sessions while out of service.", "power",
-              (Choice("evse", "What", whole), Choice("operative", "State", _STATES))),
+              (Choice("evse", "What", whole + connectors), Choice("operative", "State", _STATES))),
         Offer("trigger", "Ask for a message", "The station sends it at once.", "send",
               (message, Choice("evse", "About", whole))),
         Offer("get", "Read configuration", "Shows what is set on the station.", "eye", variable),
@@ -126,8 +132,7 @@ def read(version: str, form: Any) -> tuple[str, dict[str, Any]]:
     if not key:
         return form.text("action"), _raw(form.text("payload") or "{}")
     readers = {
-        "reset": _reset, "unlock": _unlock, "availability": _availability, "trigger": _trigger, "get": _get,
-        "set": _set,
+        "reset": _reset, "unlock": _unlock, "trigger": _trigger, "get": _get, "set": _set,
     }  # fmt: skip
     if key not in readers:
         raise Invalid.field("form", "choice", "There is no such form.")
@@ -153,14 +158,12 @@ def _unlock(is_16: bool, form: Any) -> tuple[str, dict[str, Any]]:
     return "UnlockConnector", {"connectorId": number} if is_16 else {"evseId": number, "connectorId": 1}
 
 
-def _availability(is_16: bool, form: Any) -> tuple[str, dict[str, Any]]:
-    number, word = (
-        form.integer("evse") or 0,
-        "Operative" if form.text("operative") == "yes" else "Inoperative",
-    )
-    if is_16:
-        return "ChangeAvailability", {"connectorId": number, "type": word}
-    return "ChangeAvailability", {"operationalStatus": word} | ({"evse": {"id": number}} if number else {})
+def availability_place(form: Any) -> tuple[int, int]:
+    """EVSE and connector of the availability form; 0 is all of it."""
+    evse, _, connector = form.text("evse").partition(".")
+    if not (evse or "0").isdecimal() or not (connector or "0").isdecimal() or len(evse + connector) > 4:
+        raise Invalid.field("evse", "choice", "Choose one of the places.")
+    return int(evse or 0), int(connector or 0)
 
 
 def _trigger(is_16: bool, form: Any) -> tuple[str, dict[str, Any]]:

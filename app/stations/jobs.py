@@ -4,7 +4,8 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from app.stations import commands, nodes, service
+from app.kernel import events
+from app.stations import availability, commands, nodes, service
 from app.stations.models import StationConnection
 from tenants.database import Database
 from tenants.scope import Actor, Scope
@@ -36,6 +37,13 @@ async def _close_orphaned_links(scope: Scope) -> None:
             scope.publish("stations", {"station": str(station_id)})
 
 
-JOBS = {"stations.sweep": sweep}
-LISTENERS: dict[str, list[str]] = {}
+async def command_ended(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("stations.command_ended")) as scope:
+        event = await scope.db.get(events.Event, (tenant_id, UUID(event_id)))
+        if event is not None and availability.SOURCE in event.data:
+            await availability.command_ended(scope, event)
+
+
+JOBS = {"stations.sweep": sweep, "stations.command_ended": command_ended}
+LISTENERS = {"CommandEnded": ["stations.command_ended"]}
 RECURRING = [("* * * * * */30", "stations.sweep")]

@@ -61,6 +61,7 @@ class ChargingStation(TenantOwned, Base):
     leniency: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     quirks: Mapped[list[str]] = mapped_column(JSONB, server_default="[]")
     quarantined_at: Mapped[datetime | None]
+    shows_cost: Mapped[bool] = mapped_column(server_default=text("false"))
     vendor: Mapped[str | None]
     model: Mapped[str | None]
     serial_number: Mapped[str | None]
@@ -287,6 +288,36 @@ class ParkedMessage(TenantOwned, Base):
     tries: Mapped[int] = mapped_column(server_default="1")
     decided_at: Mapped[datetime | None]
     station: Mapped[ChargingStation] = same_tenant("ParkedMessage.station_id", "ChargingStation")
+
+
+class AvailabilityWish(TenantOwned, Base):
+    """What we last asked of a station, an EVSE or a connector (0 means all of it), and how it stands (OCPP G03, G04).
+
+    `scheduled`: a transaction runs, and the change comes when it ends; `done`: the station reports it so.
+    """
+
+    __tablename__ = "availability_wish"
+    __table_args__ = (
+        references("station_id", "charging_station", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "station_id", "evse_no", "connector_no"),
+        CheckConstraint("evse_no between 0 and 64", name="evse_no"),
+        CheckConstraint("connector_no between 0 and 64", name="connector_no"),
+        CheckConstraint(
+            "state in ('asked','accepted','scheduled','done','rejected','unknown')", name="state"
+        ),
+        {"schema": "livery"},
+    )
+
+    station_id: Mapped[UUID]
+    evse_no: Mapped[int]
+    connector_no: Mapped[int]
+    is_operative: Mapped[bool]
+    state: Mapped[str] = mapped_column(server_default="asked")
+    said: Mapped[str] = mapped_column(server_default="")
+    command_id: Mapped[UUID | None]
+    asked_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    done_at: Mapped[datetime | None]
 
 
 class OCPPMessage(Base):

@@ -16,6 +16,7 @@ from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read_form, redirect, visit_of
 from app.stations import (
     alerts,
+    availability,
     commands,
     forms,
     ocpp_schemas,
@@ -208,8 +209,15 @@ async def _command_parts(scope: Scope, station: ChargingStation) -> dict[str, An
     return {
         "row": _row(station), "version": version, "offered": forms.offered(version, station),
         "actions": sorted(ocpp_schemas.actions(version)), "catalogue": schema_forms.catalogue(version),
+        "wishes": await _wishes(scope, station.id),
         "history": [_shown(scope, one) for one in await queries.recent_commands(scope, station.id, 20)],
     }  # fmt: skip
+
+
+async def _wishes(scope: Scope, station_id: UUID) -> list[tuple[str, str, Any]]:
+    """What was asked about being in service, in words."""
+    found = await availability.list_wishes(scope, station_id)
+    return [(availability.place_in_words(one), availability.in_words(one), one.asked_at) for one in found]
 
 
 def _shown(scope: Scope, command: StationCommand) -> dict[str, Any]:
@@ -227,7 +235,8 @@ async def live_commands(request: AnyRequest, tenant_scope: Scope, station_id: st
 
     async def render(scope: Scope, _message: dict[str, Any] | None) -> str:
         history = [_shown(scope, one) for one in await queries.recent_commands(scope, key, 20)]
-        return fragment(request, "stations/_commands.html", history=history)
+        wishes = await _wishes(scope, key)
+        return fragment(request, "stations/_commands.html", history=history, wishes=wishes)
 
     return live(request, [f"station:{key}"], render)
 
@@ -238,8 +247,15 @@ async def send_command(request: AnyRequest, tenant_scope: Scope, station_id: str
     station = await _station(tenant_scope, station_id)
     form = await read_form(request)
     try:
-        action, payload = forms.read(_version(station), form)
-        await commands.send_command(tenant_scope, station.id, action, payload)
+        if form.text("form") == "availability":
+            action, (evse_no, connector_no) = "ChangeAvailability", forms.availability_place(form)
+            await availability.change(
+                tenant_scope, station.id, is_operative=form.text("operative") == "yes", evse_no=evse_no,
+                connector_no=connector_no,
+            )  # fmt: skip
+        else:
+            action, payload = forms.read(_version(station), form)
+            await commands.send_command(tenant_scope, station.id, action, payload)
     except (Invalid, Refused) as error:
         return form_again(
             request, tenant_scope, "stations/commands.html", error, form, title=f"Commands to {_name(station)}",
@@ -436,6 +452,7 @@ async def change_station(request: AnyRequest, tenant_scope: Scope, station_id: s
             location_id=parse_id("location", site) if site else None,
             security_profile=_profile(form),
             leniency=_leniency(station, form),
+            shows_cost=form.flag("shows_cost"),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         return form_again(

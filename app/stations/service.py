@@ -22,7 +22,7 @@ from sqlalchemy.orm import selectinload
 from app.kernel import audit, events
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.secrets import digest, new_station_password
-from app.stations import commands, quirks
+from app.stations import availability, commands, quirks
 from app.stations.models import (
     EVSE,
     ChargingStation,
@@ -404,7 +404,8 @@ async def get_station(scope: Scope, station_id: UUID) -> ChargingStation:
 
 
 async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str | None:
-    """`name, location_id, registration, security_profile, leniency, password`; `password=None` makes a new one.
+    """`name, location_id, registration, security_profile, leniency, shows_cost, password`; `password=None` makes a new
+    one.
 
     Returns the new password (told once) where one was set. A lower security profile is refused
     (`profile_downgrade`, ocpp.md 2 row 8).
@@ -430,6 +431,10 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
                 "password", None
             )  # it never had one: without it the station could not come back
         station.security_profile = profile
+    if "shows_cost" in changes:
+        if not isinstance(changes["shows_cost"], bool):
+            raise Invalid.field("shows_cost", "boolean", "shows_cost is true or false.")
+        station.shows_cost = changes["shows_cost"]
     if "leniency" in changes:
         station.leniency = quirks.check_leniency(changes["leniency"])
     password = _new_password(station.security_profile, changes["password"]) if "password" in changes else None
@@ -556,6 +561,7 @@ async def connector_reported(scope: Scope, station_id: UUID, report: StatusRepor
         .returning(literal_column("old.status"))
     )  # fmt: skip
     was = (await scope.db.execute(change)).scalar_one_or_none()
+    await availability.reported(scope, station_id)
     if report.status == "Faulted" and was not in (
         None,
         "Faulted",

@@ -8,16 +8,19 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from app.access import local_lists
 from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import sandbox
 from app.billing.models import Invoice, Payment
 from app.brands import domains, faces
 from app.brands.look import Look
-from app.charging import ingest, paid, settlement
+from app.charging import ingest, paid, settlement, smart_charging
 from app.charging import service as charging
-from app.charging.models import CDR, ChargingSession
+from app.charging.models import CDR, ChargingSession, Reservation
+from app.charging.profiles import Period
 from app.charging.reports import ENERGY, Reading, TransactionReport
+from app.charging.smart_charging import Wish
 from app.device_model import configuration, displays, monitors
 from app.device_model import service as device_model
 from app.device_model.paths import parse_path
@@ -36,7 +39,7 @@ from app.maintenance.models import (
     StationLog,
 )
 from app.notifications.models import Mail
-from app.stations import alerts, commands, makes, parking
+from app.stations import alerts, availability, commands, makes, parking
 from app.stations import service as stations
 from app.stations.models import OCPPMessage
 from app.stations.reports import Frame
@@ -97,6 +100,7 @@ async def furnish(database: Database, slug: str) -> Furnished:
         }  # fmt: skip
     ids |= await _session(database, tenant_id, station.id, canary)
     ids["template_id"] = await _device_model(database, tenant_id, station.id, canary)
+    ids |= await _energy(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
         ids |= await _maintenance(scope, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
@@ -252,3 +256,22 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         "payment_id": public_id("payment", payment.id), "held": held, "action": "Reset",
         "parked_id": public_id("parked_message", parked.id),
     }  # fmt: skip
+
+
+async def _energy(database: Database, tenant_id: UUID, station_id: UUID, canary: str) -> dict[str, str]:
+    """A reservation and a charging profile, as a station would have them."""
+    async with database.scope(tenant_id, CLI) as scope:
+        reservation = Reservation(
+            id=uuid7(), station_id=station_id, reservation_no=1, id_token_masked=canary, state="active", said=canary,
+            expires_at=scope.now + timedelta(hours=1),
+        )  # fmt: skip
+        wish = Wish(purpose="TxDefaultProfile", periods=(Period(0, Decimal(11_000)),))
+        scope.db.add(reservation)
+        profile = await smart_charging.set_profile(scope, station_id, wish)
+        profile.state = "installed"
+        await local_lists.cover(scope, station_id, "all")
+        await availability.change(scope, station_id, is_operative=False)
+    return {
+        "reservation_id": public_id("reservation", reservation.id),
+        "charging_profile_id": public_id("charging_profile", profile.id),
+    }
