@@ -102,7 +102,7 @@ async def events_of(scope: Scope, session_id: UUID) -> list[SessionEvent]:
 
 _WORDS: dict[str, tuple[str, str, str]] = {
     "requested": ("Start requested", "send", "info"), "started": ("Started", "play", "success"),
-    "authorised": ("Authorised", "id-card", "success"),
+    "authorised": ("Authorised", "nfc", "success"),
     "state": ("State", "circle-dot", ""), "stop_requested": ("Stop requested", "send", "info"),
     "queue_asked": ("Asked what the station still holds", "eye", ""),
     "ended": ("Ended", "square", "success"),

@@ -273,13 +273,13 @@ async def _pending_for(
         for session in everywhere:
             if session.remote_start_id == report.remote_start_id:
                 return session
-    waiting = [one for one in everywhere if one.evse_id == evse_id]
+    waiting = [one for one in everywhere if evse_id in (None, one.evse_id)]
     token = await access.find_id_token(scope, report.id_token) if report.id_token else None
     for session in waiting:
         if token is not None and session.id_token_id == token.id:
             return session
     # Some 1.6 stations send another token or none; a token we know belongs to somebody else who came first.
-    if token is not None or report.offline:
+    if token is not None or report.offline or evse_id is None:
         return None
     asked = select(StationCommand.id).where(
         StationCommand.id.in_([one.command_id for one in waiting]),
@@ -464,9 +464,6 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
         "reason": session.stopped_reason, "offline": report.offline,
     })  # fmt: skip
     await _close(scope, session)
-    if session.stopped_reason == "Timeout" and session.energy_wh == 0:
-        await end_unstarted(scope, session, "not_plugged_in", "not_started", {})  # 2.x E03.FR.05: no car came
-        session.ended_at = ended_at
     return session
 
 
@@ -505,6 +502,11 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
         session.review = session.review or review
     if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
         await stations.set_activity(scope, session.evse_id, "idle")
+    if session.stopped_reason == "Timeout" and session.energy_wh == 0:  # no car came in time (2.x E03)
+        ended_at = session.ended_at
+        await end_unstarted(scope, session, "not_plugged_in", "not_started", {})
+        session.ended_at = ended_at
+        return
     await events.emit(scope, "SessionEnded", "charging_session", session.id, {"review": session.review or ""})
     if session.review in (None, "no_tariff"):
         await queue.enqueue(
@@ -526,7 +528,7 @@ async def _is_taken(scope: Scope, evse_id: UUID) -> bool:
     """A transaction that nobody was authorised for (cable first, 2.x F01) is what a remote start can take over."""
     query = select(ChargingSession.id).where(
         ChargingSession.evse_id == evse_id, ChargingSession.status == "ACTIVE",
-        ChargingSession.id_token_status.is_not(None),
+        ChargingSession.id_token_status.is_not(None) | ChargingSession.review.is_not(None),
     )  # fmt: skip
     return (await scope.db.execute(query.limit(1))).first() is not None
 

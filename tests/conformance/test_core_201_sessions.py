@@ -96,6 +96,15 @@ async def test_a_token_from_the_stations_cache_is_judged_by_its_transaction_even
     assert not await stage201.log("Authorize")
 
 
+@case("2.0.1", "TC_C_37_CSMS", "TC_C_38_CSMS")
+async def test_the_cache_of_a_station_is_cleared_or_it_says_no(stage201: Stage):
+    for word in ("Accepted", "Rejected"):
+        stage201.box.answers["ClearCache"] = {"status": word}
+        done = await stage201.ask("ClearCache", {})
+        assert (done["status"], done["answer"]) == (word.lower(), {"status": word})
+    assert [action for action, _payload in stage201.box.asked] == ["ClearCache", "ClearCache"]
+
+
 @case("2.0.1", "TC_C_39_CSMS")
 async def test_a_second_card_of_the_group_ends_what_the_first_began(stage201: Stage):
     for value in ("FAMILY-1", "FAMILY-2"):
@@ -196,7 +205,7 @@ async def test_nobody_pays_for_the_time_before_they_identified_themselves(stage2
     await visit.tell("Ended", "StopAuthorized", token=stage201.cast.card, meter=2_000, reason="Local")
     done = await stage201.settled()
     assert (done["energy_wh"], done["started_at"][:19]) == (1_000, stamp(came)[:19])
-    assert "Authorised" in await stage201.timeline(done["id"])
+    assert "Authorised" in await stage201.portal(f"/charging-sessions/{done['id']}")
 
 
 async def test_a_car_that_parks_and_leaves_without_anybody_is_no_bill(stage201: Stage):

@@ -28,7 +28,7 @@ from tests.cast import NORDLICHT, STAFF, Cast, hire
 from tests.conformance.conftest import rows, until
 from tests.conftest import ROOT, DatabaseUrls, settings_environment
 from tests.foreign_stations import ForeignStation, Station16, Station201
-from tests.gateway.conftest import Yard, yard
+from tests.gateway.conftest import Yard, opened, yard
 from tests.journeys.house import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -381,6 +381,28 @@ async def test_a_command_in_flight_at_a_gateway_that_died_is_unknown_even_if_its
     (command,) = await rows(yard, yard.nordlicht, StationCommand)
     assert (command.status, command.error) == ("unknown", "the connection was lost before the answer")
     await box.close()
+
+
+async def test_a_gateway_that_drains_sends_its_stations_away_one_by_one(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ocpp_gateway.server.DRAIN_PER_S", 2.0)
+    ends: list[float] = []
+    async with opened(settings, database) as yard:
+        boxes = [await booted(yard), yard.station(yard.solmark, Station201)]
+        await boxes[1].connect()
+        sockets = [box.socket for box in boxes]
+
+        async def wait_for_the_end(socket: Any) -> None:
+            await socket.wait_closed()
+            ends.append(asyncio.get_running_loop().time())
+
+        waiting = [asyncio.create_task(wait_for_the_end(socket)) for socket in sockets]
+    await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    assert [socket.close_code for socket in sockets if socket] == [1012, 1012]
+    assert max(ends) - min(ends) > 0.001  # spread over a second
+    for box in boxes:
+        await box.close()
 
 
 async def test_a_storm_is_turned_away_with_a_time_to_come_again(yard: Yard):
