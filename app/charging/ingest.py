@@ -86,10 +86,10 @@ async def _session_of(
     if ocpp_transaction_id is not None:
         named = ours.where(ChargingSession.ocpp_transaction_id == ocpp_transaction_id)
         session = (await scope.db.execute(named)).scalar_one_or_none()
-        is_over = session is not None and session.ended_at is not None
-        if session is not None and not (is_over and all(r.sampled_at > session.ended_at for r in readings)):
-            return session
         if session is not None:
+            ended_at = session.ended_at
+            if ended_at is None or not all(reading.sampled_at > ended_at for reading in readings):
+                return session
             evse_no = session.evse_no or evse_no
     open_here = ours.where(ChargingSession.evse_no == evse_no, ChargingSession.status == "ACTIVE")
     found = (await scope.db.execute(open_here.order_by(ChargingSession.started_at.desc()))).scalars().first()
