@@ -116,7 +116,7 @@ async def _live_parts(scope: Scope, station: ChargingStation) -> dict[str, Any]:
         "open_sessions": {evse: public_id("charging_session", one) for evse, one in sessions.items()},
         "evse_ids": {evse.id: public_id("evse", evse.id) for evse in station.evses},
         "words": {one.id: forms.in_words(one) for evse in station.evses for one in evse.connectors},
-        "alerts": portal_oddities.shown(await alerts.open_alerts(scope, station.id)),
+        "alerts": portal_oddities.shown(await alerts.open_alerts(scope, station.id), station),
     }  # fmt: skip
 
 

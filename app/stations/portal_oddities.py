@@ -33,7 +33,8 @@ async def _parts(scope: Scope) -> dict[str, Any]:
         }
         for row in await quirks.list_quirks(scope)
     ]
-    presets = [{"row": one, "stations": _fitting(stations, one.vendor, one.model)} for one in quirks.PRESETS]
+    known = sorted(quirks.PRESETS, key=lambda one: (one.vendor, one.model, one.quirk))
+    presets = [{"row": one, "stations": _fitting(stations, one.vendor, one.model)} for one in known]
     choices = [(one.name, one.label) for one in quirks.QUIRKS.values()]
     return {
         "quirks": quirks.QUIRKS,
@@ -75,10 +76,12 @@ async def remove_quirk(request: AnyRequest, tenant_scope: Scope, quirk_id: str) 
     return redirect(request, "/stations/quirks", flash="It does not hold any more.")
 
 
-def shown(found: Iterable[StationAlert]) -> list[dict[str, Any]]:
-    """Alerts in words."""
+def shown(found: Iterable[StationAlert], station: ChargingStation) -> list[dict[str, Any]]:
+    """Alerts in words; the one behind a quarantine has its own place on the page."""
     rows = []
     for alert in found:
+        if alert.kind == "duplicate_identity" and station.quarantined_at is not None:
+            continue
         title, text = alerts.WORDS.get(alert.kind, (alert.kind, ""))
         rows.append(
             {"id": public_id("station_alert", alert.id), "alert": alert, "title": title, "text": text}

@@ -29,7 +29,7 @@ from tests.cast import PLATES, STAFF, Cast
 from tests.conftest import Databases, load_settings, settings_environment
 from tests.gateway.conftest import Yard, opened
 
-OPEN_TIMEOUT_S, CALL_TIMEOUT_S = 1.0, 0.6
+OPEN_TIMEOUT_S, CALL_TIMEOUT_S = 1.0, 1.2
 Answer = dict[str, Any] | Callable[[dict[str, Any]], Any] | None
 
 

@@ -39,7 +39,7 @@ QUIRKS_LATER = {56: "strategies of charging profiles by model: smart charging"}
 
 
 @cache
-def tests_in(path: str) -> frozenset[str]:
+def names_in(path: str) -> frozenset[str]:
     tree = ast.parse((ROOT / path).read_text())
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return frozenset(
@@ -48,7 +48,7 @@ def tests_in(path: str) -> frozenset[str]:
 
 
 def named(prefix: str) -> set[int]:
-    names = [name for file in HERE for name in tests_in(f"tests/gateway/{file}.py")]
+    names = [name for file in HERE for name in names_in(f"tests/gateway/{file}.py")]
     found = [re.match(rf"test_{prefix}((?:_\d+)+)_", name) for name in names]
     return {int(number) for match in found if match for number in match.group(1).split("_")[1:]}
 
@@ -69,4 +69,4 @@ def test_no_test_is_named_after_a_row_that_there_is_not():
 @pytest.mark.parametrize("test", sorted({test for tests in ELSEWHERE.values() for test in tests}))
 def test_what_is_proved_elsewhere_is_there(test: str):
     path, _, name = test.partition("::")
-    assert name in tests_in(path) or (not name and tests_in(path))
+    assert name in names_in(path) or (not name and names_in(path))
