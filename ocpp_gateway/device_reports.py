@@ -2,11 +2,14 @@
 to our own requests say (1.6's configuration keys too). Reports: read leniently, never refused for what one item lacks.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
+
+from sqlalchemy.exc import DataError, IntegrityError
 
 from app.device_model import displays, monitors
 from app.device_model import service as device_model
@@ -25,6 +28,7 @@ from app.stations.models import StationCommand
 from ocpp_gateway import lenient
 from tenants.scope import Scope
 
+log = logging.getLogger("livery.gateway")
 MAX_NAME = 100
 Taker = Callable[[Scope, StationCommand, dict[str, Any]], Awaitable[None]]
 
@@ -237,8 +241,17 @@ HANDLERS_201 = {
 
 
 async def answered(scope: Scope, command_id: UUID) -> None:
-    """What a command's end tells of the station, in the transaction that concludes it."""
+    """What a command's end tells of the station, in the transaction that concludes it: the conclusion stands even
+    where the answer is too odd to be understood."""
     command = await commands.get_command(scope, command_id)
+    try:
+        async with scope.db.begin_nested():
+            await _take_answer(scope, command)
+    except (DataError, IntegrityError):
+        log.exception("station %s: the answer to %s was not understood", command.station_id, command.action)
+
+
+async def _take_answer(scope: Scope, command: StationCommand) -> None:
     answer = command.answer or {}
     if command.action in device_model.REPORT_KINDS:
         await _report_answered(scope, command, lenient.text(answer, "status", most=40))

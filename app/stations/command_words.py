@@ -240,6 +240,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "getVariableData": ("Variable", ""),
     "setVariableData": ("Variable", ""),
     "setMonitoringData": ("Monitor", ""),
+    "id": ("Number", ""),
     "idTag": ("Card", ""),
     "idToken": ("Card", ""),
     "groupIdToken": ("Group of cards", ""),

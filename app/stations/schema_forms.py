@@ -48,7 +48,6 @@ class Group:
     label: str
     is_required: bool
     parts: tuple["Field | Group", ...]
-    hint: str = ""
 
     def fields(self) -> Iterator[Field]:
         for part in self.parts:
@@ -111,7 +110,7 @@ def form_of(version: str, action: str) -> Group:
     if action not in ocpp_schemas.actions(version):
         raise KeyError(action)
     schema = ocpp_schemas.schema(version, action, "request")
-    return Group("", words_of(action).title, True, _parts(schema, schema, "", is_sure=True))
+    return Group("", words_of(action).title, True, _parts(schema, schema, ""))
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -120,61 +119,53 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     return schema
 
 
-def _parts(
-    schema: Mapping[str, Any], root: Mapping[str, Any], prefix: str, *, is_sure: bool
-) -> tuple[Field | Group, ...]:
-    """`is_sure`: the object will exist, so that its required choices need no empty option. Required ones come first."""
+def _parts(schema: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> tuple[Field | Group, ...]:
+    """Required ones come first."""
     required = schema.get("required", [])
     names = [name for name in schema.get("properties", {}) if name not in _HIDDEN | _DRAWN]
     found: list[Field | Group] = []
     for name in sorted(names, key=lambda one: one not in required):
         one = _resolved(schema["properties"][name], root)
-        found += _part(one, root, f"{prefix}{name}", name, name in required, is_sure)
+        found += _part(one, root, f"{prefix}{name}", name, name in required)
     return tuple(found)
 
 
 def _part(
-    schema: Mapping[str, Any], root: Mapping[str, Any], path: str, name: str, is_required: bool, is_sure: bool
+    schema: Mapping[str, Any], root: Mapping[str, Any], path: str, name: str, is_required: bool
 ) -> list[Field | Group]:
     label, hint = FIELDS.get(name) or (spelled(name), "")
     if schema.get("type") == "object":
-        parts = _parts(schema, root, f"{path}.", is_sure=is_sure and is_required)
-        return [Group(path, label, is_required, parts, hint)]
+        return [Group(path, label, is_required, _parts(schema, root, f"{path}."))]
     if schema.get("type") == "array":
         items = _resolved(schema.get("items", {}), root)
         if items.get("type") == "object":
             return [
-                _row(items, root, f"{path}.{number}", f"{label} {number + 1}", is_required and number == 0, is_sure)
+                Group(
+                    f"{path}.{number}", f"{label} {number + 1}", is_required and number == 0,
+                    _parts(items, root, f"{path}.{number}."),
+                )
                 for number in range(_rows(schema, name))
             ]  # fmt: skip
         if "enum" in items:
             options = tuple((one, spelled(one)) for one in items["enum"])
             return [Field(path, label, "choices", is_required, hint, options)]
-        return [
-            Field(path, label, "lines", is_required, hint or "one to a line", longest=items.get("maxLength"))
-        ]
-    return [_field(schema, path, label, hint, is_required, is_sure)]
-
-
-def _row(
-    items: Mapping[str, Any], root: Mapping[str, Any], path: str, label: str, is_required: bool, is_sure: bool
-) -> Group:
-    return Group(path, label, is_required, _parts(items, root, f"{path}.", is_sure=is_sure and is_required))
+        hint = hint or "one to a line"
+        return [Field(path, label, "lines", is_required, hint, longest=items.get("maxLength"))]
+    return [_field(schema, path, label, hint, is_required)]
 
 
 def _rows(schema: Mapping[str, Any], name: str) -> int:
     return min(_ROWS.get(name, 1), schema.get("maxItems") or 99)
 
 
-def _field(
-    schema: Mapping[str, Any], path: str, label: str, hint: str, is_required: bool, is_sure: bool
-) -> Field:
-    must = is_required and is_sure
+def _field(schema: Mapping[str, Any], path: str, label: str, hint: str, is_required: bool) -> Field:
+    """A choice is made, never found made: what comes first in a schema may be the graver one."""
     if "enum" in schema or schema.get("type") == "boolean":
         values = schema.get("enum") or ("true", "false")
         words = {"true": "Yes", "false": "No"}
         options = tuple((str(one), words.get(str(one)) or spelled(str(one))) for one in values)
-        return Field(path, label, "choice", is_required, hint, options if must else (("", "–"), *options))
+        empty = ("", "Choose …" if is_required else "–")
+        return Field(path, label, "choice", is_required, hint, (empty, *options))
     longest = schema.get("maxLength")
     if schema.get("type") in ("integer", "number"):
         return Field(path, label, str(schema["type"]), is_required, hint)
@@ -291,7 +282,7 @@ class _Reader:
 
 def _first(schema: Mapping[str, Any], root: Mapping[str, Any], path: str) -> str:
     """The field on the page where something is missing: of a group its first one."""
-    for part in _part(schema, root, path, path.rpartition(".")[2], True, True):
+    for part in _part(schema, root, path, path.rpartition(".")[2], True):
         if isinstance(part, Field):
             return part.name
         for field in part.fields():
