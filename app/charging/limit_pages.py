@@ -1,7 +1,7 @@
 """Portal pages of a station's limits: what holds, what the station says, and the form that sets one."""
 
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -277,7 +277,7 @@ def _steps(text: str, unit: str) -> tuple[Period, ...]:
             start = int(hours) * 3600 + int(minutes or 0) * 60
             limit = Decimal(parts[1]) * (1000 if unit == "W" else 1)
             phases = int(parts[2]) if len(parts) > 2 else None
-        except (ValueError, IndexError, InvalidOperation):
+        except (ValueError, IndexError, ArithmeticError):
             raise Invalid.field(
                 "steps", "steps", f"“{line[:40]}” is not a time and a limit such as 22:00 4."
             ) from None

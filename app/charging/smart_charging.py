@@ -49,7 +49,7 @@ PROFILE, REPORT, COMPOSITE = "charging_profile", "profile_report", "composite_sc
 OPEN = ("installed", "clearing", "unknown")
 SETTABLE = (STATION_MAX, TX_DEFAULT, TX)
 LIMIT_SOURCES = ("EMS", "Other", "SO", "CSO")
-MAX_PERIODS, MAX_STACK = 1024, 100
+MAX_PERIODS, MAX_STACK, MAX_EVSE = 1024, 100, 64
 LONGEST = timedelta(days=7)
 
 
@@ -108,6 +108,12 @@ def check(wish: Wish) -> None:
         raise Invalid.field("periods", "order", "Periods begin one after another.")
     if any(not 0 <= period.limit <= 10**7 for period in wish.periods):
         raise Invalid.field("periods", "out_of_range", "A limit is from 0 to 10,000,000.")
+    if not 0 <= wish.evse_no <= MAX_EVSE:
+        raise Invalid.field("evse_no", "out_of_range", f"evse_no is from 0 to {MAX_EVSE}.")
+    for name in ("start_at", "valid_from", "valid_to"):
+        at: datetime | None = getattr(wish, name)
+        if at is not None and not 2000 <= at.year < 2200:
+            raise Invalid.field(name, "out_of_range", f"{name} is no time of ours.")
     if wish.duration_s is not None and not 1 <= wish.duration_s <= 366 * 86400:
         raise Invalid.field("duration_s", "out_of_range", "A schedule lasts from a second to a year.")
 
@@ -372,6 +378,8 @@ async def ask_composite(
     station = await stations.get_station(scope, station_id)
     if not 60 <= duration_s <= LONGEST.total_seconds():
         raise Invalid.field("duration_s", "out_of_range", "A schedule is read for a minute up to a week.")
+    if not 0 <= evse_no <= MAX_EVSE:
+        raise Invalid.field("evse_no", "out_of_range", f"evse_no is from 0 to {MAX_EVSE}.")
     if unit not in (None, "A", "W"):
         raise Invalid.field("unit", "unit", "unit is A or W.")
     wanted = await unit_of(scope, station, unit or "W")
