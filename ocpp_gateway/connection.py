@@ -153,10 +153,6 @@ class Connection:
         self._is_held = True
         self.socket.hold()
         self._full_since = self._full_since or time.monotonic()
-        action = getattr(message, "action", "other")
-        if action not in STORED and time.monotonic() - self._full_since > FLOOD_S:
-            self.watch.note(self.route, "message_flood", action[:40])
-            self._start(self.close(1008, "too many messages"))
 
     def _made_plain(self, call: Call) -> Call:
         if call.remark is not None:
@@ -185,6 +181,10 @@ class Connection:
             taken = self._waiting.popleft()
             if not self._waiting:
                 self._full_since = None
+            elif self._is_flooded(taken[0]):
+                self.watch.note(self.route, "message_flood", getattr(taken[0], "action", "other")[:40])
+                self._start(self.close(1008, "too many messages"))
+                return
             if self._is_held and len(self._waiting) <= MOST_WAITING // 2:
                 self._is_held = False
                 self.socket.release()
@@ -194,6 +194,12 @@ class Connection:
                 self._loop.call_later(delay, self._begin_late, taken)
             else:
                 self._begin(taken)
+
+    def _is_flooded(self, message: Call | Broken | HotReadings) -> bool:
+        return (
+            self._full_since is not None and time.monotonic() - self._full_since > FLOOD_S
+            and getattr(message, "action", "other") not in STORED
+        )  # fmt: skip
 
     def _begin_late(self, taken: Taken) -> None:
         self._begin(taken)
