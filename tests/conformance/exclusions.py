@@ -23,12 +23,8 @@ EXCLUSIONS = (
         "Contract certificates are Plug and Charge.",
     ),
     Exclusion(
-        "2.0.1", ("TC_K_53_CSMS", "TC_K_55_CSMS", "TC_K_57_CSMS", "TC_K_58_CSMS", "TC_K_59_CSMS"), LATER,
-        "The car's charging needs and schedules come by ISO 15118.",
-    ),
-    Exclusion(
-        "2.0.1", ("TC_M_24_CSMS", "TC_M_26_CSMS", "TC_M_28_CSMS"), LATER,
-        "Contract certificates for cars, and the status of V2G certificates, are Plug and Charge.",
+        "2.0.1", ("TC_M_26_CSMS", "TC_M_28_CSMS"), LATER,
+        "Contract certificates for cars are Plug and Charge.",
     ),
     Exclusion("2.0.1", ("TC_N_63_CSMS",), NOT_N, "It names the customer by their certificate."),
 )  # fmt: skip
