@@ -28,7 +28,7 @@ from app.stations.reports import Frame
 from ocpp_gateway import codec, hot, lenient
 from ocpp_gateway.codec import Broken, Call, Error, Result
 from ocpp_gateway.flusher import Flusher
-from ocpp_gateway.metrics import ACK_S, MESSAGES
+from ocpp_gateway.metrics import ACK_S, MESSAGES, PACE
 from ocpp_gateway.seam import DatabaseAway, Seam
 from ocpp_gateway.socket import StationSocket
 from ocpp_gateway.watch import Watch
@@ -229,6 +229,7 @@ class Connection:
         else:
             self._send(message.answer)
             MESSAGES.labels(message.action, "answered").inc()
+            PACE.by_tenant[self.route.tenant_id] += 1
             ACK_HOT.observe((_now_us() - message.received_us) / 1e6)
             self._spoke()
             self._is_busy = False
@@ -279,6 +280,7 @@ class Connection:
             self._learn(call, out)
             action = call.action[:40] if call.action in self.version.HANDLERS else "other"
             MESSAGES.labels(action, "answered").inc()
+            PACE.by_tenant[self.route.tenant_id] += 1
             ACK_COLD.observe((_now_us() - received_us) / 1e6)
             self._remember(call, payload, out)
         self._send(out)

@@ -1,6 +1,12 @@
-"""What the gateway counts (prometheus)."""
+"""What the gateway counts (prometheus), and how busy it is just now."""
+
+import time
+from collections import Counter as Counter_
+from uuid import UUID
 
 from prometheus_client import Counter, Gauge, Histogram
+
+MOST_TENANTS = 20
 
 MESSAGES = Counter(
     "livery_ocpp_messages_total", "OCPP messages by action and what became of them", ["action", "outcome"]
@@ -21,4 +27,57 @@ PENDING = Gauge("livery_ocpp_pending_messages", "Hot messages waiting for a comm
 PARKED = Counter(
     "livery_ocpp_parked_total", "Messages that were kept for staff because no verb could handle them"
 )
-STORMS = Counter("livery_ocpp_accepts_delayed_total", "Handshakes that storm control made wait")
+_PLAIN = {
+    "livery_ocpp_messages_total": "messages", "livery_ocpp_batch_messages_sum": "batched",
+    "livery_ocpp_batch_messages_count": "batches", "livery_ocpp_pending_messages": "pending",
+    "livery_ocpp_parked_total": "parked",
+}  # fmt: skip
+
+
+class Pace:
+    """How busy this process is: what moved since the last look. The console shows it; Prometheus has the counters."""
+
+    def __init__(self) -> None:
+        self.by_tenant = Counter_[UUID]()
+        self._before, self._at = self._read(), time.monotonic()
+
+    def take(self) -> tuple[dict[str, float], dict[UUID, float]]:
+        """Figures since the last call, and messages a second of each tenant."""
+        now, at = self._read(), time.monotonic()
+        seconds = max(at - self._at, 0.001)
+        moved = {name: now[name] - self._before.get(name, 0.0) for name in now}
+        tenants = {tenant: count / seconds for tenant, count in self.by_tenant.most_common(MOST_TENANTS)}
+        self.by_tenant.clear()
+        self._before, self._at = now, at
+        figures = {
+            "messages_per_s": moved["messages"] / seconds,
+            "ack_p50_ms": _quantile(moved, 0.5), "ack_p99_ms": _quantile(moved, 0.99),
+            "batch": moved["batched"] / moved["batches"] if moved["batches"] else 0.0,
+            "pending": now["pending"], "parked": now["parked"], "turned_away": moved["storm"],
+        }  # fmt: skip
+        return figures, tenants
+
+    def _read(self) -> dict[str, float]:
+        read = dict.fromkeys(("messages", "batched", "batches", "pending", "parked", "storm"), 0.0)
+        for metric in (MESSAGES, ACK_S, BATCH, PENDING, PARKED, REFUSED):
+            for sample in metric.collect()[0].samples:
+                name = _PLAIN.get(sample.name)
+                if name is not None:
+                    read[name] += sample.value
+                elif sample.name == "livery_ocpp_ack_seconds_bucket":
+                    bound = f"ack:{sample.labels['le']}"
+                    read[bound] = read.get(bound, 0.0) + sample.value
+                elif sample.name == "livery_ocpp_refused_total" and sample.labels["reason"] == "storm":
+                    read["storm"] += sample.value
+        return read
+
+
+def _quantile(moved: dict[str, float], share: float) -> float:
+    """The upper bound of the bucket in which it lies, in milliseconds; 0 where nothing was answered."""
+    buckets = sorted((float(name[4:]), count) for name, count in moved.items() if name.startswith("ack:"))
+    total = buckets[-1][1] if buckets else 0.0
+    finite = [bound for bound, count in buckets if total and count >= share * total]
+    return min(finite[0], buckets[-2][0]) * 1000 if finite else 0.0
+
+
+PACE = Pace()

@@ -20,6 +20,7 @@ from app.kernel.clock import utcnow
 from app.stations import nodes
 from app.stations.commands import node_channel
 from ocpp_gateway.connection import Connection
+from ocpp_gateway.metrics import PACE
 from tenants.redis import Redis, RedisError, key
 from tenants.resolve import StationRoute
 
@@ -42,6 +43,7 @@ class Presence:
         self.redis, self.node, self._retry = redis, node, retry
         self.release, self.since = version("livery"), utcnow()
         self.here: dict[Key, Connection] = {}
+        self.pace = PACE
         self._closing: set[asyncio.Task[None]] = set()
 
     async def settled(self, route: StationRoute) -> None:
@@ -98,7 +100,8 @@ class Presence:
 
     async def beat(self) -> None:
         held = [(tenant_id, one.version.SUBPROTOCOL) for (tenant_id, _), one in self.here.items()]
-        state = nodes.describe(self.node, self.release, self.since, utcnow(), held)
+        figures, busiest = self.pace.take()
+        state = nodes.describe(self.node, self.release, self.since, utcnow(), held, figures, busiest)
         with contextlib.suppress(RedisError, OSError):
             if await nodes.beat(self.redis, state):
                 await self._rebuild()

@@ -45,7 +45,8 @@ async def _shown(request: AnyRequest) -> dict[str, Any]:
         "station_count": sum(node.stations for node in found if node.has_lease),
         "orphan_count": 0 if is_away else sum(count for node, count in links.items() if node not in alive),
         "versions": [(name.replace("ocpp", "OCPP "), count) for name, count in versions.most_common()],
-        "nodes": [(node, _largest(node, names)) for node in found],
+        "nodes": [(node, _largest(node, names), _busiest(node, names)) for node in found],
+        "per_s": sum(node.pace.get("messages_per_s", 0) for node in found if node.has_lease),
     }  # fmt: skip
 
 
@@ -55,6 +56,11 @@ def _largest(node: nodes.Node, names: dict[UUID, str]) -> list[tuple[str, int]]:
     shown = rows[:SHOWN]
     others = node.stations - sum(count for _name, count in shown)
     return [*shown, *([("all others", others)] if others else [])]
+
+
+def _busiest(node: nodes.Node, names: dict[UUID, str]) -> list[tuple[str, float]]:
+    rows = [(names.get(UUID(ref), "unknown tenant"), round(rate, 1)) for ref, rate in node.busiest.items()]
+    return [row for row in rows if row[1]][:SHOWN]
 
 
 async def _from_tenants(request: AnyRequest) -> tuple[dict[UUID, str], Counter[str], int]:

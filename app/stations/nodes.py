@@ -6,7 +6,7 @@ that said goodbye: it stays on the list for a while, without its lease.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,11 @@ SINCE = platform_key("gateway", "since")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`tenants` counts the stations of the largest MOST_TENANTS, `versions` all stations by OCPP version."""
+    """`tenants` counts the stations of the largest MOST_TENANTS, `versions` all stations by OCPP version.
+
+    `pace`: messages a second, answer times (ms), batch, pending and parked messages, handshakes turned away, since the
+    beat before; `busiest`: messages a second by tenant.
+    """
 
     name: str
     version: str
@@ -33,6 +37,8 @@ class Node:
     tenants: dict[str, int] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     has_lease: bool = True
+    pace: dict[str, float] = field(default_factory=dict)
+    busiest: dict[str, float] = field(default_factory=dict)
 
 
 def lease_key(node: str) -> str:
@@ -40,15 +46,19 @@ def lease_key(node: str) -> str:
 
 
 def describe(
-    name: str, version: str, since: datetime, now: datetime, held: Iterable[tuple[UUID, str]]
-) -> Node:
+    name: str, version: str, since: datetime, now: datetime, held: Iterable[tuple[UUID, str]],
+    pace: Mapping[str, float] | None = None, busiest: Mapping[UUID, float] | None = None,
+) -> Node:  # fmt: skip
     """`held`: the tenant and the OCPP version of every station that is connected here."""
     tenants, versions = Counter[str](), Counter[str]()
     for tenant_id, ocpp_version in held:
         tenants[str(tenant_id)] += 1
         versions[ocpp_version] += 1
     most = dict(tenants.most_common(MOST_TENANTS))
-    return Node(name, version, since, now, tenants.total(), most, dict(versions))
+    return Node(
+        name, version, since, now, tenants.total(), most, dict(versions), pace=dict(pace or {}),
+        busiest={str(tenant): rate for tenant, rate in (busiest or {}).items()},
+    )  # fmt: skip
 
 
 async def beat(redis: Redis, node: Node) -> bool:

@@ -37,11 +37,14 @@ async def test_a_living_gateway_shows_its_stations_by_brand_and_version(yard: Ya
     boxes = await connected(yard)
     (node,) = await nodes.list_nodes(yard.gateway.redis)
     assert (node.name, node.has_lease, node.stations) == (yard.gateway.node, True, 2)
+    assert node.pace["messages_per_s"] > 0 and node.pace["ack_p99_ms"] > 0
+    assert set(node.busiest) == set(node.tenants)
     assert node.versions == {"ocpp1.6": 1, "ocpp2.0.1": 1}
     assert node.tenants == {str(yard.nordlicht.tenant_id): 1, str(yard.solmark.tenant_id): 1}
     for path in ("/gateways", "/gateways/now"):
         page = await seen(yard, path)
         assert yard.gateway.node in page and "Alive" in page
+        assert "a second" in page and "99 % within" in page
         assert yard.nordlicht.company.name in page and yard.solmark.company.name in page
         assert "CP1" not in page  # counts, never a tenant's row
     for box in boxes:
