@@ -183,7 +183,7 @@ class Gateway:
         CONNECTIONS.inc()
         try:
             await self.presence.settled(route)
-            await connection.run(self.presence.arrived)
+            await connection.run(self._arrived)
         except Exception:
             log.exception("station %s: the connection failed", route.identity)
         finally:
@@ -196,6 +196,11 @@ class Gateway:
             with contextlib.suppress(Exception):
                 await self.seam.closed(route, connection.epoch, connection.close_reason or "closed")
             connection.over.set()
+
+    async def _arrived(self, connection: Connection) -> None:
+        await self.presence.arrived(connection)
+        if self.is_draining:  # it was let in just before
+            self._leaving = asyncio.create_task(connection.drain())
 
     async def touch(self) -> None:
         """Last seen, in batches: never a write per heartbeat."""

@@ -356,8 +356,23 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
         session = await _authorised_late(scope, session, report)
     if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
         await reservations.used(scope, session, report.reservation_no)
+    was_begun = session.meter_start_wh is not None
     await _store(scope, session, report)
+    if not was_begun and session.meter_start_wh is not None:
+        await _begin_came_late(scope, session)
     return session
+
+
+async def _begin_came_late(scope: Scope, session: ChargingSession) -> None:
+    """The meter's begin lay in an event that the station's queue sent after the end: judged once more."""
+    if session.status != "COMPLETED" or session.review != "orphan" or session.settled_at is not None:
+        return
+    query = select(SessionEvent.id).where(
+        SessionEvent.session_id == session.id, SessionEvent.kind == "started"
+    )
+    if (await scope.db.execute(query.limit(1))).first() is not None:
+        session.review = None
+        await _close(scope, session)
 
 
 async def _authorised_late(

@@ -307,11 +307,14 @@ async def test_a_remote_start_before_the_cable_is_one_session(stage201: Stage, a
             "Updated", "CablePluggedIn", state="EVConnected", meter=1_000, context="Transaction.Begin"
         )
         await visit.tell("Updated", "ChargingStateChanged", state="Charging")
+        plugged.append(visit)
 
+    plugged: list[Transaction] = []
     stage201.box.reactions["RequestStartTransaction"] = start
     begun = await stage201.start()
     assert (begun["command"]["status"], begun["command"]["answer"]) == ("accepted", {"status": "Accepted"})
-    await stage201.becomes("ACTIVE", begun["id"])
+    await until(lambda: came(plugged, 1))
+    assert (await stage201.session(begun["id"]))["status"] == "ACTIVE"
     await visit.tell("Ended", "EVDeparted", meter=1_400, reason="EVDisconnected")
     done = await stage201.settled()
     assert (done["id"], done["status"], done["energy_wh"]) == (begun["id"], "COMPLETED", 400)

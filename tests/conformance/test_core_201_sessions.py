@@ -237,6 +237,18 @@ async def test_an_evse_that_becomes_known_late_gets_its_session(stage201: Stage)
     assert [cdr["cdr_location"]["evse_no"] for cdr in done["cdrs"]] == [2]
 
 
+async def test_a_begin_that_comes_after_the_end_completes_the_session(stage201: Stage):
+    visit = Transaction(stage201, "shuffled", None)
+    await visit.tell("Started", "Authorized", token=stage201.cast.card)
+    visit.evse, visit.seq_no = 2, 2
+    await visit.tell("Ended", "EVDeparted", meter=900, reason="EVDisconnected")
+    assert (await stage201.session())["review"] == "orphan"
+    visit.seq_no = 1
+    await visit.tell("Updated", "CablePluggedIn", state="EVConnected", meter=700, context="Transaction.Begin")
+    done = await stage201.settled()
+    assert (done["status"], done["review"], done["energy_wh"]) == ("COMPLETED", None, 200)
+
+
 @case("2.0.1", "TC_E_38_CSMS")
 async def test_a_car_that_is_not_ready_is_shown_as_such(stage201: Stage):
     visit = Transaction(stage201, "waits")
