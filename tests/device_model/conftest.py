@@ -1,0 +1,3 @@
+from tests.surfaces.conftest import house
+
+__all__ = ["house"]
