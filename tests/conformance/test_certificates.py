@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.typing import Subprotocol
 
 from app.kernel.errors import Invalid
@@ -33,6 +33,7 @@ from tests.conformance.trust import (
     build,
     by_verb,
     csr,
+    ec_key,
     ended,
     manned,
     named,
@@ -212,6 +213,44 @@ async def test_profile_3_comes_in_by_its_certificate_alone_and_by_nobody_elses(
         await by_verb(yard, yard.nordlicht, certificates.revoke_certificate, own.id)
         with pytest.raises(InvalidStatus):
             await knocking(Station16, "nordlicht", certified["nordlicht"]).connect()
+
+
+async def test_a_ca_that_all_brands_share_opens_only_the_door_of_the_organisation_it_names(
+    settings: Settings, database: Database, tmp_path: Path
+):
+    """LIVERY_OCPP_TLS_CLIENT_CA: both brands own a CP1, and one CA has signed for both."""
+    ca_key, key = ec_key(), ec_key()
+    root = build(named("Shared CA"), named("Shared CA"), ca_key.public_key(), ca_key, is_ca=True, days=30)
+    ca_file = write(tmp_path, "shared", root, ca_key)[0]
+
+    async with tls_yard(settings, database, tmp_path, ocpp_tls_client_ca=ca_file) as yard:
+        for cast in (yard.nordlicht, yard.solmark):
+            await by_verb(yard, cast, stations.update_station, cast.station_id, security_profile=3)
+
+        async def is_let_in(slug: str, common_name: str, organisation: str | None, days: int = 20) -> bool:
+            leaf = build(named(common_name, organisation), root.subject, key.public_key(), ca_key, days=days)
+            box = Station16(
+                f"wss://localhost:{yard.tls_port}/{slug}/CP1", None, connect_to=("127.0.0.1", yard.tls_port)
+            )
+            pem = leaf.public_bytes(certificates.serialization.Encoding.PEM).decode()
+            box.tls = with_certificate(yard.trusting(), tmp_path, pem, key)
+            try:
+                await box.connect()
+            except (InvalidStatus, OSError, EOFError, ConnectionClosed, InvalidMessage):
+                return False
+            await box.close()
+            return True
+
+        name = yard.nordlicht.company.name
+        assert await is_let_in("nordlicht", "CP1", name)
+        assert not await is_let_in("solmark", "CP1", name)
+        assert not await is_let_in("nordlicht", "CP2", name)
+        assert not await is_let_in("nordlicht", "CP1", None)
+        assert not await is_let_in("nordlicht", "CP1", name, days=-1), "expired"
+        # Known from its first visit on, so that its end is seen and it can be revoked.
+        (kept,) = await rows(yard, yard.nordlicht, StationCertificate)
+        assert kept.status == "accepted" and kept.used_at is not None
+        assert await by_verb(yard, yard.nordlicht, certificates.warn_of_expiry) == 1
 
 
 async def test_behind_a_proxy_the_certificate_counts_only_from_a_trusted_peer(

@@ -17,10 +17,10 @@ from app.kernel.settings import Settings
 from app.maintenance import changes
 from app.maintenance.models import SecurityChange, SecurityEvent
 from app.stations import service as stations
-from app.stations.models import ChargingStation, OCPPMessage, StationCommand
+from app.stations.models import ChargingStation, OCPPMessage, StationCommand, StationConnection
 from tenants.database import Database
 from tests.cast import STAFF
-from tests.conformance.conftest import Station16, Station201, Yard, case, rows
+from tests.conformance.conftest import Station16, Station201, Yard, case, rows, until
 from tests.conformance.trust import by_verb, ended, manned, one, tls_yard
 from tests.foreign_stations import stamp
 
@@ -166,6 +166,33 @@ async def test_a_station_that_never_comes_back_with_its_key_keeps_the_old_one_an
     assert (row.status, row.note) == ("fell_back", "It has come back with the old key.")
     assert await rows(yard, cast, Event, Event.kind == "StationKeyNotTaken")
     assert await is_welcome(box, cast.password)
+
+
+async def test_a_station_that_said_yes_and_was_not_seen_again_is_awaited_with_the_new_key_alone(yard: Yard):
+    """Its old key is void after a day: it would not use it any more, and somebody else might."""
+    cast = yard.nordlicht
+    box, told = yard.station(cast, Station16), []
+    box.answers["ChangeConfiguration"] = lambda payload: (
+        told.append(payload["value"]),
+        {"status": "Accepted"},
+    )[1]
+    await box.connect()
+    await box.boot()  # type: ignore[attr-defined]
+    change = await by_verb(yard, cast, changes.rotate_key, cast.station_id)
+    command = await ended(yard, cast, "ChangeConfiguration")
+    await by_verb(yard, cast, changes.change_answered, change.id, command)
+    await box.close()
+
+    async def away() -> bool:
+        return not (await rows(yard, cast, StationConnection))[0].is_online
+
+    await until(away)
+    async with yard.database.scope(cast.tenant_id, STAFF) as scope:
+        scope.now += timedelta(hours=25)
+        assert await changes.fall_back(scope) == 1
+    assert await rows(yard, cast, Event, Event.kind == "StationKeyNotTaken")
+    assert not await is_welcome(box, cast.password)
+    assert await is_welcome(box, told[0])
 
 
 @case("1.6", "TC_083_CSMS")
