@@ -58,9 +58,9 @@ class Pace:
         return figures, tenants
 
     def _read(self) -> dict[str, float]:
-        read = dict.fromkeys(("messages", "batched", "batches", "pending", "parked", "storm"), 0.0)
+        read: dict[str, float] = {**dict.fromkeys(_PLAIN.values(), 0.0), "storm": 0.0}
         for metric in (MESSAGES, ACK_S, BATCH, PENDING, PARKED, REFUSED):
-            for sample in metric.collect()[0].samples:
+            for sample in (sample for family in metric.collect() for sample in family.samples):
                 name = _PLAIN.get(sample.name)
                 if name is not None:
                     read[name] += sample.value

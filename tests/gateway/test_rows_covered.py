@@ -19,6 +19,25 @@ ROWS, QUIRKS = range(1, 69), range(1, 60)
 
 # Row -> file::test, where another file proves it.
 ELSEWHERE = {
+    9: (
+        "tests/conformance/test_certificates.py::"
+        "test_profile_3_comes_in_by_its_certificate_alone_and_by_nobody_elses",
+    ),
+    10: (
+        "tests/conformance/test_certificates.py::test_the_end_of_a_certificate_is_told_thirty_days_ahead_and_once",
+    ),
+    11: (
+        "tests/conformance/test_security.py::"
+        "test_a_new_key_holds_once_the_station_came_with_it_and_until_then_the_old_one_too",
+        "tests/conformance/test_security.py::"
+        "test_a_station_that_never_comes_back_with_its_key_keeps_the_old_one_and_staff_are_told",
+    ),
+    58: (
+        "tests/conformance/test_firmware.py::test_firmware_comes_from_allowed_hosts_only_and_from_nowhere_inside",
+    ),
+    59: (
+        "tests/conformance/test_logs.py::test_an_upload_is_bounded_belongs_to_its_brand_and_goes_after_a_month",
+    ),
     67: (
         "tests/isolation/test_http.py::test_every_route_serves_its_own_and_refuses_everybody_else",
         "tests/isolation/test_http.py::test_an_object_of_the_other_brand_named_in_a_body_is_not_found",
@@ -28,14 +47,16 @@ ELSEWHERE = {
 }
 # Row -> why it is proved with what it belongs to, and not here.
 LATER = {
-    9: "client certificates: security profile 3",
-    10: "client certificates: security profile 3",
-    11: "key rotation with overlap: security profiles 1 and 2",
-    58: "firmware addresses: the firmware forms",
-    59: "upload addresses: diagnostics and logs",
     66: "OCMF signatures: signed readings are kept, and nothing is billed as calibrated",
 }
-QUIRKS_LATER = {56: "strategies of charging profiles by model: smart charging"}
+QUIRKS_ELSEWHERE = {
+    56: (
+        "tests/conformance/test_charging_profiles.py::"
+        "test_a_refused_station_maximum_becomes_a_default_where_the_table_says_so",
+        "tests/conformance/test_charging_profiles.py::"
+        "test_a_station_that_refuses_a_start_with_a_limit_is_given_it_afterwards",
+    ),
+}
 
 
 @cache
@@ -58,7 +79,7 @@ def test_every_row_of_section_2_has_a_test():
 
 
 def test_every_quirk_of_section_3_has_a_test():
-    assert set(QUIRKS) - named("quirk") - set(QUIRKS_LATER) == set()
+    assert set(QUIRKS) - named("quirk") - set(QUIRKS_ELSEWHERE) == set()
 
 
 def test_no_test_is_named_after_a_row_that_there_is_not():
@@ -66,7 +87,9 @@ def test_no_test_is_named_after_a_row_that_there_is_not():
     assert named("quirk") <= set(QUIRKS)
 
 
-@pytest.mark.parametrize("test", sorted({test for tests in ELSEWHERE.values() for test in tests}))
+@pytest.mark.parametrize(
+    "test", sorted({test for tests in (ELSEWHERE | QUIRKS_ELSEWHERE).values() for test in tests})
+)
 def test_what_is_proved_elsewhere_is_there(test: str):
     path, _, name = test.partition("::")
     assert name in names_in(path) or (not name and names_in(path))
