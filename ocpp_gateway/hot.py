@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.charging.ingest import HotReadings, Kind, Sample
+from app.charging.ingest import LIVE_LIMIT, SOC_LIMIT, HotReadings, Kind, Sample
 from ocpp_gateway import codec, meter_values
 from ocpp_gateway.lenient import MAX_FUTURE, MAX_PAST
 
@@ -26,6 +26,7 @@ _ROLES = {name: n for n, name in enumerate(
 )}  # fmt: skip
 _LINES = frozenset({"L1", "L2", "L3", "L1-N", "L2-N", "L3-N", "L1-L2", "L2-L3", "L3-L1"})
 _MOST_KINDS = 4096
+_ONE = Decimal(1)
 
 
 class Envelope(msgspec.Struct, array_like=True):
@@ -264,20 +265,25 @@ def _value(raw: str, known: _Known) -> str | None:
         return None
     if known.factor is None and _PLAIN.fullmatch(raw):
         return raw
-    number = meter_values.number_of(raw)
-    return None if number is None else format(number * (known.factor or 1), "f")
+    number = meter_values.number_of(raw, known.factor or _ONE)
+    return None if number is None else format(number, "f")
 
 
 def _figure(role: int, total: tuple[int, str] | None, lines: list[tuple[int, int, str]]) -> str | None:
     """As `app.charging.ingest.latest`: the total where told, else what the lines of the newest instant make."""
     if total is not None:
-        return _whole(total[1]) if role < 2 else total[1]
+        return _whole(total[1]) if role < 2 else _bounded(role, total[1])
     told = [(at, value) for of, at, value in lines if of == role] if lines and role in (1, 2, 3) else []
     if not told:
         return None
     last = max(at for at, _ in told)
     values = [Decimal(value) for at, value in told if at == last]
-    return str(round(sum(values, Decimal(0)))) if role == 1 else format(max(values), "f")
+    return str(round(sum(values, Decimal(0)))) if role == 1 else _bounded(role, format(max(values), "f"))
+
+
+def _bounded(role: int, value: str) -> str | None:
+    most = SOC_LIMIT if role == 4 else LIVE_LIMIT
+    return None if len(value) > 3 and abs(Decimal(value)) >= most else value
 
 
 def _whole(value: str) -> str:

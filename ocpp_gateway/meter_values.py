@@ -71,11 +71,11 @@ def _reading(
     measurand, phase = measurand_of(str(sample.get("measurand") or ""), str(sample.get("phase") or ""))
     unit, factor = unit_of(sample, measurand)
     signed = sample.get("format") == "SignedData"
-    number = None if signed else number_of(raw)
+    number = None if signed else number_of(raw, factor)
     context, location = context_of(str(sample.get("context"))), location_of(str(sample.get("location")))
     signed_data = str(raw) if signed else _signed(sample)
     return Reading(
-        measurand=measurand, phase=phase, unit=unit, value=None if number is None else number * factor,
+        measurand=measurand, phase=phase, unit=unit, value=number,
         raw_value=str(raw)[:200], sampled_at=sampled_at, received_at=received_at, station_at=station_at,
         context=context, location=location, signed_data=signed_data,
     )  # fmt: skip
@@ -116,12 +116,12 @@ def unit_of(sample: dict[str, Any], measurand: str) -> tuple[str, Decimal]:
     return unit, factor
 
 
-def number_of(raw: Any) -> Decimal | None:
+def number_of(raw: Any, factor: Decimal) -> Decimal | None:
     """None for "NaN", "12,5", "1e999" and the like: kept raw, never billed (ocpp.md 2, row 30)."""
     if "_" in str(raw):
         return None  # Python would read over it
     try:
-        number = Decimal(str(raw).strip())
+        number = Decimal(str(raw).strip()) * factor
     except InvalidOperation:
         return None
     return number if number.is_finite() and abs(number) < LIMIT else None

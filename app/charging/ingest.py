@@ -34,6 +34,7 @@ on conflict do nothing
 returning 1
 """)
 
+LIVE_LIMIT, SOC_LIMIT = Decimal(10) ** 8, Decimal(1000)  # what the live columns can hold
 _LIVE_COLUMNS = ("meter_wh", "power_w", "current_a", "voltage_v", "soc_percent")
 
 _SESSION_LIVE = text("""
@@ -141,14 +142,23 @@ def latest(readings: Sequence[Reading]) -> Figures:
         power_w=_whole(
             _newest(readings, POWER) if _has_total(readings, POWER) else _phases(readings, POWER, sum)
         ),
-        current_a=_newest(readings, "Current.Import")
-        if _has_total(readings, "Current.Import")
-        else _phases(readings, "Current.Import", max),
-        voltage_v=_newest(readings, "Voltage")
-        if _has_total(readings, "Voltage")
-        else _phases(readings, "Voltage", max),
-        soc_percent=_newest(readings, "SoC"),
+        current_a=_bounded(
+            _newest(readings, "Current.Import")
+            if _has_total(readings, "Current.Import")
+            else _phases(readings, "Current.Import", max)
+        ),
+        voltage_v=_bounded(
+            _newest(readings, "Voltage")
+            if _has_total(readings, "Voltage")
+            else _phases(readings, "Voltage", max)
+        ),
+        soc_percent=_bounded(_newest(readings, "SoC"), SOC_LIMIT),
     )
+
+
+def _bounded(value: Decimal | None, limit: Decimal = LIVE_LIMIT) -> Decimal | None:
+    """What no car and no cable has is kept as a value and shown to nobody."""
+    return value if value is not None and abs(value) < limit else None
 
 
 def _whole(value: Decimal | None) -> int | None:

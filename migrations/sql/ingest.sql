@@ -33,7 +33,7 @@ begin
       select t.*, s.id as session, s.status, s.meter_start_wh, s.cost_cap_minor,
              coalesce(t.evse_no, s.evse_no, 1) as no, coalesce(s.evse_id, e.id) as evse,
              case when t.needs then s.id is null or s.status <> 'ACTIVE' or s.meter_start_wh is null
-                    or t.evse_no is not null and t.evse_no is distinct from s.evse_no
+                    or s.evse_no is null or t.evse_no is distinct from s.evse_no and t.evse_no is not null
                   else t.txn is not null and s.status <> 'ACTIVE' end is true as cold
         from told t
         left join livery.evse e on e.station_id = t.station and e.evse_no = t.evse_no

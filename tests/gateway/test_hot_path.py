@@ -1,0 +1,108 @@
+"""Readings take the batched way, whatever is odd about one of them hurts nobody else, and answers keep their order."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from app.charging import ingest
+from app.charging.models import MeterValue
+from ocpp_gateway import flusher
+from ocpp_gateway.metrics import BATCH
+from tenants.database import BatchError
+from tests.conformance.conftest import Station16, Yard, rows
+from tests.foreign_stations import stamp
+
+pytestmark = pytest.mark.anyio
+
+
+def batched() -> float:
+    return sum(s.value for family in BATCH.collect() for s in family.samples if s.name.endswith("_sum"))
+
+
+def metering(wh: int) -> dict[str, Any]:
+    sample = {"value": str(wh), "measurand": "Energy.Active.Import.Register", "unit": "Wh"}
+    return {"connectorId": 1, "meterValue": [{"timestamp": stamp(), "sampledValue": [sample]}]}
+
+
+async def online(yard: Yard, cast: Any) -> Any:
+    box = yard.station(cast, Station16)
+    await box.connect()
+    await box.say("BootNotification", {"chargePointModel": "Fjord 22", "chargePointVendor": "Wattwerk"})
+    return box
+
+
+async def test_readings_of_two_brands_are_stored_in_batches_each_with_its_own(yard: Yard):
+    boxes = [await online(yard, yard.nordlicht), await online(yard, yard.solmark)]
+    before = batched()
+    for wh in range(1_000, 1_010):
+        await asyncio.gather(*(box.say("MeterValues", metering(wh)) for box in boxes))
+    assert batched() - before == 20
+    for cast in (yard.nordlicht, yard.solmark):
+        values = await rows(yard, cast, MeterValue)
+        assert sorted(int(one.value) for one in values) == list(range(1_000, 1_010))
+    for box in boxes:
+        await box.close()
+
+
+async def test_one_message_that_fails_its_batch_is_told_apart_and_the_others_stay(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+):
+    """The culprit goes to its verb, which takes it; nobody else notices."""
+    tried: list[int] = []
+
+    async def poisoned(connection: Any, batch: Any) -> Any:
+        tried.append(len(batch))
+        if any("6666" in message.raw for message in batch):
+            raise BatchError("poison", "22003")
+        return await ingest.write_readings(connection, batch)
+
+    monkeypatch.setattr(flusher, "write_readings", poisoned)
+    boxes = [await online(yard, yard.nordlicht), await online(yard, yard.solmark)]
+    lane = yard.gateway.flusher.lanes[0]
+    monkeypatch.setattr(yard.gateway.flusher, "lanes", [lane])
+    answers = await asyncio.gather(
+        boxes[0].say("MeterValues", metering(6666)), boxes[1].say("MeterValues", metering(1234))
+    )
+    assert answers == [{}, {}]
+    for cast, wh in ((yard.nordlicht, 6666), (yard.solmark, 1234)):
+        assert [int(one.value) for one in await rows(yard, cast, MeterValue)] == [wh]
+    assert 1 in tried
+    for box in boxes:
+        await box.close()
+
+
+async def test_calls_of_a_station_are_answered_in_their_order_whatever_way_they_take(yard: Yard):
+    box = await online(yard, yard.nordlicht)
+    status = {"connectorId": 1, "errorCode": "NoError", "status": "Available", "timestamp": stamp()}
+    sent = []
+    for number in range(60):
+        action, payload = (
+            ("MeterValues", metering(number)), ("StatusNotification", status), ("Heartbeat", {}),
+            ("Authorize", {"idTag": yard.nordlicht.card}),
+        )[number % 4]  # fmt: skip
+        sent.append(f"o{number}")
+        await box.socket.send(json.dumps([2, sent[-1], action, payload]))
+    heard: list[str] = []
+    while len(heard) < len(sent):
+        await asyncio.sleep(0.02)
+        frames = [json.loads(frame) for frame in box.recorder.frames_in]
+        heard = [frame[1] for frame in frames if frame[0] == 3 and frame[1].startswith("o")]
+    assert heard == sent
+    await box.close()
+
+
+@pytest.mark.parametrize("value", ["9" * 15, "1e999", "-12.5"])
+async def test_figures_no_car_has_are_kept_and_break_no_batch(yard: Yard, value: str):
+    box = await online(yard, yard.nordlicht)
+    samples = [
+        {"value": value, "measurand": "SoC", "unit": "Percent"}, {"value": value, "measurand": "Voltage", "unit": "V"},
+        {"value": value, "measurand": "Energy.Active.Import.Register", "unit": "kWh"},
+    ]  # fmt: skip
+    values = {"connectorId": 1, "meterValue": [{"timestamp": stamp(), "sampledValue": samples}]}
+    before = batched()
+    assert await box.say("MeterValues", values) == {}
+    assert batched() - before == 1
+    assert len(await rows(yard, yard.nordlicht, MeterValue)) == 3
+    await box.close()
