@@ -41,8 +41,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_parked_message")),
         sa.ForeignKeyConstraint(
             ["tenant_id", "station_id"], ["livery.charging_station.tenant_id", "livery.charging_station.id"],
-            name=op.f("fk_parked_message_station_id_charging_station"), ondelete="CASCADE",
+            name=op.f("fk_parked_message_tenant_id_station_id"), ondelete="CASCADE",
         ),
+        sa.ForeignKeyConstraint(["tenant_id"], ["platform.tenant.id"], name=op.f("fk_parked_message_tenant_id")),
         schema="livery",
     )
     protect_all(execute, ["parked_message"])
