@@ -208,17 +208,21 @@ async def test_a_reset_on_idle_waits_for_the_session_to_end(stage201: Stage):
 @case("2.0.1", "TC_B_22_CSMS", "TC_B_27_CSMS")
 async def test_an_immediate_reset_ends_the_session(stage201: Stage):
     for evse in (1, None):
-        visit = Transaction(stage201, f"cut-{evse}")
+        visit, is_back = Transaction(stage201, f"cut-{evse}"), asyncio.Event()
         await visit.tell("Started", "Authorized", token=stage201.cast.card, meter=1_000, state="Charging")
 
         async def reset(
-            _payload: dict[str, Any], visit: Transaction = visit, evse: int | None = evse
+            _payload: dict[str, Any],
+            visit: Transaction = visit,
+            evse: int | None = evse,
+            is_back: asyncio.Event = is_back,
         ) -> None:
             await visit.tell("Ended", "ResetCommand", meter=1_100, reason="ImmediateReset")
             if evse is None:
                 await comes_back(stage201, "RemoteReset")
             else:
                 await stage201.connector(1, "Available")
+            is_back.set()
 
         stage201.box.reactions["Reset"] = reset
         done = await stage201.ask("Reset", {"type": "Immediate"} | ({"evseId": evse} if evse else {}))
@@ -230,6 +234,7 @@ async def test_an_immediate_reset_ends_the_session(stage201: Stage):
             100,
             None,
         )
+        await asyncio.wait_for(is_back.wait(), 10)
 
 
 # --- F: remote control -------------------------------------------------------------------------------------------

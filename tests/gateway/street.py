@@ -234,6 +234,7 @@ async def built(databases: Databases, redis_url: str) -> AsyncIterator[Street]:
         with BlockingRedis.from_url(redis_url) as client:
             client.flushall()
         patch.setattr(server_module, "OPEN_TIMEOUT_S", OPEN_TIMEOUT_S)
+        patch.setattr(server_module, "LOOK_AFTER_S", 0.1)
         patch.setattr(connection_module, "CALL_TIMEOUT_S", CALL_TIMEOUT_S)
         settings = load_settings(settings_environment(urls, redis_url))
         redis = Redis(redis_url)
