@@ -41,7 +41,7 @@ from tests.journeys.house import free_port
 HERE = Path(__file__).parent
 TENANTS, STATIONS = 100, 10
 SECONDS, ROUNDS = float(os.environ.get("BENCH_SECONDS", "5")), int(os.environ.get("BENCH_ROUNDS", "3"))
-OPEN_RATE = 2000
+OPEN_RATE, CONNECT_RATE = 2000, 12
 STORM = int(os.environ.get("BENCH_STORM", "10000"))
 IDLE = int(os.environ.get("BENCH_IDLE", "5000"))
 NAMES = ("echo", "bare_ocpp", "ocpp_sqlalchemy", "livery")
@@ -163,8 +163,13 @@ class Ground:
         targets = self.folder / "targets"
         targets.write_text("".join(lines))
         argv = [str(self.load), str(port), str(targets), str(self.folder / "template"), mode, str(seconds)]
+        environment = dict(os.environ) | {"LOAD_CONNECT_RATE": str(CONNECT_RATE)}
         out = subprocess.run(
-            [*argv, *([str(rate)] if rate else [])], check=True, capture_output=True, text=True
+            [*argv, *([str(rate)] if rate else [])],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environment,
         )
         if out.stderr:
             print(out.stderr[:500], file=sys.stderr)
