@@ -91,6 +91,8 @@ class Connection:
         self._pinged_us: int | None = None
         self._settling: asyncio.TimerHandle | None = None
         self._full_since: float | None = None
+        # At once, before anything is awaited: what the station says first must not go past us.
+        socket.take, socket.pulse = self._take, self._pulse
 
     @property
     def seen_at(self) -> datetime:
@@ -98,7 +100,6 @@ class Connection:
 
     async def run(self, arrived: Callable[["Connection"], Awaitable[None]]) -> None:
         """`arrived` is told once the epoch is known: it closes what is older."""
-        self.socket.take, self.socket.pulse = self._take, self._pulse
         opened = await self.seam.opened(self.route, self.version.SUBPROTOCOL, self.remote)
         self.epoch, self.registration, self._has_booted = opened.epoch, opened.registration, opened.has_booted
         self._is_wanted = opened.has_commands
@@ -249,6 +250,8 @@ class Connection:
         except DatabaseAway:
             await self.close(1013, "try again later")
             return
+        except Exception:
+            log.exception("station %s: a message could not be answered", self.route.identity)
         self._is_busy = False
         self._pump()
 

@@ -269,5 +269,8 @@ def _told(error: Exception) -> str:
 
 def _passes(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or passes(getattr(error.orig, "sqlstate", None))
+        state = getattr(error.orig, "sqlstate", None)
+        # Without a code the server was never asked: it is away, or the driver refused a value, which it will again.
+        is_away = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        return passes(state) if state else is_away
     return isinstance(error, OSError)

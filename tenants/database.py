@@ -167,7 +167,8 @@ class BatchConnection:
             cursor = await self._connection.execute(statement.encode(), parameters)
             return await cursor.fetchall()
         except psycopg.Error as error:
-            raise BatchError(str(error), error.sqlstate) from error
+            is_away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+            raise BatchError(str(error), error.sqlstate or (None if is_away else "22000")) from error
 
 
 class BatchError(Exception):

@@ -17,6 +17,7 @@ _FOLDERS = {
 }
 _ANSWERS = {"ocpp1.6": "{}Response.json", "ocpp2.0.1": "{}Response.json", "ocpp2.1": "{}Response.json"}
 VERSIONS = ("ocpp1.6", "ocpp2.0.1")
+MAX_ACTION = 60
 
 # CALLs a central system sends (OCPP 1.6 edition 2 section 5 and the security whitepaper; 2.0.1 part 2).
 _TO_STATION: dict[str, frozenset[str]] = {
@@ -135,7 +136,12 @@ def answer_words(version: str, action: str) -> frozenset[str]:
 
 def knows(version: str, action: str) -> bool:
     """Whether this version has such a CALL at all, in either direction."""
-    return (_folder(version) / _FOLDERS[version][1].format(action)).is_file() if action.isalnum() else False
+    return _is_name(action) and (_folder(version) / _FOLDERS[version][1].format(action)).is_file()
+
+
+def _is_name(action: str) -> bool:
+    """It becomes a file's name: whatever a station sends, it names no folder and none that is too long."""
+    return len(action) <= MAX_ACTION and action.isascii() and action.isalnum()
 
 
 def may_be_answered_empty(version: str, action: str) -> bool:
@@ -175,7 +181,7 @@ def _folder(version: str) -> Path:
 def schema(version: str, action: str, kind: str) -> dict[str, Any]:
     name = (_FOLDERS[version][1] if kind == "request" else _ANSWERS[version]).format(action)
     path = _folder(version) / name
-    if not action.isalnum() or not path.is_file():
+    if not _is_name(action) or not path.is_file():
         raise KeyError(action)
     return msgspec.json.decode(path.read_text(encoding="utf-8-sig"))
 

@@ -331,6 +331,13 @@ async def test_html_and_sql_in_free_texts_are_kept_as_texts(yard: Yard, raw16: R
     assert await rows(yard, yard.nordlicht, EVSE)
 
 
+async def test_an_action_longer_than_a_file_name_is_not_implemented_at_once(yard: Yard, raw16: Raw):
+    """Found by damaged frames: it was looked up as a file, and taken for a database that is away."""
+    answer = await raw16.call("A" * 5000, {}, "long")
+    assert answer[:3] == [4, "long", "NotImplemented"]
+    assert await is_alive(raw16)
+
+
 async def test_a_flood_slows_the_sender_and_loses_nothing(yard: Yard, raw16: Raw):
     """Row 52."""
     for n in range(320):
