@@ -93,6 +93,17 @@ async def test_calls_of_a_station_are_answered_in_their_order_whatever_way_they_
     await box.close()
 
 
+async def test_what_a_station_says_first_is_answered_although_its_old_link_still_ends(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+):
+    async def slowly(_route: Any) -> None:
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(yard.gateway.presence, "settled", slowly)
+    box = await online(yard, yard.nordlicht)
+    await box.close()
+
+
 @pytest.mark.parametrize("value", ["9" * 15, "1e999", "-12.5"])
 async def test_figures_no_car_has_are_kept_and_break_no_batch(yard: Yard, value: str):
     box = await online(yard, yard.nordlicht)
