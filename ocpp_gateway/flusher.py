@@ -7,15 +7,14 @@ verb, which can tell and park it.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
-from app.charging.ingest import HotReadings, Written, write_readings
+from app.charging.ingest import HotReadings, Written, news_of_reading, write_readings
 from ocpp_gateway.metrics import BATCH, FLUSH_S, PENDING
 from tenants.database import BatchConnection, BatchError, Database
 from tenants.redis import Redis
@@ -78,50 +77,37 @@ class Lane:
         return taken
 
     async def _flush(self, connection: BatchConnection, works: list[Work]) -> None:
-        """Answered when it is committed. What the database was away for goes back to the head of the lane."""
-        if not works:
-            return
-        started = time.perf_counter()
+        """Each message is answered once, when it is committed. Where the database goes away in the middle, what was
+        not answered yet goes back to the head of the lane."""
+        parts = [works] if works else []
+        while parts:
+            part = parts.pop(0)
+            try:
+                written = await self._write(connection, part)
+            except BatchError as error:
+                if passes(error.sqlstate):
+                    self.waiting.extendleft(reversed([work for left in [part, *parts] for work in left]))
+                    self._news.set()
+                    raise
+                parts = [*_apart(part, error), *parts]
+                continue
+            batch = [message for message, _ in part]
+            self._tell([pair for pair in zip(batch, written, strict=True) if not pair[1].is_cold])
+            for (message, done), one in zip(part, written, strict=True):
+                done(message, one)
+
+    async def _write(self, connection: BatchConnection, part: list[Work]) -> list[Written]:
+        """In one commit; tried again at once where it met another transaction."""
+        batch, started = [message for message, _ in part], time.perf_counter()
         try:
-            await self._write(connection, works)
+            return await write_readings(connection, batch)
         except BatchError as error:
-            if not passes(error.sqlstate):
+            if (error.sqlstate or "")[:2] != "40":
                 raise
-            if error.sqlstate and error.sqlstate[:2] == "40":
-                with contextlib.suppress(BatchError):
-                    await self._write(connection, works)
-                    return
-            self.waiting.extendleft(reversed(works))
-            self._news.set()
-            raise
+            return await write_readings(connection, batch)
         finally:
-            BATCH.observe(len(works))
+            BATCH.observe(len(part))
             FLUSH_S.observe(time.perf_counter() - started)
-
-    async def _write(self, connection: BatchConnection, works: list[Work]) -> None:
-        batch = [message for message, _ in works]
-        try:
-            written = await write_readings(connection, batch)
-        except BatchError as error:
-            if passes(error.sqlstate):
-                raise
-            await self._apart(connection, works, error)
-            return
-        self._tell([(message, one) for message, one in zip(batch, written, strict=True) if not one.is_cold])
-        for (message, done), one in zip(works, written, strict=True):
-            done(message, one)
-
-    async def _apart(self, connection: BatchConnection, works: list[Work], error: BatchError) -> None:
-        if len(works) == 1:
-            log.warning("a message of station %s failed in its batch: %s", works[0][0].station_id, error)
-            works[0][1](works[0][0], COLD)
-            return
-        tenants: dict[UUID, list[Work]] = {}
-        for work in works:
-            tenants.setdefault(work[0].tenant_id, []).append(work)
-        parts: Iterable[list[Work]] = tenants.values() if len(tenants) > 1 else ([work] for work in works)
-        for part in parts:
-            await self._write(connection, part)
 
     def _give_up_late(self) -> None:
         """None tells a link that the database did not come back in time: it closes, and the station sends again."""
@@ -129,6 +115,19 @@ class Lane:
         while self.waiting and self.waiting[0][0].received_us < late:
             message, done = self.waiting.popleft()
             done(message, None)
+
+
+def _apart(part: list[Work], error: BatchError) -> list[list[Work]]:
+    """A part that cannot be written: by tenant, then by message. One that stands alone is left to its verb."""
+    if len(part) == 1:
+        message, done = part[0]
+        log.warning("a message of station %s failed in its batch: %s", message.station_id, error)
+        done(message, COLD)
+        return []
+    tenants: dict[UUID, list[Work]] = {}
+    for work in part:
+        tenants.setdefault(work[0].tenant_id, []).append(work)
+    return list(tenants.values()) if len(tenants) > 1 else [[work] for work in part]
 
 
 class Flusher:
@@ -163,17 +162,14 @@ class Watched:
     def tell(self, written: Sequence[tuple[HotReadings, Written]]) -> None:
         if not self._tenants:
             return
-        news: dict[tuple[str, UUID | None], tuple[UUID, str, dict[str, object]]] = {}
+        news: dict[tuple[str, UUID | None], tuple[UUID, str, dict[str, Any]]] = {}
         for message, one in written:
             if message.tenant_id not in self._tenants:
                 continue
-            topics: list[tuple[str, dict[str, object]]] = [
-                (f"station:{message.station_id}", {"what": "reading", "evse_no": one.evse_no}),
+            topics = [
+                *news_of_reading(message.station_id, one.evse_no, one.session_id),
                 (f"station:{message.station_id}:log", {"count": 2}),
             ]
-            if one.session_id is not None:
-                topics.append((f"session:{one.session_id}", {"what": "reading"}))
-                topics.append(("sessions", {"session": str(one.session_id)}))
             for topic, payload in topics:
                 name = self.redis.channel_name(message.tenant_id, topic)
                 if name in self._topics:
@@ -183,6 +179,6 @@ class Watched:
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
 
-    async def _publish(self, news: list[tuple[UUID, str, dict[str, object]]]) -> None:
+    async def _publish(self, news: list[tuple[UUID, str, dict[str, Any]]]) -> None:
         for tenant_id, topic, payload in news:
             await self.redis.publish(tenant_id, topic, payload)

@@ -85,11 +85,15 @@ class Database:
     async def batch(self) -> AsyncIterator["BatchConnection"]:
         """For the gateway's flush alone: each call is a transaction of many tenants, and the function it calls sets
         them one after the other (`migrations/sql/ingest.sql`). Outside of such a call every table is empty here.
+        Errors: `BatchError`, also where the server is away.
         """
         url = make_url(self.settings.database_url or "").set(drivername="postgresql")
-        connection = await psycopg.AsyncConnection.connect(
-            url.render_as_string(hide_password=False), autocommit=True, prepare_threshold=0
-        )
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                url.render_as_string(hide_password=False), autocommit=True, prepare_threshold=0
+            )
+        except psycopg.OperationalError as error:
+            raise BatchError(str(error), None) from error
         try:
             yield BatchConnection(connection)
         finally:

@@ -195,20 +195,31 @@ async def _move_live(
 ) -> None:
     at_evse = figures.as_row() | {"at": figures.at}
     evse_id = session.evse_id if session else await _evse_id(scope, station_id, evse_no)
-    if evse_id is not None and (session is None or session.status == "ACTIVE"):
+    if session is not None and session.status != "ACTIVE":
+        return
+    if evse_id is not None:
         await scope.db.execute(_EVSE_LIVE, at_evse | {"evse": evse_id})
-        scope.publish(
-            f"station:{station_id}", {"what": "reading", "evse_no": evse_no, "power_w": figures.power_w}
-        )
-    if session is not None and session.status == "ACTIVE":
+    for topic, payload in news_of_reading(station_id, evse_no, session.id if session else None):
+        scope.publish(topic, payload)
+    if session is not None:
         row = at_evse | {"session": session.id, "meter_start_wh": session.meter_start_wh}
         await scope.db.execute(_SESSION_LIVE, row)
         if session.cost_cap_minor is not None:
             await queue.enqueue(
                 scope, "charging.check_cap", session_id=str(session.id), lock=f"cap-now:{session.id}"
             )
-        scope.publish(f"session:{session.id}", {"what": "reading"})
-        scope.publish("sessions", {"session": str(session.id)})
+
+
+def news_of_reading(
+    station_id: UUID | str, evse_no: int, session_id: UUID | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Whom to tell after the commit that figures moved: (topic, message). `session_id` is the session that is open."""
+    news: list[tuple[str, dict[str, Any]]] = [
+        (f"station:{station_id}", {"what": "reading", "evse_no": evse_no})
+    ]
+    if session_id is not None:
+        news += [(f"session:{session_id}", {"what": "reading"}), ("sessions", {"session": str(session_id)})]
+    return news
 
 
 async def _evse_id(scope: Scope, station_id: UUID, evse_no: int) -> UUID | None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
 
 from app.charging import ingest
 from app.charging.models import MeterValue
-from ocpp_gateway import flusher
+from ocpp_gateway import flusher, hot
 from ocpp_gateway.metrics import BATCH
 from tenants.database import BatchError
 from tests.conformance.conftest import Station16, Yard, rows
@@ -71,6 +72,32 @@ async def test_one_message_that_fails_its_batch_is_told_apart_and_the_others_sta
     assert 1 in tried
     for box in boxes:
         await box.close()
+
+
+async def test_what_was_answered_is_not_written_again_when_the_database_goes_away_in_the_middle(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+):
+    """A batch fails and is told apart; after its first part the connection is lost: only the rest goes back."""
+    faults = iter(["22003", None, "57P01"])
+
+    async def failing(_connection: Any, batch: Any) -> Any:
+        if (fault := next(faults)) is not None:
+            raise BatchError("away", fault)
+        return [ingest.Written(None, 1, False) for _ in batch]
+
+    monkeypatch.setattr(flusher, "write_readings", failing)
+    lane = flusher.Lane(yard.database, lambda _news: None)
+    answered: list[str] = []
+    works = []
+    for cast in (yard.nordlicht, yard.solmark):
+        raw = json.dumps([2, "m1", "MeterValues", metering(777)])
+        message = hot.read("ocpp1.6", cast.tenant_id, str(cast.station_id), raw, time.time_ns() // 1000)
+        assert message is not None
+        works.append((message, lambda told, _written: answered.append(told.station_id)))
+    with pytest.raises(BatchError):
+        await lane._flush(None, works)  # type: ignore[arg-type]
+    assert answered == [str(yard.nordlicht.station_id)]
+    assert [message.station_id for message, _ in lane.waiting] == [str(yard.solmark.station_id)]
 
 
 async def test_calls_of_a_station_are_answered_in_their_order_whatever_way_they_take(yard: Yard):
