@@ -241,7 +241,7 @@ class Connection:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _handle(self, message: codec.Message | HotReadings, raw: str, received_us: int) -> None:
+    async def _handle(self, message: codec.Message, raw: str, received_us: int) -> None:
         try:
             if isinstance(message, Call):
                 await self._answer(message, raw, received_us)
@@ -291,11 +291,16 @@ class Connection:
 
     async def _not_yet(self, call: Call, raw: str) -> str:
         """A station that is pending or rejected boots, or says what it was asked for (2.x B02.FR.09, B03.FR.07)."""
-        version = self.version.SUBPROTOCOL
-        out = codec.encode_error(version, call.message_id, "SecurityError", "not accepted yet")
+        version, code = self.version.SUBPROTOCOL, "SecurityError"
+        out = codec.encode_error(version, call.message_id, code, "not accepted yet")
+        return await self._kept(call, raw, "error", out, code)
+
+    async def _kept(self, call: Call, raw: str, kind: str, out: str, error: str | None = None) -> str:
+        """An answer that caused nothing: the log has it where it can, and the station has it in any case."""
+        action = call.action[:100]
         frames = [
-            self._frame("in", "call", call.message_id, call.action[:100], raw, error="SecurityError"),
-            self._frame("out", "error", call.message_id, call.action[:100], out, error="SecurityError"),
+            self._frame("in", "call", call.message_id, action, raw, error),
+            self._frame("out", kind, call.message_id, action, out, error),
         ]
         with contextlib.suppress(Exception):
             await self.seam.keep(self.route, frames)
@@ -315,13 +320,7 @@ class Connection:
         self.watch.note(self.route, "card_guessing")
         refused = Refused(status="Invalid", reason="unknown", message="too many cards were tried")
         out = codec.encode_result(call.message_id, self.version.authorize_answer(refused))
-        frames = [
-            self._frame("in", "call", call.message_id, call.action, raw),
-            self._frame("out", "result", call.message_id, call.action, out),
-        ]
-        with contextlib.suppress(Exception):
-            await self.seam.keep(self.route, frames)
-        return out
+        return await self._kept(call, raw, "result", out)
 
     def _learn(self, call: Call, out: str) -> None:
         if call.action not in ("BootNotification", "Authorize"):

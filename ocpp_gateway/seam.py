@@ -1,7 +1,7 @@
 """The one seam between frames and verbs: a CALL in, one transaction, the frame of the answer out.
 
-The raw frames lie in the same commit as what they caused, and the answer leaves only after it. The batched hot path
-(performance.md) will take the place of `answer` for hot actions; connection and codec will not notice.
+The raw frames lie in the same commit as what they caused, and the answer leaves only after it. Hot messages do not come
+here: they are batched (`flusher.py`), and only the one that needs judgement is handed on to `answer`.
 """
 
 import asyncio

@@ -87,18 +87,19 @@ async def _security_state(scope: Scope, station: ChargingStation) -> dict[str, A
 
 
 async def _do(
-    request: AnyRequest, scope: Scope, station: ChargingStation, form: Form, deed: Any, flash: str
-) -> Response[Any]:
-    """The verb, then the page again: with a word of success, or with what is wrong."""
+    request: AnyRequest, scope: Scope, station: ChargingStation, form: Form, deed: Any, flash: str,
+    here: str = "security",
+) -> Response[Any]:  # fmt: skip
+    """The verb, then the page `here` again: with a word of success, or with what is wrong."""
+    template, title, parts = _PAGES[here]
     try:
         await deed
     except (Invalid, Refused) as error:
         return form_again(
-            request, scope, "maintenance/station_security.html", error, form, title=f"Security of {_name(station)}",
-            **await _security_parts(scope, station),
+            request, scope, template, error, form, title=f"{title} of {_name(station)}",
+            **await parts(scope, station),
         )  # fmt: skip
-    path = f"/stations/{public_id('charging_station', station.id)}/security"
-    return redirect(request, path, flash=flash)
+    return redirect(request, f"/stations/{public_id('charging_station', station.id)}/{here}", flash=flash)
 
 
 @post("/stations/{station_id:str}/key-rotations", opt={"permission": "stations.manage"})
@@ -250,20 +251,6 @@ def _moment(request: AnyRequest, form: Form, name: str) -> datetime | None:
         raise Invalid.field(name, "time", "This is no date and time.") from None
 
 
-async def _do_firmware(
-    request: AnyRequest, scope: Scope, station: ChargingStation, form: Form, deed: Any, flash: str
-) -> Response[Any]:
-    try:
-        await deed
-    except (Invalid, Refused) as error:
-        return form_again(
-            request, scope, "maintenance/station_firmware.html", error, form, title=f"Firmware of {_name(station)}",
-            **await _firmware_parts(scope, station),
-        )  # fmt: skip
-    path = f"/stations/{public_id('charging_station', station.id)}/firmware"
-    return redirect(request, path, flash=flash)
-
-
 @post("/stations/{station_id:str}/firmware", opt={"permission": "stations.manage"})
 async def update_firmware(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
     station, form = await _station(tenant_scope, station_id), await read_form(request)
@@ -275,7 +262,7 @@ async def update_firmware(request: AnyRequest, tenant_scope: Scope, station_id: 
             signing_certificate=form.text("signing_certificate") or None, signature=form.text("signature") or None,
         )  # fmt: skip
 
-    return await _do_firmware(request, tenant_scope, station, form, deed(), "The update is on its way.")
+    return await _do(request, tenant_scope, station, form, deed(), "The update is on its way.", "firmware")
 
 
 @post("/stations/{station_id:str}/firmware-publications", opt={"permission": "stations.manage"})
@@ -284,9 +271,8 @@ async def publish_firmware(request: AnyRequest, tenant_scope: Scope, station_id:
     deed = firmware.publish_firmware(
         tenant_scope, station.id, form.text("published_location"), form.text("checksum")
     )
-    return await _do_firmware(
-        request, tenant_scope, station, form, deed, "It is asked to publish the firmware."
-    )
+    flash = "It is asked to publish the firmware."
+    return await _do(request, tenant_scope, station, form, deed, flash, "firmware")
 
 
 @post(
@@ -301,7 +287,7 @@ async def unpublish_firmware(
     if key not in [one.id for one in await queries.publications(tenant_scope, station.id)]:
         raise NotFound("firmware_publication")
     deed = firmware.unpublish_firmware(tenant_scope, key)
-    return await _do_firmware(request, tenant_scope, station, form, deed, "It is asked to withdraw it.")
+    return await _do(request, tenant_scope, station, form, deed, "It is asked to withdraw it.", "firmware")
 
 
 # --- a station's logs ----------------------------------------------------------------------------------------------
@@ -341,17 +327,15 @@ async def live_diagnostics(request: AnyRequest, tenant_scope: Scope, station_id:
 @post("/stations/{station_id:str}/diagnostics", opt={"permission": "stations.command"})
 async def request_log(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
     station, form = await _station(tenant_scope, station_id), await read_form(request)
-    try:
+
+    async def deed() -> None:
         await logs.request_log(
             tenant_scope, station.id, form.text("kind", "DiagnosticsLog"), oldest=_moment(request, form, "oldest"),
             latest=_moment(request, form, "latest"),
         )  # fmt: skip
-    except (Invalid, Refused) as error:
-        return form_again(
-            request, tenant_scope, "maintenance/station_logs.html", error, form,
-            title=f"Diagnostics of {_name(station)}", **await _log_parts(tenant_scope, station),
-        )  # fmt: skip
-    return redirect(request, f"/stations/{station_id}/diagnostics", flash="The station is asked for its log.")
+
+    flash = "The station is asked for its log."
+    return await _do(request, tenant_scope, station, form, deed(), flash, "diagnostics")
 
 
 @get("/stations/{station_id:str}/diagnostics/{log_file:str}", opt={"permission": "stations.command"})
@@ -420,6 +404,12 @@ async def show_fleet(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     )  # fmt: skip
 
 
+# A station's pages that `_do` shows again: template, title and what stands on it.
+_PAGES = {
+    "security": ("maintenance/station_security.html", "Security", _security_parts),
+    "firmware": ("maintenance/station_firmware.html", "Firmware", _firmware_parts),
+    "diagnostics": ("maintenance/station_logs.html", "Diagnostics", _log_parts),
+}  # fmt: skip
 routes = [
     show_security, rotate_key, upgrade_profile, cancel_change, renew_certificate, revoke_certificate, install_root,
     read_store, delete_installed, show_firmware, live_firmware, update_firmware, publish_firmware, unpublish_firmware,

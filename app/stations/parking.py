@@ -111,4 +111,3 @@ async def conclude_retry(scope: Scope, parked_id: UUID, error: str | None) -> No
     parked.tries += 1
     parked.status, parked.error = ("parked", error[:500]) if error else ("handled", parked.error)
     parked.decided_at = None if error else scope.now
-    scope.publish("parked", {"parked": str(parked_id)})

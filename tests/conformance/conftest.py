@@ -1,16 +1,14 @@
 """What the conformance cases share: a gateway on a real socket, and staff who send commands by the ordinary verb."""
 
-import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from app.stations import commands
 from app.stations.models import StationCommand
 from tests.cast import STAFF, Cast
 from tests.conformance.stage import stage16, stage201
-from tests.gateway.conftest import Station16, Station201, Yard, opened, yard
+from tests.gateway.conftest import Station16, Station201, Yard, opened, rows, until, yard
 
 
 def case(version: str, *names: str) -> Any:
@@ -22,18 +20,6 @@ def case(version: str, *names: str) -> Any:
         return test
 
     return mark
-
-
-async def rows(yard: Yard, cast: Cast, model: Any, *where: Any) -> list[Any]:
-    async with yard.database.scope(cast.tenant_id, STAFF) as scope:
-        return list((await scope.db.execute(select(model).where(*where))).scalars())
-
-
-async def until(look: Any, timeout_s: float = 8) -> Any:
-    async with asyncio.timeout(timeout_s):
-        while not (found := await look()):  # noqa: ASYNC110 - the database tells nobody when a row changes
-            await asyncio.sleep(0.03)
-    return found
 
 
 async def command(yard: Yard, cast: Cast, action: str, payload: dict[str, Any]) -> StationCommand:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from app.demo.cast import NORDLICHT, SOLMARK
 from app.kernel.settings import Settings
 from ocpp_gateway.server import Gateway
 from tenants.database import Database
-from tests.cast import Cast, hire
+from tests.cast import STAFF, Cast, hire
 from tests.foreign_stations import ForeignStation, Station16, Station201
 from tests.journeys.house import free_port
 
@@ -58,4 +59,16 @@ async def yard(settings: Settings, database: Database) -> AsyncIterator[Yard]:
         yield made
 
 
-__all__ = ["Station16", "Station201", "Yard", "opened"]
+async def rows(yard: Yard, cast: Cast, model: Any, *where: Any) -> list[Any]:
+    async with yard.database.scope(cast.tenant_id, STAFF) as scope:
+        return list((await scope.db.execute(select(model).where(*where))).scalars())
+
+
+async def until(look: Any, timeout_s: float = 8) -> Any:
+    async with asyncio.timeout(timeout_s):
+        while not (found := await look()):  # noqa: ASYNC110 - the database tells nobody when a row changes
+            await asyncio.sleep(0.03)
+    return found
+
+
+__all__ = ["Station16", "Station201", "Yard", "opened", "rows", "until"]

@@ -6,30 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 from websockets.exceptions import InvalidStatus
 
 from app.charging import service as charging
 from app.charging.models import ChargingSession, MeterValue
 from app.stations import commands
 from app.stations.models import Connector, OCPPMessage, StationCommand, StationConnection
-from tests.cast import STAFF, Cast
+from tests.cast import STAFF
 from tests.foreign_stations import Station16, Station201
-from tests.gateway.conftest import Yard
+from tests.gateway.conftest import Yard, rows, until
 
 pytestmark = pytest.mark.anyio
-
-
-async def rows(yard: Yard, cast: Cast, model: Any, *where: Any) -> list[Any]:
-    async with yard.database.scope(cast.tenant_id, STAFF) as scope:
-        return list((await scope.db.execute(select(model).where(*where))).scalars())
-
-
-async def until(look: Any, timeout_s: float = 8) -> Any:
-    async with asyncio.timeout(timeout_s):
-        while not (found := await look()):  # noqa: ASYNC110 - the database tells nobody when a row changes
-            await asyncio.sleep(0.03)
-    return found
 
 
 async def test_a_16_station_boots_authorises_charges_and_stops(yard: Yard):
