@@ -188,6 +188,7 @@ class Gateway:
             log.exception("station %s: the connection failed", route.identity)
         finally:
             CONNECTIONS.dec()
+            connection.over.set()  # all it heard is written: who comes back need not wait for the rest
             await self.presence.left(connection)
             if socket.close_code == 1006:  # a network that hiccups is normal: it may be back at once
                 with contextlib.suppress(TimeoutError):
@@ -195,7 +196,6 @@ class Gateway:
                         await self._draining.wait()
             with contextlib.suppress(Exception):
                 await self.seam.closed(route, connection.epoch, connection.close_reason or "closed")
-            connection.over.set()
 
     async def _arrived(self, connection: Connection) -> None:
         await self.presence.arrived(connection)
@@ -209,10 +209,7 @@ class Gateway:
             await self.touch_once()
 
     async def touch_once(self) -> None:
-        by_tenant: dict[UUID, list[Connection]] = {}
-        for (tenant_id, _), connection in self.presence.here.items():
-            by_tenant.setdefault(tenant_id, []).append(connection)
-        for tenant_id, held in by_tenant.items():
+        for tenant_id, held in self.presence.by_tenant().items():
             with contextlib.suppress(Exception):
                 await self.seam.touch(tenant_id, {one.route.station_id: one.seen_at for one in held})
                 links = {one.route.station_id: one.epoch for one in held}
@@ -237,10 +234,8 @@ class Gateway:
         """Commands whose wake-up was lost with Redis: what waits for a station here is found in the database."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            by_tenant: dict[UUID, list[UUID]] = {}
-            for tenant_id, station_id in self.presence.here:
-                by_tenant.setdefault(tenant_id, []).append(station_id)
-            for tenant_id, stations in by_tenant.items():
+            for tenant_id, held in self.presence.by_tenant().items():
+                stations = [one.route.station_id for one in held]
                 with contextlib.suppress(Exception):
                     for station_id in await self.seam.find_waiting(tenant_id, stations):
                         connection = self.presence.here.get((tenant_id, station_id))

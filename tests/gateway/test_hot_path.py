@@ -9,7 +9,7 @@ import pytest
 
 from app.charging import ingest
 from app.charging.models import MeterValue
-from ocpp_gateway import flusher, hot
+from ocpp_gateway import flusher, hot, presence, server
 from ocpp_gateway.metrics import BATCH
 from tenants.database import BatchError
 from tests.conformance.conftest import Station16, Yard, rows
@@ -143,4 +143,18 @@ async def test_figures_no_car_has_are_kept_and_break_no_batch(yard: Yard, value:
     assert await box.say("MeterValues", values) == {}
     assert batched() - before == 1
     assert len(await rows(yard, yard.nordlicht, MeterValue)) == 3
+    await box.close()
+
+
+async def test_a_station_whose_network_hiccups_is_answered_although_its_old_link_counts_on(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+):
+    """Its old link counts as online for a while more; the new one waits for none of it."""
+    monkeypatch.setattr(server, "OFFLINE_GRACE_S", 60.0)
+    monkeypatch.setattr(presence, "SETTLE_S", 60.0)
+    box = await online(yard, yard.nordlicht)
+    for wh in (1_000, 1_100):
+        await box.cut()
+        await box.connect()
+        assert await box.say("MeterValues", metering(wh)) == {}
     await box.close()
