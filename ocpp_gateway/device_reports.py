@@ -43,11 +43,6 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _dict(payload: dict[str, Any], name: str) -> dict[str, Any]:
-    value = payload.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _value(payload: dict[str, Any], name: str) -> str | None:
     """A value as it stands: the empty text is a value, and numbers come as text in 2.x and as numbers from some."""
     value = payload.get(name)
@@ -75,11 +70,11 @@ def _decimal(payload: dict[str, Any], name: str) -> Decimal | None:
 
 
 def _path(item: dict[str, Any]) -> VariablePath | None:
-    component, variable = _dict(item, "component"), _dict(item, "variable")
+    component, variable = lenient.part(item, "component"), lenient.part(item, "variable")
     name, own = lenient.text(component, "name", most=MAX_NAME), lenient.text(variable, "name", most=MAX_NAME)
     if name is None or own is None:
         return None
-    evse = _dict(component, "evse")
+    evse = lenient.part(component, "evse")
     return VariablePath(
         component=name, variable=own, instance=lenient.text(component, "instance", most=MAX_NAME) or "",
         evse_no=_number(evse, "id"), connector_no=_number(evse, "connectorId"),
@@ -115,7 +110,7 @@ def _reported(item: dict[str, Any]) -> ReportedVariable | None:
         )
         for one in _dicts(item.get("variableAttribute"))
     }  # fmt: skip
-    told = _dict(item, "variableCharacteristics")
+    told = lenient.part(item, "variableCharacteristics")
     characteristics = Characteristics(
         data_type=lenient.text(told, "dataType", most=20), unit=lenient.text(told, "unit", most=40),
         min_limit=_decimal(told, "minLimit"), max_limit=_decimal(told, "maxLimit"),
@@ -199,7 +194,7 @@ async def notify_event(
 
 
 def _message(item: dict[str, Any]) -> ReportedMessage | None:
-    number, message = lenient.integer(item, "id"), _dict(item, "message")
+    number, message = lenient.integer(item, "id"), lenient.part(item, "message")
     if number is None:
         return None
     return ReportedMessage(
@@ -384,7 +379,7 @@ async def _display_ended(scope: Scope, command: StationCommand) -> None:
         number = lenient.integer(command.payload, "id")
         word = "gone" if word in ("Accepted", "Unknown") else None
     else:
-        number = lenient.integer(_dict(command.payload, "message"), "id")
+        number = lenient.integer(lenient.part(command.payload, "message"), "id")
     if number is not None and word is not None:
         await displays.message_answered(scope, command.station_id, number, word)
 

@@ -39,8 +39,7 @@ async def limit_told(
     scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
 ) -> dict[str, Any]:
     """K12: somebody else limits the station."""
-    limit = payload.get("chargingLimit")
-    limit = limit if isinstance(limit, dict) else {}
+    limit = lenient.part(payload, "chargingLimit")
     critical = limit.get("isGridCritical")
     await smart_charging.limit_told(
         scope, station_id, evse_no=_evse(payload),

@@ -59,6 +59,12 @@ def _zoned(value: str, zone: str) -> str:
     return at.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def part(payload: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object inside; one that is missing or none is empty."""
+    value = payload.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def needed_text(payload: dict[str, Any], name: str, *, longest: int) -> str:
     """A question's field, strictly: present, text, not too long."""
     value = payload.get(name)

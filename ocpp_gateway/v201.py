@@ -47,10 +47,8 @@ def authorize_answer(verdict: Accepted | Refused) -> dict[str, Any]:
 async def boot(
     scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
 ) -> dict[str, Any]:
-    station = payload.get("chargingStation")
-    station = station if isinstance(station, dict) else {}
-    modem = station.get("modem")
-    modem = modem if isinstance(modem, dict) else {}
+    station = lenient.part(payload, "chargingStation")
+    modem = lenient.part(station, "modem")
     report = BootReport(
         vendor=lenient.text(station, "vendorName") or "?", model=lenient.text(station, "model") or "?",
         reason=lenient.text(payload, "reason", most=40) or "Unknown",
@@ -91,14 +89,13 @@ async def transaction_event(
     scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
 ) -> dict[str, Any]:
     """E01-E15. A report: what is missing is worked out, never refused, but for its kind and its transaction's id."""
-    info = payload.get("transactionInfo")
-    info = info if isinstance(info, dict) else {}
+    info = lenient.part(payload, "transactionInfo")
     kind = payload.get("eventType")
     transaction = lenient.text(info, "transactionId", most=64)
     if kind not in _KINDS or transaction is None:
         raise lenient.Unanswerable("OccurenceConstraintViolation", "eventType and transactionId are needed")
     at, doubtful = lenient.plausible(lenient.moment(payload.get("timestamp")), received_at)
-    evse = payload.get("evse") if isinstance(payload.get("evse"), dict) else {}
+    evse = lenient.part(payload, "evse")
     report = TransactionReport(
         kind=kind, at=at, received_at=received_at, at_is_doubtful=doubtful, ocpp_transaction_id=transaction,
         evse_no=_number(evse, "id"), connector_no=_number(evse, "connectorId"),
@@ -124,8 +121,8 @@ def _token(token: Any) -> IdTokenValue | None:
     return IdTokenValue(value, lenient.text(token, "type", most=20)) if value else None
 
 
-def _number(evse: Any, name: str) -> int | None:
-    number = lenient.integer(evse, name) if isinstance(evse, dict) else None
+def _number(evse: dict[str, Any], name: str) -> int | None:
+    number = lenient.integer(evse, name)
     return number if number is not None and 1 <= number <= MAX_NO else None
 
 

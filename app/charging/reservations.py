@@ -66,7 +66,7 @@ async def reserve(
     verdict = await access.judge(scope, token, station_id)
     if isinstance(verdict, TokenRefused):
         raise Refused(f"token_{verdict.reason}", verdict.message)
-    version = station.connection.ocpp_version if station.connection else ""
+    version = station.ocpp_version
     if version == "ocpp1.6" and connector_type is not None:
         raise Refused("not_reservable", "OCPP 1.6 cannot reserve by connector type: choose an EVSE.")
     row = Reservation(

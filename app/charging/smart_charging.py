@@ -204,7 +204,7 @@ def handling_of(station: ChargingStation) -> profile_quirks.Handling:
 
 
 def _version(station: ChargingStation) -> str:
-    return (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
+    return station.ocpp_version or "ocpp1.6"
 
 
 async def _electrics(scope: Scope, station_id: UUID, evse_no: int) -> Electrics:

@@ -160,7 +160,7 @@ async def stations_of(scope: Scope, template: ConfigurationTemplate) -> list[Cha
 
 
 def _fits(template: ConfigurationTemplate, station: ChargingStation) -> bool:
-    version = station.connection.ocpp_version if station.connection else ""
+    version = station.ocpp_version
     told = ((template.vendor, station.vendor), (template.model, station.model))
     return version == template.ocpp_version and all(
         not wanted or wanted.casefold() == (found or "").casefold() for wanted, found in told

@@ -38,7 +38,7 @@ class Row:
 
     @property
     def version(self) -> str:
-        return (self.station.connection.ocpp_version if self.station.connection else "") or ""
+        return self.station.ocpp_version
 
     @property
     def is_16(self) -> bool:

@@ -51,7 +51,7 @@ def _name(station: ChargingStation) -> str:
 
 
 def _version(station: ChargingStation) -> str:
-    return (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
+    return station.ocpp_version or "ocpp1.6"
 
 
 # --- a station's security ------------------------------------------------------------------------------------------

@@ -84,6 +84,11 @@ class ChargingStation(TenantOwned, Base):
         "StationConnection.station_id", "ChargingStation", uselist=False, viewonly=True
     )
 
+    @property
+    def ocpp_version(self) -> str:
+        """What it speaks, or spoke last; empty before it first came. Its `connection` must be loaded."""
+        return self.connection.ocpp_version if self.connection else ""
+
 
 class StationAlert(TenantOwned, Base):
     """Something odd about a station that staff should see; once per kind, counted. `recent_at` are ISO 8601 times."""

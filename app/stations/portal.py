@@ -295,7 +295,7 @@ def _form_parts(station: ChargingStation, action: str) -> dict[str, Any]:
 
 
 def _version(station: ChargingStation) -> str:
-    return (station.connection.ocpp_version if station.connection else "") or "ocpp1.6"
+    return station.ocpp_version or "ocpp1.6"
 
 
 @post("/stations/{station_id:str}/commands/{action:str}", opt={"permission": "stations.command"})
