@@ -144,23 +144,41 @@ class Flusher:
 
 
 class Watched:
-    """Who looks? What nobody listens to is not published: a fleet's readings would drown Redis for no page."""
+    """Who looks? What nobody listens to is not published: a fleet's readings would drown Redis for no page.
+
+    Who listens is asked every `EVERY_S`. A page that opened since then has its snapshot, and the readings that came
+    between that and the next asking are told to it then: none is missed, some are told twice.
+    """
 
     EVERY_S = 0.25
+    KEPT_BATCHES = 1000
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self._topics: frozenset[str] = frozenset()
         self._tenants: frozenset[UUID] = frozenset()
+        self._since: deque[Sequence[tuple[HotReadings, Written]]] = deque(maxlen=self.KEPT_BATCHES)
         self._publishing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         while True:
-            self._topics, self._tenants = await self.redis.list_listened()
+            await self.look()
             await asyncio.sleep(self.EVERY_S)
 
+    async def look(self) -> None:
+        before, since = self._topics, list(self._since)
+        self._since.clear()
+        self._topics, self._tenants = await self.redis.list_listened()
+        if new := self._topics - before:
+            for written in since:
+                self._tell(written, new)
+
     def tell(self, written: Sequence[tuple[HotReadings, Written]]) -> None:
-        if not self._tenants:
+        self._since.append(written)
+        self._tell(written, self._topics)
+
+    def _tell(self, written: Sequence[tuple[HotReadings, Written]], listened: frozenset[str]) -> None:
+        if not listened:
             return
         news: dict[tuple[str, UUID | None], tuple[UUID, str, dict[str, Any]]] = {}
         for message, one in written:
@@ -172,7 +190,7 @@ class Watched:
             ]
             for topic, payload in topics:
                 name = self.redis.channel_name(message.tenant_id, topic)
-                if name in self._topics:
+                if name in listened:
                     news[name, one.session_id] = (message.tenant_id, topic, payload)
         if news:
             task = asyncio.create_task(self._publish(list(news.values())))

@@ -12,6 +12,7 @@ from app.charging.models import MeterValue
 from ocpp_gateway import flusher, hot, presence, server
 from ocpp_gateway.metrics import BATCH
 from tenants.database import BatchError
+from tenants.redis import channel
 from tests.conformance.conftest import Station16, Yard, rows
 from tests.foreign_stations import stamp
 
@@ -157,4 +158,22 @@ async def test_a_station_whose_network_hiccups_is_answered_although_its_old_link
         await box.cut()
         await box.connect()
         assert await box.say("MeterValues", metering(wh)) == {}
+    await box.close()
+
+
+async def test_a_page_that_opens_between_two_looks_is_told_the_reading_that_came_meanwhile(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(flusher.Watched, "EVERY_S", 3600)
+    watched = yard.gateway.flusher.watched
+    box = await online(yard, yard.nordlicht)
+    await asyncio.sleep(2 * 0.25)  # the last look that the old pace had begun
+    await watched.look()
+    async with watched.redis.pubsub() as page:
+        await page.subscribe(channel(yard.nordlicht.tenant_id, f"station:{yard.nordlicht.station_id}"))
+        assert (await page.get_message(timeout=5) or {})["type"] == "subscribe"
+        await box.say("MeterValues", metering(1_000))
+        assert await page.get_message(timeout=0.2) is None
+        await watched.look()
+        assert (await page.get_message(timeout=5) or {})["type"] == "message"
     await box.close()

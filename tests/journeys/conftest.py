@@ -14,3 +14,13 @@ def house() -> Iterator[House]:
         yield made
     finally:
         made.remove()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A journey that fails tells what its house said, and what it still had to do."""
+    report = yield
+    made = getattr(item, "funcargs", {}).get("house")
+    if report.when == "call" and report.failed and isinstance(made, House):
+        report.sections.append(("what the house said", made.logs() + made.unfinished()))
+    return report

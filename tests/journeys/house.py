@@ -131,6 +131,14 @@ class House:
         found = [*self.data_dir.glob("**/*.log")]
         return "".join(f"\n--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in found)
 
+    def unfinished(self) -> str:
+        """The worker's jobs that are not done, and the youngest that are."""
+        query = """select id, task_name, status, attempts, scheduled_at, lock from procrastinate.procrastinate_jobs
+            order by status = 'succeeded', id desc limit 40"""
+        with contextlib.suppress(psycopg.Error, AssertionError), self.sql() as connection:
+            return "\n--- jobs\n" + "\n".join(map(str, connection.execute(query).fetchall()))
+        return ""
+
     def stop(self) -> int | None:
         if self.process is None:
             return None
