@@ -14,7 +14,7 @@ from uuid import UUID
 
 from procrastinate import App, PsycopgConnector, RetryStrategy
 from procrastinate.jobs import Status
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.kernel import queue
 from app.kernel.errors import ConfigurationFault, FieldFault
@@ -123,12 +123,13 @@ class Worker:
         async with self.database.anonymous() as db:
             return list((await db.execute(text("select platform.active_tenant_ids()"))).scalars())
 
-    async def fan_out(self, database: Database, tenant_id: UUID, event_id: str) -> None:
+    async def fan_out(self, database: Database, tenant_id: UUID, event_ids: list[str]) -> None:
         """News to its listeners: one job each, in one transaction."""
         async with database.scope(tenant_id, Actor.job("events.fan_out")) as scope:
-            event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
-            for job in self.gathered.listeners.get(event.kind, []) if event else []:
-                await queue.enqueue(scope, job, event_id=event_id)
+            wanted = select(Event.id, Event.kind).where(Event.id.in_([UUID(one) for one in event_ids]))
+            for event_id, kind in (await scope.db.execute(wanted.order_by(Event.id))).all():
+                for job in self.gathered.listeners.get(kind, []):
+                    await queue.enqueue(scope, job, event_id=str(event_id))
 
     async def retry_stalled(self) -> None:
         """procrastinate leaves a killed worker's jobs `doing` for ever (recipes.md 2, trap 1)."""

@@ -32,6 +32,7 @@ from app.demo.cast import NORDLICHT
 from app.kernel.clock import utcnow
 from app.kernel.settings import Settings, load_settings
 from app.stations import service as stations
+from app.stations.reports import BootReport
 from tenants.database import Database
 from tenants.scope import Actor
 from tests.cast import STAFF, hire
@@ -45,6 +46,7 @@ OPEN_RATE, CONNECT_RATE = 2000, 12
 STORM = int(os.environ.get("BENCH_STORM", "10000"))
 IDLE = int(os.environ.get("BENCH_IDLE", "5000"))
 NAMES = ("echo", "bare_ocpp", "ocpp_sqlalchemy", "livery")
+BOOT = BootReport(vendor="Bench", model="Load 22", firmware_version="1.0")
 # As a three-phase AC station sends it each minute.
 SAMPLES = (
     ("@WH@", "Energy.Active.Import.Register", None, "Wh"), ("7360.0", "Power.Active.Import", None, "W"),
@@ -142,6 +144,8 @@ class Ground:
                             scope, identity=f"L{n}", location_id=cast.location_id,
                             evses=[{"evse_no": 1, "connectors": [plug]}, {"evse_no": 2, "connectors": [plug]}],
                         ))  # fmt: skip
+                        # Known to us: whoever comes back after an outage has been here before.
+                        await stations.station_booted(scope, made[-1].station.id, BOOT)
                 for new in made:
                     transaction = "0"
                     if is_charging:

@@ -59,7 +59,7 @@ class Connection:
     __slots__ = (
         "_booted_here", "_broken_count", "_bucket", "_bucket_at", "_echo", "_flusher", "_full_since", "_has_booted",
         "_heard", "_invited", "_is_busy", "_is_held", "_is_ready", "_is_wanted", "_loop", "_pending", "_pinged_us",
-        "_settling", "_tasks", "_triggered", "_waiting", "_worker", "attributes", "close_reason", "epoch", "over",
+        "_settling", "_tasks", "_triggered", "_waiting", "_worker", "close_reason", "epoch", "over",
         "registration", "remote", "route", "seam", "seen_us", "socket", "station", "version", "watch",
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ class Connection:
         watch: Watch, remote: str,
     ) -> None:  # fmt: skip
         self.socket, self.route, self.version, self.seam, self.remote = socket, route, version, seam, remote
-        self.watch, self.attributes = watch, route.attributes
+        self.watch = watch
         self.station = str(route.station_id)
         self.epoch = 0
         self.registration = "pending"
@@ -93,6 +93,14 @@ class Connection:
         self._full_since: float | None = None
         # At once, before anything is awaited: what the station says first must not go past us.
         socket.take, socket.pulse = self._take, self._pulse
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What we are lenient about with this station."""
+        return self.route.attributes
+
+    def learn(self, attributes: dict[str, Any]) -> None:
+        self.route = dataclasses.replace(self.route, attributes=attributes)
 
     @property
     def seen_at(self) -> datetime:

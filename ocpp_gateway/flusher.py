@@ -11,7 +11,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.charging.ingest import HotReadings, Written, news_of_reading, write_readings
@@ -27,7 +28,17 @@ COLD = Written(None, 0, True)
 
 Done = Callable[[HotReadings, Written | None], None]
 Work = tuple[HotReadings, Done]
-Tell = Callable[[Sequence[tuple[HotReadings, Written]]], None]
+Topics = list[tuple[str, dict[str, Any]]]
+
+
+class News(NamedTuple):
+    """What may be told after a commit; `topics` is asked only where somebody of the tenant listens."""
+
+    tenant_id: UUID
+    topics: Callable[[], Topics]
+
+
+Tell = Callable[[Sequence[News]], None]
 
 
 def passes(sqlstate: str | None) -> bool:
@@ -92,7 +103,10 @@ class Lane:
                 parts = [*_apart(part, error), *parts]
                 continue
             batch = [message for message, _ in part]
-            self._tell([pair for pair in zip(batch, written, strict=True) if not pair[1].is_cold])
+            self._tell([
+                News(message.tenant_id, partial(_topics, message, one))
+                for message, one in zip(batch, written, strict=True) if not one.is_cold
+            ])  # fmt: skip
             for (message, done), one in zip(part, written, strict=True):
                 done(message, one)
 
@@ -130,17 +144,23 @@ def _apart(part: list[Work], error: BatchError) -> list[list[Work]]:
     return list(tenants.values()) if len(tenants) > 1 else [[work] for work in part]
 
 
+def _topics(message: HotReadings, one: Written) -> Topics:
+    return [
+        *news_of_reading(message.station_id, one.evse_no, one.session_id),
+        (f"station:{message.station_id}:log", {"count": 2}),
+    ]
+
+
 class Flusher:
-    def __init__(self, database: Database, redis: Redis, lanes: int = LANES) -> None:
-        self.watched = Watched(redis)
-        self.lanes = [Lane(database, self.watched.tell) for _ in range(lanes)]
+    def __init__(self, database: Database, watched: "Watched", lanes: int = LANES) -> None:
+        self.lanes = [Lane(database, watched.tell) for _ in range(lanes)]
         PENDING.set_function(lambda: sum(len(lane.waiting) for lane in self.lanes))
 
     def put(self, message: HotReadings, done: Done) -> None:
         self.lanes[hash(message.station_id) % len(self.lanes)].put((message, done))
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
-        return [*(lane.run() for lane in self.lanes), self.watched.run()]
+        return [lane.run() for lane in self.lanes]
 
 
 class Watched:
@@ -157,7 +177,7 @@ class Watched:
         self.redis = redis
         self._topics: frozenset[str] = frozenset()
         self._tenants: frozenset[UUID] = frozenset()
-        self._since: deque[Sequence[tuple[HotReadings, Written]]] = deque(maxlen=self.KEPT_BATCHES)
+        self._since: deque[Sequence[News]] = deque(maxlen=self.KEPT_BATCHES)
         self._publishing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -170,30 +190,26 @@ class Watched:
         self._since.clear()
         self._topics, self._tenants = await self.redis.list_listened()
         if new := self._topics - before:
-            for written in since:
-                self._tell(written, new)
+            for told in since:
+                self._tell(told, new)
 
-    def tell(self, written: Sequence[tuple[HotReadings, Written]]) -> None:
-        self._since.append(written)
-        self._tell(written, self._topics)
+    def tell(self, told: Sequence[News]) -> None:
+        self._since.append(told)
+        self._tell(told, self._topics)
 
-    def _tell(self, written: Sequence[tuple[HotReadings, Written]], listened: frozenset[str]) -> None:
+    def _tell(self, told: Sequence[News], listened: frozenset[str]) -> None:
+        """What a topic is told twice in one commit, it is told once."""
         if not listened:
             return
-        news: dict[tuple[str, UUID | None], tuple[UUID, str, dict[str, Any]]] = {}
-        for message, one in written:
-            if message.tenant_id not in self._tenants:
-                continue
-            topics = [
-                *news_of_reading(message.station_id, one.evse_no, one.session_id),
-                (f"station:{message.station_id}:log", {"count": 2}),
-            ]
-            for topic, payload in topics:
-                name = self.redis.channel_name(message.tenant_id, topic)
-                if name in listened:
-                    news[name, one.session_id] = (message.tenant_id, topic, payload)
-        if news:
-            task = asyncio.create_task(self._publish(list(news.values())))
+        said: dict[tuple[str, str], tuple[UUID, str, dict[str, Any]]] = {}
+        for news in told:
+            if news.tenant_id in self._tenants:
+                for topic, payload in news.topics():
+                    name = self.redis.channel_name(news.tenant_id, topic)
+                    if name in listened:
+                        said[name, str(payload)] = (news.tenant_id, topic, payload)
+        if said:
+            task = asyncio.create_task(self._publish(list(said.values())))
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
@@ -17,8 +18,9 @@ from app.maintenance import certificates, changes, security
 from app.maintenance.certificates import Presented
 from app.stations.service import IDENTITY_PATTERN
 from ocpp_gateway import v16, v201
+from ocpp_gateway.gather import Gather
 from tenants.database import Database
-from tenants.resolve import StationRoute, report_unclaimed, resolve_station
+from tenants.resolve import StationKnock, StationRoute, report_unclaimed, resolve_stations
 from tenants.scope import Actor
 
 VERSIONS: dict[str, ModuleType] = {v201.SUBPROTOCOL: v201, v16.SUBPROTOCOL: v16}
@@ -139,6 +141,7 @@ class Doorkeeper:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.settings = database, settings
         self.attempts = Attempts()
+        self._routes = Gather(partial(resolve_stations, database))
         self.strangers = Attempts(most=STRANGERS)
         path = settings.ocpp_tls_client_ca
         self.client_cas = x509.load_pem_x509_certificates(path.read_bytes()) if path else []
@@ -147,7 +150,7 @@ class Doorkeeper:
         """The station, or None: the caller answers every None alike, so that nobody learns what exists."""
         basic = read_basic(credentials.authorization)
         candidates = self._digests(basic[1]) if basic else []
-        route = await resolve_station(self.database, address.slug, address.identity, candidates)
+        route = await self._routes.ask(StationKnock(address.slug, address.identity, tuple(candidates)))
         presented = credentials.presented
         if route is None:
             await self._stranger(address, remote, "unknown station" if basic else "no credentials")

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from app.kernel.clock import utcnow
 from app.stations import nodes
 from app.stations.commands import node_channel
 from ocpp_gateway.connection import Connection
+from ocpp_gateway.gather import Gather
 from ocpp_gateway.metrics import PACE
 from tenants.redis import Redis, RedisError, key
 from tenants.resolve import StationRoute
@@ -45,6 +46,7 @@ class Presence:
         self.here: dict[Key, Connection] = {}
         self.pace = PACE
         self._closing: set[asyncio.Task[None]] = set()
+        self._writing, self._forgetting = Gather(self._write), Gather(self._forget)
 
     def by_tenant(self) -> dict[UUID, list[Connection]]:
         found: dict[UUID, list[Connection]] = {}
@@ -68,9 +70,7 @@ class Presence:
         if old is not None:
             self._give_way(old)
         with contextlib.suppress(RedisError, OSError):
-            before = await self.redis.client.set(
-                _name(connection), self._told(connection), ex=PRESENCE_S, get=True
-            )
+            before = await self._writing.ask((_name(connection), self._told(connection)))
             other = before.decode().rpartition(":")[0] if isinstance(before, bytes) else ""
             if other and other != self.node:
                 message = {
@@ -86,8 +86,21 @@ class Presence:
             return
         del self.here[route.tenant_id, route.station_id]
         with contextlib.suppress(RedisError, OSError):
-            # Only its own: the station may be elsewhere by now (ocpp.md 2, row 14).
-            await self.redis.client.eval(_FORGET, 1, _name(connection), self._told(connection))  # type: ignore[misc]
+            await self._forgetting.ask((_name(connection), self._told(connection)))
+
+    async def _write(self, told: Sequence[tuple[str, str]]) -> list[Any]:
+        """What stood there before."""
+        async with self.redis.client.pipeline(transaction=False) as pipe:
+            for name, value in told:
+                pipe.set(name, value, ex=PRESENCE_S, get=True)
+            return await pipe.execute()
+
+    async def _forget(self, told: Sequence[tuple[str, str]]) -> list[Any]:
+        """Only its own: the station may be elsewhere by now (ocpp.md 2, row 14)."""
+        async with self.redis.client.pipeline(transaction=False) as pipe:
+            for name, value in told:
+                pipe.eval(_FORGET, 1, name, value)
+            return await pipe.execute()
 
     def _told(self, connection: Connection) -> str:
         return f"{self.node}:{connection.epoch}"
@@ -152,7 +165,7 @@ class Presence:
             return
         newer, attributes = said.get("superseded_by"), said.get("attributes")
         if attributes is not None:
-            connection.attributes = attributes
+            connection.learn(attributes)
         elif newer is None:
             connection.wake()
         elif newer > connection.epoch:

@@ -5,29 +5,34 @@ here: they are batched (`flusher.py`), and only the one that needs judgement is 
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import ModuleType
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from app.access.verdict import Accepted, Refused
+from app.charging.station_reports import Told, may_be_gathered, report_boots, report_statuses
 from app.kernel.clock import utcnow
 from app.kernel.errors import LiveryError
-from app.stations import commands, ocpp_schemas, parking
+from app.stations import commands, links, ocpp_schemas, parking
 from app.stations import service as stations
 from app.stations.commands import ClaimedCommand, Outcome
+from app.stations.links import LinkDown, LinkUp, Opened
 from app.stations.models import ChargingStation
-from app.stations.reports import Frame
+from app.stations.redaction import redact_frame
+from app.stations.reports import BootVerdict, Frame
 from ocpp_gateway import authorization, codec, device_reports
 from ocpp_gateway.codec import Call
-from ocpp_gateway.flusher import PATIENCE_S, passes
+from ocpp_gateway.flusher import PATIENCE_S, News, Topics, Watched, passes
+from ocpp_gateway.gather import Gather
 from ocpp_gateway.lenient import Unanswerable
 from ocpp_gateway.metrics import PARKED
 from tenants.database import Database
@@ -43,23 +48,24 @@ class DatabaseAway(Exception):
     """The database did not come back in time: the link is closed, and the station sends again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    epoch: int
-    registration: str
-    has_booted: bool
-    has_commands: bool
-
-
 class Seam:
-    def __init__(self, database: Database, node: str, versions: Mapping[str, ModuleType]) -> None:
-        self.database, self.node, self.versions = database, node, versions
+    def __init__(
+        self, database: Database, node: str, versions: Mapping[str, ModuleType], watched: Watched
+    ) -> None:
+        self.database, self.node, self.versions, self._watched = database, node, versions, watched
+        self._opening, self._closing = Gather(self._open_many), Gather(self._close_many)
+        self._gathers: dict[str, Gather[Told, bool]] = {
+            "BootNotification": Gather(self._boot_many), "StatusNotification": Gather(self._status_many),
+        }  # fmt: skip
 
     async def answer(
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
     ) -> str:
         """The frame to send back; it stands in the log already. DatabaseAway when nothing could be written."""
         started = time.monotonic()
+        gathered = await self._gathered(route, version, call, raw, received_at)
+        if gathered is not None:
+            return gathered
         while True:
             try:
                 return await self._answer(route, version, call, raw, received_at)
@@ -88,6 +94,56 @@ class Seam:
         async with self.scope(route) as scope:
             payload = await handler(scope, route.station_id, call.payload, received_at)
             return await self._log_answer(scope, route, version, call, raw, received_at, payload)
+
+    # -- gathered: the boots and states of many stations in one commit ------------------------------------------------
+
+    async def _gathered(
+        self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
+    ) -> str | None:
+        """The answer of what stands in the database with others' by now; None for what its verb must take."""
+        gather, reader = self._gathers.get(call.action), version.GATHERED.get(call.action)
+        if gather is None or reader is None:
+            return None
+        try:
+            report = reader(call.payload, received_at)
+        except Unanswerable:
+            return None
+        if not may_be_gathered(report):
+            return None
+        payload = {}
+        if call.action == "BootNotification":
+            verdict = BootVerdict(
+                status="Accepted",
+                interval_s=stations.heartbeat_interval_s(),
+                quirks=frozenset(route.attributes),
+            )
+            payload = version.boot_answer(verdict, received_at)
+        out = codec.encode_result(call.message_id, payload)
+        told = Told(
+            tenant_id=route.tenant_id, station_id=route.station_id, received_at=received_at,
+            version=version.SUBPROTOCOL, message_id=call.message_id, raw=redact_frame(raw), answer=out, report=report,
+        )  # fmt: skip
+        try:
+            return out if await gather.ask(told) else None
+        except Exception as error:
+            log.warning("%s of station %s is left to its verb: %s", call.action, route.identity, _told(error))
+            return None
+
+    async def _boot_many(self, told: Sequence[Told]) -> list[bool]:
+        written = await report_boots(self.database, told)
+        self._watched.tell([
+            News(one.tenant_id, partial(_topics, one.station_id, "boot", 2))
+            for one, stands in zip(told, written, strict=True) if stands
+        ])  # fmt: skip
+        return written
+
+    async def _status_many(self, told: Sequence[Told]) -> list[bool]:
+        written = await report_statuses(self.database, told)
+        self._watched.tell([
+            News(one.tenant_id, partial(_topics, one.station_id, "status", 2, session))
+            for one, (stands, session) in zip(told, written, strict=True) if stands
+        ])  # fmt: skip
+        return [stands for stands, _ in written]
 
     async def _authorize(
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
@@ -197,6 +253,21 @@ class Seam:
     # -- the link --------------------------------------------------------------------------------------------------
 
     async def opened(self, route: StationRoute, ocpp_version: str, remote: str) -> Opened:
+        """With all that open at this moment; one that needs more, or whose company failed, by the verb."""
+        opened = None
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            opened = await self._opening.ask(LinkUp(route.tenant_id, route.station_id, ocpp_version, remote))
+        return opened or await self._opened(route, ocpp_version, remote)
+
+    async def _open_many(self, asked: Sequence[LinkUp]) -> list[Opened | None]:
+        opened = await links.open_links(self.database, self.node, asked, utcnow())
+        self._watched.tell([
+            News(one.tenant_id, partial(_topics, one.station_id, "connection"))
+            for one, found in zip(asked, opened, strict=True) if found
+        ])  # fmt: skip
+        return opened
+
+    async def _opened(self, route: StationRoute, ocpp_version: str, remote: str) -> Opened:
         async with self.scope(route) as scope:
             epoch = await stations.connection_opened(
                 scope, route.station_id, node=self.node, ocpp_version=ocpp_version, remote=remote
@@ -207,8 +278,15 @@ class Seam:
             return Opened(epoch, station.registration, station.booted_at is not None, bool(waiting))
 
     async def closed(self, route: StationRoute, epoch: int, reason: str) -> None:
-        async with self.scope(route) as scope:
-            await stations.connection_closed(scope, route.station_id, epoch, reason)
+        await self._closing.ask(LinkDown(route.tenant_id, route.station_id, epoch, reason))
+
+    async def _close_many(self, asked: Sequence[LinkDown]) -> list[bool]:
+        closed = await links.close_links(self.database, asked, utcnow())
+        self._watched.tell([
+            News(one.tenant_id, partial(_topics, one.station_id, "connection"))
+            for one, was_open in zip(asked, closed, strict=True) if was_open
+        ])  # fmt: skip
+        return closed
 
     async def touch(self, tenant_id: UUID, seen: Mapping[UUID, datetime]) -> None:
         async with self.database.scope(tenant_id, Actor.job("gateway.touch")) as scope:
@@ -259,6 +337,15 @@ def _frame(
         direction=direction, kind=kind, message_id=call.message_id, action=call.action[:100], raw=raw, at=at,
         ocpp_version=version, error=error,
     )  # fmt: skip
+
+
+def _topics(station_id: UUID, what: str, frames: int = 0, session_id: UUID | None = None) -> Topics:
+    found: Topics = [(f"station:{station_id}", {"what": what}), ("stations", {"station": str(station_id)})]
+    if frames:
+        found.append((f"station:{station_id}:log", {"count": frames}))
+    if session_id is not None:
+        found.append((f"session:{session_id}", {"what": "state"}))
+    return found
 
 
 def _told(error: Exception) -> str:

@@ -30,7 +30,7 @@ from app.kernel.settings import Settings
 from ocpp_gateway import v16
 from ocpp_gateway.codec import MAX_BYTES
 from ocpp_gateway.connection import Connection
-from ocpp_gateway.flusher import Flusher
+from ocpp_gateway.flusher import Flusher, Watched
 from ocpp_gateway.handshake import (
     VERSIONS,
     Credentials,
@@ -87,8 +87,9 @@ class Gateway:
         self.node = f"{sockets.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self.redis = Redis(settings.redis_url or "")
         self.database = Database(settings, redis=self.redis, pool_size=10)
-        self.seam = Seam(self.database, self.node, VERSIONS)
-        self.flusher = Flusher(self.database, self.redis)
+        self.watched = Watched(self.redis)
+        self.seam = Seam(self.database, self.node, VERSIONS, self.watched)
+        self.flusher = Flusher(self.database, self.watched)
         self.presence = Presence(self.redis, self.node, self.seam.retry)
         self.door = Doorkeeper(self.database, settings)
         self.storm = Storm()
@@ -261,7 +262,7 @@ class Gateway:
         gc.freeze()  # what is there by now stays: the collector need not look at it again
         background = [asyncio.create_task(one) for one in (
             self.presence.hold_lease(), self.presence.listen(), self.touch(), self.look_after(), self.sweep(),
-            *self.flusher.tasks(),
+            self.watched.run(), *self.flusher.tasks(),
         )]  # fmt: skip
         health = None
         if self.settings.health_port:

@@ -11,7 +11,7 @@ from app.charging import ingest as ingesting
 from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
-from app.stations.reports import BootReport, ConnectorStatus, StatusReport
+from app.stations.reports import BootReport, BootVerdict, ConnectorStatus, StatusReport
 from ocpp_gateway import lenient, maintenance_reports, meter_values
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
@@ -56,10 +56,8 @@ def authorize_answer(verdict: Accepted | Refused) -> dict[str, Any]:
     return {"idTagInfo": id_tag_info(verdict.status, verdict.group_value, expires)}
 
 
-async def boot(
-    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
-) -> dict[str, Any]:
-    report = BootReport(
+def read_boot(payload: dict[str, Any], _received_at: datetime) -> BootReport:
+    return BootReport(
         vendor=lenient.text(payload, "chargePointVendor") or "?",
         model=lenient.text(payload, "chargePointModel") or "?",
         serial_number=lenient.text(payload, "chargePointSerialNumber")
@@ -68,9 +66,18 @@ async def boot(
         imsi=lenient.text(payload, "imsi"), meter_type=lenient.text(payload, "meterType"),
         meter_serial_number=lenient.text(payload, "meterSerialNumber"),
     )  # fmt: skip
-    verdict = await stations.station_booted(scope, station_id, report)
+
+
+async def boot(
+    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
+) -> dict[str, Any]:
+    verdict = await stations.station_booted(scope, station_id, read_boot(payload, received_at))
     if verdict.status == "Accepted":
         await charging.station_rebooted(scope, station_id)
+    return boot_answer(verdict, received_at)
+
+
+def boot_answer(verdict: BootVerdict, received_at: datetime) -> dict[str, Any]:
     answer = {"currentTime": timestamp(received_at), "interval": verdict.interval_s, "status": verdict.status}
     # Some read 1.5's name (ocpp.md 3, no. 22); nothing is added for others.
     return answer | (
@@ -84,9 +91,7 @@ async def heartbeat(
     return {"currentTime": timestamp(received_at)}
 
 
-async def status(
-    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
-) -> dict[str, Any]:
+def read_status(payload: dict[str, Any], received_at: datetime) -> StatusReport:
     number = lenient.needed_number(payload, "connectorId", 0, MAX_CONNECTOR)
     word = lenient.text(payload, "status") or ""
     known, detail = _STATUS.get(word, ("Faulted", None))
@@ -94,12 +99,18 @@ async def status(
     if word not in _STATUS:
         error = "OtherError"  # a vendor's own word (ocpp.md 3, no. 49); the raw frame keeps it
     sampled_at, _ = lenient.plausible(lenient.moment(payload.get("timestamp")), received_at)
-    report = StatusReport(
+    return StatusReport(
         evse_no=number, connector_no=1 if number else 0, status=known, detail=detail, sampled_at=sampled_at,
         received_at=received_at, error_code=None if error == "NoError" else error,
         info=lenient.text(payload, "info"), vendor_id=lenient.text(payload, "vendorId"),
         vendor_error_code=lenient.text(payload, "vendorErrorCode"),
     )  # fmt: skip
+
+
+async def status(
+    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
+) -> dict[str, Any]:
+    report = read_status(payload, received_at)
     await stations.connector_reported(scope, station_id, report)
     await charging.connector_activity(scope, station_id, report)
     return {}
@@ -169,6 +180,8 @@ async def data_transfer(
     return {"status": "UnknownVendorId"}
 
 
+# Read alike by the verb and by what is gathered for many stations.
+GATHERED = {"BootNotification": read_boot, "StatusNotification": read_status}
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status, "StartTransaction": start,
     "StopTransaction": stop, "MeterValues": metering, "DataTransfer": data_transfer,

@@ -9,7 +9,7 @@ from app.charging import ingest as ingesting
 from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
-from app.stations.reports import CONNECTOR_STATUSES, BootReport, StatusReport
+from app.stations.reports import CONNECTOR_STATUSES, BootReport, BootVerdict, StatusReport
 from ocpp_gateway import device_reports, energy_reports, lenient, maintenance_reports, meter_values
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
@@ -44,21 +44,28 @@ def authorize_answer(verdict: Accepted | Refused) -> dict[str, Any]:
     return {"idTokenInfo": id_token_info(verdict.status, verdict.group_value, expires)}
 
 
-async def boot(
-    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
-) -> dict[str, Any]:
+def read_boot(payload: dict[str, Any], _received_at: datetime) -> BootReport:
     station = lenient.part(payload, "chargingStation")
     modem = lenient.part(station, "modem")
-    report = BootReport(
+    return BootReport(
         vendor=lenient.text(station, "vendorName") or "?", model=lenient.text(station, "model") or "?",
         reason=lenient.text(payload, "reason", most=40) or "Unknown",
         serial_number=lenient.text(station, "serialNumber"),
         firmware_version=lenient.text(station, "firmwareVersion"), iccid=lenient.text(modem, "iccid"),
         imsi=lenient.text(modem, "imsi"),
     )  # fmt: skip
-    verdict = await stations.station_booted(scope, station_id, report)
+
+
+async def boot(
+    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
+) -> dict[str, Any]:
+    verdict = await stations.station_booted(scope, station_id, read_boot(payload, received_at))
     if verdict.status == "Accepted":
         await charging.station_rebooted(scope, station_id)
+    return boot_answer(verdict, received_at)
+
+
+def boot_answer(verdict: BootVerdict, received_at: datetime) -> dict[str, Any]:
     return {"currentTime": timestamp(received_at), "interval": verdict.interval_s, "status": verdict.status}
 
 
@@ -68,20 +75,23 @@ async def heartbeat(
     return {"currentTime": timestamp(received_at)}
 
 
-async def status(
-    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
-) -> dict[str, Any]:
+def read_status(payload: dict[str, Any], received_at: datetime) -> StatusReport:
     evse = lenient.needed_number(payload, "evseId", 0, MAX_NO)
     connector = lenient.needed_number(payload, "connectorId", 0, MAX_NO)
     word = lenient.text(payload, "connectorStatus") or ""
     sampled_at, _ = lenient.plausible(lenient.moment(payload.get("timestamp")), received_at)
-    report = StatusReport(
+    return StatusReport(
         evse_no=evse if connector else 0, connector_no=connector,
         status=word if word in CONNECTOR_STATUSES else "Faulted",  # pyright: ignore[reportArgumentType]
         error_code=None if word in CONNECTOR_STATUSES else "OtherError", sampled_at=sampled_at,
         received_at=received_at,
     )  # fmt: skip
-    await stations.connector_reported(scope, station_id, report)
+
+
+async def status(
+    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
+) -> dict[str, Any]:
+    await stations.connector_reported(scope, station_id, read_status(payload, received_at))
     return {}
 
 
@@ -141,6 +151,7 @@ async def data_transfer(
     return {"status": "UnknownVendorId"}
 
 
+GATHERED = {"BootNotification": read_boot, "StatusNotification": read_status}
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status,
     "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": data_transfer,

@@ -4,14 +4,15 @@
 engine (a rule that CI holds).
 """
 
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import event, make_url, text
+from sqlalchemy import Row, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -77,9 +78,27 @@ class Database:
 
     @asynccontextmanager
     async def anonymous(self) -> AsyncIterator[AsyncSession]:
-        """For the exact-match resolvers only: no tenant is set, so every tenant-owned table is empty here."""
+        """For the exact-match resolvers, and functions that set tenants themselves: here none is set, so every
+        tenant-owned table is empty."""
         async with AsyncSession(self._app, info={"tenant_id": None}) as session, session.begin():
             yield session
+
+    async def call_for_many(
+        self, function: str, told: Iterable[tuple[UUID, UUID, dict[str, Any]]], **more: Any
+    ) -> Sequence[Row[Any]]:
+        """One transaction of many tenants: (tenant, station, what it said) to a function that sets the tenants one
+        after the other (`migrations/sql/reports.sql`). Its rows name the place in `told` as `n`. Tenants and stations
+        go in order, so that two calls that meet wait for each other and never in a ring.
+        """
+        tenants: dict[str, list[dict[str, Any]]] = {}
+        order = sorted(enumerate(told), key=lambda one: (one[1][0], one[1][1]))
+        for n, (tenant_id, station_id, said) in order:
+            tenants.setdefault(str(tenant_id), []).append({"n": n, "station": str(station_id)} | said)
+        batch = json.dumps([{"tenant": tenant, "told": parts} for tenant, parts in tenants.items()])
+        names = "".join(f", :{name}" for name in more)
+        async with self.anonymous() as db:
+            call = text(f"select * from {function}(cast(:batch as jsonb){names})")  # noqa: S608 - names of our own
+            return (await db.execute(call, {"batch": batch, **more})).all()
 
     @asynccontextmanager
     async def batch(self) -> AsyncIterator["BatchConnection"]:

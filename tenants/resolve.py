@@ -1,8 +1,9 @@
 """From an outside name to a tenant: exact matches in schema `platform`, and nothing else before a tenant is known."""
 
+import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -97,23 +98,33 @@ async def own_url(scope: Scope, surface: str, path: str = "/") -> str:
     return scope.settings.url_of(row.host or scope.settings.host_of(surface, row.slug), path)
 
 
-async def resolve_station(
-    database: Database, slug: str | None, identity: str, digests: Iterable[bytes] = ()
-) -> StationRoute | None:
+@dataclass(frozen=True, slots=True)
+class StationKnock:
     """By brand and identity; without a brand by identity *and* key, since two brands may both own a `CP1`."""
-    hexes = [digest.hex() for digest in digests]
-    async with database.anonymous() as db:
-        row = (
-            await db.execute(
-                text("select * from platform.resolve_station(:slug, :identity, :digests)"),
-                {"slug": slug, "identity": identity, "digests": hexes},
-            )
-        ).first()
-    if row is None:
-        return None
-    return StationRoute(
-        row.tenant_id, row.slug, row.station_id, row.identity, tuple(row.digests), row.attributes, row.status
+
+    slug: str | None
+    identity: str
+    digests: tuple[bytes, ...] = ()
+
+
+async def resolve_stations(database: Database, asked: Sequence[StationKnock]) -> list[StationRoute | None]:
+    """The routes of many handshakes, in one look-up."""
+    values = {
+        "slugs": [one.slug for one in asked], "identities": [one.identity for one in asked],
+        "digests": json.dumps([[digest.hex() for digest in one.digests] for one in asked]),
+    }  # fmt: skip
+    query = text(
+        "select * from platform.resolve_stations(cast(:slugs as text[]), cast(:identities as text[]),"
+        " cast(:digests as jsonb))"
     )
+    found: list[StationRoute | None] = [None] * len(asked)
+    async with database.anonymous() as db:
+        for row in (await db.execute(query, values)).all():
+            found[row.n - 1] = StationRoute(
+                row.tenant_id, row.slug, row.station_id, row.identity, tuple(row.digests), row.attributes,
+                row.status,
+            )  # fmt: skip
+    return found
 
 
 async def resolve_api_key(database: Database, digests: Iterable[bytes]) -> tuple[UUID, UUID] | None:

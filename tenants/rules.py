@@ -18,7 +18,8 @@ DEFINERS = frozenset({
     "platform.put_domain",
     "platform.put_host_route", "platform.put_payment_route", "platform.put_station_route",
     "platform.put_tenant_stats", "platform.report_unclaimed", "platform.resolve_api_key", "platform.resolve_host",
-    "platform.resolve_payment_account", "platform.resolve_station", "platform.station_cas", "platform.take_webhook",
+    "platform.resolve_payment_account", "platform.resolve_station",
+    "platform.resolve_stations", "platform.station_cas", "platform.take_webhook",
     "procrastinate.livery_defer",
 })  # fmt: skip
 

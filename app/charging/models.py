@@ -43,6 +43,12 @@ class ChargingSession(TenantOwned, Base):
             "evse_id",
             postgresql_where=text("status in ('PENDING','ACTIVE')"),
         ),
+        Index(
+            "ix_charging_session_active",
+            "tenant_id",
+            "station_id",
+            postgresql_where=text("status = 'ACTIVE'"),
+        ),
         Index("ix_charging_session_list", "tenant_id", "started_at", "id"),
         Index("ix_charging_session_driver", "tenant_id", "driver_id", "started_at"),
         Index(

@@ -561,8 +561,7 @@ async def _store(scope: Scope, session: ChargingSession, report: TransactionRepo
 async def _state(
     scope: Scope, session: ChargingSession, state: str, at: datetime, seq_no: int | None = None
 ) -> None:
-    key = f"state:{at.isoformat()}:{state}"
-    await _note(scope, session, key, at, "state", None, {"state": state})
+    await _note(scope, session, state_key(at, state), at, "state", None, {"state": state})
     if session.status != "ACTIVE":
         return
     await scope.db.execute(
@@ -577,15 +576,25 @@ async def _state(
     scope.publish(f"session:{session.id}", {"what": "state"})
 
 
+def state_key(at: datetime, state: str) -> str:
+    """Makes a replay one line of the timeline."""
+    return f"state:{at.isoformat()}:{state}"
+
+
 _STATES_16 = {
     "Charging": "Charging", "SuspendedEV": "SuspendedEV", "SuspendedEVSE": "SuspendedEVSE",
     "Finishing": "EVConnected", "Preparing": "EVConnected",
 }  # fmt: skip
 
 
+def state_of(report: StatusReport) -> str | None:
+    """The charging state in a 1.6 station's finer word; None where it tells none."""
+    return _STATES_16.get(report.detail or "")
+
+
 async def connector_activity(scope: Scope, station_id: UUID, report: StatusReport) -> None:
     """1.6 tells the charging state by StatusNotification: the finer word moves the session on that EVSE."""
-    state = _STATES_16.get(report.detail or "")
+    state = state_of(report)
     if state is None:
         return
     query = select(ChargingSession).where(

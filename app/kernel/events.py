@@ -39,5 +39,5 @@ async def emit(
     )  # fmt: skip
     scope.db.add(event)
     await scope.db.flush()
-    await queue.enqueue(scope, "events.fan_out", event_id=str(event.id))
+    await queue.enqueue(scope, "events.fan_out", event_ids=[str(event.id)])
     return event.id

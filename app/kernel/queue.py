@@ -23,7 +23,7 @@ async def enqueue(
     lock: str | None = None,
     at: datetime | None = None,
     priority: int = 0,
-    **ids: str | int,
+    **ids: str | int | list[str],
 ) -> None:
     """`task` is `<slice>.<name>` as the worker gathers them. Jobs of a tenant that share a `lock` run in turn."""
     arguments = {"task": task, "priority": priority, "lock": lock, "args": json.dumps(ids), "at": at}

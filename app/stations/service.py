@@ -483,7 +483,7 @@ async def retire_station(scope: Scope, station_id: UUID) -> None:
 
 
 async def station_booted(scope: Scope, station_id: UUID, boot: BootReport) -> BootVerdict:
-    """OCPP 2.0.1 B01-B03. The interval is jittered, so that a fleet that booted together does not beat together."""
+    """OCPP 2.0.1 B01-B03."""
     station = await scope.db.get(ChargingStation, (scope.tenant_id, station_id))
     if station is None or station.retired_at is not None:
         return BootVerdict(status="Rejected", interval_s=HEARTBEAT_INTERVAL_S)
@@ -498,9 +498,13 @@ async def station_booted(scope: Scope, station_id: UUID, boot: BootReport) -> Bo
         await events.emit(scope, "StationBooted", "charging_station", station.id, {"reason": boot.reason})
     scope.publish(f"station:{station.id}", {"what": "boot"})
     scope.publish("stations", {"station": str(station.id)})
-    jitter = random.randint(-30, 30)  # noqa: S311 - spreads load, protects nothing
     holds = quirks.merged(station.quirks, station.leniency)
-    return BootVerdict(status=status, interval_s=HEARTBEAT_INTERVAL_S + jitter, quirks=frozenset(holds))  # pyright: ignore[reportArgumentType]
+    return BootVerdict(status=status, interval_s=heartbeat_interval_s(), quirks=frozenset(holds))  # pyright: ignore[reportArgumentType]
+
+
+def heartbeat_interval_s() -> int:
+    """Jittered, so that a fleet that booted together does not beat together."""
+    return HEARTBEAT_INTERVAL_S + random.randint(-30, 30)  # noqa: S311 - spreads load, protects nothing
 
 
 async def find_evse(scope: Scope, station_id: UUID, evse_no: int) -> EVSE | None:

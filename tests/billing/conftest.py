@@ -64,7 +64,8 @@ class Jobs:
     async def _run(self, name: str, ids: dict[str, Any]) -> None:
         tenant_id = UUID(ids.pop("tenant"))
         if name == "events.fan_out":
-            await self._fan_out(tenant_id, ids["event_id"])
+            for event_id in ids["event_ids"]:
+                await self._fan_out(tenant_id, event_id)
         elif name in self.gathered.jobs:
             await self.gathered.jobs[name](self.database, tenant_id, **ids)
 

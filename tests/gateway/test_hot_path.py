@@ -165,7 +165,7 @@ async def test_a_page_that_opens_between_two_looks_is_told_the_reading_that_came
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(flusher.Watched, "EVERY_S", 3600)
-    watched = yard.gateway.flusher.watched
+    watched = yard.gateway.watched
     box = await online(yard, yard.nordlicht)
     await asyncio.sleep(2 * 0.25)  # the last look that the old pace had begun
     await watched.look()

@@ -14,7 +14,18 @@ function toast(text) {
   document.getElementById("toasts")?.append(box);
   setTimeout(() => box.remove(), 6000);
 }
-document.addEventListener("htmx:response:error", () => toast("That did not work. Please try again."));
+document.addEventListener("htmx:response:error", ({ target }) => {
+  if (!target.hasAttribute?.("hx-sse:connect")) toast("That did not work. Please try again.");
+});
+
+// Later breaks the extension mends by itself, a first connection that fails it does not.
+for (const kind of ["htmx:error", "htmx:response:error"]) {
+  document.addEventListener(kind, ({ target }) => {
+    const url = target.getAttribute?.("hx-sse:connect");
+    const again = () => target.isConnected && !target._htmx?.sse && window.htmx.ajax("GET", url, { source: target });
+    if (url && !target._htmx?.sse) setTimeout(again, 1000 + 1000 * Math.random());
+  });
+}
 
 customElements.define("copy-field", class extends HTMLElement {
   connectedCallback() {
