@@ -51,6 +51,8 @@ from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
 OPEN_TIMEOUT_S = 5
+# Most of what is allocated dies by its last reference or lives as long as its link: the collector need not hurry.
+COLLECT = (50_000, 20, 50)
 TOUCH_S, LOOK_AFTER_S, SWEEP_S, LEARN_S, OFFLINE_GRACE_S = 20.0, 5.0, 5.0, 5.0, 3.0
 ACCEPT_PER_S, ACCEPT_BURST = 2_000.0, 4_000.0
 RETRY_S = (1, 30)
@@ -260,6 +262,7 @@ class Gateway:
         await self.seam.ensure_days()
         gc.collect()
         gc.freeze()  # what is there by now stays: the collector need not look at it again
+        gc.set_threshold(*COLLECT)
         background = [asyncio.create_task(one) for one in (
             self.presence.hold_lease(), self.presence.listen(), self.touch(), self.look_after(), self.sweep(),
             self.watched.run(), *self.flusher.tasks(),
