@@ -50,11 +50,12 @@ from tenants.redis import Redis
 from tenants.resolve import StationRoute
 
 log = logging.getLogger("livery.gateway")
-OPEN_TIMEOUT_S = 5
+OPEN_TIMEOUT_S = 20
+BACKLOG = 4096  # what the kernel holds while we are busy: a station that it turns away tries again only seconds later
 # Most of what is allocated dies by its last reference or lives as long as its link: the collector need not hurry.
 COLLECT = (50_000, 20, 50)
 TOUCH_S, LOOK_AFTER_S, SWEEP_S, LEARN_S, OFFLINE_GRACE_S = 20.0, 5.0, 5.0, 5.0, 3.0
-ACCEPT_PER_S, ACCEPT_BURST = 2_000.0, 4_000.0
+ACCEPT_PER_S, ACCEPT_BURST = 2_000.0, 10_000.0
 RETRY_S = (1, 30)
 DRAIN_PER_S, DRAIN_S = 500.0, 10.0
 CERTIFICATE_HEADERS = ("Client-Cert", "X-SSL-Client-Cert", "X-Forwarded-Tls-Client-Cert")
@@ -290,7 +291,7 @@ class Gateway:
             self.handle, self.settings.host, port, ssl=tls, process_request=self.knock, select_subprotocol=self.choose,
             compression=None, create_connection=StationSocket,
             open_timeout=OPEN_TIMEOUT_S, ping_interval=None, close_timeout=3, max_size=MAX_BYTES,
-            server_header=None, logger=logging.getLogger("livery.gateway.websockets"),
+            backlog=BACKLOG, server_header=None, logger=logging.getLogger("livery.gateway.websockets"),
         )  # fmt: skip
 
     def _tls(self) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ Reading by `recv()` costs a queue, a future and a task's turn for each message; 
 callback and needs none of them (docs/decisions/0017). All else (handshake, limits, UTF-8, closing) is the library's.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from websockets.asyncio.server import ServerConnection
@@ -12,6 +13,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import Event, State
 
+REQUEST_S = 5.0
 HIGH_WATER = (
     64 * 1024
 )  # bytes that a station has not taken off us: until it does, nothing more is read from it
@@ -24,8 +26,26 @@ class StationSocket(ServerConnection):
     pulse: Callable[[], None] | None = None
     _parts: list[bytes] | None = None
     _holds: int = 0
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Whoever connects and does not ask is sent away soon. How long our answer takes is another matter: a fleet
+        that comes back at once waits for it in line."""
+        super().connection_made(transport)
+        self._patience = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ask_no_more()
+        super().connection_lost(exc)
+
+    def _ask_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def process_event(self, event: Event) -> None:
+        if isinstance(event, Request):
+            self._ask_no_more()
         if self.take is None or isinstance(event, Request) or not isinstance(event, Frame):
             super().process_event(event)
         elif event.opcode is Opcode.TEXT and event.fin:

@@ -613,7 +613,11 @@ async def station_rebooted(scope: Scope, station_id: UUID) -> None:
     )
     for session in (await scope.db.execute(query)).scalars():
         session.interrupted_at = scope.now
-        await _note(scope, session, f"boot:{scope.now.isoformat()}", scope.now, "interrupted", None, {})
+        await _note(scope, session, boot_key(scope.now), scope.now, "interrupted", None, {})
+
+
+def boot_key(at: datetime) -> str:
+    return f"boot:{at.isoformat()}"
 
 
 async def _note(

@@ -1,6 +1,6 @@
 """BootNotification and StatusNotification of many stations in one commit, each with its frames.
 
-What needs judgement is left to the verbs: a boot that says something new or interrupts a session, a fault, a connector
+What needs judgement is left to the verbs: a boot that says something new, a fault, a connector
 that nobody knows, a state that a wish of ours waits for. Both say the same of the same message.
 """
 
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.charging.service import state_key, state_of
+from app.charging.service import boot_key, state_key, state_of
 from app.stations.reports import BootReport, StatusReport
 from tenants.database import Database
 
@@ -61,6 +61,7 @@ def _boot(one: Told) -> dict[str, Any]:
     return {
         "vendor": report.vendor[:255], "model": report.model[:255], "serial_number": report.serial_number,
         "firmware_version": report.firmware_version, "reason": report.reason,
+        "key": boot_key(one.received_at),
     }  # fmt: skip
 
 

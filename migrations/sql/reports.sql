@@ -81,7 +81,7 @@ begin
   perform set_config('livery.tenant_id', '', true);
 end $$;
 
--- A boot that says nothing new about its station, and interrupts no session.
+-- A boot that says nothing new about its station. The sessions that run there were interrupted.
 create function livery.report_boots(batch jsonb) returns table (n int) language plpgsql as $$
 #variable_conflict use_column
 declare part record;
@@ -91,12 +91,19 @@ begin
     return query
     with told as materialized (
       select t.* from jsonb_to_recordset(part.told) as t(n int, station uuid, received bigint, vendor text, model text,
-             serial_number text, firmware_version text, reason text, version text, message_id text, raw text, answer text)
+             serial_number text, firmware_version text, reason text, key text, version text, message_id text, raw text, answer text)
         join livery.charging_station s on s.id = t.station
        where s.retired_at is null and s.registration = 'accepted' and s.vendor = t.vendor and s.model = t.model
          and s.serial_number is not distinct from t.serial_number
          and s.firmware_version is not distinct from t.firmware_version
-         and not exists (select from livery.charging_session c where c.station_id = t.station and c.status = 'ACTIVE')
+    ), interrupted as (
+      update livery.charging_session c set interrupted_at = livery.moment(t.received)
+        from told t where c.station_id = t.station and c.status = 'ACTIVE' and c.tenant_id = (select livery.tid())
+      returning c.id, t.key, c.interrupted_at
+    ), noted as (
+      insert into livery.session_event (session_id, key, at, kind, data, received_at)
+      select i.id, i.key, i.interrupted_at, 'interrupted', '{}', i.interrupted_at from interrupted i
+      on conflict do nothing
     ), booted as (
       update livery.charging_station s set boot_reason = t.reason, booted_at = livery.moment(t.received)
         from told t where s.id = t.station and s.tenant_id = (select livery.tid())

@@ -23,13 +23,14 @@ from app.stations import service as stations
 from app.stations.models import StationCommand
 from ocpp_gateway import connection as connection_module
 from ocpp_gateway import server as server_module
+from ocpp_gateway import socket as socket_module
 from tenants.database import Database
 from tenants.redis import Redis
 from tests.cast import PLATES, STAFF, Cast
 from tests.conftest import Databases, load_settings, settings_environment
 from tests.gateway.conftest import Yard, opened
 
-OPEN_TIMEOUT_S, CALL_TIMEOUT_S = 1.0, 1.2
+REQUEST_S, CALL_TIMEOUT_S = 1.0, 1.2
 Answer = dict[str, Any] | Callable[[dict[str, Any]], Any] | None
 
 
@@ -233,7 +234,7 @@ async def built(databases: Databases, redis_url: str) -> AsyncIterator[Street]:
     with databases.copy() as urls, pytest.MonkeyPatch.context() as patch:
         with BlockingRedis.from_url(redis_url) as client:
             client.flushall()
-        patch.setattr(server_module, "OPEN_TIMEOUT_S", OPEN_TIMEOUT_S)
+        patch.setattr(socket_module, "REQUEST_S", REQUEST_S)
         patch.setattr(server_module, "LOOK_AFTER_S", 0.1)
         patch.setattr(connection_module, "CALL_TIMEOUT_S", CALL_TIMEOUT_S)
         settings = load_settings(settings_environment(urls, redis_url))

@@ -17,7 +17,7 @@ from app.stations import service as stations
 from app.stations.models import OCPPMessage, StationAlert, StationCommand, StationConnection
 from ocpp_gateway import connection as connection_module
 from ocpp_gateway.metrics import REFUSED
-from tests.gateway.street import OPEN_TIMEOUT_S, Box, Link, Street, box, street
+from tests.gateway.street import REQUEST_S, Box, Link, Street, box, street
 
 pytestmark = pytest.mark.anyio
 __all__ = ["box", "street"]
@@ -185,7 +185,7 @@ async def test_row_19_long_request_lines_and_many_headers_are_414_and_431(street
 async def test_row_20_a_slow_handshake_is_closed_at_its_timeout(street: Street):
     started = asyncio.get_running_loop().time()
     assert await raw_request(street, b"GET /nordlicht/BOX HTTP/1.1\r\nHost: x\r\n") == b""
-    assert OPEN_TIMEOUT_S - 0.2 < asyncio.get_running_loop().time() - started < OPEN_TIMEOUT_S + 2
+    assert REQUEST_S - 0.2 < asyncio.get_running_loop().time() - started < REQUEST_S + 2
 
 
 # -- frames of the transport -------------------------------------------------------------------------------------------
