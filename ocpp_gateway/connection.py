@@ -102,10 +102,6 @@ class Connection:
     def learn(self, attributes: dict[str, Any]) -> None:
         self.route = dataclasses.replace(self.route, attributes=attributes)
 
-    @property
-    def seen_at(self) -> datetime:
-        return datetime.fromtimestamp(self.seen_us / 1e6, UTC)
-
     async def run(self, arrived: Callable[["Connection"], Awaitable[None]]) -> None:
         """`arrived` is told once the epoch is known: it closes what is older."""
         opened = await self.seam.opened(self.route, self.version.SUBPROTOCOL, self.remote)

@@ -48,12 +48,6 @@ class Presence:
         self._closing: set[asyncio.Task[None]] = set()
         self._writing, self._forgetting = Gather(self._write), Gather(self._forget)
 
-    def by_tenant(self) -> dict[UUID, list[Connection]]:
-        found: dict[UUID, list[Connection]] = {}
-        for (tenant_id, _), connection in self.here.items():
-            found.setdefault(tenant_id, []).append(connection)
-        return found
-
     async def settled(self, route: StationRoute) -> None:
         """A station that restarts is back at once: what its last link had heard is written first, for a moment."""
         old = self.here.get((route.tenant_id, route.station_id))

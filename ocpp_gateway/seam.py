@@ -25,7 +25,7 @@ from app.kernel.errors import LiveryError
 from app.stations import commands, links, ocpp_schemas, parking
 from app.stations import service as stations
 from app.stations.commands import ClaimedCommand, Outcome
-from app.stations.links import LinkDown, LinkUp, Opened
+from app.stations.links import LinkDown, LinkHeld, LinkUp, Opened
 from app.stations.models import ChargingStation
 from app.stations.redaction import redact_frame
 from app.stations.reports import BootVerdict, Frame
@@ -288,13 +288,13 @@ class Seam:
         ])  # fmt: skip
         return closed
 
-    async def touch(self, tenant_id: UUID, seen: Mapping[UUID, datetime]) -> None:
-        async with self.database.scope(tenant_id, Actor.job("gateway.touch")) as scope:
-            await stations.touch_last_seen(scope, seen)
-
-    async def assert_links(self, tenant_id: UUID, held: Mapping[UUID, int]) -> list[UUID]:
-        async with self.database.scope(tenant_id, Actor.job("gateway.links")) as scope:
-            return await stations.assert_links(scope, self.node, held)
+    async def hold(self, held: Sequence[LinkHeld]) -> list[LinkHeld]:
+        """Written down as alive; those that a newer link has replaced come back."""
+        newer, again = await links.hold_links(self.database, self.node, held)
+        self._watched.tell(
+            [News(one.tenant_id, partial(_topics, one.station_id, "connection")) for one in again]
+        )
+        return newer
 
     # -- commands --------------------------------------------------------------------------------------------------
 
@@ -303,9 +303,8 @@ class Seam:
             claimed = await commands.claim_commands(scope, route.station_id, epoch, 1)
         return claimed[0] if claimed else None
 
-    async def find_waiting(self, tenant_id: UUID, stations: list[UUID]) -> list[UUID]:
-        async with self.database.scope(tenant_id, Actor.job("gateway.sweep")) as scope:
-            return await commands.find_waiting(scope, stations)
+    async def find_waiting(self, tenants: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
+        return await links.find_waiting(self.database, self.node, tenants)
 
     async def conclude(
         self, route: StationRoute, command_id: UUID, status: Outcome, answer: dict[str, Any] | None, error: str | None,

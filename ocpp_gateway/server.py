@@ -11,7 +11,7 @@ import signal
 import socket as sockets
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,6 +27,7 @@ from websockets.typing import Subprotocol
 
 from app.kernel.health import serve_health
 from app.kernel.settings import Settings
+from app.stations.links import LinkHeld
 from ocpp_gateway import v16
 from ocpp_gateway.codec import MAX_BYTES
 from ocpp_gateway.connection import Connection
@@ -54,6 +55,7 @@ OPEN_TIMEOUT_S = 20
 BACKLOG = 4096  # what the kernel holds while we are busy: a station that it turns away tries again only seconds later
 # Most of what is allocated dies by its last reference or lives as long as its link: the collector need not hurry.
 COLLECT = (50_000, 20, 50)
+TOUCHED_AT_ONCE = 1000
 TOUCH_S, LOOK_AFTER_S, SWEEP_S, LEARN_S, OFFLINE_GRACE_S = 20.0, 5.0, 5.0, 5.0, 3.0
 ACCEPT_PER_S, ACCEPT_BURST = 2_000.0, 10_000.0
 RETRY_S = (1, 30)
@@ -213,13 +215,19 @@ class Gateway:
             await self.touch_once()
 
     async def touch_once(self) -> None:
-        for tenant_id, held in self.presence.by_tenant().items():
+        for held in self._in_parts():
             with contextlib.suppress(Exception):
-                await self.seam.touch(tenant_id, {one.route.station_id: one.seen_at for one in held})
-                links = {one.route.station_id: one.epoch for one in held}
-                for station_id in await self.seam.assert_links(tenant_id, links):
-                    if self._epoch_here(tenant_id, station_id) == links[station_id]:
-                        await self.presence.superseded(tenant_id, station_id)
+                for one in await self.seam.hold(held):
+                    if self._epoch_here(one.tenant_id, one.station_id) == one.epoch:
+                        await self.presence.superseded(one.tenant_id, one.station_id)
+
+    def _in_parts(self) -> Iterator[list[LinkHeld]]:
+        """What is held here, some at a time."""
+        held = [
+            LinkHeld(tenant_id, station_id, one.epoch, one.seen_us)
+            for (tenant_id, station_id), one in self.presence.here.items()
+        ]
+        yield from (held[n : n + TOUCHED_AT_ONCE] for n in range(0, len(held), TOUCHED_AT_ONCE))
 
     def _epoch_here(self, tenant_id: UUID, station_id: UUID) -> int | None:
         connection = self.presence.here.get((tenant_id, station_id))
@@ -238,13 +246,13 @@ class Gateway:
         """Commands whose wake-up was lost with Redis: what waits for a station here is found in the database."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            for tenant_id, held in self.presence.by_tenant().items():
-                stations = [one.route.station_id for one in held]
-                with contextlib.suppress(Exception):
-                    for station_id in await self.seam.find_waiting(tenant_id, stations):
-                        connection = self.presence.here.get((tenant_id, station_id))
-                        if connection is not None:
-                            connection.wake()
+            with contextlib.suppress(Exception):
+                for key in await self.seam.find_waiting(
+                    sorted({tenant_id for tenant_id, _ in self.presence.here})
+                ):
+                    connection = self.presence.here.get(key)
+                    if connection is not None:
+                        connection.wake()
 
     async def is_ready(self) -> dict[str, bool]:
         try:

@@ -9,7 +9,7 @@ import re
 import secrets as stdlib_secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
@@ -619,39 +619,6 @@ async def connection_closed(scope: Scope, station_id: UUID, epoch: int, reason: 
     await events.emit(scope, "StationDisconnected", "charging_station", station_id, {"reason": reason[:100]})
     scope.publish(f"station:{station_id}", {"what": "connection"})
     scope.publish("stations", {"station": str(station_id)})
-
-
-async def assert_links(scope: Scope, node: str, held: Mapping[UUID, int]) -> list[UUID]:
-    """A process says which links it holds, by epoch. Those that counted as lost with it are online again; returned are
-    the stations that a newer link has, whose old one is to be closed (ocpp.md 2, row 15)."""
-    stations, epochs = list(held), [held[station] for station in held]
-    values = {"stations": stations, "epochs": epochs, "node": node, "lost": GATEWAY_LOST}
-    again = text(
-        "update livery.station_connection c set is_online = true, disconnected_at = null, close_reason = ''"
-        " from unnest(cast(:stations as uuid[]), cast(:epochs as int[])) as h(station_id, epoch)"
-        " where c.station_id = h.station_id and c.epoch = h.epoch and c.node = :node"
-        " and c.tenant_id = (select livery.tid()) and not c.is_online and c.close_reason = :lost"
-        " returning c.station_id"
-    )
-    for station_id in (await scope.db.execute(again, values)).scalars():
-        scope.publish(f"station:{station_id}", {"what": "connection"})
-        scope.publish("stations", {"station": str(station_id)})
-    newer = text(
-        "select c.station_id from livery.station_connection c"
-        " join unnest(cast(:stations as uuid[]), cast(:epochs as int[])) as h(station_id, epoch)"
-        " on c.station_id = h.station_id and c.epoch > h.epoch where c.tenant_id = (select livery.tid())"
-    )
-    return list((await scope.db.execute(newer, values)).scalars())
-
-
-async def touch_last_seen(scope: Scope, seen: Mapping[UUID, datetime]) -> None:
-    statement = text(
-        "update livery.station_connection c set last_seen_at = greatest(c.last_seen_at, s.at)"
-        " from unnest(cast(:stations as uuid[]), cast(:ats as timestamptz[])) as s(station_id, at)"
-        " where c.station_id = s.station_id and c.tenant_id = (select livery.tid())"
-    )
-    order = sorted(seen)
-    await scope.db.execute(statement, {"stations": order, "ats": [seen[station] for station in order]})
 
 
 async def record_frames(scope: Scope, station_id: UUID, frames: list[Frame]) -> None:

@@ -81,6 +81,49 @@ begin
   perform set_config('livery.tenant_id', '', true);
 end $$;
 
+-- A process says which links it holds, by epoch, and when each was heard last. Those that counted as lost with it are
+-- online again; one whose station has a newer link is to be closed.
+create function livery.hold_links(batch jsonb, node text, lost text)
+returns table (n int, is_newer boolean, is_again boolean) language plpgsql as $$
+#variable_conflict use_column
+declare part record;
+begin
+  for part in select value ->> 'tenant' as tenant, value -> 'told' as told from jsonb_array_elements(batch) loop
+    perform set_config('livery.tenant_id', part.tenant, true);
+    return query
+    with held as materialized (
+      select t.*, t.epoch = c.epoch and c.node = hold_links.node and not c.is_online and c.close_reason = hold_links.lost
+             as is_again, c.epoch > t.epoch as is_newer
+        from jsonb_to_recordset(part.told) as t(n int, station uuid, epoch int, seen bigint)
+        join livery.station_connection c on c.station_id = t.station
+    ), touched as (
+      update livery.station_connection c set
+        last_seen_at = greatest(c.last_seen_at, livery.moment(h.seen)),
+        is_online = c.is_online or h.is_again,
+        disconnected_at = case when h.is_again then null else c.disconnected_at end,
+        close_reason = case when h.is_again then '' else c.close_reason end
+        from held h where c.station_id = h.station and c.tenant_id = (select livery.tid())
+    )
+    select h.n, h.is_newer, h.is_again from held h where h.is_newer or h.is_again;
+  end loop;
+  perform set_config('livery.tenant_id', '', true);
+end $$;
+
+-- For which of the stations that a process holds a command waits.
+create function livery.waiting_commands(tenants uuid[], node text) returns table (tenant_id uuid, station_id uuid)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+  for i in 1 .. coalesce(cardinality(tenants), 0) loop
+    perform set_config('livery.tenant_id', tenants[i]::text, true);
+    return query
+    select distinct c.tenant_id, c.station_id from livery.station_command c
+      join livery.station_connection l on l.station_id = c.station_id and l.node = waiting_commands.node and l.is_online
+     where c.status = 'queued';
+  end loop;
+  perform set_config('livery.tenant_id', '', true);
+end $$;
+
 -- A boot that says nothing new about its station. The sessions that run there were interrupted.
 create function livery.report_boots(batch jsonb) returns table (n int) language plpgsql as $$
 #variable_conflict use_column

@@ -9,7 +9,7 @@ revision = "0014"
 down_revision = "0013"
 
 FUNCTIONS = (
-    "livery.moment", "livery.tell_news", "livery.open_links", "livery.close_links", "livery.report_boots",
+    "livery.moment", "livery.tell_news", "livery.open_links", "livery.close_links", "livery.hold_links", "livery.waiting_commands", "livery.report_boots",
     "livery.report_statuses", "platform.resolve_stations",
 )  # fmt: skip
 
