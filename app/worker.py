@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from procrastinate import App, PsycopgConnector, RetryStrategy
 from procrastinate.jobs import Status
 from sqlalchemy import text
 
+from app.charging import rollups
 from app.kernel import queue
 from app.kernel.errors import ConfigurationFault, FieldFault
 from app.kernel.events import Event
@@ -87,6 +89,7 @@ class Worker:
         for cron, name in self.gathered.recurring:
             self._periodic(cron, f"recurring.{name}", lambda name=name: self.for_each_tenant(name))
         self._periodic("7 * * * *", "platform.days", self.keep_days)
+        self._periodic("37 3 * * *", "platform.drop_readings", self.drop_readings)
         self._periodic("41 4 * * *", "platform.purge_jobs", self.purge_jobs)
 
     def _task(self, name: str, job: Job) -> None:
@@ -165,6 +168,32 @@ class Worker:
             await db.execute(
                 text("select livery.drop_day('ocpp_message', day) from livery.old_days('ocpp_message') day")
             )
+
+    async def drop_readings(self) -> None:
+        """Days of meter values that are old enough go, one after the other, when every tenant's rollups of it stand.
+
+        A tenant that fails keeps the day for everybody until the next round.
+        """
+        before = datetime.now(UTC).date() - timedelta(days=self.settings.meter_value_days)
+        tenants = await self.tenant_ids()
+        async with self.database.anonymous() as db:
+            query = text(
+                "select day from livery.old_days('meter_value') day where day < :before order by day"
+            )
+            days = list((await db.execute(query, {"before": before})).scalars())
+        for day in days:
+            for tenant_id in tenants:
+                async with self.database.scope(tenant_id, Actor.job("platform.drop_readings")) as scope:
+                    await rollups.roll_day(scope, day)
+            if all([await self._is_rolled(tenant_id, day) for tenant_id in tenants]):
+                async with self.database.anonymous() as db:
+                    await db.execute(text("select livery.drop_day('meter_value', :day)"), {"day": day})
+                log.info("the readings of %s are rolled up and their raw rows dropped", day)
+
+    async def _is_rolled(self, tenant_id: UUID, day: date) -> bool:
+        """Once more, at once before the drop: a reading may have come while the others were rolled up."""
+        async with self.database.scope(tenant_id, Actor.job("platform.drop_readings")) as scope:
+            return await rollups.is_rolled(scope, day)
 
     async def purge_jobs(self) -> None:
         await self.app.job_manager.delete_old_jobs(nb_hours=KEPT_HOURS)

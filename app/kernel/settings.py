@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     env: Literal["development", "production"] = "development"
     demo: bool = False
     data_dir: Path = Field(default_factory=default_data_dir)
+    meter_value_days: int = Field(90, ge=35)
     host: str = "127.0.0.1"
     web_port: int = Field(8000, ge=1, le=65535)
     ocpp_port: int = Field(9000, ge=1, le=65535)
