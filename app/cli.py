@@ -218,7 +218,7 @@ def worker(**flags: Any) -> None:
 @click.option(
     "--stations", "count", type=click.IntRange(1, 10_000), default=1, metavar="N", show_default=True
 )
-@click.option("--version", type=click.Choice(["1.6", "2.0.1"]), default="2.0.1", show_default=True)
+@click.option("--version", type=click.Choice(["1.6", "2.0.1", "2.1"]), default="2.0.1", show_default=True)
 @click.option(
     "--scenario", default="charge", metavar="NAME", show_default=True, help="What they live through."
 )

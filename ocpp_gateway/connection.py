@@ -26,7 +26,7 @@ from app.stations import ocpp_schemas
 from app.stations.commands import ClaimedCommand
 from app.stations.reports import Frame
 from ocpp_gateway import codec, hot, lenient
-from ocpp_gateway.codec import Broken, Call, Error, Result
+from ocpp_gateway.codec import Broken, Call, Error, Result, Unanswered
 from ocpp_gateway.flusher import Flusher
 from ocpp_gateway.metrics import ACK_S, MESSAGES, PACE
 from ocpp_gateway.seam import DatabaseAway, Seam
@@ -49,7 +49,7 @@ NEVER_ECHOED = frozenset({"Authorize", "Heartbeat", "BootNotification"})
 STORED = frozenset({"MeterValues", "StartTransaction", "StopTransaction", "TransactionEvent"})
 ACK_HOT, ACK_COLD = ACK_S.labels("hot"), ACK_S.labels("verb")
 
-Taken = tuple[Call | Broken | HotReadings, str, int]
+Taken = tuple[Call | Broken | Unanswered | HotReadings, str, int]
 
 
 class Connection:
@@ -141,9 +141,9 @@ class Connection:
             message = hot.read(self.version.SUBPROTOCOL, self.route.tenant_id, self.station, raw, received_us)
             if message is not None:
                 return message
-        return codec.decode(raw)
+        return codec.decode(raw, self.version.SUBPROTOCOL)
 
-    def _queue(self, message: Call | Broken | HotReadings, raw: str) -> None:
+    def _queue(self, message: Call | Broken | Unanswered | HotReadings, raw: str) -> None:
         """A full queue stops the reading: back-pressure, nothing is dropped. Who never waits for answers must go."""
         if isinstance(message, Call):
             message = self._made_plain(message)
@@ -196,7 +196,7 @@ class Connection:
             else:
                 self._begin(taken)
 
-    def _is_flooded(self, message: Call | Broken | HotReadings) -> bool:
+    def _is_flooded(self, message: Call | Broken | Unanswered | HotReadings) -> bool:
         return (
             self._full_since is not None and time.monotonic() - self._full_since > FLOOD_S
             and getattr(message, "action", "other") not in STORED
@@ -247,6 +247,8 @@ class Connection:
                 await self._answer(message, raw, received_us)
             elif isinstance(message, Broken):
                 await self._broken(message, raw)
+            elif isinstance(message, Unanswered):
+                await self._unanswered(message, raw)
         except DatabaseAway:
             await self.close(1013, "try again later")
             return
@@ -270,6 +272,15 @@ class Connection:
             await self.seam.keep(self.route, frames)
         if self._broken_count >= MAX_BROKEN:
             await self.close(1008, "too many broken frames")
+
+    async def _unanswered(self, message: Unanswered, raw: str) -> None:
+        """In the log; and staff hear of an answer of ours that a station could not use."""
+        MESSAGES.labels("send" if message.code is None else "result_error", "kept").inc()
+        if message.code is not None:
+            self.watch.note(self.route, "answer_refused", message.code)
+        frame = self._frame("in", "other", message.message_id, message.action or None, raw, message.code)
+        with contextlib.suppress(Exception):
+            await self.seam.keep(self.route, [frame])
 
     async def _answer(self, call: Call, raw: str, received_us: int) -> None:
         payload = hashlib.sha256(raw.encode()).digest()

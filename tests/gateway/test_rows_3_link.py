@@ -89,6 +89,8 @@ async def test_quirk_2_the_version_is_chosen_anew_for_each_connection_and_strang
         (["ocpp1.6, ocpp2.0.1"], "ocpp2.0.1"),
         (["OCPP1.6"], "ocpp1.6"),
         (["ocpp1.5", "ocpp1.6"], "ocpp1.6"),
+        (["ocpp1.6", "ocpp2.0.1", "ocpp2.1"], "ocpp2.1"),
+        (["ocpp2.1"], "ocpp2.1"),
         (["ocpp2.0.1.1"], None),
         ([], None),
     ],
