@@ -9,7 +9,6 @@ from sqlalchemy import select, text
 
 from app.charging.models import ChargingSession, PriceSnapshot
 from app.charging.reports import ENERGY
-from app.charging.rollups import REGISTERS
 from app.stations.models import Connector
 from tenants.scope import Scope
 
@@ -90,9 +89,9 @@ async def _gave_nothing(scope: Scope, session: ChargingSession) -> bool:
 
 
 async def _registers(scope: Scope, session: ChargingSession, until: datetime) -> tuple[int, ...]:
-    query = text(
-        f"select value from {REGISTERS} where sampled_at between :since and :until order by sampled_at, value"  # noqa: S608
-    )
+    query = text("""
+        select value from livery.session_register(:session) where sampled_at between :since and :until
+         order by sampled_at, value""")
     parameters = {"session": session.id, "since": session.started_at, "until": until}
     return tuple(round(value) for value in (await scope.db.execute(query, parameters)).scalars())
 

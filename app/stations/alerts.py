@@ -106,9 +106,16 @@ async def open_alerts(scope: Scope, station_id: UUID) -> list[StationAlert]:
     return list((await scope.db.execute(query.order_by(StationAlert.last_at.desc()))).scalars())
 
 
-async def dismiss(scope: Scope, station_id: UUID, alert_id: UUID) -> None:
+async def get_alert(scope: Scope, alert_id: UUID) -> StationAlert:
     alert = await scope.db.get(StationAlert, (scope.tenant_id, alert_id))
-    if alert is None or alert.station_id != station_id:
+    if alert is None:
+        raise NotFound("station_alert")
+    return alert
+
+
+async def dismiss(scope: Scope, station_id: UUID, alert_id: UUID) -> None:
+    alert = await get_alert(scope, alert_id)
+    if alert.station_id != station_id:
         raise NotFound("station_alert")
     alert.dismissed_at = scope.now
     await audit.record(scope, "station_alert.dismissed", "charging_station", station_id, {"kind": alert.kind})

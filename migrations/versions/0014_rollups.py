@@ -104,3 +104,6 @@ def upgrade() -> None:
     execute = op.get_bind().exec_driver_sql
     for statement in statements("retention.sql"):
         execute(statement.replace("%", "%%"))
+    for function in ("roll_up(timestamptz, timestamptz, boolean, date[])", "session_register(uuid)"):
+        execute(f"revoke all on function livery.{function} from public")
+        execute(f"grant execute on function livery.{function} to app_rw")

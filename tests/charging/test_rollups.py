@@ -18,12 +18,15 @@ from app.charging import ingest, jobs, queries, rollups, settlement
 from app.charging import service as charging
 from app.charging.models import CDR, ChargingSession, MeterHour, MeterValue, SessionCurve, SignedMeterValue
 from app.charging.reports import ENERGY, POWER, Reading, TransactionReport
+from app.kernel.ids import public_id
 from app.kernel.settings import Settings
+from app.stations import service as stations
 from app.worker import Worker
 from tenants.database import Database
 from tenants.scope import Actor, Scope
 from tests.cast import NORDLICHT, SOLMARK, STAFF, Cast, hire
 from tests.conftest import DatabaseUrls
+from tests.web import House, found_brand
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 TODAY = datetime.now(UTC).date()
@@ -239,7 +242,7 @@ async def test_what_comes_after_its_day_was_dropped_is_folded_in_once(
     ]
     assert (power.sample_count, power.value_max) == (61, 11000)
     async with database.scope(cast.tenant_id, STAFF) as scope:
-        query = text(f"select count(*) from {rollups.REGISTERS}")
+        query = text("select count(*) from livery.session_register(:session)")
         assert (await scope.db.execute(query, {"session": session_id})).scalar_one() == 62
         points = await queries.power_points(scope, session_id)
         assert max(points["kw"]) == 11 and points["t"] == sorted(points["t"])
@@ -294,3 +297,37 @@ async def test_a_brand_reads_its_own_rollups_only_and_young_days_are_never_dropp
     async with database.anonymous() as db:
         with pytest.raises(Exception, match="younger than 35 days"):
             await db.execute(text("select livery.drop_day('meter_value', current_date - 34)"))
+
+
+async def test_hours_and_courses_are_told_by_rest(house: House, database: Database):
+    """A session's course from its raw readings and from what stayed of them; energy of each hour of a station."""
+    tenant_id = await found_brand(database)
+    api = await house.api("nordlicht", tenant_id)
+    async with database.scope(tenant_id, STAFF) as scope:
+        made = await stations.create_station(
+            scope, identity="CP1", evses=[{"evse_no": 1, "connectors": [{"connector_no": 1}]}]
+        )
+    async with database.anonymous() as db:
+        await db.execute(text("select livery.ensure_day('meter_value', current_date - 1)"))
+    at = noon(TODAY - timedelta(days=1)) - timedelta(minutes=29, seconds=40)
+    told = {"natural_key": "k", "evse_no": 1, "connector_no": 1, "ocpp_transaction_id": "1"}
+    async with database.scope(tenant_id, STAFF) as scope:
+        await charging.report_transaction(scope, made.station.id, TransactionReport(
+            kind="Started", at=at, received_at=at, meter_start_wh=Decimal(1000), **told,
+            readings=tuple(reading(at + timedelta(minutes=n), str(1000 + n * 100)) for n in range(60)),
+        ))  # fmt: skip
+        session_id = (await scope.db.execute(select(ChargingSession.id))).scalar_one()
+    readings = f"/api/v1/charging-sessions/{public_id('charging_session', session_id)}/readings"
+    before = (await api.get(readings)).json()["data"]
+    assert len(before) == 60 and float(before[-1]["value"]) == 6900
+    await jobs.roll_up(database, tenant_id)
+    assert (await api.get(readings)).json()["data"] == before
+    hours = f"/api/v1/stations/{public_id('charging_station', made.station.id)}/meter-hours"
+    day = f"?since={TODAY - timedelta(days=1)}T00:00:00Z"
+    first, second = (await api.get(hours + day)).json()["data"]
+    assert (first["samples"], first["energy_wh"], second["energy_wh"]) == (30, 2900, 3000)
+    assert float(first["average"]) == 2450 and first["hour"].endswith("T11:00:00Z")
+    assert (await api.get(hours + "?since=2020-01-01T00:00:00Z")).status_code == 422
+    async with database.scope(tenant_id, STAFF) as scope:
+        await scope.db.execute(text("delete from livery.meter_value"))
+    assert (await api.get(readings)).json()["data"] == before
