@@ -18,12 +18,13 @@ from procrastinate.jobs import Status
 from sqlalchemy import text
 
 from app.charging import rollups
-from app.kernel import queue
+from app.kernel import queue, tracing
 from app.kernel.errors import ConfigurationFault, FieldFault
 from app.kernel.events import Event
 from app.kernel.health import serve_health
 from app.kernel.settings import Settings
 from app.kernel.slices import gather
+from app.kernel.tracing import span
 from tenants.database import Database
 from tenants.redis import Redis
 from tenants.scope import Actor
@@ -93,16 +94,18 @@ class Worker:
         self._periodic("41 4 * * *", "platform.purge_jobs", self.purge_jobs)
 
     def _task(self, name: str, job: Job) -> None:
-        async def run(tenant: str | None = None, **ids: Any) -> None:
+        async def run(tenant: str | None = None, traceparent: str | None = None, **ids: Any) -> None:
             if not tenant:
                 raise ValueError(f"job {name} came without a tenant")
-            await job(self.database, UUID(tenant), **ids)
+            with span(f"job {name}", parent=traceparent, tenant=tenant):
+                await job(self.database, UUID(tenant), **ids)
 
         self.app.task(name=name, retry=RETRY)(run)
 
     def _periodic(self, cron: str, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def run(timestamp: int) -> None:
-            await work()
+            with span(f"job {name}"):
+                await work()
 
         # One waits at most, and none runs beside another: a slow round is not followed by a heap of them.
         self.app.periodic(cron=cron)(self.app.task(name=name, lock=name, queueing_lock=name)(run))
@@ -258,6 +261,7 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    tracing.set_up("livery-worker", endpoint=settings.otel_endpoint)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from app.access.verdict import Refused
 from app.charging.ingest import HotReadings, Written
 from app.kernel.clock import utcnow
+from app.kernel.tracing import span
 from app.stations import ocpp_schemas
 from app.stations.commands import ClaimedCommand
 from app.stations.reports import Frame
@@ -290,9 +291,10 @@ class Connection:
         elif out is None:
             out = await self._held_back(call, raw, received_us)
         if out is None:
-            out = await self.seam.answer(self.route, self.version, call, raw, _moment(received_us))
-            self._learn(call, out)
             action = call.action[:40] if call.action in self.version.HANDLERS else "other"
+            with span(f"ocpp {action}", tenant=self.route.tenant_id, station=self.station):
+                out = await self.seam.answer(self.route, self.version, call, raw, _moment(received_us))
+            self._learn(call, out)
             MESSAGES.labels(action, "answered").inc()
             PACE.by_tenant[self.route.tenant_id] += 1
             ACK_COLD.observe((_now_us() - received_us) / 1e6)
@@ -443,6 +445,13 @@ class Connection:
         command = await self.seam.claim(self.route, self.epoch)
         if command is None:
             return False
+        with span(
+            f"command {command.action}", tenant=self.route.tenant_id, station=self.station, command=command.id
+        ):
+            await self._carry_out(command)
+        return True
+
+    async def _carry_out(self, command: ClaimedCommand) -> None:
         message_id = uuid.uuid4().hex
         out = codec.encode_call(message_id, command.action, command.payload)
         frames = [self._frame("out", "call", message_id, command.action, out)]
@@ -458,7 +467,6 @@ class Connection:
             await self._conclude(command, message_id, frames, heard or lost)
             raise
         await self._conclude(command, message_id, frames, reply)
-        return True
 
     async def _conclude(
         self, command: ClaimedCommand, message_id: str, frames: list[Frame], reply: Result | Error | str
