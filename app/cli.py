@@ -448,9 +448,11 @@ def station() -> None:
 @station.command("create")
 @click.option("--tenant", "slug", required=True, metavar="S", help="The brand's slug.")
 @click.option("--identity", required=True, metavar="CP1", help="What the station calls itself.")
-@click.option("--security-profile", type=click.IntRange(0, 3), default=1, show_default=True)
+@click.option(
+    "--security-profile", type=click.IntRange(0, 3), help="1, or the least that the brand asks for."
+)
 @ends
-async def create_station(slug: str, identity: str, security_profile: int, settings: Settings) -> None:
+async def create_station(slug: str, identity: str, security_profile: int | None, settings: Settings) -> None:
     """A station and its password, which is told once."""
     from app.kernel.ids import public_id
     from app.stations.service import create_station as create

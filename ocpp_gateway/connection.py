@@ -162,6 +162,8 @@ class Connection:
         zone = self.attributes.get("no_zone")
         if isinstance(zone, str):
             return dataclasses.replace(call, payload=lenient.with_zone(call.payload, zone))
+        if (at := lenient.without_zone(call.payload)) is not None:
+            self.watch.note(self.route, "time_without_zone", f"{call.action[:40]}: {at[:40]}")
         return call
 
     def _resolve(self, message: Result | Error) -> None:
@@ -452,6 +454,9 @@ class Connection:
         return True
 
     async def _carry_out(self, command: ClaimedCommand) -> None:
+        if command.lack is not None:
+            await self.seam.conclude(self.route, command.id, "failed", None, command.lack, [])
+            return
         message_id = uuid.uuid4().hex
         out = codec.encode_call(message_id, command.action, command.payload)
         frames = [self._frame("out", "call", message_id, command.action, out)]

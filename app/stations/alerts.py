@@ -31,6 +31,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "broken_frames": ("It sends broken messages", "They were kept in the log and not acted on."),
     "duplicate_key": ("It names a field twice in a message", "The last value counted."),
     "message_id_reused": ("It uses a message id twice", "The second message differed, and was handled as a new one."),
+    "time_without_zone": (
+        "Its times name no time zone",
+        "They are read as UTC. If it means the clock on the wall, choose the quirk “Its times are local times”.",
+    ),
     "answer_refused": ("It could not use an answer of ours", "It said so (OCPP 2.1); the answer stands in the log."),
     "answer_misfit": ("Its answers fit no question", "They were kept in the log, and the command counts as failed."),
 }  # fmt: skip

@@ -91,7 +91,7 @@ async def create_station(tenant_scope: Scope, data: dict[str, Any]) -> dict[str,
         raise Invalid.field("evses", "list", "evses is a list of objects.")
     new = await service.create_station(
         tenant_scope, identity=str(data.get("identity") or ""), location_id=read_id("location", data, "location_id"),
-        security_profile=data.get("security_profile", 1), name=str(data.get("name") or ""),
+        security_profile=data.get("security_profile"), name=str(data.get("name") or ""),
         registration=data.get("registration", "accepted"), evses=evses, password=data.get("password"),
     )  # fmt: skip
     shown = await _shown(tenant_scope, new.station.id)

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from app.kernel.errors import Invalid
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, read_id, rfc3339
-from app.stations import alerts, makes, parking, quirks, service
+from app.stations import alerts, capabilities, makes, parking, quirks, service
 from app.stations.models import ParkedMessage, StationAlert, StationQuirk
 from app.stations.redaction import mask_frame
 from tenants.scope import Scope
@@ -110,6 +110,25 @@ async def release(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
     return {"id": public_id("charging_station", key), "quarantined_at": rfc3339(station.quarantined_at)}
 
 
+# --- what stations cannot ----------------------------------------------------------------------------------------
+
+
+@get("/stations/{station_id:str}/unsupported-commands", opt={"permission": "stations.view"}, tags=_TAGS,
+     summary="What the station said that it cannot, and is not asked until its firmware is another")  # fmt: skip
+async def list_lacks(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
+    station = await service.get_station(tenant_scope, parse_id("charging_station", station_id))
+    found = await capabilities.list_lacks(tenant_scope, station)
+    shown = [{"command": one.what, "said": one.said, "at": rfc3339(one.at)} for one in found]
+    return {"data": shown, "next_cursor": None}
+
+
+@delete("/stations/{station_id:str}/unsupported-commands", status_code=200, opt={"permission": "stations.command"},
+        tags=_TAGS, summary="Forget it: the station is asked again")  # fmt: skip
+async def ask_again(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
+    await capabilities.forget(tenant_scope, parse_id("charging_station", station_id))
+    return {"data": [], "next_cursor": None}
+
+
 # --- parked messages ---------------------------------------------------------------------------------------------
 
 
@@ -167,5 +186,5 @@ def _parked(scope: Scope, row: ParkedMessage) -> dict[str, Any]:
 
 routes = [
     list_kinds_of_quirks, list_quirks, add_quirk, remove_quirk, list_alerts, dismiss_alert, release, list_parked,
-    get_parked, retry_parked, discard_parked,
+    get_parked, retry_parked, discard_parked, list_lacks, ask_again,
 ]  # fmt: skip

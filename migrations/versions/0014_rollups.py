@@ -1,4 +1,7 @@
-"""What stays of meter values when their days are dropped: hours of each EVSE, curves of each session, signed values."""
+"""What stays of meter values when their days are dropped: hours of each EVSE, curves of each session, signed values.
+
+And what a station said that it cannot.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -32,6 +35,8 @@ def _tenant(table: str) -> list:
 
 
 def upgrade() -> None:
+    op.add_column("charging_station", sa.Column("lacks", postgresql.JSONB(), server_default="{}", nullable=False),
+                  schema="livery")  # fmt: skip
     op.create_table(
         "meter_hour",
         *_tenant("meter_hour"),

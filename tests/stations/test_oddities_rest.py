@@ -8,7 +8,7 @@ import pytest
 
 from app.kernel.ids import public_id
 from app.maintenance import policy
-from app.stations import alerts, parking
+from app.stations import alerts, commands, parking
 from app.stations import service as stations
 from tests.web import CLI, House, Visitor, found_brand
 
@@ -129,3 +129,40 @@ async def test_firmware_is_published_and_withdrawn(desk: Desk):
     await desk.send("POST", path, 422, body | {"retries": "many"})
     asked = await desk.send("POST", f"/firmware-publications/{made['id']}/withdrawal", 202)
     assert asked["action"] == "UnpublishFirmware"
+
+
+async def test_what_a_station_cannot_is_told_and_forgotten_when_staff_want_it_asked_again(desk: Desk):
+    async with desk.scope() as scope:
+        sent = await commands.send_command(scope, desk.station_id, "ClearCache", {})
+        await commands.conclude_command(scope, sent.id, "failed", None, "NotImplemented: no")
+    path = f"/stations/{desk.id}/unsupported-commands"
+    (lack,) = (await desk.get(path))["data"]
+    assert (lack["command"], lack["said"]) == ("ClearCache", "NotImplemented")
+    staff = await desk.house.staff("nordlicht", desk.tenant_id)
+    page = (await staff.open(f"/stations/{desk.id}/commands")).text
+    assert "What it said that it cannot" in page and "NotImplemented" in page
+    assert (await desk.send("DELETE", path, 200))["data"] == []
+    assert (await desk.get(path))["data"] == []
+    assert "What it said that it cannot" not in (await staff.get(f"/stations/{desk.id}/commands")).text
+
+
+async def test_a_new_station_has_at_least_the_security_that_the_brand_asks_for(desk: Desk):
+    """By REST and in the portal; what was made before stays as it is."""
+    assert (await desk.send("POST", "/stations", 201, {"identity": "A"}))["security_profile"] == 1
+    async with desk.scope() as scope:
+        await policy.set_policy(scope, minimum_profile=2, organisation="", firmware_hosts=[])
+    for profile in (0, 1):
+        body = {"identity": "B", "security_profile": profile}
+        refused = await desk.send("POST", "/stations", 422, body)
+        assert refused["errors"][0]["code"] == "below_minimum_profile"
+    made = await desk.send("POST", "/stations", 201, {"identity": "B"})
+    assert (made["security_profile"], len(made["password"])) == (2, 40)
+    assert (await desk.send("POST", "/stations", 201, {"identity": "C", "security_profile": 3}))[
+        "password"
+    ] is None
+    staff = await desk.house.staff("nordlicht", desk.tenant_id)
+    page = (await staff.open("/stations/new")).text
+    assert "Profile 2: password over TLS" in page and "Profile 1: password<" not in page
+    form = {"identity": "D", "plate": "ac22", "evse_count": "1", "security_profile": "1"}
+    assert "security profile 2 or higher" in (await staff.post("/stations", form)).text
+    assert (await staff.post("/stations", form | {"security_profile": "2"})).status_code == 200
