@@ -34,8 +34,6 @@ def key_of(action: str, payload: dict[str, Any]) -> str:
     part = payload.get("requestedMessage")
     if action == "ChangeConfiguration":
         part = payload.get("key")
-    elif action == "UnlockConnector":
-        part = "-".join(str(payload[name]) for name in ("evseId", "connectorId") if name in payload)
     elif action == "SetChargingProfile":
         profile = payload.get("csChargingProfiles") or payload.get("chargingProfile")
         part = profile.get("chargingProfilePurpose") if isinstance(profile, dict) else None
@@ -68,6 +66,8 @@ async def learn(scope: Scope, command: StationCommand) -> None:
     what = command.action if command.action not in ("TriggerMessage", "ExtendedTriggerMessage") else None
     if command.answer is not None:
         said, what = str(command.answer.get("status") or ""), None
+        if command.action == "UnlockConnector":
+            return  # it speaks of one connector at that moment, and a driver whose cable hangs is worth another try
     if said not in CODES:
         return
     station = await scope.db.get(ChargingStation, (scope.tenant_id, command.station_id))
