@@ -181,7 +181,7 @@ async def _lack(scope: Scope, command: StationCommand) -> str | None:
     if lack is None:
         return None
     return (
-        f"not asked: {lack.said} is what it said on {lack.at:%Y-%m-%d}, with the firmware that it still has"
+        f"not asked: it said {lack.said} on {lack.at:%Y-%m-%d}, and its firmware is still the same"
     )
 
 

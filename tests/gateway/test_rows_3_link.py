@@ -419,7 +419,7 @@ async def test_quirk_55_what_a_station_said_that_it_cannot_is_not_asked_until_it
     asked = len(link.asked)
     for action, payload in (("ClearCache", {}), ("TriggerMessage", beat)):
         again = await box.command(action, payload)
-        assert again.status == "failed" and again.error.startswith("not asked: NotImplemented")
+        assert again.status == "failed" and again.error.startswith("not asked: it said NotImplemented")
     assert len(link.asked) == asked
     link.answers |= {"TriggerMessage": {"status": "NotImplemented"}, "ClearCache": {"status": "Accepted"}}
     assert (await box.command("TriggerMessage", boot)).status == "rejected"
