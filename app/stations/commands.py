@@ -180,9 +180,7 @@ async def _lack(scope: Scope, command: StationCommand) -> str | None:
     lack = await capabilities.find_lack(scope, station, command.action, command.payload) if station else None
     if lack is None:
         return None
-    return (
-        f"not asked: it said {lack.said} on {lack.at:%Y-%m-%d}, and its firmware is still the same"
-    )
+    return f"not asked: it said {lack.said} on {lack.at:%Y-%m-%d}, and its firmware is still the same"
 
 
 async def find_waiting(scope: Scope, stations: Sequence[UUID]) -> list[UUID]:

@@ -114,7 +114,7 @@ async def release(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
 
 
 @get("/stations/{station_id:str}/unsupported-commands", opt={"permission": "stations.view"}, tags=_TAGS,
-     summary="What the station does not support by its own word; not asked again until its firmware changes")  # fmt: skip
+     summary="What the station says it does not support; not asked again until its firmware changes")  # fmt: skip
 async def list_lacks(tenant_scope: Scope, station_id: str) -> dict[str, Any]:
     station = await service.get_station(tenant_scope, parse_id("charging_station", station_id))
     found = await capabilities.list_lacks(tenant_scope, station)
