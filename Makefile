@@ -84,7 +84,7 @@ pictures: setup ## Every page x brand x mode x width into pictures/, with a cont
 lock: setup ## Newest versions that constraints.txt and package.json allow, with hashes
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	  --custom-compile-command "make lock" \
-	  --extra dev -c constraints.txt pyproject.toml -o requirements.lock
+	  --extra otel --extra dev -c constraints.txt pyproject.toml -o requirements.lock
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" - -o uv-bootstrap.txt
 	@$(NODE) npm install --package-lock-only --ignore-scripts --no-fund --no-audit --loglevel=error

@@ -21,8 +21,10 @@ from servestatic import ServeStaticASGI
 from sqlalchemy import text
 
 import themes
+from app.kernel import tracing
 from app.kernel.live import Live
 from app.kernel.settings import Settings
+from app.kernel.tracing import span
 from app.kernel.web import Visit
 from app.surfaces import api, assembly, console, doors, driver, portal, sandbox, start, uploads, webhooks
 from app.surfaces.headers import POLICY, with_headers
@@ -120,8 +122,14 @@ class FrontDoor:
             has_begun = True
             await send(message)
 
+        inner = {**scope, "livery.visit": visit}
         try:
-            await self._doors[name]({**scope, "livery.visit": visit}, receive, noting_send)
+            with span(
+                scope["method"], surface=name, tenant=visit.tenant_id, request=visit.request_id
+            ) as traced:
+                await self._doors[name](inner, receive, noting_send)
+                if traced is not None:  # the route is known only now
+                    traced.update_name(f"{scope['method']} {inner.get('path_template') or name}")
         except Exception:
             if has_begun:
                 raise
@@ -333,6 +341,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> int:
     """`livery web`: until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    tracing.set_up("livery-web", endpoint=settings.otel_endpoint)
     door = FrontDoor(settings)
     config = uvicorn.Config(
         with_static_files(door), host=settings.host, port=settings.web_port, lifespan="on", proxy_headers=False,

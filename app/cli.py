@@ -218,7 +218,7 @@ def worker(**flags: Any) -> None:
 @click.option(
     "--stations", "count", type=click.IntRange(1, 10_000), default=1, metavar="N", show_default=True
 )
-@click.option("--version", type=click.Choice(["1.6", "2.0.1"]), default="2.0.1", show_default=True)
+@click.option("--version", type=click.Choice(["1.6", "2.0.1", "2.1"]), default="2.0.1", show_default=True)
 @click.option(
     "--scenario", default="charge", metavar="NAME", show_default=True, help="What they live through."
 )
@@ -448,9 +448,11 @@ def station() -> None:
 @station.command("create")
 @click.option("--tenant", "slug", required=True, metavar="S", help="The brand's slug.")
 @click.option("--identity", required=True, metavar="CP1", help="What the station calls itself.")
-@click.option("--security-profile", type=click.IntRange(0, 3), default=1, show_default=True)
+@click.option(
+    "--security-profile", type=click.IntRange(0, 3), help="1, or the least that the brand asks for."
+)
 @ends
-async def create_station(slug: str, identity: str, security_profile: int, settings: Settings) -> None:
+async def create_station(slug: str, identity: str, security_profile: int | None, settings: Settings) -> None:
     """A station and its password, which is told once."""
     from app.kernel.ids import public_id
     from app.stations.service import create_station as create

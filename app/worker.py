@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,12 +17,14 @@ from procrastinate import App, PsycopgConnector, RetryStrategy
 from procrastinate.jobs import Status
 from sqlalchemy import select, text
 
-from app.kernel import queue
+from app.charging import rollups
+from app.kernel import queue, tracing
 from app.kernel.errors import ConfigurationFault, FieldFault
 from app.kernel.events import Event
 from app.kernel.health import serve_health
 from app.kernel.settings import Settings
 from app.kernel.slices import gather
+from app.kernel.tracing import span
 from tenants.database import Database
 from tenants.redis import Redis
 from tenants.scope import Actor
@@ -87,19 +90,22 @@ class Worker:
         for cron, name in self.gathered.recurring:
             self._periodic(cron, f"recurring.{name}", lambda name=name: self.for_each_tenant(name))
         self._periodic("7 * * * *", "platform.days", self.keep_days)
+        self._periodic("37 3 * * *", "platform.drop_readings", self.drop_readings)
         self._periodic("41 4 * * *", "platform.purge_jobs", self.purge_jobs)
 
     def _task(self, name: str, job: Job) -> None:
-        async def run(tenant: str | None = None, **ids: Any) -> None:
+        async def run(tenant: str | None = None, traceparent: str | None = None, **ids: Any) -> None:
             if not tenant:
                 raise ValueError(f"job {name} came without a tenant")
-            await job(self.database, UUID(tenant), **ids)
+            with span(f"job {name}", parent=traceparent, tenant=tenant):
+                await job(self.database, UUID(tenant), **ids)
 
         self.app.task(name=name, retry=RETRY)(run)
 
     def _periodic(self, cron: str, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def run(timestamp: int) -> None:
-            await work()
+            with span(f"job {name}"):
+                await work()
 
         # One waits at most, and none runs beside another: a slow round is not followed by a heap of them.
         self.app.periodic(cron=cron)(self.app.task(name=name, lock=name, queueing_lock=name)(run))
@@ -167,6 +173,32 @@ class Worker:
                 text("select livery.drop_day('ocpp_message', day) from livery.old_days('ocpp_message') day")
             )
 
+    async def drop_readings(self) -> None:
+        """Days of meter values that are old enough go, one after the other, when every tenant's rollups of it stand.
+
+        A tenant that fails keeps the day for everybody until the next round.
+        """
+        before = datetime.now(UTC).date() - timedelta(days=self.settings.meter_value_days)
+        tenants = await self.tenant_ids()
+        async with self.database.anonymous() as db:
+            query = text(
+                "select day from livery.old_days('meter_value') day where day < :before order by day"
+            )
+            days = list((await db.execute(query, {"before": before})).scalars())
+        for day in days:
+            for tenant_id in tenants:
+                async with self.database.scope(tenant_id, Actor.job("platform.drop_readings")) as scope:
+                    await rollups.roll_day(scope, day)
+            if all([await self._is_rolled(tenant_id, day) for tenant_id in tenants]):
+                async with self.database.anonymous() as db:
+                    await db.execute(text("select livery.drop_day('meter_value', :day)"), {"day": day})
+                log.info("the readings of %s are rolled up and their raw rows dropped", day)
+
+    async def _is_rolled(self, tenant_id: UUID, day: date) -> bool:
+        """Once more, at once before the drop: a reading may have come while the others were rolled up."""
+        async with self.database.scope(tenant_id, Actor.job("platform.drop_readings")) as scope:
+            return await rollups.is_rolled(scope, day)
+
     async def purge_jobs(self) -> None:
         await self.app.job_manager.delete_old_jobs(nb_hours=KEPT_HOURS)
 
@@ -230,6 +262,7 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    tracing.set_up("livery-worker", endpoint=settings.otel_endpoint)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):

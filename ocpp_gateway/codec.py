@@ -57,7 +57,19 @@ class Broken:
     is_call: bool = False
 
 
-Message = Call | Result | Error | Broken
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """OCPP 2.1 only: a SEND, or a CALLRESULTERROR about an answer of ours (`code`, and no action).
+
+    Nobody answers it.
+    """
+
+    message_id: str | None
+    action: str
+    code: str | None
+
+
+Message = Call | Result | Error | Broken | Unanswered
 ErrorCode = Literal[
     "NotImplemented", "NotSupported", "InternalError", "ProtocolError", "SecurityError", "FormationViolation",
     "PropertyConstraintViolation", "OccurenceConstraintViolation", "TypeConstraintViolation", "GenericError",
@@ -74,8 +86,11 @@ def error_code(version: str, code: str) -> str:
     return code if version == "ocpp1.6" else _IN_2X.get(code, code)
 
 
-def decode(raw: str) -> Message:
-    """NaN, Infinity, lone surrogates and numbers that overflow are refused by the JSON reader itself."""
+def decode(raw: str, version: str = "") -> Message:
+    """NaN, Infinity, lone surrogates and numbers that overflow are refused by the JSON reader itself.
+
+    `version` matters for the two kinds of frames that only 2.1 has.
+    """
     try:
         frame = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
@@ -87,6 +102,8 @@ def decode(raw: str) -> Message:
         return Broken(_rescued_id(raw), "FormationViolation", "nested too deeply")
     # A `":` more than there are keys may stand in a text: only then it is worth reading the frame a second time.
     has_doubles = raw.count('":') > keys and _names_a_key_twice(raw)
+    if version == "ocpp2.1" and frame[0] in (5, 6):
+        return _unanswered(frame)
     return _message(frame, "duplicate_key" if has_doubles else None)
 
 
@@ -111,6 +128,12 @@ def _message(frame: list[Any], remark: str | None) -> Message:
         details = frame[4] if len(frame) > 4 and isinstance(frame[4], dict) else {}
         return Error(message_id, str(frame[2])[:64], str(frame[3])[:255] if len(frame) > 3 else "", details)
     return Broken(message_id, "FormationViolation", "the message type is not 2, 3 or 4")
+
+
+def _unanswered(frame: list[Any]) -> Unanswered:
+    message_id = _id_of(frame[1] if len(frame) > 1 else None)
+    said = str(frame[2])[:64].replace("\0", "") if len(frame) > 2 else ""
+    return Unanswered(message_id, said if frame[0] == 6 else "", said or "?" if frame[0] == 5 else None)
 
 
 def _id_of(value: Any) -> str | None:

@@ -22,11 +22,12 @@ from websockets.exceptions import ConnectionClosed
 from app.access.verdict import Refused
 from app.charging.ingest import HotReadings, Written
 from app.kernel.clock import utcnow
+from app.kernel.tracing import span
 from app.stations import ocpp_schemas
 from app.stations.commands import ClaimedCommand
 from app.stations.reports import Frame
 from ocpp_gateway import codec, hot, lenient
-from ocpp_gateway.codec import Broken, Call, Error, Result
+from ocpp_gateway.codec import Broken, Call, Error, Result, Unanswered
 from ocpp_gateway.flusher import Flusher
 from ocpp_gateway.metrics import ACK_S, MESSAGES, PACE
 from ocpp_gateway.seam import DatabaseAway, Seam
@@ -49,7 +50,7 @@ NEVER_ECHOED = frozenset({"Authorize", "Heartbeat", "BootNotification"})
 STORED = frozenset({"MeterValues", "StartTransaction", "StopTransaction", "TransactionEvent"})
 ACK_HOT, ACK_COLD = ACK_S.labels("hot"), ACK_S.labels("verb")
 
-Taken = tuple[Call | Broken | HotReadings, str, int]
+Taken = tuple[Call | Broken | Unanswered | HotReadings, str, int]
 
 
 class Connection:
@@ -145,9 +146,9 @@ class Connection:
             message = hot.read(self.version.SUBPROTOCOL, self.route.tenant_id, self.station, raw, received_us)
             if message is not None:
                 return message
-        return codec.decode(raw)
+        return codec.decode(raw, self.version.SUBPROTOCOL)
 
-    def _queue(self, message: Call | Broken | HotReadings, raw: str) -> None:
+    def _queue(self, message: Call | Broken | Unanswered | HotReadings, raw: str) -> None:
         """A full queue stops the reading: back-pressure, nothing is dropped. Who never waits for answers must go."""
         if isinstance(message, Call):
             message = self._made_plain(message)
@@ -165,6 +166,8 @@ class Connection:
         zone = self.attributes.get("no_zone")
         if isinstance(zone, str):
             return dataclasses.replace(call, payload=lenient.with_zone(call.payload, zone))
+        if (at := lenient.without_zone(call.payload)) is not None:
+            self.watch.note(self.route, "time_without_zone", f"{call.action[:40]}: {at[:40]}")
         return call
 
     def _resolve(self, message: Result | Error) -> None:
@@ -200,7 +203,7 @@ class Connection:
             else:
                 self._begin(taken)
 
-    def _is_flooded(self, message: Call | Broken | HotReadings) -> bool:
+    def _is_flooded(self, message: Call | Broken | Unanswered | HotReadings) -> bool:
         return (
             self._full_since is not None and time.monotonic() - self._full_since > FLOOD_S
             and getattr(message, "action", "other") not in STORED
@@ -251,6 +254,8 @@ class Connection:
                 await self._answer(message, raw, received_us)
             elif isinstance(message, Broken):
                 await self._broken(message, raw)
+            elif isinstance(message, Unanswered):
+                await self._unanswered(message, raw)
         except DatabaseAway:
             await self.close(1013, "try again later")
             return
@@ -275,6 +280,15 @@ class Connection:
         if self._broken_count >= MAX_BROKEN:
             await self.close(1008, "too many broken frames")
 
+    async def _unanswered(self, message: Unanswered, raw: str) -> None:
+        """In the log; and staff hear of an answer of ours that a station could not use."""
+        MESSAGES.labels("send" if message.code is None else "result_error", "kept").inc()
+        if message.code is not None:
+            self.watch.note(self.route, "answer_refused", message.code)
+        frame = self._frame("in", "other", message.message_id, message.action or None, raw, message.code)
+        with contextlib.suppress(Exception):
+            await self.seam.keep(self.route, [frame])
+
     async def _answer(self, call: Call, raw: str, received_us: int) -> None:
         payload = hashlib.sha256(raw.encode()).digest()
         out = self._echoed(call, payload)
@@ -283,9 +297,10 @@ class Connection:
         elif out is None:
             out = await self._held_back(call, raw, received_us)
         if out is None:
-            out = await self.seam.answer(self.route, self.version, call, raw, _moment(received_us))
-            self._learn(call, out)
             action = call.action[:40] if call.action in self.version.HANDLERS else "other"
+            with span(f"ocpp {action}", tenant=self.route.tenant_id, station=self.station):
+                out = await self.seam.answer(self.route, self.version, call, raw, _moment(received_us))
+            self._learn(call, out)
             MESSAGES.labels(action, "answered").inc()
             PACE.by_tenant[self.route.tenant_id] += 1
             ACK_COLD.observe((_now_us() - received_us) / 1e6)
@@ -436,6 +451,16 @@ class Connection:
         command = await self.seam.claim(self.route, self.epoch)
         if command is None:
             return False
+        with span(
+            f"command {command.action}", tenant=self.route.tenant_id, station=self.station, command=command.id
+        ):
+            await self._carry_out(command)
+        return True
+
+    async def _carry_out(self, command: ClaimedCommand) -> None:
+        if command.lack is not None:
+            await self.seam.conclude(self.route, command.id, "failed", None, command.lack, [])
+            return
         message_id = uuid.uuid4().hex
         out = codec.encode_call(message_id, command.action, command.payload)
         frames = [self._frame("out", "call", message_id, command.action, out)]
@@ -451,7 +476,6 @@ class Connection:
             await self._conclude(command, message_id, frames, heard or lost)
             raise
         await self._conclude(command, message_id, frames, reply)
-        return True
 
     async def _conclude(
         self, command: ClaimedCommand, message_id: str, frames: list[Frame], reply: Result | Error | str

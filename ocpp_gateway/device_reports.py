@@ -24,12 +24,14 @@ from app.device_model.reports import (
     ReportedVariable,
 )
 from app.stations import commands
+from app.stations import service as stations
 from app.stations.models import StationCommand
+from app.stations.reports import CONNECTOR_STATUSES, StatusReport
 from ocpp_gateway import lenient
 from tenants.scope import Scope
 
 log = logging.getLogger("livery.gateway")
-MAX_NAME = 100
+MAX_NAME, MAX_NO = 100, 64
 Taker = Callable[[Scope, StationCommand, dict[str, Any]], Awaitable[None]]
 
 
@@ -183,11 +185,31 @@ def _notice(item: dict[str, Any], received_at: datetime) -> ReportedNotice | Non
 async def notify_event(
     scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
 ) -> dict[str, Any]:
-    """N07, N08, G05 (lock failure)."""
+    """N07, N08, G05 (lock failure); and G01: how a connector stands may come as an event of its component."""
     found = [_notice(item, received_at) for item in _dicts(payload.get("eventData"))]
     told = [one for one in found if one is not None]
     await monitors.take_notices(scope, station_id, told, received_at)
+    for item in _dicts(payload.get("eventData")):
+        report = _availability(item, received_at)
+        if report is not None:
+            await stations.connector_reported(scope, station_id, report)
     return {}
+
+
+def _availability(item: dict[str, Any], received_at: datetime) -> StatusReport | None:
+    component, variable = lenient.part(item, "component"), lenient.part(item, "variable")
+    if (component.get("name"), variable.get("name")) != ("Connector", "AvailabilityState"):
+        return None
+    evse, word = lenient.part(component, "evse"), item.get("actualValue")
+    evse_no, connector_no = lenient.integer(evse, "id"), lenient.integer(evse, "connectorId")
+    if not evse_no or not connector_no or not 1 <= evse_no <= MAX_NO or not 1 <= connector_no <= MAX_NO:
+        return None
+    if word not in CONNECTOR_STATUSES:
+        return None
+    sampled_at, _ = lenient.plausible(lenient.moment(item.get("timestamp")), received_at)
+    return StatusReport(
+        evse_no=evse_no, connector_no=connector_no, status=word, sampled_at=sampled_at, received_at=received_at,
+    )  # fmt: skip
 
 
 # --- the display, and customers ----------------------------------------------------------------------------------

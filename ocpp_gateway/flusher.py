@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.charging.ingest import HotReadings, Written, news_of_reading, write_readings
+from app.kernel.tracing import span
 from ocpp_gateway.metrics import BATCH, FLUSH_S, PENDING
 from tenants.database import BatchConnection, BatchError, Database
 from tenants.redis import Redis
@@ -114,7 +115,8 @@ class Lane:
         """In one commit; tried again at once where it met another transaction."""
         batch, started = [message for message, _ in part], time.perf_counter()
         try:
-            return await write_readings(connection, batch)
+            with span("ingest", messages=len(part)):
+                return await write_readings(connection, batch)
         except BatchError as error:
             if (error.sqlstate or "")[:2] != "40":
                 raise

@@ -17,13 +17,14 @@ from app.kernel.settings import Settings
 from app.maintenance import certificates, changes, security
 from app.maintenance.certificates import Presented
 from app.stations.service import IDENTITY_PATTERN
-from ocpp_gateway import v16, v201
+from ocpp_gateway import v16, v21, v201
 from ocpp_gateway.gather import Gather
 from tenants.database import Database
 from tenants.resolve import StationKnock, StationRoute, report_unclaimed, resolve_stations
 from tenants.scope import Actor
 
-VERSIONS: dict[str, ModuleType] = {v201.SUBPROTOCOL: v201, v16.SUBPROTOCOL: v16}
+# The best first: what a station offers is met with the first of these.
+VERSIONS: dict[str, ModuleType] = {one.SUBPROTOCOL: one for one in (v21, v201, v16)}
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ATTEMPTS, WINDOW_S, ALARMING = 10, 15 * 60.0, 50
 MAX_CERTIFICATE = 16_384  # characters of a header

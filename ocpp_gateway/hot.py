@@ -166,7 +166,8 @@ def _updated(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
 
 _READERS = {
     ("ocpp1.6", "MeterValues"): _metering_16, ("ocpp2.0.1", "MeterValues"): _metering_201,
-    ("ocpp2.0.1", "TransactionEvent"): _updated,
+    ("ocpp2.0.1", "TransactionEvent"): _updated, ("ocpp2.1", "MeterValues"): _metering_201,
+    ("ocpp2.1", "TransactionEvent"): _updated,
 }  # fmt: skip
 
 

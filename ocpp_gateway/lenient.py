@@ -51,6 +51,20 @@ def with_zone(value: Any, zone: str) -> Any:
 _TIMES = frozenset({"timestamp", "expiryDate", "startSchedule", "generatedAt"})
 
 
+def without_zone(value: Any) -> str | None:
+    """The first time in it that names no zone, and was read as UTC; None where every time says what it means."""
+    if isinstance(value, list):
+        return next((found for item in value if (found := without_zone(item))), None)
+    for name, item in value.items() if isinstance(value, dict) else ():
+        if name in _TIMES and isinstance(item, str):
+            read = _TIME.fullmatch(item.strip())
+            if read is not None and read[8] is None:
+                return item
+        elif found := without_zone(item):
+            return found
+    return None
+
+
 def _zoned(value: str, zone: str) -> str:
     found = _TIME.fullmatch(value.strip())
     at = moment(value)

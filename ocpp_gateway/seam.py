@@ -22,6 +22,7 @@ from app.access.verdict import Accepted, Refused
 from app.charging.station_reports import Told, may_be_gathered, report_boots, report_statuses
 from app.kernel.clock import utcnow
 from app.kernel.errors import LiveryError
+from app.kernel.tracing import span
 from app.stations import commands, links, ocpp_schemas, parking
 from app.stations import service as stations
 from app.stations.commands import ClaimedCommand, Outcome
@@ -92,7 +93,8 @@ class Seam:
                 "NotSupported" if known else "NotImplemented", f"{call.action[:50]} is not handled"
             )
         async with self.scope(route) as scope:
-            payload = await handler(scope, route.station_id, call.payload, received_at)
+            with span("verb"):
+                payload = await handler(scope, route.station_id, call.payload, received_at)
             return await self._log_answer(scope, route, version, call, raw, received_at, payload)
 
     # -- gathered: the boots and states of many stations in one commit ------------------------------------------------

@@ -25,6 +25,7 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from app.kernel import tracing
 from app.kernel.health import serve_health
 from app.kernel.settings import Settings
 from app.stations.links import LinkHeld
@@ -388,6 +389,7 @@ def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    tracing.set_up("livery-gateway", endpoint=settings.otel_endpoint)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):

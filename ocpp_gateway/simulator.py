@@ -27,6 +27,7 @@ from ocpp.routing import on
 from ocpp.v16 import ChargePoint as ChargePoint16
 from ocpp.v16 import call as call16
 from ocpp.v16 import call_result as result16
+from ocpp.v21 import ChargePoint as ChargePoint21
 from ocpp.v201 import ChargePoint as ChargePoint201
 from ocpp.v201 import call as call201
 from ocpp.v201 import call_result as result201
@@ -220,6 +221,15 @@ class _Link201(Upkeep201, ChargePoint201):
         return result201.ClearCache(status="Accepted")
 
 
+class _Link21(_Link201):
+    """The same words, held to the schemas of 2.1."""
+
+    _call, _call_result, _ocpp_version = ChargePoint21._call, ChargePoint21._call_result, "2.1"
+
+
+_LINKS = {"1.6": _Link16, "2.0.1": _Link201, "2.1": _Link21}
+
+
 class SimulatedStation:
     """`url` as commissioning told it; `connect_to` is where to dial instead of resolving its host. `keep_key` is where
     a key that it was given later is written down."""
@@ -310,11 +320,11 @@ class SimulatedStation:
         where: dict[str, Any] = (
             {"host": self.connect_to[0], "port": self.connect_to[1]} if self.connect_to else {}
         )
-        subprotocol: Any = "ocpp1.6" if self.is_16 else "ocpp2.0.1"
+        subprotocol: Any = f"ocpp{self.version}"
         async with connect(
             self.url, subprotocols=[subprotocol], additional_headers=headers, compression=None, **where
         ) as socket:
-            link: Any = (_Link16 if self.is_16 else _Link201)(self.identity, socket)
+            link: Any = _LINKS[self.version](self.identity, socket)
             link.station, link._response_timeout = self, ANSWER_S
             self.link = link
             self._restart.clear()

@@ -30,12 +30,12 @@ def id_token_info(
     return info
 
 
-def token_asked(payload: dict[str, Any]) -> IdTokenValue:
+def token_asked(payload: dict[str, Any], *, longest: int = 36) -> IdTokenValue:
     token = payload.get("idToken")
     if not isinstance(token, dict):
         raise lenient.Unanswerable("OccurenceConstraintViolation", "idToken is missing")
     return IdTokenValue(
-        lenient.needed_text(token, "idToken", longest=36), lenient.needed_text(token, "type", longest=20)
+        lenient.needed_text(token, "idToken", longest=longest), lenient.needed_text(token, "type", longest=20)
     )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.kernel.clock import utcnow
 from app.kernel.settings import Settings
+from app.kernel.tracing import span
 from tenants.redis import Redis
 from tenants.scope import Actor, PlatformScope, Scope
 
@@ -68,7 +69,8 @@ class Database:
         )  # fmt: skip
         try:
             yield scope
-            await session.commit()
+            with span("commit", tenant=tenant_id):
+                await session.commit()
         except BaseException:
             await session.rollback()
             raise

@@ -21,6 +21,8 @@ from ocpp.routing import on
 from ocpp.v16 import ChargePoint as ChargePoint16
 from ocpp.v16 import call as call16
 from ocpp.v16 import call_result as result16
+from ocpp.v21 import ChargePoint as ChargePoint21
+from ocpp.v21 import call as call21
 from ocpp.v201 import ChargePoint as ChargePoint201
 from ocpp.v201 import call as call201
 from ocpp.v201 import call_result as result201
@@ -164,6 +166,12 @@ class _Handlers201(_Scripted, ChargePoint201):
     @on("TriggerMessage")
     def trigger(self, **payload: Any):
         return result201.TriggerMessage(status=self._answer("TriggerMessage", payload, "Rejected"))  # type: ignore[arg-type]
+
+
+class _Handlers21(_Handlers201):
+    """The same words on the wire, held to the schemas of 2.1."""
+
+    _call, _call_result, _ocpp_version = ChargePoint21._call, ChargePoint21._call_result, "2.1"
 
 
 class ForeignStation:
@@ -313,10 +321,10 @@ class Station201(ForeignStation):
 
     async def boot(self) -> Any:
         station = {"model": "Kompakt 150", "vendor_name": "Ladewerk"}
-        return await self.call(call201.BootNotification(charging_station=station, reason="PowerUp"))  # type: ignore[arg-type]
+        return await self.call(self.package.BootNotification(charging_station=station, reason="PowerUp"))  # type: ignore[arg-type]
 
     async def status(self, evse: int, status: str, connector: int = 1) -> Any:
-        message = call201.StatusNotification(
+        message = self.package.StatusNotification(
             timestamp=stamp(),
             connector_status=status,
             evse_id=evse,
@@ -325,7 +333,7 @@ class Station201(ForeignStation):
         return await self.call(message)
 
     async def authorize(self, value: str, type: str = "ISO14443") -> str:  # noqa: A002
-        answer = await self.call(call201.Authorize(id_token={"id_token": value, "type": type}))  # type: ignore[arg-type]
+        answer = await self.call(self.package.Authorize(id_token={"id_token": value, "type": type}))  # type: ignore[arg-type]
         return answer.id_token_info["status"]
 
     async def event(
@@ -347,10 +355,18 @@ class Station201(ForeignStation):
             info["remote_start_id"] = remote_start_id
         if reason is not None:
             info["stopped_reason"] = reason
-        message = call201.TransactionEvent(
+        message = self.package.TransactionEvent(
             event_type=kind, timestamp=stamp(at), trigger_reason=trigger, seq_no=seq_no, transaction_info=info,  # type: ignore[arg-type]
             evse={"id": evse, "connector_id": 1}, offline=offline or None,  # type: ignore[arg-type]
             id_token={"id_token": token, "type": token_type} if token else None,  # type: ignore[arg-type]
             meter_value=[{"timestamp": stamp(at), "sampled_value": values}] if values else None,  # type: ignore[arg-type]
         )  # fmt: skip
         return await self.call(message, message_id=message_id)
+
+
+class Station21(Station201):
+    version = "ocpp2.1"
+    package = call21
+
+    def _charge_point(self, recorder: Recorder) -> Any:
+        return _Handlers21(self.identity, recorder)

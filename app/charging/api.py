@@ -11,7 +11,7 @@ from sqlalchemy.orm import selectinload
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import energy_api, service, settlement
+from app.charging import energy_api, readings_api, service, settlement
 from app.charging.models import CDR, ChargingSession
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
@@ -207,4 +207,5 @@ routes = [
     list_cdrs,
     get_cdr,
     *energy_api.routes,
+    *readings_api.routes,
 ]

@@ -2,7 +2,16 @@
 
 from uuid import UUID
 
-from app.charging import cost, paid, reservations, service, settlement, smart_charging, transaction_status
+from app.charging import (
+    cost,
+    paid,
+    reservations,
+    rollups,
+    service,
+    settlement,
+    smart_charging,
+    transaction_status,
+)
 from app.kernel import events
 from tenants.database import Database
 from tenants.scope import Actor
@@ -94,6 +103,17 @@ async def tell_costs(database: Database, tenant_id: UUID) -> None:
         await cost.tell_running(scope)
 
 
+async def roll_up(database: Database, tenant_id: UUID) -> None:
+    """A transaction for each day: a month that is caught up holds nothing for long."""
+    async with database.scope(tenant_id, Actor.job("charging.roll_up")) as scope:
+        days = await rollups.unrolled_days(scope)
+    for day in days:
+        async with database.scope(tenant_id, Actor.job("charging.roll_up")) as scope:
+            await rollups.roll_day(scope, day)
+    async with database.scope(tenant_id, Actor.job("charging.roll_up")) as scope:
+        await rollups.fold_late(scope)
+
+
 HEARERS = {
     "charging_session": service.command_ended,
     reservations.SOURCE: reservations.command_ended,
@@ -109,6 +129,7 @@ JOBS = {
     "charging.profiles_of_started": profiles_of_started,
     "charging.profiles_of_ended": profiles_of_ended,
     "charging.check_cap": check_cap,
+    "charging.roll_up": roll_up,
     "charging.settle": settle,
     "charging.expire_pending": expire_pending,
     "charging.watch": watch,
@@ -134,4 +155,5 @@ RECURRING = [
     ("* * * * *", "charging.tell_costs"),
     ("*/10 * * * *", "charging.watch"),
     ("20 3 * * *", "charging.invoice_month"),
+    ("50 2 * * *", "charging.roll_up"),
 ]

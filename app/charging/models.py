@@ -1,11 +1,11 @@
 """One visit from wish to end, its readings, and the frozen record it leaves."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, Numeric, UniqueConstraint, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, Numeric, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.access.models import Driver, IdToken
@@ -168,6 +168,95 @@ class MeterValue(Base):
     received_at: Mapped[datetime]
     station_at: Mapped[datetime | None]
     signed_data: Mapped[str | None]
+
+
+class _Summary:
+    """What a number of readings of one kind come to, in that kind's unit. First and last are by the readings' time."""
+
+    sample_count: Mapped[int]
+    value_sum: Mapped[Decimal] = mapped_column(Numeric())
+    value_min: Mapped[Decimal] = mapped_column(Numeric())
+    value_max: Mapped[Decimal] = mapped_column(Numeric())
+    first_at: Mapped[datetime]
+    first_value: Mapped[Decimal] = mapped_column(Numeric())
+    last_at: Mapped[datetime]
+    last_value: Mapped[Decimal] = mapped_column(Numeric())
+
+
+class MeterHour(_Summary, Base):
+    """The readings of an EVSE in one hour of UTC, by kind. It stays when the raw values' day is dropped."""
+
+    __tablename__ = "meter_hour"
+    __table_args__ = (
+        Index("ix_meter_hour_station", "tenant_id", "station_id", "hour_at"),
+        {"schema": "livery"},
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("platform.tenant.id"), primary_key=True, server_default=text("livery.tid()")
+    )
+    hour_at: Mapped[datetime] = mapped_column(primary_key=True)
+    station_id: Mapped[UUID] = mapped_column(primary_key=True)
+    evse_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    measurand: Mapped[str] = mapped_column(primary_key=True)
+    phase: Mapped[str] = mapped_column(primary_key=True)
+    location: Mapped[str] = mapped_column(primary_key=True)
+    unit: Mapped[str] = mapped_column(primary_key=True)
+
+
+class SessionCurve(_Summary, Base):
+    """A session's readings of one UTC day, by kind, with their course: `curve[n]` at `curve_at[n]` (µs since 1970).
+
+    Of the energy register every reading stands there as it was, since money is worked out from it; of the others the
+    average of each minute.
+    """
+
+    __tablename__ = "session_curve"
+    __table_args__ = (
+        references("session_id", "charging_session", ondelete="CASCADE"),
+        Index("ix_session_curve_day", "tenant_id", "day"),
+        {"schema": "livery"},
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("platform.tenant.id"), primary_key=True, server_default=text("livery.tid()")
+    )
+    session_id: Mapped[UUID] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    measurand: Mapped[str] = mapped_column(primary_key=True)
+    phase: Mapped[str] = mapped_column(primary_key=True)
+    location: Mapped[str] = mapped_column(primary_key=True)
+    unit: Mapped[str] = mapped_column(primary_key=True)
+    curve_at: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    curve: Mapped[list[Decimal]] = mapped_column(ARRAY(Numeric))
+
+
+class SignedMeterValue(Base):
+    """A reading that its meter signed, as it was sent: the evidence of calibrated metering outlives the raw values."""
+
+    __tablename__ = "signed_meter_value"
+    __table_args__ = (
+        Index("ix_signed_meter_value_session", "tenant_id", "session_id", "sampled_at"),
+        {"schema": "livery"},
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("platform.tenant.id"), primary_key=True, server_default=text("livery.tid()")
+    )
+    sampled_at: Mapped[datetime] = mapped_column(primary_key=True)
+    station_id: Mapped[UUID] = mapped_column(primary_key=True)
+    evse_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    measurand: Mapped[str] = mapped_column(primary_key=True)
+    phase: Mapped[str] = mapped_column(primary_key=True)
+    location: Mapped[str] = mapped_column(primary_key=True)
+    context: Mapped[str] = mapped_column(primary_key=True)
+    raw_value: Mapped[str] = mapped_column(primary_key=True)
+    session_id: Mapped[UUID | None]
+    value: Mapped[Decimal | None] = mapped_column(Numeric(20, 4))
+    unit: Mapped[str]
+    received_at: Mapped[datetime]
+    station_at: Mapped[datetime | None]
+    signed_data: Mapped[str]
 
 
 class PriceSnapshot(TenantOwned, Base):

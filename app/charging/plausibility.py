@@ -80,7 +80,8 @@ async def _gave_nothing(scope: Scope, session: ChargingSession) -> bool:
         select exists (select from livery.session_event where session_id = :session and key = :started)
            and not exists (select from livery.session_event where session_id = :session and kind = 'state'
                             and data->>'state' in ('Charging', 'SuspendedEV', 'SuspendedEVSE'))
-           and not exists (select from livery.meter_value where session_id = :session and measurand = :energy)""")
+           and not exists (select from livery.meter_value where session_id = :session and measurand = :energy)
+           and not exists (select from livery.session_curve where session_id = :session and measurand = :energy)""")
     parameters = {
         "session": session.id, "energy": ENERGY, "started": f"started:{session.ocpp_transaction_id}",
     }  # fmt: skip
@@ -88,12 +89,10 @@ async def _gave_nothing(scope: Scope, session: ChargingSession) -> bool:
 
 
 async def _registers(scope: Scope, session: ChargingSession, until: datetime) -> tuple[int, ...]:
-    query = text(
-        "select value from livery.meter_value where session_id = :session and measurand = :energy and phase = ''"
-        " and value is not null and location = 'Outlet' and sampled_at between :since and :until"
-        " order by sampled_at, value"
-    )
-    parameters = {"session": session.id, "energy": ENERGY, "since": session.started_at, "until": until}
+    query = text("""
+        select value from livery.session_register(:session) where sampled_at between :since and :until
+         order by sampled_at, value""")
+    parameters = {"session": session.id, "since": session.started_at, "until": until}
     return tuple(round(value) for value in (await scope.db.execute(query, parameters)).scalars())
 
 

@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import selectinload
 
-from app.charging.models import CDR, ChargingSession, SessionEvent
+from app.charging import rollups
+from app.charging.models import CDR, ChargingSession, MeterHour, SessionEvent
+from app.charging.reports import POWER
 from app.stations.models import EVSE, ChargingStation, Location
 from tenants.scope import Scope
 
@@ -158,12 +160,36 @@ def _verdict(status: str | None) -> str:
 
 
 async def power_points(scope: Scope, session_id: UUID) -> dict[str, list[Any]]:
-    query = text("""
-        select extract(epoch from sampled_at)::bigint as at_s, value / 1000 as kw from livery.meter_value
-         where session_id = :session and measurand = 'Power.Active.Import' and phase = '' and value is not null
-         order by sampled_at limit 3000""")
-    rows = (await scope.db.execute(query, {"session": session_id})).all()
-    return {"t": [row.at_s for row in rows], "kw": [float(round(row.kw, 2)) for row in rows]}
+    """kW by time; minutes of it where the raw readings are gone."""
+    points = await rollups.points_of(scope, session_id, POWER)
+    return {
+        "t": [int(at.timestamp()) for at, _ in points],
+        "kw": [float(round(value / 1000, 2)) for _, value in points],
+    }
+
+
+async def meter_hours(
+    scope: Scope, station_id: UUID, measurand: str, since: datetime, until: datetime
+) -> list[tuple[MeterHour, int | None]]:
+    """Hours that begin in that time, by EVSE, each with what a register rose since the hour before (in it, for the
+    first): None where it fell."""
+    query = (
+        select(MeterHour)
+        .where(
+            MeterHour.station_id == station_id, MeterHour.measurand == measurand,
+            MeterHour.hour_at >= since, MeterHour.hour_at < until,
+        )
+        .order_by(MeterHour.evse_no, MeterHour.phase, MeterHour.location, MeterHour.unit, MeterHour.hour_at)
+    )  # fmt: skip
+    found: list[tuple[MeterHour, int | None]] = []
+    before: MeterHour | None = None
+    for row in (await scope.db.execute(query)).scalars():
+        kind = (row.evse_no, row.phase, row.location, row.unit)
+        follows = before is not None and kind == (before.evse_no, before.phase, before.location, before.unit)
+        rose = row.last_value - (before.last_value if before is not None and follows else row.first_value)
+        found.append((row, round(rose) if rose >= 0 else None))
+        before = row
+    return found
 
 
 async def frames_of(scope: Scope, session: ChargingSession, limit: int = 30) -> list[Any]:

@@ -23,7 +23,6 @@ from app.brands.models import TenantProfile
 from app.charging import service
 from app.charging.models import CDR, ChargingSession, PriceSnapshot, SessionEvent
 from app.charging.periods import Sample, StateChange, Stretch, stretches
-from app.charging.reports import ENERGY
 from app.charging.snapshot import digest_of
 from app.kernel import audit, events, tax
 from app.kernel.clock import uuid7
@@ -135,11 +134,8 @@ def _priced(part: Stretch) -> Period:
 async def _stretches(
     scope: Scope, session: ChargingSession, ended_at: datetime, energy_wh: int
 ) -> list[Stretch]:
-    readings = text(
-        "select sampled_at, value from livery.meter_value where session_id = :session and measurand = :energy"
-        " and phase = '' and location = 'Outlet' and value is not null order by sampled_at"
-    )
-    rows = (await scope.db.execute(readings, {"session": session.id, "energy": ENERGY})).all()
+    readings = text("select sampled_at, value from livery.session_register(:session) order by sampled_at")
+    rows = (await scope.db.execute(readings, {"session": session.id})).all()
     changes = select(SessionEvent).where(SessionEvent.session_id == session.id, SessionEvent.kind == "state")
     states = [StateChange(e.at, e.data["state"]) for e in (await scope.db.execute(changes)).scalars()]
     start = None if session.meter_start_wh is None else Decimal(session.meter_start_wh)

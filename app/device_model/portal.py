@@ -428,7 +428,7 @@ async def list_templates(request: AnyRequest, tenant_scope: Scope) -> Response[s
     return page(request, tenant_scope, "device_model/templates.html", title="Configuration", lines=lines)
 
 
-_VERSIONS = [("ocpp1.6", "OCPP 1.6"), ("ocpp2.0.1", "OCPP 2.0.1")]
+_VERSIONS = [("ocpp1.6", "OCPP 1.6"), ("ocpp2.0.1", "OCPP 2.0.1"), ("ocpp2.1", "OCPP 2.1")]
 
 
 @get("/configuration-templates/new", opt={"permission": "stations.manage"})

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
+from app.kernel.tracing import carried
 from tenants.scope import Scope
 
 # The function sets the job's tenant from the transaction itself, so that no argument can name another.
@@ -26,5 +27,11 @@ async def enqueue(
     **ids: str | int | list[str],
 ) -> None:
     """`task` is `<slice>.<name>` as the worker gathers them. Jobs of a tenant that share a `lock` run in turn."""
-    arguments = {"task": task, "priority": priority, "lock": lock, "args": json.dumps(ids), "at": at}
+    arguments = {
+        "task": task,
+        "priority": priority,
+        "lock": lock,
+        "args": json.dumps(ids | carried()),
+        "at": at,
+    }
     await scope.db.execute(_DEFER, arguments)

@@ -4,6 +4,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -31,6 +32,13 @@ def _named(name: str) -> Any:
     return Field(validation_alias=AliasChoices(name), default=None)
 
 
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="LIVERY_", populate_by_name=True, extra="ignore", frozen=True
@@ -39,6 +47,7 @@ class Settings(BaseSettings):
     env: Literal["development", "production"] = "development"
     demo: bool = False
     data_dir: Path = Field(default_factory=default_data_dir)
+    meter_value_days: int = Field(90, ge=35)
     host: str = "127.0.0.1"
     web_port: int = Field(8000, ge=1, le=65535)
     ocpp_port: int = Field(9000, ge=1, le=65535)
@@ -64,6 +73,7 @@ class Settings(BaseSettings):
     database_url_bootstrap: str | None = _named("DATABASE_URL_BOOTSTRAP")
     redis_url: str | None = _named("REDIS_URL")
     smtp_url: str | None = _named("SMTP_URL")
+    otel_endpoint: str | None = _named("OTEL_EXPORTER_OTLP_ENDPOINT")
     stripe_secret_key: str | None = _named("STRIPE_SECRET_KEY")
     stripe_api_base: str | None = _named("STRIPE_API_BASE")
     stripe_webhook_secret: str | None = _named("STRIPE_WEBHOOK_SECRET")
@@ -99,6 +109,13 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
             raise ValueError(f"{value} is no address such as https://charge.example")
         return value
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _traces(cls, value: str | None) -> str | None:
+        if value and not _is_installed("opentelemetry.exporter.otlp.proto.http"):
+            raise ValueError("traces need the packages of the extra otel: pip install 'livery[otel]'")
+        return value or None
 
     @field_validator("secret_key")
     @classmethod

@@ -11,6 +11,7 @@ from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, read_id, read_time, rfc3339
 from app.maintenance import certificates, changes, firmware, logs
 from app.maintenance.models import (
+    FirmwarePublication,
     FirmwareUpdate,
     SecurityChange,
     SecurityEvent,
@@ -149,14 +150,11 @@ async def create_firmware_update(
     tenant_scope: Scope, station_id: str, data: dict[str, Any]
 ) -> dict[str, Any]:
     key = await _key(tenant_scope, station_id)
-    for name in ("retries", "retry_interval_s"):
-        if isinstance(data.get(name), bool) or not isinstance(data.get(name), int | None):
-            raise Invalid.field(name, "number", f"{name} is a whole number.")
     update = await firmware.update_firmware(
         tenant_scope, key, str(data.get("location") or ""),
         retrieve_at=read_time(data, "retrieve_at"), install_at=read_time(data, "install_at"),
         signing_certificate=_text(data, "signing_certificate"), signature=_text(data, "signature"),
-        retries=data.get("retries"), retry_interval_s=data.get("retry_interval_s"),
+        retries=_number(data, "retries"), retry_interval_s=_number(data, "retry_interval_s"),
     )  # fmt: skip
     return _update(update)
 
@@ -209,6 +207,61 @@ def _history(entries: list[Any]) -> list[dict[str, Any]]:
     return [{"status": one["status"], "at": rfc3339(datetime.fromisoformat(one["at"]))} for one in entries]
 
 
+@post("/stations/{station_id:str}/firmware-publications", status_code=202, opt={"permission": "stations.manage"},
+      tags=_TAGS, summary="Have a local controller hand firmware out in its own network")  # fmt: skip
+async def publish_firmware(tenant_scope: Scope, station_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    key = await _key(tenant_scope, station_id)
+    row = await firmware.publish_firmware(
+        tenant_scope, key, _text(data, "location") or "", _text(data, "checksum") or "",
+        retries=_number(data, "retries"), retry_interval_s=_number(data, "retry_interval_s"),
+    )  # fmt: skip
+    return _publication(row)
+
+
+def _number(data: dict[str, Any], name: str) -> int | None:
+    value = data.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | None):
+        raise Invalid.field(name, "number", f"{name} is a whole number.")
+    return value
+
+
+@get("/firmware-publications", opt={"permission": "stations.view"}, tags=_TAGS,
+     summary="Firmware that local controllers hand out, newest first")  # fmt: skip
+async def list_publications(
+    tenant_scope: Scope, limit: int = 50, after: str | None = None, station_id: str | None = None
+) -> dict[str, Any]:
+    query = select(FirmwarePublication)
+    if station_id:
+        key = read_id("charging_station", {"station_id": station_id}, "station_id")
+        query = query.where(FirmwarePublication.station_id == key)
+    found = await listed(tenant_scope, query, FirmwarePublication.id, "firmware_publication", limit, after)
+    return found.answer([_publication(row) for row in found.rows])
+
+
+@get("/firmware-publications/{publication_id:str}", opt={"permission": "stations.view"}, tags=_TAGS,
+     summary="One of them")  # fmt: skip
+async def get_publication(tenant_scope: Scope, publication_id: str) -> dict[str, Any]:
+    key = parse_id("firmware_publication", publication_id)
+    return _publication(await firmware.get_publication(tenant_scope, key))
+
+
+@post("/firmware-publications/{publication_id:str}/withdrawal", status_code=202, tags=_TAGS,
+      opt={"permission": "stations.manage"}, summary="Have the local controller hand it out no more")  # fmt: skip
+async def unpublish_firmware(tenant_scope: Scope, publication_id: str) -> dict[str, Any]:
+    key = parse_id("firmware_publication", publication_id)
+    return _command(await firmware.unpublish_firmware(tenant_scope, key))
+
+
+def _publication(row: FirmwarePublication) -> dict[str, Any]:
+    return {
+        "id": public_id("firmware_publication", row.id),
+        "station_id": public_id("charging_station", row.station_id), "location": row.location,
+        "checksum": row.checksum, "status": row.status, "status_at": rfc3339(row.status_at),
+        "local_locations": row.local_locations, "history": _history(row.history),
+        "created_at": rfc3339(row.created_at), "ended_at": rfc3339(row.ended_at),
+    }  # fmt: skip
+
+
 # --- logs ----------------------------------------------------------------------------------------------------------
 
 
@@ -246,4 +299,5 @@ def _log(row: StationLog) -> dict[str, Any]:
 routes = [
     list_security_events, rotate_key, upgrade_profile, list_changes, list_certificates, renew_certificate,
     revoke_certificate, create_firmware_update, list_firmware_updates, get_firmware_update, create_log, list_logs,
+    publish_firmware, list_publications, get_publication, unpublish_firmware,
 ]  # fmt: skip

@@ -223,10 +223,15 @@ async def publish_firmware(
     return row
 
 
-async def unpublish_firmware(scope: Scope, publication_id: UUID) -> StationCommand:
+async def get_publication(scope: Scope, publication_id: UUID) -> FirmwarePublication:
     row = await scope.db.get(FirmwarePublication, (scope.tenant_id, publication_id))
     if row is None:
         raise NotFound("firmware_publication")
+    return row
+
+
+async def unpublish_firmware(scope: Scope, publication_id: UUID) -> StationCommand:
+    row = await get_publication(scope, publication_id)
     await audit.record(
         scope, "firmware.unpublished", "charging_station", row.station_id, {"checksum": row.checksum}
     )

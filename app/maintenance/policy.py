@@ -41,8 +41,8 @@ async def organisation(scope: Scope) -> str:
 async def set_policy(
     scope: Scope, *, minimum_profile: int, organisation: str, firmware_hosts: list[str]
 ) -> SecurityPolicy:
-    """`minimum_profile` is what the pages hold every station against; a station's own profile is what the gateway
-    enforces. `firmware_hosts` as in `SecurityPolicy`."""
+    """`minimum_profile` is what new stations have at least, and what the pages hold every station against; a station's
+    own profile is what the gateway enforces. `firmware_hosts` as in `SecurityPolicy`."""
     if minimum_profile not in (0, 1, 2, 3) or isinstance(minimum_profile, bool):
         raise Invalid.field("minimum_profile", "minimum_profile", "The security profile is 0, 1, 2 or 3.")
     hosts = sorted({host.strip().lower() for host in firmware_hosts if host.strip()})

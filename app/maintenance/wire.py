@@ -80,8 +80,9 @@ def set_profile(version: str, profile: int, url: str, slot: int, interface: str)
     """The first step: in 1.6 the only one, in 2.0.1 a network profile in a slot of its own (B09)."""
     if is_16(version):
         return "ChangeConfiguration", {"key": "SecurityProfile", "value": str(profile)}
+    spoken = "OCPP21" if version == "ocpp2.1" else "OCPP20"
     connection = {
-        "ocppVersion": "OCPP20", "ocppTransport": "JSON", "ocppCsmsUrl": url, "messageTimeout": 30,
+        "ocppVersion": spoken, "ocppTransport": "JSON", "ocppCsmsUrl": url, "messageTimeout": 30,
         "securityProfile": profile, "ocppInterface": interface,
     }  # fmt: skip
     return "SetNetworkProfile", {"configurationSlot": slot, "connectionData": connection}

@@ -31,6 +31,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "broken_frames": ("It sends broken messages", "They were kept in the log and not acted on."),
     "duplicate_key": ("It names a field twice in a message", "The last value counted."),
     "message_id_reused": ("It uses a message id twice", "The second message differed, and was handled as a new one."),
+    "time_without_zone": (
+        "Its times name no time zone",
+        "They are read as UTC. If it means the clock on the wall, choose the quirk “Its times are local times”.",
+    ),
+    "answer_refused": ("It could not use an answer of ours", "It said so (OCPP 2.1); the answer stands in the log."),
     "answer_misfit": ("Its answers fit no question", "They were kept in the log, and the command counts as failed."),
 }  # fmt: skip
 
@@ -105,9 +110,16 @@ async def open_alerts(scope: Scope, station_id: UUID) -> list[StationAlert]:
     return list((await scope.db.execute(query.order_by(StationAlert.last_at.desc()))).scalars())
 
 
-async def dismiss(scope: Scope, station_id: UUID, alert_id: UUID) -> None:
+async def get_alert(scope: Scope, alert_id: UUID) -> StationAlert:
     alert = await scope.db.get(StationAlert, (scope.tenant_id, alert_id))
-    if alert is None or alert.station_id != station_id:
+    if alert is None:
+        raise NotFound("station_alert")
+    return alert
+
+
+async def dismiss(scope: Scope, station_id: UUID, alert_id: UUID) -> None:
+    alert = await get_alert(scope, alert_id)
+    if alert.station_id != station_id:
         raise NotFound("station_alert")
     alert.dismissed_at = scope.now
     await audit.record(scope, "station_alert.dismissed", "charging_station", station_id, {"kind": alert.kind})

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from app.kernel.errors import Invalid
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, read_id, rfc3339
-from app.stations import availability, commands, queries, service
+from app.stations import availability, commands, oddities_api, queries, service
 from app.stations.models import EVSE, AvailabilityWish, ChargingStation, Location, OCPPMessage, StationCommand
 from app.stations.redaction import mask_cards, mask_frame
 from app.stations.status import evse_status
@@ -91,7 +91,7 @@ async def create_station(tenant_scope: Scope, data: dict[str, Any]) -> dict[str,
         raise Invalid.field("evses", "list", "evses is a list of objects.")
     new = await service.create_station(
         tenant_scope, identity=str(data.get("identity") or ""), location_id=read_id("location", data, "location_id"),
-        security_profile=data.get("security_profile", 1), name=str(data.get("name") or ""),
+        security_profile=data.get("security_profile"), name=str(data.get("name") or ""),
         registration=data.get("registration", "accepted"), evses=evses, password=data.get("password"),
     )  # fmt: skip
     shown = await _shown(tenant_scope, new.station.id)
@@ -155,7 +155,7 @@ def _station(scope: Scope, slug: str, row: ChargingStation) -> dict[str, Any]:
         "id": public_id("charging_station", row.id), "identity": row.ocpp_identity, "name": row.name,
         "location_id": public_id("location", row.location_id) if row.location_id else None,
         "registration": row.registration, "security_profile": row.security_profile, "leniency": row.leniency,
-        "shows_cost": row.shows_cost,
+        "quirks": row.quirks, "quarantined_at": rfc3339(row.quarantined_at), "shows_cost": row.shows_cost,
         "ocpp_url": scope.settings.ocpp_url_of(slug, row.ocpp_identity),
         "vendor": row.vendor, "model": row.model, "serial_number": row.serial_number,
         "firmware_version": row.firmware_version, "booted_at": rfc3339(row.booted_at),
@@ -297,5 +297,5 @@ def _wish(row: AvailabilityWish) -> dict[str, Any]:
 routes = [
     list_availability, change_availability,
     create_location, list_locations, get_location, update_location, create_station, list_stations, get_station,
-    update_station, retire_station, list_messages, create_command, get_command,
+    update_station, retire_station, list_messages, create_command, get_command, *oddities_api.routes,
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from app.kernel import audit, events
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.secrets import seal, unseal
-from app.stations import ocpp_schemas
+from app.stations import capabilities, ocpp_schemas
 from app.stations.models import ChargingStation, StationCommand, StationConnection
 from app.stations.redaction import redact
 from app.stations.schema_forms import refusal
@@ -42,6 +42,8 @@ class ClaimedCommand:
     action: str
     payload: dict[str, Any]
     expires_at: datetime
+    # Why the station is not asked: it said before that it cannot. The gateway concludes it with these words.
+    lack: str | None = None
 
 
 def node_channel(node: str) -> str:
@@ -167,7 +169,18 @@ async def claim_commands(scope: Scope, station_id: UUID, epoch: int, limit: int 
     for command in claimed:
         command.status, command.sent_at, command.epoch = "sent", scope.now, epoch
         _tell(scope, command)
-    return [ClaimedCommand(c.id, c.action, _payload(scope, c), c.expires_at) for c in claimed]
+    return [
+        ClaimedCommand(c.id, c.action, _payload(scope, c), c.expires_at, await _lack(scope, c))
+        for c in claimed
+    ]
+
+
+async def _lack(scope: Scope, command: StationCommand) -> str | None:
+    station = await scope.db.get(ChargingStation, (scope.tenant_id, command.station_id))
+    lack = await capabilities.find_lack(scope, station, command.action, command.payload) if station else None
+    if lack is None:
+        return None
+    return f"not asked: it said {lack.said} on {lack.at:%Y-%m-%d}, and its firmware is still the same"
 
 
 async def find_waiting(scope: Scope, stations: Sequence[UUID]) -> list[UUID]:
@@ -200,6 +213,7 @@ async def conclude_command(
     command.status, command.answer, command.error = status, redact(answer) if answer else answer, error
     command.ended_at = scope.now
     command.payload_sealed = None
+    await capabilities.learn(scope, command)
     _tell(scope, command)
     await _emit_ended(scope, command)
 

@@ -39,6 +39,7 @@ class ChargingStation(TenantOwned, Base):
 
     `quirks` are those of its model (`quirks.py`, found at its boot), `leniency` the station's own word: true or false
     by quirk, and it overrules its model. While `quarantined_at` stands, nothing is asked of the station but to read.
+    `lacks` is what it said that it cannot (`capabilities.py`).
     """
 
     __tablename__ = "charging_station"
@@ -61,6 +62,7 @@ class ChargingStation(TenantOwned, Base):
     leniency: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     quirks: Mapped[list[str]] = mapped_column(JSONB, server_default="[]")
     quarantined_at: Mapped[datetime | None]
+    lacks: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     shows_cost: Mapped[bool] = mapped_column(server_default=text("false"))
     vendor: Mapped[str | None]
     model: Mapped[str | None]

@@ -16,7 +16,7 @@ _FOLDERS = {
     "ocpp2.1": ("v21", "{}Request.json"),
 }
 _ANSWERS = {"ocpp1.6": "{}Response.json", "ocpp2.0.1": "{}Response.json", "ocpp2.1": "{}Response.json"}
-VERSIONS = ("ocpp1.6", "ocpp2.0.1")
+VERSIONS = ("ocpp1.6", "ocpp2.0.1", "ocpp2.1")
 MAX_ACTION = 60
 
 # CALLs a central system sends (OCPP 1.6 edition 2 section 5 and the security whitepaper; 2.0.1 part 2).
@@ -98,6 +98,10 @@ _TO_STATION: dict[str, frozenset[str]] = {
 }
 
 
+# What 2.1 adds is not offered: its stations are asked what 2.0.1 has, by 2.1's own schemas.
+_TO_STATION["ocpp2.1"] = _TO_STATION["ocpp2.0.1"]
+
+
 @dataclass(frozen=True, slots=True)
 class SchemaFault:
     """`path` is like `.connectorId` or `.evse[0].id`; empty for the whole payload. `keyword` is JSON Schema's."""
@@ -135,7 +139,16 @@ def answer_words(version: str, action: str) -> frozenset[str]:
 
 
 def knows(version: str, action: str) -> bool:
-    """Whether this version has such a CALL at all, in either direction."""
+    """Whether this version has such a CALL at all, in either direction; of 2.1 what 2.0.1 has too."""
+    return _has("ocpp2.0.1" if version == "ocpp2.1" else version, action)
+
+
+def is_addition(version: str, action: str) -> bool:
+    """A message that came with 2.1, which nobody here sends or handles."""
+    return version == "ocpp2.1" and _has(version, action) and not knows(version, action)
+
+
+def _has(version: str, action: str) -> bool:
     return _is_name(action) and (_folder(version) / _FOLDERS[version][1].format(action)).is_file()
 
 

@@ -17,6 +17,7 @@ from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read
 from app.stations import (
     alerts,
     availability,
+    capabilities,
     commands,
     forms,
     ocpp_schemas,
@@ -209,7 +210,7 @@ async def _command_parts(scope: Scope, station: ChargingStation) -> dict[str, An
     return {
         "row": _row(station), "version": version, "offered": forms.offered(version, station),
         "actions": sorted(ocpp_schemas.actions(version)), "catalogue": schema_forms.catalogue(version),
-        "wishes": await _wishes(scope, station.id),
+        "wishes": await _wishes(scope, station.id), "lacks": await capabilities.list_lacks(scope, station),
         "history": [_shown(scope, one) for one in await queries.recent_commands(scope, station.id, 20)],
     }  # fmt: skip
 
@@ -336,7 +337,6 @@ async def new_station(request: AnyRequest, tenant_scope: Scope) -> Response[str]
     values = {
         "identity": request.query_params.get("identity", ""),
         "evse_count": "1",
-        "security_profile": "1",
     }
     return page(
         request, tenant_scope, "stations/new.html", title="New station", values=values, errors={}, alert=None,
@@ -346,7 +346,9 @@ async def new_station(request: AnyRequest, tenant_scope: Scope) -> Response[str]
 
 async def _new_parts(scope: Scope) -> dict[str, Any]:
     sites = [(public_id("location", one.id), one.name) for one in await service.list_locations(scope)]
-    return {"locations": [("", "No site yet"), *sites], "plates": forms.PLATES}
+    least = await service.minimum_profile(scope)
+    profiles = [(str(number), words) for number, words in _PROFILES.items() if number >= least]
+    return {"locations": [("", "No site yet"), *sites], "plates": forms.PLATES, "profiles": profiles}
 
 
 @post("/stations", opt={"permission": "stations.manage"})
@@ -357,7 +359,7 @@ async def create_station(request: AnyRequest, tenant_scope: Scope) -> Response[A
         new = await service.create_station(
             tenant_scope, identity=form.text("identity"), name=form.text("name"),
             location_id=parse_id("location", site) if site else None,
-            security_profile=_profile(form), evses=forms.evses(form),
+            security_profile=form.integer("security_profile"), evses=forms.evses(form),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         return form_again(
@@ -372,10 +374,10 @@ async def create_station(request: AnyRequest, tenant_scope: Scope) -> Response[A
     return await _setup_page(request, tenant_scope, new.station.id, password=new.password, status=200)
 
 
-def _profile(form: Form) -> int:
-    """Nothing chosen is basic authentication: a station without any must be asked for by its number."""
-    chosen = form.integer("security_profile")
-    return 1 if chosen is None else chosen
+_PROFILES = {
+    1: "Profile 1: password", 2: "Profile 2: password over TLS", 3: "Profile 3: client certificate",
+    0: "Profile 0: none (development only)",
+}  # fmt: skip
 
 
 async def _setup_page(
@@ -446,11 +448,11 @@ async def change_station(request: AnyRequest, tenant_scope: Scope, station_id: s
     station = await _station(tenant_scope, station_id)
     form = await read_form(request)
     try:
-        site = form.text("location_id")
+        site, profile = form.text("location_id"), form.integer("security_profile")
         password = await service.update_station(
             tenant_scope, station.id, name=form.text("name"), registration=form.text("registration"),
             location_id=parse_id("location", site) if site else None,
-            security_profile=_profile(form),
+            security_profile=station.security_profile if profile is None else profile,
             leniency=_leniency(station, form),
             shows_cost=form.flag("shows_cost"),
         )  # fmt: skip

@@ -8,7 +8,7 @@ from litestar import Request, Response, get, post
 from app.kernel.errors import Invalid, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import form_again, page, read_form, redirect
-from app.stations import alerts, makes, queries, quirks
+from app.stations import alerts, capabilities, makes, queries, quirks
 from app.stations.models import ChargingStation, StationAlert
 from tenants.scope import Scope
 
@@ -107,4 +107,11 @@ async def release(request: AnyRequest, tenant_scope: Scope, station_id: str) -> 
     return redirect(request, f"/stations/{station_id}", flash="The station takes starts and commands again.")
 
 
-routes = [list_quirks, add_quirk, remove_quirk, dismiss_alert, release]
+@post("/stations/{station_id:str}/unsupported-commands/removal", opt={"permission": "stations.command"})
+async def ask_again(request: AnyRequest, tenant_scope: Scope, station_id: str) -> Response[Any]:
+    await capabilities.forget(tenant_scope, parse_id("charging_station", station_id))
+    flash = "What it said is forgotten: it is asked again."
+    return redirect(request, f"/stations/{station_id}/commands", flash=flash)
+
+
+routes = [list_quirks, add_quirk, remove_quirk, dismiss_alert, release, ask_again]

@@ -81,7 +81,10 @@ def refusal(version: str, action: str) -> str:
         return ""
     number = version.removeprefix("ocpp")
     reasons = NOT_IN_16 if version == "ocpp1.6" else NOT_IN_2X
-    return reasons.get(action) or f"OCPP {number} has no command {action!r} to a station."
+    if ocpp_schemas.is_addition(version, action):
+        return f"{action} came with OCPP {number}, and is not offered here."
+    reason = reasons.get(action) or f"OCPP {number} has no command {action!r} to a station."
+    return reason.replace("OCPP 2.0.1", f"OCPP {number}")
 
 
 def catalogue(version: str) -> list[tuple[str, list[Entry]]]:
@@ -109,8 +112,13 @@ def form_of(version: str, action: str) -> Group:
     """KeyError for an action the version does not have."""
     if action not in ocpp_schemas.actions(version):
         raise KeyError(action)
-    schema = ocpp_schemas.schema(version, action, "request")
+    schema = _drawn_from(version, action)
     return Group("", words_of(action).title, True, _parts(schema, schema, ""))
+
+
+def _drawn_from(version: str, action: str) -> dict[str, Any]:
+    """2.1's forms are 2.0.1's: what fits those fits 2.1's schemas too, and what it adds would fill pages."""
+    return ocpp_schemas.schema("ocpp2.0.1" if version == "ocpp2.1" else version, action, "request")
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -181,7 +189,7 @@ def _field(schema: Mapping[str, Any], path: str, label: str, hint: str, is_requi
 
 def payload_of(version: str, action: str, form: Any, zone: ZoneInfo) -> dict[str, Any]:
     """`form` as `app/kernel/web.py` reads it; times are in `zone`. Invalid names every wrong field."""
-    schema = ocpp_schemas.schema(version, action, "request")
+    schema = _drawn_from(version, action)
     faults: list[FieldFault] = []
     payload = _Reader(schema, form, zone, faults).object(schema, "", is_sure=True)
     if faults:

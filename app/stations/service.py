@@ -169,17 +169,39 @@ def _check_profile(scope: Scope, profile: int) -> int:
     return profile
 
 
+async def minimum_profile(scope: Scope) -> int:
+    """What this brand asks of a new station at least (`app/maintenance/policy.py`, which lies above this slice).
+
+    0 where it has decided nothing: then a station without any security must be asked for by its number.
+    """
+    query = text("select minimum_profile from livery.security_policy")
+    found = (await scope.db.execute(query)).scalar_one_or_none()
+    return found or 0
+
+
 async def own_slug(scope: Scope) -> str:
     return (await scope.db.execute(text("select slug from platform.own_tenant()"))).scalar_one()
 
 
 async def create_station(
-    scope: Scope, *, identity: str, location_id: UUID | None = None, security_profile: int = 1, name: str = "",
-    registration: str = "accepted", evses: Iterable[Mapping[str, Any]] = (), password: str | None = None,
+    scope: Scope, *, identity: str, location_id: UUID | None = None, security_profile: int | None = None,
+    name: str = "", registration: str = "accepted", evses: Iterable[Mapping[str, Any]] = (),
+    password: str | None = None,
 ) -> NewStation:  # fmt: skip
-    """`evses` as in `POST /stations` of contract.md; they may be left out and appear as the station reports them."""
+    """`evses` as in `POST /stations` of contract.md; they may be left out and appear as the station reports them.
+
+    Without `security_profile` it is 1, or what the brand asks for at least; less than that is refused
+    (`below_minimum_profile`), and 0 always in production.
+    """
     check_identity(identity)
-    _check_profile(scope, security_profile)
+    least = await minimum_profile(scope)
+    security_profile = max(1, least) if security_profile is None else _check_profile(scope, security_profile)
+    if security_profile < least:
+        raise Invalid.field(
+            "security_profile",
+            "below_minimum_profile",
+            f"Stations here have security profile {least} or higher.",
+        )
     if location_id is not None:
         await get_location(scope, location_id)
     taken = select(ChargingStation.id).where(

@@ -4,7 +4,8 @@ import { RPCClient } from "ocpp-rpc";
 
 const [endpoint, identity, version, card] = process.argv.slice(2);
 const client = new RPCClient({
-  endpoint, identity, protocols: [version], strictMode: true, password: process.env.STATION_PASSWORD,
+  endpoint, identity, protocols: [version], strictMode: version !== "ocpp2.1", // it has no schemas of 2.1
+  password: process.env.STATION_PASSWORD,
   callTimeoutMs: 20000, reconnect: false,
 });
 const record = [];

@@ -7,7 +7,7 @@ import pytest
 from app.stations import commands
 from app.stations.models import StationCommand
 from tests.cast import STAFF, Cast
-from tests.conformance.stage import stage16, stage201
+from tests.conformance.stage import stage16, stage21, stage201
 from tests.gateway.conftest import Station16, Station201, Yard, opened, rows, until, yard
 
 
@@ -44,6 +44,7 @@ __all__ = [
     "opened",
     "rows",
     "stage16",
+    "stage21",
     "stage201",
     "until",
     "yard",

@@ -24,7 +24,7 @@ from tenants.scope import Actor
 from tests.billing.conftest import Jobs
 from tests.cast import STAFF, Cast
 from tests.conftest import DatabaseUrls
-from tests.foreign_stations import Station16, Station201, stamp
+from tests.foreign_stations import Station16, Station21, Station201, stamp
 from tests.gateway.conftest import Yard
 from tests.web import House, Visitor, open_house
 from themes.theme import preset
@@ -232,4 +232,10 @@ async def stage16(yard: Yard, settings: Settings, database_urls: DatabaseUrls) -
 @pytest.fixture
 async def stage201(yard: Yard, settings: Settings, database_urls: DatabaseUrls) -> AsyncIterator[Stage]:
     async with staged(yard, settings, database_urls, Station201) as made:
+        yield made
+
+
+@pytest.fixture
+async def stage21(yard: Yard, settings: Settings, database_urls: DatabaseUrls) -> AsyncIterator[Stage]:
+    async with staged(yard, settings, database_urls, Station21) as made:
         yield made

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from app.stations import makes, ocpp_schemas, quirks
+from app.stations import capabilities, makes, ocpp_schemas, quirks
 from app.stations import service as stations
 from app.stations.models import ChargingStation, OCPPMessage, StationAlert, StationCommand, StationConnection
 from ocpp_gateway import connection as connection_module
@@ -89,6 +89,8 @@ async def test_quirk_2_the_version_is_chosen_anew_for_each_connection_and_strang
         (["ocpp1.6, ocpp2.0.1"], "ocpp2.0.1"),
         (["OCPP1.6"], "ocpp1.6"),
         (["ocpp1.5", "ocpp1.6"], "ocpp1.6"),
+        (["ocpp1.6", "ocpp2.0.1", "ocpp2.1"], "ocpp2.1"),
+        (["ocpp2.1"], "ocpp2.1"),
         (["ocpp2.0.1.1"], None),
         ([], None),
     ],
@@ -402,6 +404,38 @@ async def test_quirk_55_what_a_station_cannot_do_is_told_in_its_own_words(box: B
     link.answers["TriggerMessage"] = lambda _: [4, link.asked_ids[-1], code, "no", {}]
     done = await box.command("TriggerMessage", {"requestedMessage": "Heartbeat"})
     assert (done.status, done.error) == ("failed", f"{code}: no")
+
+
+async def test_quirk_55_what_a_station_said_that_it_cannot_is_not_asked_until_its_firmware_is_another(
+    box: Box,
+):
+    """Of TriggerMessage the message it was about; staff may have it asked again before."""
+    link = await box.online()
+    for action in ("ClearCache", "TriggerMessage"):
+        link.answers[action] = lambda _: [4, link.asked_ids[-1], "NotImplemented", "no", {}]
+    beat, boot = ({"requestedMessage": name} for name in ("Heartbeat", "BootNotification"))
+    assert (await box.command("ClearCache", {})).status == "failed"
+    assert (await box.command("TriggerMessage", beat)).status == "failed"
+    asked = len(link.asked)
+    for action, payload in (("ClearCache", {}), ("TriggerMessage", beat)):
+        again = await box.command(action, payload)
+        assert again.status == "failed" and again.error.startswith("not asked: it said NotImplemented")
+    assert len(link.asked) == asked
+    link.answers |= {"TriggerMessage": {"status": "NotImplemented"}, "ClearCache": {"status": "Accepted"}}
+    assert (await box.command("TriggerMessage", boot)).status == "rejected"
+    (station,) = await box.street.rows(ChargingStation, ChargingStation.id == box.station_id)
+    assert set(station.lacks) == {
+        "ClearCache", "TriggerMessage/Heartbeat", "TriggerMessage/BootNotification"
+    }  # fmt: skip
+    payload = {"chargePointModel": "M", "chargePointVendor": "V", "firmwareVersion": "2"}
+    assert (await link.tell("BootNotification", payload))["status"] == "Accepted"
+    assert (await box.command("ClearCache", {})).status == "accepted"
+    link.answers["ClearCache"] = lambda _: [4, link.asked_ids[-1], "NotSupported", "no", {}]
+    assert (await box.command("ClearCache", {})).status == "failed"
+    async with box.street.scope() as scope:
+        await capabilities.forget(scope, box.station_id)
+    link.answers["ClearCache"] = {"status": "Accepted"}
+    assert (await box.command("ClearCache", {})).status == "accepted"
 
 
 async def test_quirk_55_57_an_answer_without_a_body_or_with_nonsense_in_it_is_taken_by_its_status(box: Box):

@@ -169,6 +169,25 @@ async def test_quirk_20_times_without_a_zone_are_those_of_the_site_where_a_make_
     assert begin in raw[0].raw
 
 
+async def test_quirk_20_times_that_name_no_zone_are_told_to_staff(box: Box):
+    """Read as UTC, and staff hear of it once; a make that is known for it raises nothing."""
+    link = await box.online()
+    wall = ago(minutes=30).replace(tzinfo=None).isoformat(timespec="seconds")
+    await start(link, timestamp=wall)
+    assert (await session_of(box)).started_at == datetime.fromisoformat(wall + "+00:00")
+    kind = StationAlert.kind == "time_without_zone"
+    (alert,) = await box.street.until(lambda: box.rows(StationAlert, kind))
+    assert alert.detail == f"StartTransaction: {wall}"
+
+
+def test_quirk_20_the_first_time_without_a_zone_is_found():
+    local, zoned = {"timestamp": "2026-06-01T10:00:00"}, {"timestamp": "2026-06-01T10:00:00+02"}
+    assert lenient.without_zone({"meterValue": [zoned, local]}) == "2026-06-01T10:00:00"
+    odd: list[Any] = [{"timestamp": "no time"}, {"timestamp": 7}, {"idTag": "2026-06-01T10:00:00"}]
+    for told in (zoned, {"meterValue": [zoned]}, *odd):
+        assert lenient.without_zone(told) is None
+
+
 async def _has_zone(box: Box) -> bool:
     held = box.street.yard.gateway.presence.here[box.street.nordlicht.tenant_id, box.station_id]
     return "no_zone" in held.attributes

@@ -29,7 +29,7 @@ def simulated(yard: Yard, version: str, **plan: Any) -> SimulatedStation:
     )
 
 
-@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+@pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
 async def test_a_simulated_station_lives_whole_sessions(yard: Yard, version: str):
     life = asyncio.create_task(simulated(yard, version).run())
     done = ChargingSession.status == "COMPLETED"

@@ -171,6 +171,8 @@ def row_id(tenant: uuid.UUID, table: str) -> uuid.UUID:
 
 def _value(column: Column, tenant: uuid.UUID, slug: str) -> Any:
     number = int(tenant) % 1_000_000
+    if column.type.endswith("[]"):
+        return []
     if column.type == "uuid":
         return uuid.uuid5(tenant, column.name)
     if column.type == "text":

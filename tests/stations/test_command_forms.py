@@ -24,7 +24,7 @@ def value_for(one: Field) -> list[str]:
     if one.kind == "time":
         return ["2030-06-01T14:30"]
     if one.kind in ("integer", "number"):
-        return ["7"]
+        return ["2"]
     text = "https://files.example/a" if "ocation" in one.name else "x" * min(one.longest or 10, 10)
     return [text]
 
