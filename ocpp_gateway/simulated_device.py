@@ -46,7 +46,7 @@ INVENTORY = (
 OF_EVSE = (
     ("EVSE", "AvailabilityState", "Available", "OptionList", "", "ReadOnly", STATES),
     ("EVSE", "Power", "0", "decimal", "W", "ReadOnly", ""),
-    ("EVSE", "Temperature", "24", "decimal", "Celsius", "ReadOnly", ""),
+    ("EVSE", "Temperature", "20", "decimal", "Celsius", "ReadOnly", ""),
     ("EVSE", "Problem", "false", "boolean", "", "ReadOnly", ""),
     ("Connector", "ConnectorType", "", "string", "", "ReadOnly", ""),
 )  # fmt: skip
@@ -410,7 +410,9 @@ class Device:
     def tell_customer(self, asked: Payload) -> Payload:
         card = asked.get("idToken", {}).get("idToken") or asked.get("customerIdentifier", "")
         when = self.customers.pop(card.lower(), None) if asked["clear"] else self.customers.get(card.lower())
-        text = f"{card}: charged last on {when}" if when and asked["report"] else ""
+        known = self.station.energy.local_list.get(card.lower())
+        facts = ([f"charged last on {when}"] if when else []) + ([f"local list: {known}"] if known else [])
+        text = f"{card}: {', '.join(facts)}" if facts and asked["report"] else ""
         told = {
             "requestId": asked["requestId"],
             "seqNo": 0,

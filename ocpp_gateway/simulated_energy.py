@@ -218,7 +218,7 @@ class Energy:
         if not there or until is None:
             return {"status": "Rejected"}
         own = self.reservations.get(number)
-        free = [one for one in there if one.status == "Available" or (own and own.evse_no == one.number)]
+        free = [one for one in there if _is_free(one) or (own and own.evse_no == one.number)]
         if not free:
             words = {"Faulted": "Faulted", "Unavailable": "Unavailable"}
             return {"status": words.get(there[0].status, "Occupied")}
@@ -284,6 +284,10 @@ class Energy:
     def lets_in(self, card: str) -> bool:
         """Without a link: by the list, or everybody where there is none."""
         return not self.local_list or self.local_list.get(card.lower()) == "Accepted"
+
+
+def _is_free(evse: Any) -> bool:
+    return evse.status == "Available" and evse.transaction is None and evse.remote_token is None
 
 
 def _same(one: Held, evse_no: int, profile: Payload) -> bool:

@@ -73,6 +73,7 @@ class Evse:
     taken_wh: float = 0
     soc: float = 40
     power_w: float = 0
+    warmth: float = 20
     seq_no: int = 0
     stop_reason: str | None = None
     remote_start_id: int | None = None
@@ -456,8 +457,8 @@ class SimulatedStation:
             )
             evse.charge(self.plan.meter_interval_s * self.plan.pace, most_w)
             self._meter(evse)
-            warmth = 24 + 22 * evse.power_w / self.plan.max_power_w + self.random.uniform(-1, 1)
-            self.device.evse_is(evse.number, Power=f"{evse.power_w:.0f}", Temperature=f"{warmth:.1f}")
+            evse.warmth += (20 + 26 * evse.power_w / self.plan.max_power_w - evse.warmth) / 4
+            self.device.evse_is(evse.number, Power=f"{evse.power_w:.0f}", Temperature=f"{evse.warmth:.1f}")
         if evse.stop_reason is None:
             evse.power_w = 0
             await self._set_status(evse, "SuspendedEV")
@@ -465,7 +466,8 @@ class SimulatedStation:
             await self.pause(self.random.uniform(5, 30))
         await self._stop(evse)
         self.energy.forget_transaction(evse.number)
-        self.device.evse_is(evse.number, Power="0", Temperature="24")
+        self.device.evse_is(evse.number, Power="0", Temperature="20")
+        evse.warmth = 20
         await self._set_status(evse, "Finishing")
         await self.pause(self.random.uniform(2, 6))
 

@@ -141,7 +141,9 @@ async def run_stations(settings: Settings) -> None:
 
 async def _knock(settings: Settings, company: Company) -> None:
     """A box that was hung up and that nobody has written down yet asks now and then to be let in."""
-    box = replace(company.boxes[0], identity=f"{company.boxes[0].identity.rstrip('0123456789')}9", scenario="idle")
+    box = replace(
+        company.boxes[0], identity=f"{company.boxes[0].identity.rstrip('0123456789')}9", scenario="idle"
+    )
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(2):

@@ -25,13 +25,13 @@ from app.device_model.paths import parse_path
 from app.kernel.errors import Invalid, Refused
 from app.maintenance import certificates, changes, firmware, logs, policy
 from app.stations import alerts, availability, commands, makes, parking
-from app.stations.models import EVSE, ChargingStation, StationConnection, StationQuirk
+from app.stations.models import EVSE, ChargingStation, Connector, StationConnection, StationQuirk
 from tenants.database import Database
 from tenants.scope import Actor, Scope
 
 LOG = logging.getLogger("livery.demo")
 STAFF = Actor(kind="cli", name="demo")
-WAIT_S, SETTLE_S = 30, 2.5
+WAIT_S, SETTLE_S, CARS_COME_S = 30, 2.5, 20
 HOST = "firmware.livery-works.example"
 
 
@@ -41,6 +41,7 @@ class Tended:
 
     id: UUID
     box: Box
+    card: str
 
     @property
     def is_16(self) -> bool:
@@ -69,12 +70,18 @@ async def tend(database: Database, tenant_id: UUID, company: Company) -> None:
             await _try(database, tenant_id, deed, station)
         await asyncio.sleep(SETTLE_S)
     async with database.scope(tenant_id, STAFF) as scope:
-        await _lists_and_reservations(scope, there)
+        await _send_lists(scope, there)
+    await asyncio.sleep(CARS_COME_S)
+    for station in there:
+        await _try(database, tenant_id, _ask, station)
+    async with database.scope(tenant_id, STAFF) as scope:
+        await _reserve(scope)
 
 
 async def _who_is_there(database: Database, tenant_id: UUID, company: Company) -> list[Tended]:
     """In the order of their identities, as the list of stations has them."""
     boxes = {box.identity: box for box in company.boxes}
+    card = next(card.value for card in company.cards if card.status == "accepted" and not card.driver)
     query = (
         select(ChargingStation.id, ChargingStation.ocpp_identity)
         .join(StationConnection, StationConnection.station_id == ChargingStation.id)
@@ -85,7 +92,7 @@ async def _who_is_there(database: Database, tenant_id: UUID, company: Company) -
     for _ in range(WAIT_S):
         async with database.scope(tenant_id, STAFF) as scope:
             rows = (await scope.db.execute(query)).all()
-        found = [Tended(row.id, boxes[row.ocpp_identity]) for row in rows if row.ocpp_identity in boxes]
+        found = [Tended(row.id, boxes[row.ocpp_identity], card) for row in rows if row.ocpp_identity in boxes]
         if len(found) == len(boxes):
             break
         await asyncio.sleep(1)
@@ -141,7 +148,7 @@ async def _watch(scope: Scope, station: Tended) -> None:
     if station.is_16:
         await availability.change(scope, station.id, is_operative=True)
         return
-    hot, warm = Decimal(44), Decimal(36)
+    hot, warm = Decimal(40), Decimal(30)
     evse, load = parse_path("EVSE@1/Temperature"), parse_path("EVSE@1/Power")
     await monitors.set_monitors(scope, station.id, [
         monitors.Wish(path=evse, kind="UpperThreshold", value=hot, severity=3),
@@ -174,8 +181,12 @@ async def _show(scope: Scope, station: Tended) -> None:
         displays.Text(content="Parken ist frei, solange Sie laden.", state="Charging", language="de"),
     ):
         await displays.show_message(scope, station.id, text)
-    card = (await scope.db.execute(select(IdToken.label).limit(1))).scalar_one()
-    await displays.request_customer(scope, station.id, report=True, clear=False, customer_identifier=card)
+
+
+async def _ask(scope: Scope, station: Tended) -> None:
+    if not station.is_16:
+        token = (station.card, "ISO14443")
+        await displays.request_customer(scope, station.id, report=True, clear=False, id_token=token)
 
 
 async def _secure(scope: Scope, station: Tended) -> None:
@@ -192,24 +203,30 @@ async def _upkeep(scope: Scope, station: Tended) -> None:
         await firmware.update_firmware(scope, station.id, f"https://{HOST}/{version}")
 
 
-async def _lists_and_reservations(scope: Scope, there: list[Tended]) -> None:
+async def _send_lists(scope: Scope, there: list[Tended]) -> None:
     groups = list((await scope.db.execute(select(DriverGroup.id))).scalars())
     for station, (covers, ids) in zip(there, (("all", []), ("groups", groups[:1])), strict=False):
         await local_lists.cover(scope, station.id, covers, ids)
         await local_lists.send_now(scope, station.id)
-    token = (await scope.db.execute(
-        select(IdToken).where(IdToken.status == "accepted", IdToken.driver_id.is_not(None)).limit(1)
-    )).scalar_one()  # fmt: skip
-    calm = [one for one in there if one.box.scenario == "idle"] or there
-    evse_id = (
-        await scope.db.execute(select(EVSE.id).where(EVSE.station_id == calm[0].id).limit(1))
-    ).scalar_one()
-    for minutes in (95, 40):
-        row = await reservations.reserve(
-            scope,
-            calm[0].id,
-            id_token_id=token.id,
-            expires_at=scope.now + timedelta(minutes=minutes),
-            evse_id=evse_id,
+
+
+async def _reserve(scope: Scope) -> None:
+    """Where a place is free: one that holds, one that was taken back."""
+    cards = select(IdToken).where(IdToken.status == "accepted", IdToken.driver_id.is_not(None))
+    token = (await scope.db.execute(cards.limit(1))).scalar_one()
+    free = (
+        select(EVSE)
+        .join(Connector, Connector.evse_id == EVSE.id)
+        .where(Connector.status == "Available")
+        .order_by(EVSE.station_id)
+        .limit(2)
+    )
+    made = [
+        await reservations.reserve(
+            scope, evse.station_id, id_token_id=token.id, expires_at=scope.now + timedelta(minutes=100),
+            evse_id=evse.id,
         )
-    await reservations.cancel(scope, row.id)
+        for evse in (await scope.db.execute(free)).scalars()
+    ]  # fmt: skip
+    if len(made) > 1:
+        await reservations.cancel(scope, made[-1].id)
