@@ -38,7 +38,13 @@ from ocpp_gateway.simulated_energy import Energy
 from ocpp_gateway.simulated_upkeep import Upkeep, Upkeep16, Upkeep201
 
 log = logging.getLogger("livery.simulator")
-SCENARIOS = ("charge", "idle", "fault", "offline", "day")
+SCENARIOS = {
+    "charge": "cars come, charge and leave",
+    "idle": "waits for who asks it",
+    "fault": "charges, and an EVSE breaks down now and then",
+    "offline": "charges, and loses its link now and then",
+    "day": "charges, breaks down and loses its link",
+}
 RECONNECT_S = (1.0, 2.0, 5.0, 10.0)
 ANSWER_S = 40.0
 READ_ONLY_16 = (
@@ -301,7 +307,7 @@ class SimulatedStation:
         where: dict[str, Any] = (
             {"host": self.connect_to[0], "port": self.connect_to[1]} if self.connect_to else {}
         )
-        subprotocol: Any = "ocpp1.6" if self.is_16 else "ocpp2.0.1"
+        subprotocol: Any = f"ocpp{self.version}"
         async with connect(
             self.url, subprotocols=[subprotocol], additional_headers=headers, compression=None, **where
         ) as socket:
