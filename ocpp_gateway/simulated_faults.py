@@ -139,6 +139,11 @@ class Box:
                         self.acknowledged.append((frame[1], waiting[0]))
                     if not waiting[1].done():
                         waiting[1].set_result(frame)
+        if link is self.link:  # nobody answers any more
+            for _, waiting in self._sent.values():
+                if not waiting.done():
+                    waiting.set_result(None)
+            self._sent.clear()
 
     async def _answer(self, link: ClientConnection, frame: list[Any]) -> None:
         own = self.answers.get(frame[2]) or self.answers.get("*")
@@ -158,6 +163,8 @@ class Box:
 
     async def call(self, action: str, payload: Any, message_id: str | None = None) -> Any:
         """The whole answer; None where the link ended before."""
+        if self.link is None:
+            return None
         number = message_id or f"{self.identity[-12:]}-{next(self._numbers)}"
         waiting = asyncio.get_running_loop().create_future()
         self._sent[number] = action, waiting
@@ -168,6 +175,8 @@ class Box:
 
     async def ask(self, frame: str, message_id: str) -> Any:
         """A frame as it stands, and the answer to its id."""
+        if self.link is None:
+            return None
         waiting = asyncio.get_running_loop().create_future()
         self._sent[message_id] = "", waiting
         await self.say(frame)
