@@ -248,6 +248,7 @@ class SimulatedStation:
         self._queue: deque[Callable[[], Awaitable[None]]] = deque()
         self._queued = asyncio.Event()
         self._restart = asyncio.Event()
+        self._gone = asyncio.Event()
         self._silent_until = 0.0
         self._numbers = itertools.count(1)
         self._background: set[asyncio.Task[Any]] = set()
@@ -296,6 +297,7 @@ class SimulatedStation:
             except (OSError, WebSocketException, TimeoutError, OCPPError) as error:
                 log.debug("%s: %s", self.identity, error)
             self.link = None
+            self._gone.set()
             self.is_booted.clear()
             await asyncio.sleep(next(waits) * (0.5 + self.random.random()))
 
@@ -315,6 +317,7 @@ class SimulatedStation:
             link.station, link._response_timeout = self, ANSWER_S
             self.link = link
             self._restart.clear()
+            self._gone.clear()
             reading = asyncio.create_task(link.start())
             booting = asyncio.create_task(self._boot_and_beat())
             restart = asyncio.create_task(self._restart.wait())
@@ -364,7 +367,16 @@ class SimulatedStation:
     async def _call(self, message: Any) -> Any:
         if self.link is None:
             raise ConnectionError("no link")
-        return await self.link.call(message, suppress=False)
+        call = asyncio.ensure_future(self.link.call(message, suppress=False))
+        gone = asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)
+            if call.done():
+                return call.result()
+            raise ConnectionError("the link is gone")
+        finally:
+            call.cancel()
+            gone.cancel()
 
     async def say(self, action: str, payload: Payload) -> Any:
         """A CALL by its name and payload as on the wire."""
