@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
@@ -52,7 +53,7 @@ class Tended:
         return POWER_W[self.box.kind] * self.box.evse_count
 
 
-Deed = Callable[[Scope, Tended], Awaitable[object]]
+Deed = Callable[..., Awaitable[object]]
 
 
 async def tend(database: Database, tenant_id: UUID, company: Company) -> None:
@@ -63,19 +64,25 @@ async def tend(database: Database, tenant_id: UUID, company: Company) -> None:
     there = await _who_is_there(database, tenant_id, company)
     if not there:
         return
-    async with database.scope(tenant_id, STAFF) as scope:
-        await _of_the_brand(scope, company, there)
+
+    async def do(deed: Deed, *arguments: Any) -> None:
+        """A refusal is no reason to leave the rest alone."""
+        try:
+            async with database.scope(tenant_id, STAFF) as scope:
+                await deed(scope, *arguments)
+        except (Invalid, Refused) as error:
+            LOG.info("%s of %s: %s", deed.__name__, company.slug, error)
+
+    await do(_of_the_brand, company, there)
     for deed in (_read, _watch, _limit, _show, _secure, _upkeep):
         for station in there:
-            await _try(database, tenant_id, deed, station)
+            await do(deed, station)
         await asyncio.sleep(SETTLE_S)
-    async with database.scope(tenant_id, STAFF) as scope:
-        await _send_lists(scope, there)
+    await do(_send_lists, there)
     await asyncio.sleep(CARS_COME_S)
     for station in there:
-        await _try(database, tenant_id, _ask, station)
-    async with database.scope(tenant_id, STAFF) as scope:
-        await _reserve(scope)
+        await do(_ask, station)
+    await do(_reserve)
 
 
 async def _who_is_there(database: Database, tenant_id: UUID, company: Company) -> list[Tended]:
@@ -97,15 +104,6 @@ async def _who_is_there(database: Database, tenant_id: UUID, company: Company) -
             break
         await asyncio.sleep(1)
     return found
-
-
-async def _try(database: Database, tenant_id: UUID, deed: Deed, station: Tended) -> None:
-    """One station's refusal is no reason to leave the others alone."""
-    try:
-        async with database.scope(tenant_id, STAFF) as scope:
-            await deed(scope, station)
-    except (Invalid, Refused) as error:
-        LOG.info("%s of %s: %s", deed.__name__, station.box.identity, error)
 
 
 async def _of_the_brand(scope: Scope, company: Company, there: list[Tended]) -> None:
@@ -212,7 +210,9 @@ async def _send_lists(scope: Scope, there: list[Tended]) -> None:
 
 async def _reserve(scope: Scope) -> None:
     """Where a place is free: one that holds, one that was taken back."""
-    cards = select(IdToken).where(IdToken.status == "accepted", IdToken.driver_id.is_not(None))
+    cards = (
+        select(IdToken).where(IdToken.status == "accepted").order_by(IdToken.driver_id.is_(None), IdToken.id)
+    )
     token = (await scope.db.execute(cards.limit(1))).scalar_one()
     free = (
         select(EVSE)
