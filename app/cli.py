@@ -226,10 +226,24 @@ def worker(**flags: Any) -> None:
 @click.option(
     "--card", "cards", multiple=True, metavar="VALUE", help="A token its drivers carry; repeatable."
 )
+@click.option("--list-scenarios", is_flag=True, help="What a station can live through or do wrong.")
 @click.option("--demo", is_flag=True, help="The demo's stations, with their own passwords.")
 @data_dir_option
-def simulate(url: str | None, demo: bool, data_dir: Path | None, **flags: Any) -> None:
-    """Simulated stations: real OCPP over real sockets; SIM-0001 and so on below the address."""
+def simulate(
+    url: str | None, demo: bool, list_scenarios: bool, data_dir: Path | None, scenario: str, **flags: Any
+) -> None:
+    """Simulated stations: real OCPP over real sockets; SIM-0001 and so on below the address.
+
+    A scenario is a way of life, or one of the faults that stations have; a fault chooses its own OCPP version.
+    """
+    if list_scenarios:
+        from ocpp_gateway import simulated_faults, simulator
+
+        lines = [*simulator.SCENARIOS.items()]
+        lines += [(one.name, one.says) for one in simulated_faults.FAULTS.values()]
+        for name, says in lines:
+            click.echo(f"{name:<22}{says}")
+        return
     if demo:
         from app.demo.planting import run_stations
 
@@ -241,12 +255,16 @@ def simulate(url: str | None, demo: bool, data_dir: Path | None, **flags: Any) -
         return
     if not url:
         raise click.UsageError("--url is needed, such as ws://localhost:9000/brand")
-    from ocpp_gateway import simulator
+    from ocpp_gateway import simulated_faults, simulator
 
+    if (fault := simulated_faults.FAULTS.get(scenario)) is not None:
+        boxes = simulated_faults.boxes_of(url, flags["count"], flags["password"], flags["cards"])
+        asyncio.run(_until_stopped(simulated_faults.play_all(boxes, fault, say)))
+        return
     try:
-        stations = simulator.stations_of(url, **flags)
+        stations = simulator.stations_of(url, scenario=scenario, **flags)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(f"{error}; --list-scenarios names them all") from error
     asyncio.run(_until_stopped(simulator.simulate(stations)))
 
 

@@ -34,6 +34,8 @@ class Station(Protocol):
 
     @property
     def is_16(self) -> bool: ...
+    @property
+    def organisation(self) -> str: ...
     async def pause(self, seconds: float) -> None: ...
     async def _call(self, message: Any) -> Any: ...
     def _later(self, work: Awaitable[None]) -> None: ...
@@ -134,7 +136,11 @@ class Upkeep:
 
         async def work() -> None:
             key = ec.generate_private_key(ec.SECP256R1())
-            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.station.identity)])
+            told = (
+                (NameOID.ORGANIZATION_NAME, self.station.organisation),
+                (NameOID.COMMON_NAME, self.station.identity),
+            )
+            name = x509.Name([x509.NameAttribute(kind, value) for kind, value in told if value])
             made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
             csr = made.public_bytes(serialization.Encoding.PEM).decode()
             kind: Any = _SIGNING[trigger]

@@ -17,11 +17,10 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from ocpp.charge_point import ChargePoint
+from ocpp.charge_point import ChargePoint, camel_to_snake_case
 from ocpp.exceptions import OCPPError
 from ocpp.routing import on
 from ocpp.v16 import ChargePoint as ChargePoint16
@@ -34,16 +33,25 @@ from ocpp.v201 import call_result as result201
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from ocpp_gateway.simulated_answers import Answering, Payload, stamp
+from ocpp_gateway.simulated_device import Device
+from ocpp_gateway.simulated_energy import Energy
 from ocpp_gateway.simulated_upkeep import Upkeep, Upkeep16, Upkeep201
 
 log = logging.getLogger("livery.simulator")
-SCENARIOS = ("charge", "idle", "fault", "offline", "day")
+SCENARIOS = {
+    "charge": "cars come, charge and leave",
+    "idle": "waits for who asks it",
+    "fault": "charges, and an EVSE breaks down now and then",
+    "offline": "charges, and loses its link now and then",
+    "day": "charges, breaks down and loses its link",
+}
 RECONNECT_S = (1.0, 2.0, 5.0, 10.0)
 ANSWER_S = 40.0
-
-
-def _stamp(at: datetime | None = None) -> str:
-    return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+READ_ONLY_16 = (
+    "NumberOfConnectors", "SupportedFeatureProfiles", "ChargeProfileMaxStackLevel", "SendLocalListMaxLength",
+    "ChargingScheduleAllowedChargingRateUnit", "ChargingScheduleMaxPeriods",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +80,12 @@ class Evse:
     taken_wh: float = 0
     soc: float = 40
     power_w: float = 0
+    warmth: float = 20
     seq_no: int = 0
     stop_reason: str | None = None
     remote_start_id: int | None = None
     remote_token: tuple[str, str] | None = None
+    reservation: int | None = None
     is_operative: bool = True
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -93,7 +103,7 @@ class Evse:
         return self.taken_wh >= self.wanted_wh or self.soc >= 99.5
 
 
-class _Link16(Upkeep16, ChargePoint16):
+class _Link16(Answering, Upkeep16, ChargePoint16):
     station: "SimulatedStation"
 
     @on("RemoteStartTransaction")
@@ -126,7 +136,11 @@ class _Link16(Upkeep16, ChargePoint16):
     async def _get_configuration(self, key: list[str] | None = None, **_: Any) -> Any:
         known = self.station.variables
         wanted = key or list(known)
-        rows = [{"key": name, "readonly": False, "value": known[name]} for name in wanted if name in known]
+        rows = [
+            {"key": name, "readonly": name in READ_ONLY_16, "value": known[name]}
+            for name in wanted
+            if name in known
+        ]
         return result16.GetConfiguration(
             configuration_key=rows, unknown_key=[n for n in wanted if n not in known]
         )
@@ -144,7 +158,7 @@ class _Link16(Upkeep16, ChargePoint16):
         return result16.ClearCache(status="Accepted")
 
 
-class _Link201(Upkeep201, ChargePoint201):
+class _Link201(Answering, Upkeep201, ChargePoint201):
     station: "SimulatedStation"
 
     @on("RequestStartTransaction")
@@ -177,38 +191,6 @@ class _Link201(Upkeep201, ChargePoint201):
     ) -> Any:
         self.station.set_operative((evse or {}).get("id", 0), operational_status == "Operative")
         return result201.ChangeAvailability(status="Accepted")
-
-    @on("GetVariables")
-    async def _get_variables(self, get_variable_data: list[dict[str, Any]], **_: Any) -> Any:
-        rows = []
-        for item in get_variable_data:
-            value = self.station.variables.get(item["variable"]["name"])
-            row = {
-                "attribute_status": "UnknownVariable" if value is None else "Accepted",
-                "component": item["component"],
-                "variable": item["variable"],
-            }
-            rows.append(row | ({"attribute_value": value} if value is not None else {}))
-        return result201.GetVariables(get_variable_result=rows)
-
-    @on("SetVariables")
-    async def _set_variables(self, set_variable_data: list[dict[str, Any]], **_: Any) -> Any:
-        words = {"Accepted": "Accepted", "NotSupported": "UnknownVariable"}
-        rows = [
-            {
-                "attribute_status": words.get(
-                    self.station.set_variable(item["variable"]["name"], item["attribute_value"]), "Rejected"
-                ),
-                "component": item["component"], "variable": item["variable"],
-            }
-            for item in set_variable_data
-        ]  # fmt: skip
-        return result201.SetVariables(set_variable_result=rows)
-
-    @on("GetBaseReport")
-    async def _base_report(self, request_id: int, **_: Any) -> Any:
-        self.station.report_soon(request_id)
-        return result201.GetBaseReport(status="Accepted")
 
     @on("TriggerMessage")
     async def _trigger(self, requested_message: str, evse: dict[str, Any] | None = None, **_: Any) -> Any:
@@ -256,18 +238,27 @@ class SimulatedStation:
         self.random = random.Random(f"{plan.seed}:{url}")
         self.evses = [Evse(n, self.random.randint(10_000, 900_000)) for n in range(1, plan.evse_count + 1)]
         self.variables = {
-            "HeartbeatInterval": "300",
-            "MeterValueSampleInterval": "5",
-            "ConnectionTimeOut": "120",
-        }
+            "HeartbeatInterval": "300", "MeterValueSampleInterval": "5", "ConnectionTimeOut": "120",
+            "AuthorizeRemoteTxRequests": "false", "CpoName": "",
+            "LocalAuthListEnabled": "true", "LocalAuthorizeOffline": "true",
+            "MeterValuesSampledData": "Energy.Active.Import.Register,Power.Active.Import,SoC",
+            "NumberOfConnectors": str(plan.evse_count), "ResetRetries": "3", "StopTransactionOnInvalidId": "true",
+            "SupportedFeatureProfiles":
+                "Core,FirmwareManagement,LocalAuthListManagement,Reservation,SmartCharging,RemoteTrigger",
+            "ChargeProfileMaxStackLevel": "8", "ChargingScheduleAllowedChargingRateUnit": "Current,Power",
+            "ChargingScheduleMaxPeriods": "24", "SendLocalListMaxLength": "100", "WebSocketPingInterval": "60",
+        }  # fmt: skip
+        self.model = "Sim DC" if plan.max_power_w > 43_000 else "Sim 22"
         self.firmware_version = "1.8.2" if version == "1.6" else "2.1.0"
-        self.upkeep = Upkeep(self)
+        self.upkeep, self.energy, self.device = Upkeep(self), Energy(self), Device(self)
+        self.answers = self.energy.table() | self.device.table()
         self.link: ChargePoint | None = None
         self.is_booted = asyncio.Event()
         self.boots = 0
         self._queue: deque[Callable[[], Awaitable[None]]] = deque()
         self._queued = asyncio.Event()
         self._restart = asyncio.Event()
+        self._gone = asyncio.Event()
         self._silent_until = 0.0
         self._numbers = itertools.count(1)
         self._background: set[asyncio.Task[Any]] = set()
@@ -275,6 +266,13 @@ class SimulatedStation:
     @property
     def is_16(self) -> bool:
         return self.version == "1.6"
+
+    @property
+    def organisation(self) -> str:
+        """What it was told of whose station it is (A02: the O of its certificate)."""
+        return (
+            self.variables["CpoName"] if self.is_16 else self.device.told("SecurityCtrlr", "OrganizationName")
+        )
 
     # -- life ----
 
@@ -309,6 +307,7 @@ class SimulatedStation:
             except (OSError, WebSocketException, TimeoutError, OCPPError) as error:
                 log.debug("%s: %s", self.identity, error)
             self.link = None
+            self._gone.set()
             self.is_booted.clear()
             await asyncio.sleep(next(waits) * (0.5 + self.random.random()))
 
@@ -328,6 +327,7 @@ class SimulatedStation:
             link.station, link._response_timeout = self, ANSWER_S
             self.link = link
             self._restart.clear()
+            self._gone.clear()
             reading = asyncio.create_task(link.start())
             booting = asyncio.create_task(self._boot_and_beat())
             restart = asyncio.create_task(self._restart.wait())
@@ -351,6 +351,9 @@ class SimulatedStation:
             await asyncio.sleep(min(30, getattr(answer, "interval", 30)))
         for evse in self.evses:
             await self._send_status(evse)
+        if self.boots == 1:
+            told = {"type": "StartupOfTheDevice", "timestamp": stamp(), "techInfo": "Power came back"}
+            await self.say("SecurityEventNotification", told)
         self.is_booted.set()
         self._queued.set()
         while True:
@@ -361,20 +364,34 @@ class SimulatedStation:
         if self.is_16:
             return await self._call(
                 call16.BootNotification(
-                    charge_point_model="Sim 22",
+                    charge_point_model=self.model,
                     charge_point_vendor="Livery Works",
                     firmware_version=self.firmware_version,
                     charge_point_serial_number=f"LW-{self.identity}",
                 )
             )
-        station = {"model": "Sim DC" if self.plan.max_power_w > 43_000 else "Sim 22", "vendor_name": "Livery Works",
+        station = {"model": self.model, "vendor_name": "Livery Works",
                    "firmware_version": self.firmware_version, "serial_number": f"LW-{self.identity}"}  # fmt: skip
         return await self._call(call201.BootNotification(charging_station=station, reason="PowerUp"))
 
     async def _call(self, message: Any) -> Any:
         if self.link is None:
             raise ConnectionError("no link")
-        return await self.link.call(message, suppress=False)
+        call = asyncio.ensure_future(self.link.call(message, suppress=False))
+        gone = asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)
+            if call.done():
+                return call.result()
+            raise ConnectionError("the link is gone")
+        finally:
+            call.cancel()
+            gone.cancel()
+
+    async def say(self, action: str, payload: Payload) -> Any:
+        """A CALL by its name and payload as on the wire."""
+        fields: Any = camel_to_snake_case(payload)
+        return await self._call(getattr(call16 if self.is_16 else call201, action)(**fields))
 
     # -- the queue of what must arrive ----
 
@@ -409,7 +426,7 @@ class SimulatedStation:
         while True:
             if evse.remote_token is None:
                 await self._wait_for_car(evse)
-            if evse.status in ("Faulted", "Unavailable"):
+            if evse.status in ("Faulted", "Unavailable") or self._is_kept(evse):
                 await self.pause(5)
                 continue
             token = await self._authorised_token(evse)
@@ -417,6 +434,10 @@ class SimulatedStation:
                 await self._charge(evse, token)
             evse.remote_token = evse.remote_start_id = None
             await self._set_status(evse, "Available")
+
+    def _is_kept(self, evse: Evse) -> bool:
+        """Reserved, and nobody has asked for it from afar: its driver takes a while."""
+        return evse.remote_token is None and self.energy.reserved_for(evse.number) is not None
 
     async def _wait_for_car(self, evse: Evse) -> None:
         evse.changed.clear()
@@ -432,7 +453,8 @@ class SimulatedStation:
             return evse.remote_token
         if not self.plan.cards:
             return None
-        card = self.random.choice(self.plan.cards)
+        reserved = self.energy.reserved_for(evse.number)
+        card = reserved.token if reserved else self.random.choice(self.plan.cards)
         await self._set_status(evse, "Preparing")
         await self.pause(self.random.uniform(1, 4))
         try:
@@ -442,13 +464,15 @@ class SimulatedStation:
                 token = {"id_token": card, "type": "ISO14443"}
                 info = (await self._call(call201.Authorize(id_token=token))).id_token_info
         except (OSError, WebSocketException, TimeoutError, OCPPError):
-            return card, "ISO14443"  # offline: start, and tell later
+            # Without a link: start, and tell later.
+            return (card, "ISO14443") if self.energy.lets_in(card) else None
         return (card, "ISO14443") if info["status"] == "Accepted" else None
 
     async def _charge(self, evse: Evse, token: tuple[str, str]) -> None:
         evse.wanted_wh = self.random.uniform(0.05, 0.35) * self.plan.max_power_w * self.plan.pace
         evse.taken_wh, evse.soc, evse.stop_reason, evse.seq_no = 0, self.random.uniform(15, 60), None, 0
-        evse.token = token[0]
+        evse.token, evse.reservation = token[0], self.energy.use_reservation(evse.number, token[0])
+        self.device.customers[token[0].lower()] = stamp()[:16].replace("T", " ")
         await self._start(evse, token)
         await self._set_status(evse, "Charging")
         while evse.stop_reason is None and not evse.is_satisfied:
@@ -456,29 +480,38 @@ class SimulatedStation:
             if evse.status == "Faulted":
                 evse.stop_reason = "Other"
                 break
-            evse.charge(
-                self.plan.meter_interval_s * self.plan.pace,
-                self.plan.max_power_w * self.random.uniform(0.93, 1.0),
+            most_w = min(self.plan.max_power_w, self.energy.limit_w(evse.number)) * self.random.uniform(
+                0.93, 1.0
             )
+            evse.charge(self.plan.meter_interval_s * self.plan.pace, most_w)
             self._meter(evse)
+            evse.warmth += (20 + 26 * evse.power_w / self.plan.max_power_w - evse.warmth) / 4
+            self.device.evse_is(evse.number, Power=f"{evse.power_w:.0f}", Temperature=f"{evse.warmth:.1f}")
         if evse.stop_reason is None:
             evse.power_w = 0
             await self._set_status(evse, "SuspendedEV")
             self._meter(evse)
             await self.pause(self.random.uniform(5, 30))
         await self._stop(evse)
+        self.energy.forget_transaction(evse.number)
+        self.device.evse_is(evse.number, Power="0", Temperature="20")
+        evse.warmth = 20
         await self._set_status(evse, "Finishing")
         await self.pause(self.random.uniform(2, 6))
 
     async def _start(self, evse: Evse, token: tuple[str, str]) -> None:
-        at, meter = _stamp(), round(evse.meter_wh)
+        at, meter = stamp(), round(evse.meter_wh)
         if self.is_16:
             evse.transaction = f"waiting-{next(self._numbers)}"
 
             async def send16() -> None:
                 answer = await self._call(
                     call16.StartTransaction(
-                        connector_id=evse.number, id_tag=token[0][:20], meter_start=meter, timestamp=at
+                        connector_id=evse.number,
+                        id_tag=token[0][:20],
+                        meter_start=meter,
+                        timestamp=at,
+                        reservation_id=evse.reservation,
                     )
                 )
                 evse.transaction = str(answer.transaction_id)
@@ -493,7 +526,7 @@ class SimulatedStation:
         )
 
     def _meter(self, evse: Evse) -> None:
-        at, meter, power, soc = _stamp(), round(evse.meter_wh), round(evse.power_w), round(evse.soc)
+        at, meter, power, soc = stamp(), round(evse.meter_wh), round(evse.power_w), round(evse.soc)
         if not self.is_16:
             self._event(evse, "Updated", at, meter, "MeterValuePeriodic")
             return
@@ -516,7 +549,7 @@ class SimulatedStation:
         self._must_arrive(send16)
 
     async def _stop(self, evse: Evse) -> None:
-        at, meter, reason = _stamp(), round(evse.meter_wh), evse.stop_reason or "Local"
+        at, meter, reason = stamp(), round(evse.meter_wh), evse.stop_reason or "Local"
         evse.power_w = 0
         if not self.is_16:
             self._event(
@@ -576,6 +609,7 @@ class SimulatedStation:
                     transaction_info=info,
                     evse={"id": evse.number, "connector_id": 1},
                     offline=None if was_online else True,
+                    reservation_id=evse.reservation if kind == "Started" else None,
                     id_token={"id_token": token[0], "type": token[1]} if token else None,
                     meter_value=[{"timestamp": at, "sampled_value": values}],
                 )
@@ -594,6 +628,8 @@ class SimulatedStation:
         evse.status = "Available" if status == "Recovered" else status
         if not evse.is_operative and evse.status == "Available":
             evse.status = "Unavailable"
+        words = {"Available": "Available", "Faulted": "Faulted", "Unavailable": "Unavailable"}
+        self.device.evse_is(evse.number, AvailabilityState=words.get(evse.status, "Occupied"))
         with contextlib.suppress(OSError, WebSocketException, TimeoutError, OCPPError):
             await self._send_status(evse)
 
@@ -604,7 +640,7 @@ class SimulatedStation:
                 connector_id=evse.number,
                 error_code=error,
                 status=evse.status,
-                timestamp=_stamp(),
+                timestamp=stamp(),
             )
         else:
             word = (
@@ -613,7 +649,7 @@ class SimulatedStation:
                 else "Occupied"
             )
             message = call201.StatusNotification(
-                timestamp=_stamp(),
+                timestamp=stamp(),
                 connector_status=word,
                 evse_id=evse.number,
                 connector_id=1,
@@ -626,8 +662,10 @@ class SimulatedStation:
         while True:
             await self.pause(self.random.uniform(60, 240))
             await self._set_status(evse, "Faulted")
+            self.device.evse_failed(evse.number, True)
             await self.pause(self.random.uniform(30, 90))
             await self._set_status(evse, "Recovered")
+            self.device.evse_failed(evse.number, False)
 
     async def _lose_the_link(self) -> None:
         while True:
@@ -647,6 +685,9 @@ class SimulatedStation:
     def remote_start(self, number: int, token: tuple[str, str], remote_start_id: int | None) -> str:
         evse = self.evse(number)
         if evse is None or evse.transaction is not None or evse.status in ("Faulted", "Unavailable"):
+            return "Rejected"
+        reserved = self.energy.reserved_for(number)
+        if reserved is not None and reserved.token.lower() != token[0].lower():
             return "Rejected"
         if self.plan.scenario == "idle":
             self._later(self._one_remote_session(evse))
@@ -690,7 +731,9 @@ class SimulatedStation:
     def trigger(self, message: str, number: int | None) -> str:
         wanted = {
             "BootNotification": self._boot, "Heartbeat": self._beat, "StatusNotification": self._all_status,
-            "MeterValues": self._all_meters,
+            "MeterValues": self._all_meters, "TransactionEvent": self._all_meters,
+            "FirmwareStatusNotification": self._no_firmware, "LogStatusNotification": self._no_log,
+            "DiagnosticsStatusNotification": self._no_log,
         }.get(message)  # fmt: skip
         if wanted is None:
             return "Accepted" if self.upkeep.sign(message) else "NotImplemented"
@@ -709,27 +752,13 @@ class SimulatedStation:
             if evse.transaction is not None:
                 self._meter(evse)
 
-    def report_soon(self, request_id: int) -> None:
-        """The inventory of a 2.0.1 station, a message for each component."""
-        held = {"OCPPCommCtrlr": ("HeartbeatInterval",), "SampledDataCtrlr": ("MeterValueSampleInterval",),
-                "TxCtrlr": ("ConnectionTimeOut",)}  # fmt: skip
+    async def _no_firmware(self) -> None:
+        await self.say("FirmwareStatusNotification", {"status": "Idle"})
 
-        async def report() -> None:
-            for seq_no, (component, names) in enumerate(held.items()):
-                data = [
-                    {
-                        "component": {"name": component}, "variable": {"name": name},
-                        "variable_attribute": [{"value": self.variables[name], "mutability": "ReadWrite"}],
-                        "variable_characteristics": {"data_type": "integer", "supports_monitoring": True, "unit": "s"},
-                    }
-                    for name in names
-                ]  # fmt: skip
-                await self._call(call201.NotifyReport(
-                    request_id=request_id, generated_at=_stamp(), seq_no=seq_no, tbc=seq_no < len(held) - 1,
-                    report_data=data,
-                ))  # fmt: skip
-
-        self._later(report())
+    async def _no_log(self) -> None:
+        await self.say(
+            "DiagnosticsStatusNotification" if self.is_16 else "LogStatusNotification", {"status": "Idle"}
+        )
 
     def restart_soon(self) -> None:
         async def restart() -> None:

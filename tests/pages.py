@@ -41,14 +41,20 @@ SHOTS = (
         "station-command", "/stations", (STATION, "main a[href$='/commands']", "main a[href*='/commands/']")
     ),
     Shot("station-variables", "/stations", (STATION, "main a[href$='/variables']")),
-    Shot("station-events", "/stations", (STATION, "main a[href$='/events']")),
-    Shot("station-display", "/stations", (STATION, "main a[href$='/display']")),
+    Shot("station-events", "/stations", (STATION, "main a[href$='/variables']", "main a[href$='/events']")),
+    Shot("station-display", "/stations", (STATION, "main a[href$='/variables']", "main a[href$='/display']")),
     Shot("station-security", "/stations", (STATION, "main a[href$='/security']")),
-    Shot("station-firmware", "/stations", (STATION, "main a[href$='/firmware']")),
-    Shot("station-diagnostics", "/stations", (STATION, "main a[href$='/diagnostics']")),
+    Shot(
+        "station-firmware", "/stations", (STATION, "main a[href$='/security']", "main a[href$='/firmware']")
+    ),
+    Shot(
+        "station-diagnostics",
+        "/stations",
+        (STATION, "main a[href$='/security']", "main a[href$='/diagnostics']"),
+    ),
     Shot("station-limits", "/stations", (STATION, "main a[href$='/charging-profiles']")),
     Shot("station-settings", "/stations", (STATION, "main a[href$='/settings']")),
-    Shot("station-setup", "/stations", (STATION, "main a[href$='/setup']")),
+    Shot("station-setup", "/stations", (STATION, "main a[href$='/settings']", "main a[href$='/setup']")),
     Shot("station-new", "/stations/new"),
     Shot("station-quirks", "/stations/quirks"),
     Shot("stations-unclaimed", "/stations/unclaimed"),

@@ -89,6 +89,8 @@ PLATES: dict[str, dict[str, Any]] = {
               "max_amperage": 400, "max_electric_power": 300_000},
 }  # fmt: skip
 
+POWER_W = {"ac11": 11_000, "ac22": 22_000, "dc150": 150_000, "dc300": 300_000}  # of an EVSE of that kind
+
 
 def _tariff(ident: str, name: str, currency: str, elements: list[dict[str, Any]]) -> dict[str, Any]:
     return {

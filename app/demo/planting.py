@@ -12,9 +12,10 @@ from app.billing import payments
 from app.billing.provider import OutcomeUnknown
 from app.brands import faces
 from app.brands import service as brands
-from app.demo.cast import COMPANIES, PLATES, Box, Company, Site, legal_texts
+from app.demo.cast import COMPANIES, PLATES, POWER_W, Box, Company, Site, legal_texts
 from app.demo.guests import run_guests
 from app.demo.history import plant_history
+from app.demo.tending import tend
 from app.device_model import configuration
 from app.identity import service as identity
 from app.kernel.secrets import digest
@@ -46,7 +47,7 @@ async def seed(settings: Settings, part: str = "all") -> None:
         if part == "history":
             os.nice(5)  # beside a running demo: its pages come first
         if part != "brands":
-            await _remember(database)
+            await _remember(database, tends=part == "history")
             if settings.data_dir.is_dir():
                 (settings.data_dir / "demo-remembered").touch()
     finally:
@@ -55,13 +56,15 @@ async def seed(settings: Settings, part: str = "all") -> None:
             await redis.close()
 
 
-async def _remember(database: Database) -> None:
-    """All at once, so that no brand's pages stay empty until the others' are full."""
+async def _remember(database: Database, *, tends: bool) -> None:
+    """All at once, so that no brand's pages stay empty until the others' are full. `tends`: its stations are there."""
     known = {tenant.slug: tenant for tenant in await brands.list_tenants(database, ACTOR)}
     async with asyncio.TaskGroup() as group:
         for company in COMPANIES:
             if (tenant := known.get(company.slug)) is not None:
                 group.create_task(plant_history(database, tenant.id, company, tenant.created_at))
+                if tends:
+                    group.create_task(tend(database, tenant.id, company))
 
 
 async def _found(database: Database, company: Company) -> None:
@@ -128,13 +131,24 @@ async def _people(scope: Scope, company: Company) -> None:
 
 # --- its stations ------------------------------------------------------------------------------------------------
 
-POWER_W = {"ac11": 11_000, "ac22": 22_000, "dc150": 150_000, "dc300": 300_000}
-
 
 async def run_stations(settings: Settings) -> None:
     """The demo's stations, as real OCPP clients, and the guests who pay there, until cancelled."""
     stations = [_simulated(settings, company, box) for company in COMPANIES for box in company.boxes]
-    await asyncio.gather(simulate(stations), run_guests(settings, COMPANIES))
+    strangers = [_knock(settings, company) for company in COMPANIES]
+    await asyncio.gather(simulate(stations), run_guests(settings, COMPANIES), *strangers)
+
+
+async def _knock(settings: Settings, company: Company) -> None:
+    """A box that was hung up and that nobody has written down yet asks now and then to be let in."""
+    box = replace(
+        company.boxes[0], identity=f"{company.boxes[0].identity.rstrip('0123456789')}9", scenario="idle"
+    )
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await _simulated(settings, company, box).run()
+        await asyncio.sleep(900)
 
 
 def _simulated(settings: Settings, company: Company, box: Box) -> SimulatedStation:

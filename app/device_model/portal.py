@@ -92,7 +92,7 @@ def is_waiting(row: StationVariable, booted_at: Any) -> bool:
 
 def _wanted(request: AnyRequest) -> queries.VariableFilter:
     params = request.query_params
-    return queries.VariableFilter(params.get("q", "").strip()[:100], params.get("component"))
+    return queries.VariableFilter(params.get("q", "").strip()[:100], params.get("component") or None)
 
 
 async def _variable_parts(request: AnyRequest, scope: Scope, row: Row) -> dict[str, Any]:

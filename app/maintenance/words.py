@@ -56,6 +56,30 @@ _CHANGE: dict[str, Look] = {
 }  # fmt: skip
 
 
+EVENTS = {
+    "StartupOfTheDevice": "Started", "ResetOrReboot": "Restarted", "FirmwareUpdated": "Firmware updated",
+    "SettingSystemTime": "Clock set", "SecurityLogWasCleared": "Security log cleared",
+    "ReconfigurationOfSecurityParameters": "Security settings changed", "MemoryExhaustion": "Memory full",
+    "TamperDetectionActivated": "Opened or moved", "InvalidMessages": "Received invalid messages",
+    "FailedToAuthenticateAtCsms": "Was refused by us", "CsmsFailedToAuthenticate": "Could not tell that it was us",
+    "FailedToAuthenticateAtCentralSystem": "Was refused by us",
+    "CentralSystemFailedToAuthenticate": "Could not tell that it was us",
+    "AttemptedReplayAttacks": "Messages were replayed", "InvalidFirmwareSignature": "Firmware signature does not hold",
+    "InvalidFirmwareSigningCertificate": "Firmware signer is not trusted",
+    "InvalidCsmsCertificate": "Our certificate is not trusted",
+    "InvalidCentralSystemCertificate": "Our certificate is not trusted",
+    "InvalidChargingStationCertificate": "Its own certificate is invalid",
+    "InvalidChargePointCertificate": "Its own certificate is invalid",
+    "InvalidTLSVersion": "TLS version too old", "InvalidTLSCipherSuite": "TLS cipher too weak",
+    "MaintenanceLoginAccepted": "Technician logged in", "MaintenanceLoginFailed": "Technician was refused",
+}  # fmt: skip
+
+
+def event(kind: str) -> str:
+    """A security event's type in words; a vendor's own as it came."""
+    return EVENTS.get(kind, kind)
+
+
 def look(known: dict[str, Look], status: str) -> Look:
     """A vendor's own word is shown as it came."""
     return known.get(status, ("unknown", status))

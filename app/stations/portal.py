@@ -1,6 +1,7 @@
 """Portal pages of stations: list, live page, OCPP log, commands, commissioning, sites, strangers."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -221,10 +222,16 @@ async def _wishes(scope: Scope, station_id: UUID) -> list[tuple[str, str, Any]]:
     return [(availability.place_in_words(one), availability.in_words(one), one.asked_at) for one in found]
 
 
+_WHO = {"anonymous": "a guest"}
+_A_JOB = re.compile("[a-z_]+[.:][a-z_]+")
+
+
 def _shown(scope: Scope, command: StationCommand) -> dict[str, Any]:
     hide = (lambda value: value) if scope.actor.may("id_tokens.reveal") else mask_cards
     return {
         "id": public_id("station_command", command.id), "command": command,
+        "title": schema_forms.words_of(command.action).title,
+        "by": "by itself" if _A_JOB.fullmatch(command.actor) else _WHO.get(command.actor, command.actor),
         "payload": json.dumps(hide(command.payload), ensure_ascii=False),
         "answer": json.dumps(hide(command.answer), ensure_ascii=False) if command.answer is not None else None,
     }  # fmt: skip

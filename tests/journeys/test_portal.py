@@ -226,18 +226,19 @@ async def test_a_command_shows_its_progress_and_the_stations_answer(house: House
     await station.connect()
     await station.boot()  # type: ignore[attr-defined]
     page = await fjord.open(await station_path(fjord.page) + "/commands")
-    form = page.locator("form").filter(has=page.get_by_role("button", name="Send"))
-    await (
-        page.locator("section.card", has_text="Read configuration").get_by_role("button", name="Send").click()
-    )
+    reading = page.locator("details.card", has_text="Read configuration")
+    await reading.locator("summary").click()
+    await reading.get_by_role("button", name="Send").click()
     await expect(page.get_by_text("HeartbeatInterval").first).to_be_visible(timeout=3 * LIVE_MS)
-    assert await form.count() >= 6
+    assert await page.locator("details form").count() >= 6
     raw = page.locator("section.card", has_text="Any other command")
+    await raw.locator("summary").press("Enter")
     await raw.get_by_label("Action").fill("ClearCache")
     await raw.get_by_role("button", name="Send").click()
-    await expect(page.locator("tr", has_text="ClearCache").first).to_contain_text(
+    await expect(page.locator(".deeds li", has_text="ClearCache").first).to_contain_text(
         re.compile("NotImplemented|NotSupported|Failed|Rejected"), timeout=3 * LIVE_MS
     )
+    await raw.locator("summary").press("Enter")
     await raw.get_by_label("Action").fill("ChangeConfiguration")
     await raw.get_by_label("Payload").fill('{"key": 5}')
     await raw.get_by_role("button", name="Send").click()

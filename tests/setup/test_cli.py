@@ -27,6 +27,13 @@ def test_help_is_told_on_stdout_and_lists_every_command(us: Person) -> None:
         assert f"\n  {name} " in done.stdout
 
 
+def test_simulate_lists_ways_of_life_and_faults_with_a_line_each(us: Person) -> None:
+    done = livery(us, "simulate", "--list-scenarios")
+    told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert done.returncode == 0
+    assert {"charge", "offline", "broken-json", "boot-loop"} <= set(told)
+
+
 def test_wrong_usage_is_exit_code_2(us: Person) -> None:
     for arguments in (["nonsense"], ["up", "--web-port", "70000"], ["up", "--nonsense"], ["seed"]):
         done = livery(us, *arguments)
