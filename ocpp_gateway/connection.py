@@ -297,7 +297,7 @@ class Connection:
         elif out is None:
             out = await self._held_back(call, raw, received_us)
         if out is None:
-            action = call.action[:40] if call.action in self.version.HANDLERS else "other"
+            action = self._counted_as(call)
             with span(f"ocpp {action}", tenant=self.route.tenant_id, station=self.station):
                 out = await self.seam.answer(self.route, self.version, call, raw, _moment(received_us))
             self._learn(call, out)
@@ -360,8 +360,12 @@ class Connection:
             self.watch.note(self.route, "message_id_reused", call.action[:40])
         if found is None or found[1] != payload or found[0] <= time.monotonic() - ECHO_S:
             return None
-        MESSAGES.labels(call.action[:40], "echoed").inc()
+        MESSAGES.labels(self._counted_as(call), "echoed").inc()
         return found[2]
+
+    def _counted_as(self, call: Call) -> str:
+        """Names that a station invents are one: each would stay in memory for good."""
+        return call.action if call.action in self.version.HANDLERS else "other"
 
     def _remember(self, call: Call, payload: bytes, out: str) -> None:
         if call.action in NEVER_ECHOED:

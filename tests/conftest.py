@@ -227,8 +227,8 @@ class Proof:
     full: bool
     seed: int
 
-    def share(self, count: int) -> int:
-        return count if self.full else max(1, count // 10)
+    def share(self, count: int, part: int = 10) -> int:
+        return count if self.full else max(1, count // part)
 
     def random(self, name: str) -> random.Random:
         return random.Random(f"{self.seed}:{name}")

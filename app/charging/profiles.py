@@ -252,10 +252,9 @@ def read_schedule(shape: dict[str, Any]) -> Schedule | None:
     told = shape.get("chargingSchedulePeriod")
     periods = []
     for one in told if isinstance(told, list) else []:
-        start, limit = (
-            _whole(one.get("startPeriod")),
-            read_decimal(one.get("limit")) if isinstance(one, dict) else None,
-        )
+        if not isinstance(one, dict):
+            continue
+        start, limit = _whole(one.get("startPeriod")), read_decimal(one.get("limit"))
         if start is not None and start >= 0 and limit is not None:
             periods.append(Period(start, limit, _whole(one.get("numberPhases"))))
     if not periods:

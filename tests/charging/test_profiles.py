@@ -137,6 +137,8 @@ def test_the_whole_station_is_bound_by_what_is_meant_for_it():
 def test_what_a_station_reports_is_read_whatever_it_lacks():
     assert read({}, 1) is None
     assert read({"id": "7", "chargingSchedule": {"chargingSchedulePeriod": [{"startPeriod": 0}]}}, 1) is None
+    for broken in ([1], ["a"], [None], [[]]):
+        assert read({"id": 7, "chargingSchedule": {"chargingSchedulePeriod": broken}}, 1) is None
     odd = {"id": 7, "chargingSchedule": [{"chargingRateUnit": "A", "startSchedule": "0",
            "chargingSchedulePeriod": [{"startPeriod": "0", "limit": "6.5"}]}]}  # fmt: skip
     found = read(odd, 1)

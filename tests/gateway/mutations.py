@@ -29,10 +29,58 @@ FROM_STATION = {
     ),
 }  # fmt: skip
 
+TO_STATION = {
+    "ocpp1.6": (
+        "CancelReservation", "ChangeAvailability", "ChangeConfiguration", "ClearCache", "ClearChargingProfile",
+        "GetCompositeSchedule", "GetConfiguration", "GetDiagnostics", "GetLocalListVersion", "RemoteStartTransaction",
+        "RemoteStopTransaction", "Reset", "SendLocalList", "SetChargingProfile", "TriggerMessage", "UnlockConnector",
+    ),
+    "ocpp2.0.1": (
+        "ChangeAvailability", "ClearChargingProfile", "GetBaseReport", "GetCompositeSchedule", "GetLocalListVersion",
+        "GetVariables", "InstallCertificate", "RequestStartTransaction", "RequestStopTransaction", "Reset",
+        "SendLocalList", "SetChargingProfile", "SetVariables", "TriggerMessage", "UnlockConnector",
+    ),
+}  # fmt: skip
+
 
 class Mutator:
+    """`frame` damages CALLs anywhere; `message` mixes these with what gets further than the reading."""
+
     def __init__(self, version: str, rng: random.Random) -> None:
         self.version, self.rng, self._count = version, rng, 0
+        self._last: list[str] = []
+
+    def message(self) -> str | bytes:
+        """What a whole link carries: a frame damaged anywhere, a CALL that is one beyond doubt and damaged in its
+        payload, an answer that nobody asked for, or one of the last frames once more."""
+        draw = self.rng.random()
+        if draw < 0.15 and self._last:
+            return self.rng.choice(self._last)
+        made = self.frame() if draw < 0.3 else self._call() if draw < 0.65 else self._answer()
+        if isinstance(made, str) and len(made) < 4000:
+            self._last = [*self._last[-9:], made]
+        return made
+
+    def _call(self) -> str:
+        self._count += 1
+        action = self.rng.choice(FROM_STATION[self.version])
+        return self._damaged_in(3, [2, f"z{self._count}", action, self._payload(action)])
+
+    def _answer(self) -> str:
+        self._count += 1
+        if self.rng.random() < 0.2:
+            return self._damaged_in(4, [4, f"z{self._count}", "InternalError", "text", {"a": {"b": [1]}}])
+        action = self.rng.choice(TO_STATION[self.version])
+        schema = ocpp_schemas.schema(self.version, action, "response")
+        return self._damaged_in(
+            2, [3, f"z{self._count}", self._value(schema, schema.get("definitions", {}), 0)]
+        )
+
+    def _damaged_in(self, place: int, frame: Any) -> str:
+        for _ in range(self.rng.choice((1, 1, 1, 2, 4))):
+            if frame[place]:
+                self._damage(frame[place])
+        return json.dumps(frame, ensure_ascii=self.rng.random() < 0.5)
 
     def frame(self) -> str | bytes:
         """One frame: sound now and then, else damaged once or a few times, as JSON or as bytes."""

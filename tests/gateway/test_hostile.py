@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
@@ -329,6 +330,13 @@ async def test_html_and_sql_in_free_texts_are_kept_as_texts(yard: Yard, raw16: R
         nasty in json.loads(row.raw)[3]["chargePointVendor"] for row in logged if row.direction == "in"
     )
     assert await rows(yard, yard.nordlicht, EVSE)
+
+
+async def test_actions_that_a_station_invents_are_counted_as_one(raw16: Raw):
+    """Found by damaged frames: said twice, each had a line of its own in the metrics for ever."""
+    for _ in range(2):
+        assert (await raw16.call("Invented-1", {}, "same"))[2] == "NotImplemented"
+    assert "Invented-1" not in generate_latest().decode()
 
 
 async def test_an_action_longer_than_a_file_name_is_not_implemented_at_once(yard: Yard, raw16: Raw):

@@ -101,12 +101,14 @@ class Fleet:
         }
 
 
-async def start_gateway(environment: dict[str, str], port: int) -> asyncio.subprocess.Process:
+async def start_gateway(
+    environment: dict[str, str], port: int, log: Any = asyncio.subprocess.DEVNULL
+) -> asyncio.subprocess.Process:
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("LIVERY_", "DATABASE_", "REDIS_"))}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app.cli", "gateway", "--host", "127.0.0.1", "--port", str(port), cwd=ROOT,
         env=kept | {"PYTHONPATH": str(ROOT)} | environment,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        stdout=log, stderr=log,
     )  # fmt: skip
 
     async def listens() -> bool:

@@ -27,6 +27,7 @@ from app.embedded import find_running
 from tests.conftest import ROOT
 
 START_S = 90
+SERVERS = {"postgres": "/bin/postgres", "valkey": "/valkey-server"}
 
 
 def free_port() -> int:
@@ -153,7 +154,7 @@ class House:
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def pids_of(self, name: str) -> list[int]:
-        """Processes below ours whose command line names `name` (web, worker, gateway, postgres)."""
+        """Processes below ours whose command line names `name` (web, worker, gateway, postgres, valkey)."""
         assert self.process
         wanted = {"web": ("web",), "worker": ("worker",), "gateway": ("gateway",)}
         found = []
@@ -163,11 +164,21 @@ class House:
             except OSError:
                 continue
             texts = [word.decode(errors="replace") for word in words if word]
-            if name == "postgres" and texts and texts[0].endswith("/bin/postgres"):
+            if name in SERVERS and texts and SERVERS[name] in texts[0]:
                 found.append(pid)
             if name in wanted and any(word in wanted[name] for word in texts):
                 found.append(pid)
         return found
+
+    def is_ready(self, name: str) -> bool:
+        """Whether web, worker or gateway answers /readyz with 200; all but web do so on a port that only they know."""
+        for pid in self.pids_of(name):
+            with contextlib.suppress(OSError, httpx2.HTTPError):
+                told = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+                found = re.search(r"(?:^|\0)LIVERY_HEALTH_PORT=(\d+)", told)
+                port = found.group(1) if found else self.web_port
+                return httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=2.0).status_code == 200
+        return False
 
     def kill(self, name: str) -> None:
         """kill -9 of one of our own children; its supervisor starts it again."""
