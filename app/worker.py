@@ -16,6 +16,7 @@ from uuid import UUID
 from procrastinate import App, PsycopgConnector, RetryStrategy
 from procrastinate.jobs import Status
 from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
 
 from app.charging import rollups
 from app.kernel import queue, tracing
@@ -190,8 +191,12 @@ class Worker:
                 async with self.database.scope(tenant_id, Actor.job("platform.drop_readings")) as scope:
                     await rollups.roll_day(scope, day)
             if all([await self._is_rolled(tenant_id, day) for tenant_id in tenants]):
-                async with self.database.anonymous() as db:
-                    await db.execute(text("select livery.drop_day('meter_value', :day)"), {"day": day})
+                try:
+                    async with self.database.anonymous() as db:
+                        await db.execute(text("select livery.drop_day('meter_value', :day)"), {"day": day})
+                except OperationalError as error:  # somebody reads it for long: the next round
+                    log.warning("the readings of %s stay for now: %s", day, error.orig)
+                    continue
                 log.info("the readings of %s are rolled up and their raw rows dropped", day)
 
     async def _is_rolled(self, tenant_id: UUID, day: date) -> bool:

@@ -597,5 +597,5 @@ def _moment(us: int) -> datetime:
 
 
 def _why(socket: StationSocket) -> str:
-    reason = socket.close_reason or ""
+    reason = (socket.close_reason or "").replace("\0", "")
     return f"{socket.close_code or 1006} {reason}".strip()[:100]

@@ -7,6 +7,7 @@ verb, which can tell and park it.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -173,13 +174,13 @@ class Watched:
     """
 
     EVERY_S = 0.25
-    KEPT_BATCHES = 1000
+    KEPT = 20_000
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self._topics: frozenset[str] = frozenset()
         self._tenants: frozenset[UUID] = frozenset()
-        self._since: deque[Sequence[News]] = deque(maxlen=self.KEPT_BATCHES)
+        self._since: deque[News] = deque(maxlen=self.KEPT)
         self._publishing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -188,15 +189,18 @@ class Watched:
             await asyncio.sleep(self.EVERY_S)
 
     async def look(self) -> None:
-        before, since = self._topics, list(self._since)
+        before, found = self._topics, (frozenset[str](), frozenset[UUID]())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                found = await self.redis.list_listened()
+        # Only now: what was told while we asked was told to those we knew before.
+        since = list(self._since)
         self._since.clear()
-        self._topics, self._tenants = await self.redis.list_listened()
-        if new := self._topics - before:
-            for told in since:
-                self._tell(told, new)
+        self._topics, self._tenants = found
+        self._tell(since, self._topics - before)
 
     def tell(self, told: Sequence[News]) -> None:
-        self._since.append(told)
+        self._since.extend(told)
         self._tell(told, self._topics)
 
     def _tell(self, told: Sequence[News], listened: frozenset[str]) -> None:

@@ -33,6 +33,10 @@ Key = tuple[UUID, UUID]
 _FORGET = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 
 
+def _named(told: tuple[str, str]) -> str:
+    return told[0]
+
+
 def _name(connection: Connection) -> str:
     return key(connection.route.tenant_id, "presence", str(connection.route.station_id))
 
@@ -46,7 +50,7 @@ class Presence:
         self.here: dict[Key, Connection] = {}
         self.pace = PACE
         self._closing: set[asyncio.Task[None]] = set()
-        self._writing, self._forgetting = Gather(self._write), Gather(self._forget)
+        self._writing, self._forgetting = Gather(self._write, _named), Gather(self._forget, _named)
 
     async def settled(self, route: StationRoute) -> None:
         """A station that restarts is back at once: what its last link had heard is written first, for a moment."""

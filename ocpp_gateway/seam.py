@@ -54,10 +54,11 @@ class Seam:
         self, database: Database, node: str, versions: Mapping[str, ModuleType], watched: Watched
     ) -> None:
         self.database, self.node, self.versions, self._watched = database, node, versions, watched
-        self._opening, self._closing = Gather(self._open_many), Gather(self._close_many)
+        self._opening, self._closing = Gather(self._open_many, _station), Gather(self._close_many, _station)
         self._gathers: dict[str, Gather[Told, bool]] = {
-            "BootNotification": Gather(self._boot_many), "StatusNotification": Gather(self._status_many),
-        }  # fmt: skip
+            "BootNotification": Gather(self._boot_many, _station),
+            "StatusNotification": Gather(self._status_many, _station),
+        }
 
     async def answer(
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
@@ -257,8 +258,10 @@ class Seam:
     async def opened(self, route: StationRoute, ocpp_version: str, remote: str) -> Opened:
         """With all that open at this moment; one that needs more, or whose company failed, by the verb."""
         opened = None
-        with contextlib.suppress(SQLAlchemyError, OSError):
+        try:
             opened = await self._opening.ask(LinkUp(route.tenant_id, route.station_id, ocpp_version, remote))
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("the link of station %s is left to its verb: %s", route.identity, _told(error))
         return opened or await self._opened(route, ocpp_version, remote)
 
     async def _open_many(self, asked: Sequence[LinkUp]) -> list[Opened | None]:
@@ -280,7 +283,20 @@ class Seam:
             return Opened(epoch, station.registration, station.booted_at is not None, bool(waiting))
 
     async def closed(self, route: StationRoute, epoch: int, reason: str) -> None:
-        await self._closing.ask(LinkDown(route.tenant_id, route.station_id, epoch, reason))
+        """With all that close at this moment. What did not come out so (a newer link stands, its row was held, the
+        database was away) the verb looks at."""
+        was_open = False
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            was_open = await self._closing.ask(LinkDown(route.tenant_id, route.station_id, epoch, reason))
+        started = time.monotonic()
+        while not was_open:
+            try:
+                async with self.scope(route) as scope:
+                    return await stations.connection_closed(scope, route.station_id, epoch, reason)
+            except (DBAPIError, OSError) as error:
+                if not _passes(error) or time.monotonic() - started > PATIENCE_S:
+                    raise
+                await asyncio.sleep(1)
 
     async def _close_many(self, asked: Sequence[LinkDown]) -> list[bool]:
         closed = await links.close_links(self.database, asked, utcnow())
@@ -338,6 +354,10 @@ def _frame(
         direction=direction, kind=kind, message_id=call.message_id, action=call.action[:100], raw=raw, at=at,
         ocpp_version=version, error=error,
     )  # fmt: skip
+
+
+def _station(one: Told | LinkUp | LinkDown) -> tuple[UUID, UUID]:
+    return one.tenant_id, one.station_id
 
 
 def _topics(station_id: UUID, what: str, frames: int = 0, session_id: UUID | None = None) -> Topics:

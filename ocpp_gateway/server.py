@@ -201,8 +201,10 @@ class Gateway:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(OFFLINE_GRACE_S):
                         await self._draining.wait()
-            with contextlib.suppress(Exception):
+            try:
                 await self.seam.closed(route, connection.epoch, connection.close_reason or "closed")
+            except Exception:
+                log.exception("station %s: its link's end could not be written", route.identity)
 
     async def _arrived(self, connection: Connection) -> None:
         await self.presence.arrived(connection)
@@ -217,10 +219,12 @@ class Gateway:
 
     async def touch_once(self) -> None:
         for held in self._in_parts():
-            with contextlib.suppress(Exception):
+            try:
                 for one in await self.seam.hold(held):
                     if self._epoch_here(one.tenant_id, one.station_id) == one.epoch:
                         await self.presence.superseded(one.tenant_id, one.station_id)
+            except Exception as error:
+                log.warning("who is here could not be written: %s", error)
 
     def _in_parts(self) -> Iterator[list[LinkHeld]]:
         """What is held here, some at a time."""
@@ -247,13 +251,15 @@ class Gateway:
         """Commands whose wake-up was lost with Redis: what waits for a station here is found in the database."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            with contextlib.suppress(Exception):
-                for key in await self.seam.find_waiting(
-                    sorted({tenant_id for tenant_id, _ in self.presence.here})
-                ):
-                    connection = self.presence.here.get(key)
-                    if connection is not None:
-                        connection.wake()
+            tenants = sorted({tenant_id for tenant_id, _ in self.presence.here})
+            try:
+                waiting = await self.seam.find_waiting(tenants)
+            except Exception as error:
+                log.warning("waiting commands could not be looked for: %s", error)
+                continue
+            for key in waiting:
+                if (connection := self.presence.here.get(key)) is not None:
+                    connection.wake()
 
     async def is_ready(self) -> dict[str, bool]:
         try:

@@ -89,8 +89,7 @@ class Database:
         self, function: str, told: Iterable[tuple[UUID, UUID, dict[str, Any]]], **more: Any
     ) -> Sequence[Row[Any]]:
         """One transaction of many tenants: (tenant, station, what it said) to a function that sets the tenants one
-        after the other (`migrations/sql/reports.sql`). Its rows name the place in `told` as `n`. Tenants and stations
-        go in order, so that two calls that meet wait for each other and never in a ring.
+        after the other (`migrations/sql/reports.sql`). Its rows name the place in `told` as `n`.
         """
         tenants: dict[str, list[dict[str, Any]]] = {}
         order = sorted(enumerate(told), key=lambda one: (one[1][0], one[1][1]))

@@ -14,7 +14,9 @@ from sqlalchemy import text
 
 from tenants.scope import Scope
 
-LATE_DAYS = 7  # how far back the nightly round looks for readings that came late
+LATE_DAYS = (
+    7  # how far back the nightly round looks for readings that came late; older days once more before they go
+)
 
 _POINTS = text("""
 with raw as (
@@ -54,9 +56,10 @@ async def unrolled_days(scope: Scope) -> list[date]:
     """Days that are over and have a partition, with readings that their rollups do not know (yet)."""
     today, days = scope.now.date(), await raw_days(scope)
     query = text("""
-        select distinct cast(hour_at at time zone 'UTC' as date) from livery.meter_hour where hour_at >= :since""")
-    since = _bounds(min(days, default=today))["since"]
-    rolled = set((await scope.db.execute(query, {"since": since})).scalars())
+        select day from unnest(cast(:days as date[])) day where exists (
+          select from livery.meter_hour where hour_at >= day::timestamp at time zone 'UTC'
+             and hour_at < (day + 1)::timestamp at time zone 'UTC')""")
+    rolled = set((await scope.db.execute(query, {"days": days})).scalars())
     recent = today - timedelta(days=LATE_DAYS)
     candidates = [day for day in days if day < today and (day >= recent or day not in rolled)]
     return [day for day in candidates if not await is_rolled(scope, day)]

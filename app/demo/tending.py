@@ -72,6 +72,8 @@ async def tend(database: Database, tenant_id: UUID, company: Company) -> None:
                 await deed(scope, *arguments)
         except (Invalid, Refused) as error:
             LOG.info("%s of %s: %s", deed.__name__, company.slug, error)
+        except Exception:
+            LOG.exception("%s of %s", deed.__name__, company.slug)
 
     await do(_of_the_brand, company, there)
     for deed in (_read, _watch, _limit, _show, _secure, _upkeep):

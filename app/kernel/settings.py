@@ -47,7 +47,8 @@ class Settings(BaseSettings):
     env: Literal["development", "production"] = "development"
     demo: bool = False
     data_dir: Path = Field(default_factory=default_data_dir)
-    meter_value_days: int = Field(90, ge=35)
+    # Above the 60 days that a reading may come late (ocpp_gateway/lenient.py): its day must not go while it is written.
+    meter_value_days: int = Field(90, ge=62)
     host: str = "127.0.0.1"
     web_port: int = Field(8000, ge=1, le=65535)
     ocpp_port: int = Field(9000, ge=1, le=65535)

@@ -30,8 +30,11 @@ class Lack:
 
 
 def key_of(action: str, payload: dict[str, Any]) -> str:
-    """`TriggerMessage/Heartbeat`, `ClearCache` (pure)."""
-    part = payload.get("requestedMessage")
+    """`TriggerMessage/Heartbeat`, `GetBaseReport/SummaryInventory`, `ClearCache` (pure)."""
+    part = payload.get("requestedMessage") or payload.get("reportBase") or payload.get("monitoringBase")
+    criteria = payload.get("componentCriteria") or payload.get("monitoringCriteria")
+    if isinstance(criteria, list):
+        part = "+".join(map(str, criteria))
     if action == "ChangeConfiguration":
         part = payload.get("key")
     elif action == "SetChargingProfile":

@@ -248,6 +248,7 @@ class StationCommand(TenantOwned, Base):
             "created_at",
             postgresql_where=text("status = 'queued'"),
         ),
+        Index("ix_station_command_sent", "tenant_id", "station_id", postgresql_where=text("status = 'sent'")),
         Index("ix_station_command_list", "tenant_id", "station_id", "created_at"),
         {"schema": "livery"},
     )

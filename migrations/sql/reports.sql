@@ -1,6 +1,7 @@
 -- What many stations say at once, in one transaction of many tenants, every row through FORCE RLS (SECURITY INVOKER).
 -- `batch` is [{"tenant": …, "told": [{"n": …, "station": …, …}]}], tenants and stations in order, a station once. What
--- needs judgement is not among the rows that come back: nothing of it was written, and the ordinary verb takes it.
+-- needs judgement is not among the rows that come back: nothing of it was written, and the ordinary verb takes it. So it
+-- is with a row that somebody else holds: a fleet does not wait for one of its own.
 -- Times are microseconds since 1970.
 
 create function livery.moment(us bigint) returns timestamptz language sql immutable parallel safe
@@ -36,7 +37,11 @@ begin
       select t.n, t.station, t.version, t.remote, s.registration, s.booted_at is not null as has_booted
         from jsonb_to_recordset(part.told) as t(n int, station uuid, version text, remote text)
         join livery.charging_station s on s.id = t.station
+        left join lateral (select c.station_id from livery.station_connection c where c.station_id = t.station
+                              for no key update skip locked) free on true
        where not exists (select from livery.station_command c where c.station_id = t.station and c.status = 'sent')
+         and (free.station_id is not null
+              or not exists (select from livery.station_connection c where c.station_id = t.station))
     ), opened as (
       insert into livery.station_connection as c (station_id, epoch, is_online, node, ocpp_version, remote, connected_at,
              last_seen_at, close_reason)
@@ -69,7 +74,9 @@ begin
       update livery.station_connection c
          set is_online = false, disconnected_at = close_links.at, close_reason = t.reason
         from jsonb_to_recordset(part.told) as t(n int, station uuid, epoch int, reason text)
-       where c.station_id = t.station and c.epoch = t.epoch and c.tenant_id = (select livery.tid())
+        cross join lateral (select f.id from livery.station_connection f where f.station_id = t.station
+                               for no key update skip locked) free
+       where c.id = free.id and c.epoch = t.epoch and c.tenant_id = (select livery.tid())
          and (c.is_online or c.close_reason = close_links.lost)
       returning t.n, t.station, t.reason
     ), news as (
@@ -95,7 +102,8 @@ begin
       select t.*, t.epoch = c.epoch and c.node = hold_links.node and not c.is_online and c.close_reason = hold_links.lost
              as is_again, c.epoch > t.epoch as is_newer
         from jsonb_to_recordset(part.told) as t(n int, station uuid, epoch int, seen bigint)
-        join livery.station_connection c on c.station_id = t.station
+        cross join lateral (select f.* from livery.station_connection f where f.station_id = t.station
+                               for no key update skip locked) c
     ), touched as (
       update livery.station_connection c set
         last_seen_at = greatest(c.last_seen_at, livery.moment(h.seen)),
@@ -135,10 +143,14 @@ begin
     with told as materialized (
       select t.* from jsonb_to_recordset(part.told) as t(n int, station uuid, received bigint, vendor text, model text,
              serial_number text, firmware_version text, reason text, key text, version text, message_id text, raw text, answer text)
-        join livery.charging_station s on s.id = t.station
+        cross join lateral (select f.* from livery.charging_station f where f.id = t.station
+                               for no key update skip locked) s
        where s.retired_at is null and s.registration = 'accepted' and s.vendor = t.vendor and s.model = t.model
          and s.serial_number is not distinct from t.serial_number
          and s.firmware_version is not distinct from t.firmware_version
+         and (select count(*) from livery.charging_session c where c.station_id = t.station and c.status = 'ACTIVE')
+           = (select count(*) from (select from livery.charging_session c where c.station_id = t.station
+                                      and c.status = 'ACTIVE' for no key update skip locked) as free)
     ), interrupted as (
       update livery.charging_session c set interrupted_at = livery.moment(t.received)
         from told t where c.station_id = t.station and c.status = 'ACTIVE' and c.tenant_id = (select livery.tid())
@@ -181,7 +193,8 @@ begin
              status text, detail text, error_code text, info text, vendor_error_code text, sampled bigint, state text,
              state_key text, version text, message_id text, raw text, answer text)
         left join livery.evse e on e.station_id = t.station and e.evse_no = t.evse_no
-        left join livery.connector c on c.evse_id = e.id and c.connector_no = t.connector_no
+        left join lateral (select f.id from livery.connector f where f.evse_id = e.id and f.connector_no = t.connector_no
+                              for no key update skip locked) c on true
         left join lateral (
           select f.id from livery.charging_session f
            where f.station_id = t.station and f.evse_no = t.evse_no and f.status = 'ACTIVE' and t.state is not null

@@ -10,6 +10,7 @@ begin
   if least is null then raise exception 'no such partitioned table: %', parent; end if;
   if day > current_date - least then raise exception 'day % is younger than % days', day, least; end if;
   if to_regclass('livery.' || name) is null then return false; end if;
+  set local lock_timeout = '1s';  -- every insert would wait behind a drop that waits
   execute format('drop table livery.%I', name);
   return true;
 end $$;
@@ -26,6 +27,9 @@ declare
   found bigint;
 begin
   if not takes then
+    -- A day that was dropped meanwhile has its rollups and no readings to make them from again.
+    lock table livery.meter_value in access share mode;
+    if to_regclass('livery.meter_value_' || to_char(since at time zone 'UTC', 'YYYYMMDD')) is null then return 0; end if;
     delete from livery.meter_hour where hour_at >= since and hour_at < until;
     delete from livery.session_curve
      where day >= cast(since at time zone 'UTC' as date) and day < cast(until at time zone 'UTC' as date);

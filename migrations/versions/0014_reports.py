@@ -25,3 +25,7 @@ def upgrade() -> None:
         "ix_charging_session_active", "charging_session", ["tenant_id", "station_id"], schema="livery",
         postgresql_where=sa.text("status = 'ACTIVE'"),
     )  # fmt: skip
+    op.create_index(
+        "ix_station_command_sent", "station_command", ["tenant_id", "station_id"], schema="livery",
+        postgresql_where=sa.text("status = 'sent'"),
+    )  # fmt: skip

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import DataError
 
 from app.charging.models import ChargingSession, SessionEvent, SessionLive
@@ -12,6 +13,7 @@ from app.kernel.clock import utcnow
 from app.kernel.events import Event
 from app.stations.models import ChargingStation, Connector, OCPPMessage, StationConnection
 from ocpp_gateway.gather import Gather
+from tests.cast import STAFF
 from tests.conformance.conftest import Station16, Station201, Yard, rows
 from tests.foreign_stations import stamp
 
@@ -182,3 +184,56 @@ async def test_one_question_that_the_server_will_not_take_costs_the_others_nothi
     answers = await asyncio.gather(*(gather.ask(n) for n in range(16)), return_exceptions=True)
     assert [one for n, one in enumerate(answers) if n != 7] == [n * 2 for n in range(16) if n != 7]
     assert isinstance(answers[7], DataError) and len(asked) < 10
+
+
+async def test_a_second_question_about_the_same_goes_with_the_next_call():
+    calls: list[list[str]] = []
+
+    async def call(questions: Any) -> Any:
+        calls.append(list(questions))
+        await asyncio.sleep(0)
+        return questions
+
+    gather = Gather[str, str](call, lambda question: question[0])
+    assert await asyncio.gather(*map(gather.ask, ("a1", "b1", "a2", "a3"))) == ["a1", "b1", "a2", "a3"]
+    assert calls == [["a1", "b1"], ["a2"], ["a3"]]
+
+
+async def test_who_is_gone_asks_nothing_and_what_is_being_written_is_waited_for():
+    calls: list[list[str]] = []
+    under_way = asyncio.Event()
+
+    async def call(questions: Any) -> Any:
+        calls.append(list(questions))
+        await under_way.wait()
+        return questions
+
+    gather = Gather[str, str](call)
+    writing, waiting = asyncio.create_task(gather.ask("written")), None
+    await asyncio.sleep(0.01)
+    waiting = asyncio.create_task(gather.ask("never asked"))
+    await asyncio.sleep(0)
+    writing.cancel()
+    waiting.cancel()
+    await asyncio.sleep(0.01)
+    assert waiting.cancelled() and not writing.done()
+    under_way.set()
+    assert [type(one) for one in await asyncio.gather(writing, waiting, return_exceptions=True)] == [
+        asyncio.CancelledError, asyncio.CancelledError
+    ]  # fmt: skip
+    assert calls == [["written"]]
+
+
+async def test_a_row_that_somebody_holds_keeps_its_own_station_waiting_and_no_other(yard: Yard):
+    boxes = [await known(yard, yard.nordlicht, Station16), await known(yard, yard.solmark, Station16)]
+    async with yard.database.scope(yard.nordlicht.tenant_id, STAFF) as scope:
+        lock = select(ChargingStation).where(ChargingStation.id == yard.nordlicht.station_id)
+        (await scope.db.execute(lock.with_for_update())).scalar_one()
+        held = asyncio.create_task(boxes[0].say("BootNotification", BOOT_16))
+        for _ in range(3):
+            answer = await asyncio.wait_for(boxes[1].say("BootNotification", BOOT_16), 5)
+            assert answer["status"] == "Accepted"
+        assert not held.done()
+    assert (await held)["status"] == "Accepted"
+    for box in boxes:
+        await box.close()
