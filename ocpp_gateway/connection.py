@@ -118,12 +118,15 @@ class Connection:
             if self._settling is not None:
                 self._settling.cancel()
             self.close_reason = self.close_reason or _why(self.socket)
-            tasks = [*self._tasks, *([self._worker] if self._worker else [])]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # What is at work goes on to its end: it was heard, and a query that is cut off costs seconds.
+            self._waiting.clear()
+            if self._worker is not None:
+                self._worker.cancel()
+                await asyncio.gather(self._worker, return_exceptions=True)
             for future in self._pending.values():
                 future.cancel()
+            while self._tasks:
+                await asyncio.gather(*self._tasks, return_exceptions=True)
             # The socket's callbacks and ours name each other: cut here, so that memory is free at once.
             self.socket.take = self.socket.pulse = None
 
