@@ -53,7 +53,7 @@ run: setup ## Everything with the demo on http://localhost:8000; Ctrl-C stops it
 	@exec $(BIN)/livery up --demo
 
 test: setup ## The whole test suite (long proofs by a seeded tenth)
-	@$(NODE) $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(NODE) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## ruff, pyright and the import contracts
 	@$(BIN)/ruff check .

@@ -192,7 +192,19 @@ async def browser(anyio_backend: str) -> AsyncIterator[Any]:
         await chromium.close()
 
 
+# What takes minutes begins first, or one process works on it alone at the end.
+LONG = (
+    "test_pages.py",
+    "test_http.py",
+    "test_hostile_input.py",
+    "test_driver_pays.py",
+    "test_up.py",
+    "test_kills.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     for item in items:
         if CHROMIUM is None and item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.skip(reason=NOT_RUN))

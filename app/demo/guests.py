@@ -59,12 +59,15 @@ class Guest:
 
     async def come(self, card: str, stays_s: float, wanted: str = ANY) -> bool:
         """False when nothing came of it: no place was free, or the card was refused."""
-        with suppress(httpx2.HTTPError):
-            for _ in range(40):
+        for _ in range(40):
+            paying = None
+            with suppress(httpx2.HTTPError):  # the pages may be slow while everything starts: they come again
                 paying = await self._start(wanted)
-                if paying is not None:
+            if paying is not None:
+                with suppress(httpx2.HTTPError):
                     return await self._pay(paying, card, stays_s)
-                await asyncio.sleep(self.pause_s)
+                return False
+            await asyncio.sleep(self.pause_s)
         LOG.info("a guest of %s found no place", self.origin)
         return False
 

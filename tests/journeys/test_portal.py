@@ -167,8 +167,9 @@ async def test_a_live_page_keeps_the_keyboards_place_and_its_curve_grows(house: 
     stop = page.get_by_role("button", name="Stop")
     await expect(stop).to_be_visible(timeout=3 * LIVE_MS)
     await stop.focus()
-    for reading, power in enumerate((7_000, 9_000), start=1):
-        await station.meter(1, transaction, 100 * reading, power)  # type: ignore[attr-defined]
+    for reading, power in enumerate((7_000, 9_000, 8_000), start=1):
+        at = datetime.now(UTC) - timedelta(minutes=9 - 3 * reading)  # a curve has a point a minute or so
+        await station.meter(1, transaction, 100 * reading, power, at)  # type: ignore[attr-defined]
         await expect(page.get_by_text(f"{power / 1000:.1f} kW").first).to_be_visible(timeout=3 * LIVE_MS)
     await expect(page.locator("kw-chart canvas")).to_be_visible(timeout=3 * LIVE_MS)
     await expect(stop).to_be_focused()
