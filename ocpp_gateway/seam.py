@@ -134,10 +134,7 @@ class Seam:
 
     async def _boot_many(self, told: Sequence[Told]) -> list[bool]:
         written = await report_boots(self.database, told)
-        self._watched.tell([
-            News(one.tenant_id, partial(_topics, one.station_id, "boot", 2))
-            for one, stands in zip(told, written, strict=True) if stands
-        ])  # fmt: skip
+        self._tell("boot", [one for one, stands in zip(told, written, strict=True) if stands], frames=2)
         return written
 
     async def _status_many(self, told: Sequence[Told]) -> list[bool]:
@@ -147,6 +144,11 @@ class Seam:
             for one, (stands, session) in zip(told, written, strict=True) if stands
         ])  # fmt: skip
         return [stands for stands, _ in written]
+
+    def _tell(self, what: str, of: Sequence[Told | LinkUp | LinkDown | LinkHeld], frames: int = 0) -> None:
+        self._watched.tell(
+            [News(one.tenant_id, partial(_topics, one.station_id, what, frames)) for one in of]
+        )
 
     async def _authorize(
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
@@ -266,10 +268,7 @@ class Seam:
 
     async def _open_many(self, asked: Sequence[LinkUp]) -> list[Opened | None]:
         opened = await links.open_links(self.database, self.node, asked, utcnow())
-        self._watched.tell([
-            News(one.tenant_id, partial(_topics, one.station_id, "connection"))
-            for one, found in zip(asked, opened, strict=True) if found
-        ])  # fmt: skip
+        self._tell("connection", [one for one, found in zip(asked, opened, strict=True) if found])
         return opened
 
     async def _opened(self, route: StationRoute, ocpp_version: str, remote: str) -> Opened:
@@ -300,18 +299,13 @@ class Seam:
 
     async def _close_many(self, asked: Sequence[LinkDown]) -> list[bool]:
         closed = await links.close_links(self.database, asked, utcnow())
-        self._watched.tell([
-            News(one.tenant_id, partial(_topics, one.station_id, "connection"))
-            for one, was_open in zip(asked, closed, strict=True) if was_open
-        ])  # fmt: skip
+        self._tell("connection", [one for one, was_open in zip(asked, closed, strict=True) if was_open])
         return closed
 
     async def hold(self, held: Sequence[LinkHeld]) -> list[LinkHeld]:
         """Written down as alive; those that a newer link has replaced come back."""
         newer, again = await links.hold_links(self.database, self.node, held)
-        self._watched.tell(
-            [News(one.tenant_id, partial(_topics, one.station_id, "connection")) for one in again]
-        )
+        self._tell("connection", again)
         return newer
 
     # -- commands --------------------------------------------------------------------------------------------------
