@@ -355,7 +355,7 @@ def _station(one: Told | LinkUp | LinkDown) -> tuple[UUID, UUID]:
 
 
 def _topics(station_id: UUID, what: str, frames: int = 0, session_id: UUID | None = None) -> Topics:
-    found: Topics = [(f"station:{station_id}", {"what": what}), ("stations", {"station": str(station_id)})]
+    found = stations.news_of_station(station_id, what)
     if frames:
         found.append((f"station:{station_id}:log", {"count": frames}))
     if session_id is not None:

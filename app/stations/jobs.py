@@ -33,8 +33,7 @@ async def _close_orphaned_links(scope: Scope) -> None:
         )
         for station_id, epoch in (await scope.db.execute(statement)).all():
             await commands.abandon_commands(scope, station_id, epoch + 1)
-            scope.publish(f"station:{station_id}", {"what": "connection"})
-            scope.publish("stations", {"station": str(station_id)})
+            service.tell(scope, station_id, "connection")
 
 
 async def command_ended(database: Database, tenant_id: UUID, event_id: str) -> None:

@@ -501,6 +501,19 @@ async def retire_station(scope: Scope, station_id: UUID) -> None:
     scope.publish(f"station:{station.id}", {"what": "retired"})
 
 
+# --- who is told -------------------------------------------------------------------------------------------------
+
+
+def news_of_station(station_id: UUID, what: str) -> list[tuple[str, dict[str, Any]]]:
+    """Whom to tell after the commit that something about a station moved: (topic, message)."""
+    return [(f"station:{station_id}", {"what": what}), ("stations", {"station": str(station_id)})]
+
+
+def tell(scope: Scope, station_id: UUID, what: str) -> None:
+    for topic, message in news_of_station(station_id, what):
+        scope.publish(topic, message)
+
+
 # --- what stations report ----------------------------------------------------------------------------------------
 
 
@@ -518,8 +531,7 @@ async def station_booted(scope: Scope, station_id: UUID, boot: BootReport) -> Bo
     status = station.registration.capitalize()
     if status == "Accepted":
         await events.emit(scope, "StationBooted", "charging_station", station.id, {"reason": boot.reason})
-    scope.publish(f"station:{station.id}", {"what": "boot"})
-    scope.publish("stations", {"station": str(station.id)})
+    tell(scope, station.id, "boot")
     holds = quirks.merged(station.quirks, station.leniency)
     return BootVerdict(status=status, interval_s=heartbeat_interval_s(), quirks=frozenset(holds))  # pyright: ignore[reportArgumentType]
 
@@ -596,8 +608,7 @@ async def connector_reported(scope: Scope, station_id: UUID, report: StatusRepor
             scope, "ConnectorFaulted", "evse", evse.id,
             {"connector_no": report.connector_no, "error_code": report.error_code or ""},
         )  # fmt: skip
-    scope.publish(f"station:{station_id}", {"what": "status"})
-    scope.publish("stations", {"station": str(station_id)})
+    tell(scope, station_id, "status")
 
 
 async def connection_opened(
@@ -620,8 +631,7 @@ async def connection_opened(
     await events.emit(
         scope, "StationConnected", "charging_station", station_id, {"ocpp_version": ocpp_version}
     )
-    scope.publish(f"station:{station_id}", {"what": "connection"})
-    scope.publish("stations", {"station": str(station_id)})
+    tell(scope, station_id, "connection")
     return epoch
 
 
@@ -639,8 +649,7 @@ async def connection_closed(scope: Scope, station_id: UUID, epoch: int, reason: 
     if (await scope.db.execute(statement)).first() is None:
         return
     await events.emit(scope, "StationDisconnected", "charging_station", station_id, {"reason": reason[:100]})
-    scope.publish(f"station:{station_id}", {"what": "connection"})
-    scope.publish("stations", {"station": str(station_id)})
+    tell(scope, station_id, "connection")
 
 
 async def record_frames(scope: Scope, station_id: UUID, frames: list[Frame]) -> None:
@@ -671,5 +680,4 @@ async def set_activity(scope: Scope, evse_id: UUID, activity: str) -> None:
         await scope.db.execute(select(EVSE.station_id).where(EVSE.id == evse_id))
     ).scalar_one_or_none()
     if station_id is not None:
-        scope.publish(f"station:{station_id}", {"what": "activity"})
-        scope.publish("stations", {"station": str(station_id)})
+        tell(scope, station_id, "activity")
