@@ -66,8 +66,10 @@ mkdirSync(out, { recursive: true });
 const styles = readdirSync(join(here, "styles")).filter((name) => name.endsWith(".css")).sort();
 put("app.css", minified(styles.map((name) => readFileSync(join(here, "styles", name), "utf8")).join("\n")));
 put("uplot.css", readFileSync(join(packages, "uplot", "dist", "uPlot.min.css")));
-put("htmx.js", readFileSync(join(packages, "htmx.org", "dist", "htmx.min.js")));
-put("hx-sse.js", readFileSync(join(packages, "htmx.org", "dist", "ext", "hx-sse.min.js")));
+// One file: htmx sets out as soon as it is there, and would know nothing of an extension that comes a moment later.
+const htmx = (name) => readFileSync(join(packages, "htmx.org", "dist", name), "utf8").replace(/\/\/# sourceMappingURL=\S+/, "");
+const own = (name) => readFileSync(join(here, "static", "src", name), "utf8");
+put("app.js", [htmx("htmx.min.js"), htmx("ext/hx-sse.min.js"), `(() => {\n${own("app.js")}})();\n`].join("\n;"));
 put("uplot.js", readFileSync(join(packages, "uplot", "dist", "uPlot.iife.min.js")));
 put("sprite.svg", sprite());
 // Only the map page loads these.
@@ -76,9 +78,7 @@ put("maplibre-worker.js", maplibre("maplibre-gl-worker.mjs"));
 put("maplibre.js", maplibre("maplibre-gl.mjs"));
 put("maplibre.css", minified(maplibre("maplibre-gl.css")));
 put("world.json", world());
-for (const name of readdirSync(join(here, "static", "src")).filter((name) => name.endsWith(".js"))) {
-  put(name, readFileSync(join(here, "static", "src", name)));
-}
+for (const name of ["map.js", "sw.js"]) put(name, own(name));
 const lock = JSON.parse(readFileSync(join(here, "..", "package-lock.json"), "utf8"));
 const shipped = ["htmx.org", "uplot", "lucide-static", "maplibre-gl", "world-atlas"];
 const notice = shipped.map((name) => {

@@ -202,6 +202,27 @@ async def test_a_live_page_whose_first_connection_fails_comes_alive_by_itself(
     await station.close()
 
 
+async def test_a_live_page_comes_alive_however_far_apart_its_scripts_arrive(
+    house: House, fjord: Person
+) -> None:
+    station = await commission(fjord, house, "LATE-SCRIPTS", Station16)
+    path, page, asked = await station_path(fjord.page), fjord.page, 0
+
+    async def dawdle(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.5 * asked)
+        await route.continue_()
+
+    await page.route("**/static/*.js", dawdle)
+    await fjord.open(path)
+    await station.connect()
+    await station.boot()
+    await expect(page.get_by_text("Online")).to_be_visible(timeout=LIVE_MS)
+    assert asked
+    await station.close()
+
+
 async def test_a_refused_start_shows_the_stations_reason_and_an_offline_one_is_refused_at_once(
     house: House, fjord: Person
 ) -> None:
