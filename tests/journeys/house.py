@@ -145,7 +145,7 @@ class House:
             return None
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(60)
+            return self.process.wait(90)  # the processes have 20 s, PostgreSQL 30, Valkey 10
         finally:
             self.process = None
 

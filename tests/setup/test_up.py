@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
 
 import pytest
 
 from tests.setup.conftest import Person, wait_until_gone
 
 FIRST_START_S, SECOND_START_S = 120, 60  # 4 s alone; other tests share the cores here
+STOP_S = 20 + 30 + 10 + 30  # the processes' grace, PostgreSQL's, Valkey's (1 s alone), and some for whoever waits
 pytestmark = pytest.mark.timeout(400)
 
 
@@ -45,6 +46,15 @@ class Up:
             if line.startswith("ready"):
                 return time.monotonic() - self.started
         raise AssertionError(f"not ready after {timeout_s} s: {self.said}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Each part has its own grace, and what they come to may be used up where the cores are shared."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(STOP_S)
+        except TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"not stopped after {STOP_S} s: {self.process.communicate()[1]}") from None
 
     def _lines(self) -> "queue.Queue[str]":
         """What it says, read by a thread: a pipe cannot be asked whether a whole line lies in it."""
@@ -110,8 +120,7 @@ def start() -> Iterator[Start]:
     yield start
     for up in running:
         if up.process.poll() is None:
-            up.process.terminate()
-            up.process.wait(60)
+            up.stop()
 
 
 def test_one_command_from_nothing_to_a_demo_that_answers(person: Person, place: Path, start: Start) -> None:
@@ -128,8 +137,7 @@ def test_one_command_from_nothing_to_a_demo_that_answers(person: Person, place: 
     assert up.get("unknown.localhost", "/")[0] == 404
 
     before = up.descendants()
-    up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(60) == 0
+    assert up.stop(signal.SIGINT) == 0
     assert wait_until_gone(before, 1) == []
 
     again = start(person, place / "data")
