@@ -402,7 +402,7 @@ _NOT_STARTED = {
     "station_refused": (N_("The charger said no"), N_("It refused to start."), _NOTHING,
                         N_("Try the next one, or call us.")),
     "station_offline": (N_("The charger went offline"), N_("It cannot be started from here right now."), _NOTHING),
-    "evse_taken": (N_("Somebody was quicker"), N_("Another driver's payment for this charger stood first."), _NOTHING),
+    "evse_taken": (N_("Somebody was quicker"), N_("Another driver started this charger first."), _NOTHING),
     "evse_busy": (N_("This charger is in use"), N_("A session is running here already."), _NOTHING),
     "evse_faulted": (N_("The charger reports a fault"), N_("It cannot be started."), _NOTHING),
     "evse_unavailable": (N_("The charger is out of service"), N_("It cannot be started."), _NOTHING),

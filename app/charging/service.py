@@ -38,6 +38,7 @@ from app.tariffs import service as tariffs
 from tenants.scope import Scope
 from themes.language import N_
 
+STARTED_JUST_NOW = timedelta(minutes=2)
 PENDING_LIFETIME = timedelta(minutes=3)
 
 
@@ -119,6 +120,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     session.ocpp_transaction_id = report.ocpp_transaction_id or await _new_transaction_id(scope, station_id)
     await _authorise(scope, session, report.id_token)
     await _supersede_others(scope, session)
+    await _outrun_wishes(scope, session, report)
     await scope.db.flush()
     await snapshot.freeze(scope, session)
     await _note(scope, session, f"started:{session.ocpp_transaction_id}", report.at, "started", report, {
@@ -330,6 +332,17 @@ async def _supersede_others(scope: Scope, session: ChargingSession) -> None:
         _tell(scope, older, "superseded")
 
 
+async def _outrun_wishes(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+    """Somebody else's card was quicker than a remote start that waits for its cable here: that one is over at once, its
+    hold let go. Not by what a station's queue tells of a time before."""
+    is_now = not report.offline and abs(report.received_at - report.at) < STARTED_JUST_NOW
+    if session.evse_id is None or session.id_token_status != "Accepted" or not is_now:
+        return
+    for wish in await _wishes(scope, session.station_id):
+        if wish.evse_id == session.evse_id and wish.id != session.id:
+            await end_unstarted(scope, wish, "evse_taken", "not_started", {"code": "evse_taken"})
+
+
 async def _complete_start(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """The Started of a transaction whose later events came first."""
     session.meter_start_wh = _start_meter(report)
@@ -396,6 +409,7 @@ async def _authorised_late(
     })  # fmt: skip
     if session.id_token_status == "Accepted":
         await snapshot.freeze(scope, session, again=session.origin == "station")
+    await _outrun_wishes(scope, session, report)
     await _occupy(scope, session)
     _tell(scope, session, "authorised")
     return session

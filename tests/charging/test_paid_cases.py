@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
+from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import payments, sandbox
 from app.billing import service as billing
@@ -90,11 +91,12 @@ async def is_let_go(shop: Shop, session_id: UUID, not_started: str, title: str) 
     assert await shop.balances() == {}
 
 
-async def start_of(shop: Shop, station_id: UUID, token: str | None, at: Any, **more: Any) -> Any:
-    async with shop.database.scope(shop.tenant_id, Actor.station(station_id), now=at) as scope:
+async def start_of(shop: Shop, station_id: UUID, token: str | None, now: Any, **more: Any) -> Any:
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id), now=now) as scope:
+        told = {"at": now, "received_at": now, "evse_no": 1} | more
         return await service.report_transaction(scope, station_id, TransactionReport(
-            kind="Started", at=at, received_at=at, natural_key=f"start {at}", evse_no=1, connector_no=1,
-            id_token=IdTokenValue(token) if token else None, meter_start_wh=Decimal(START_WH), **more,
+            kind="Started", natural_key=f"start {now}", connector_no=1,
+            id_token=IdTokenValue(token) if token else None, meter_start_wh=Decimal(START_WH), **told,
         ))  # fmt: skip
 
 
@@ -203,6 +205,39 @@ async def test_a_start_without_a_token_after_three_minutes_is_somebody_elses(sho
     station_id, session_id, _epoch = await paid_for(shop)
     await start_of(shop, station_id, None, utcnow() + timedelta(minutes=4))
     assert (await session_of(shop, session_id)).status == "PENDING"
+
+
+async def card_of(shop: Shop, value: str, **more: Any) -> None:
+    async with shop.scope() as scope:
+        await access.create_id_token(scope, value=value, label="Card", **more)
+
+
+async def test_a_card_held_to_the_reader_while_who_has_paid_fetches_the_cable_lets_the_hold_go(
+    shop: Shop,
+) -> None:
+    station_id, session_id, _epoch = await paid_for(shop)
+    await card_of(shop, "CARD1")
+    verdict = await start_of(shop, station_id, "CARD1", utcnow())
+    assert verdict.id_token_status == "Accepted"
+    await shop.jobs.run()
+    await is_let_go(shop, session_id, "evse_taken", "Somebody was quicker")
+    assert await held(shop) == []
+
+
+@pytest.mark.parametrize("how", ["refused", "told later", "at the neighbour"])
+async def test_a_start_that_takes_nothing_away_leaves_who_has_paid_their_place(shop: Shop, how: str) -> None:
+    """A card that opens nothing; what the station's queue tells of a time before; another EVSE of the station."""
+    station_id, session_id, _epoch = await paid_for(shop)
+    await card_of(shop, "CARD1", status="blocked" if how == "refused" else "accepted")
+    now = utcnow()
+    more: dict[str, Any] = {
+        "told later": {"at": now - timedelta(hours=1)},
+        "at the neighbour": {"evse_no": 2},
+    }
+    await start_of(shop, station_id, "CARD1", now, **more.get(how, {}))
+    await shop.jobs.run()
+    assert (await session_of(shop, session_id)).status == "PENDING"
+    assert (await payment_of(shop, session_id)).state == "authorized" and len(await held(shop)) == 1
 
 
 async def test_who_has_not_paid_yet_is_given_nobodys_start(shop: Shop) -> None:

@@ -18,7 +18,9 @@ import pytest
 from tests.setup.conftest import Person, wait_until_gone
 
 FIRST_START_S, SECOND_START_S = 120, 60  # 4 s alone; other tests share the cores here
-STOP_S = 20 + 30 + 10 + 30  # the processes' grace, PostgreSQL's, Valkey's (1 s alone), and some for whoever waits
+STOP_S = (
+    20 + 30 + 10 + 30
+)  # the processes' grace, PostgreSQL's, Valkey's (1 s alone), and some for whoever waits
 pytestmark = pytest.mark.timeout(400)
 
 
