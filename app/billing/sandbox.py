@@ -334,7 +334,8 @@ async def _create_checkout(engine: Engine, params: dict[str, Any]) -> dict[str, 
         "custom_text": {"after_submit": None, "shipping_address": None, "submit": None,
                         "terms_of_service_acceptance": None},
         "shipping_options": [], "livery": {"intent": params.get("payment_intent_data") or {},
-                                           "item": items[0]["price_data"]["product_data"]["name"]},
+                                           "item": items[0]["price_data"]["product_data"]["name"],
+                                           "said": "", "asks_bank": False},
     }  # fmt: skip
     await engine.put(session)
     return await _shown_checkout(engine, session, params)
@@ -394,6 +395,7 @@ async def pay_checkout(database: Database, account: str, ref: str, card: str, em
                 "type": "redirect_to_url",
                 "redirect_to_url": {"url": "3ds", "return_url": None},
             }
+            session["livery"] |= {"said": "", "asks_bank": True}
             await engine.put(intent)
             await engine.put(session)
             await engine.tell("payment_intent.requires_action", intent)
@@ -471,6 +473,7 @@ async def _declined(
 ) -> dict[str, Any]:
     intent["status"], intent["next_action"] = "requires_payment_method", None
     intent["last_payment_error"] = {"type": "card_error", "code": code, "message": DECLINES[code]}
+    session["livery"] |= {"said": DECLINES[code], "asks_bank": False}
     await engine.put(intent)
     await engine.put(session)
     await engine.tell("payment_intent.payment_failed", _shown_intent(intent))

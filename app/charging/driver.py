@@ -12,6 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from litestar import Request, Response, get, post
 from litestar.response import Stream
@@ -166,8 +167,10 @@ async def _costs(scope: Scope, evse: EVSE, way: account.Way) -> dict[str, Any]:
     if way.collection == "free":
         return {"prices": [_("Free for you")], "example": None, "offer": None, "is_free": False}
     tariff = read_tariff(version.ocpi)
+    time_zone = location.time_zone if location else (await brands.get_profile(scope)).time_zone
+    local, default_vat = scope.now.astimezone(ZoneInfo(time_zone)), await tariffs.default_vat(scope)
     return {
-        "prices": explain(tariff, gross=True, default_vat=await tariffs.default_vat(scope)),
+        "prices": explain(tariff, gross=True, default_vat=default_vat, at=local),
         "example": await _example(scope, version.ocpi, evse, location, scope.now),
         "offer": await paid.find_offer(scope, evse, tariff.currency), "is_free": False,
     }  # fmt: skip
@@ -256,7 +259,8 @@ async def _session_page(request: AnyRequest, scope: Scope, session_id: UUID, bas
     """Coming back from the payment page is news: the provider is asked at once, whether or not its webhook came."""
     shown = await _shown(scope, base, session_id, has_returned="paid" in request.query_params)
     payment = shown["payment"]
-    if payment is not None and payment.state in payments.OPEN and shown["has_returned"]:
+    comes_back = shown["has_returned"] or "canceled" in request.query_params
+    if payment is not None and payment.state in payments.OPEN and comes_back:
         await payments.watch(scope, payment.id)
     return page(
         request, scope, "charging/guest.html", title=_("Your session"),
@@ -278,7 +282,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     points = await queries.power_points(scope, session_id)
     return {
         "session": session, "payment": payment, "words": words, "base": base, "cdr": cdr, "collection": collection,
-        "points": points, "curve_words": _curve_words(points), "has_returned": has_returned,
+        "points": points, "curve_words": _curve_words(points, session), "has_returned": has_returned,
         "price": price, "energy_wh": energy,
         "power_w": session.live.power_w if session.live and session.status == "ACTIVE" else None,
         "seconds": _seconds(session, scope.now), "has_receipt": bool(await _papers(scope, session_id)),
@@ -291,10 +295,12 @@ def _seconds(session: ChargingSession, now: datetime) -> float | None:
     return ((session.ended_at or now) - session.started_at).total_seconds()
 
 
-def _curve_words(points: dict[str, list[Any]]) -> str:
+def _curve_words(points: dict[str, list[Any]], session: ChargingSession) -> str:
     if not points["kw"]:
         return ""
     most, last = (kw(round(value * 1000)) for value in (max(points["kw"]), points["kw"][-1]))
+    if session.status != "ACTIVE":
+        return _("Power rose to %(most)s and was %(last)s at the end.") % {"most": most, "last": last}
     return _("Power rose to %(most)s and is now %(last)s.") % {"most": most, "last": last}
 
 
@@ -315,7 +321,7 @@ async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) 
     except Refused as error:
         visit_of(request).is_spoiled = True
         return redirect(request, base, flash=_(error.message), kind="error")
-    return redirect(request, base, flash=_("The charger was asked to stop."))
+    return redirect(request, base)  # the page itself says that it stops, and goes on from there
 
 
 async def _papers(scope: Scope, session_id: UUID) -> list[Invoice]:

@@ -42,6 +42,7 @@ DC_POWER_W = 25_000
 UNRATED_POWER_W = 22_000
 LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(seconds=5), timedelta(minutes=5)
 STOP_TAKES = timedelta(seconds=20)
+STOP_TAKES_AT_MOST = timedelta(minutes=1)  # then it is asked for again
 EXPIRY_MARGIN, SILENCE_MARGIN = timedelta(hours=6), timedelta(hours=2)
 
 
@@ -311,10 +312,8 @@ async def _full_power_w(scope: Scope, session: ChargingSession) -> int:
 
 async def _stop(scope: Scope, session: ChargingSession, *, comes_back: bool) -> None:
     """Once: a stop that was asked for is repeated only when nothing came of it for a minute."""
-    asked = text("""
-        select max(at) from livery.session_event where session_id = :session and kind = 'stop_requested'""")
-    last = (await scope.db.execute(asked, {"session": session.id})).scalar_one()
-    if last is None or last < scope.now - timedelta(minutes=1):
+    last = await service.last_stop(scope, session)
+    if last is None or last.created_at < scope.now - STOP_TAKES_AT_MOST:
         await service.request_stop(scope, session.id)
         await service.note(scope, session, f"cap:{scope.now.isoformat()}", "cap_reached", {})
     if comes_back:
@@ -331,7 +330,8 @@ async def state_words(
     scope: Scope, session: ChargingSession, payment: Payment | None, collection: str = "card", *,
     has_returned: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """{"title", "text", "tone", "step"}: where it stands and what to do next, in words. `step` 0 to 4 of the way.
+    """{"title", "text", "tone", "step", "is_stopping"}: where it stands and what to do next, in words. `step` 0 to 4 of
+    the way.
 
     `has_returned`: the driver comes from the payment page, and we may not have heard of it yet.
     """
@@ -343,6 +343,10 @@ async def state_words(
             if has_returned:
                 words = N_("One moment: we ask whether the hold on your card stands.")
                 return _words(N_("Checking your payment"), words, tone="info", step=0)
+            if payment.failure:
+                why = _DECLINED.get(payment.failure, N_("Your bank gave no reason."))
+                words = N_("Nothing is held. Try another card on the payment page.")
+                return _words(N_("Your card was declined"), why, words, tone="warning", step=0)
             words = N_("Give your card on the payment page. Nothing is taken yet.")
             return _words(N_("Waiting for your card"), words, tone="info", step=0)
         words = N_("The charger is ready for you. Connect the cable to your car.")
@@ -358,6 +362,15 @@ async def state_words(
         sentences = [nothing if one is _NOTHING else one for one in sentences]
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
+        asked = await service.last_stop(scope, session)
+        if asked is not None and asked.created_at > scope.now - STOP_TAKES_AT_MOST:
+            if asked.status not in ("queued", "sent", "accepted"):
+                words = N_(
+                    "The charger did not stop when it was asked. Try again, stop it at the charger, or call us."
+                )
+                return _words(N_("Still charging"), words, tone="warning", step=2)
+            words = N_("The charger was asked to stop. That takes a moment.")
+            return _words(N_("Stopping"), words, tone="info", step=2, is_stopping=True)
         state = session.live.charging_state if session.live else None
         title, words = _CHARGING.get(state or "", (N_("Charging"), N_("Energy is flowing into your car.")))
         return _words(title, words, tone="success", step=2)
@@ -382,8 +395,9 @@ async def state_words(
     return _words(N_("Finished"), words, tone="success", step=4)
 
 
-def _words(title: str, *sentences: str, tone: str, step: int) -> dict[str, Any]:
-    return {"title": _(title), "text": " ".join(map(_, sentences)), "tone": tone, "step": step}
+def _words(title: str, *sentences: str, tone: str, step: int, is_stopping: bool = False) -> dict[str, Any]:
+    text = " ".join(map(_, sentences))
+    return {"title": _(title), "text": text, "tone": tone, "step": step, "is_stopping": is_stopping}
 
 
 _CHARGING = {
@@ -391,6 +405,11 @@ _CHARGING = {
     "SuspendedEVSE": (N_("Paused by the charger"), N_("The charger gives no energy right now. It goes on by itself.")),
     "EVConnected": (N_("Cable connected"), N_("Charging begins in a moment.")),
 }  # fmt: skip
+_DECLINED = {
+    "insufficient_funds": N_("Your bank says that there is not enough money for the hold."),
+    "expired_card": N_("The card has expired."),
+    "payment_intent_authentication_failure": N_("Your bank could not confirm that it is you."),
+}
 _NO_RECEIPT = {
     "monthly": N_("Thank you. This session goes on your monthly invoice."),
     "free": N_("Thank you. This session was free for you."),

@@ -112,6 +112,7 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "stuck": ("No word for long: closed", "triangle-alert", "warning"), "reviewed": ("Reviewed", "eye", "info"),
     "not_started": ("Nobody plugged in", "timer", "warning"),
     "start_refused": ("The station refused the start", "circle-x", "error"),
+    "stop_refused": ("The station did not stop when asked", "circle-x", "error"),
     "unplugged": ("Free, and no stop was told: closed", "triangle-alert", "warning"),
     "start_again": ("The station told the start once more", "triangle-alert", "warning"),
     "interrupted": ("The station restarted", "rotate-cw", "warning"),

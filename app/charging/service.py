@@ -782,13 +782,13 @@ async def get_startable(scope: Scope, evse_id: UUID) -> EVSE:
     if evse.station.quarantined_at is not None:
         raise Refused("station_quarantined", N_("This station is being checked and cannot be started."))
     if evse.connectors and all(connector.status == "Faulted" for connector in evse.connectors):
-        raise Refused("evse_faulted", N_("This EVSE reports a fault and cannot be started."))
+        raise Refused("evse_faulted", N_("This charger reports a fault and cannot be started."))
     if evse.connectors and all(connector.status == "Unavailable" for connector in evse.connectors):
-        raise Refused("evse_unavailable", N_("This EVSE is out of service."))
+        raise Refused("evse_unavailable", N_("This charger is out of service."))
     if evse.station.registration != "accepted":
         raise Refused("station_not_accepted", N_("This station is not accepted yet, and starts nothing."))
     if await _is_taken(scope, evse.id):
-        raise Refused("evse_busy", N_("A session is running on this EVSE already."))
+        raise Refused("evse_busy", N_("A session is running here already."))
     return evse
 
 
@@ -832,6 +832,17 @@ async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
     return command
 
 
+async def last_stop(scope: Scope, session: ChargingSession) -> StationCommand | None:
+    since = min(session.started_at, session.created_at)  # by the station's clock, or by ours
+    query = select(StationCommand).where(
+        StationCommand.station_id == session.station_id, StationCommand.source_id == session.id,
+        StationCommand.action.in_(STOP_ACTIONS), StationCommand.created_at >= since,
+    )  # fmt: skip
+    return (
+        await scope.db.execute(query.order_by(StationCommand.created_at.desc()).limit(1))
+    ).scalar_one_or_none()
+
+
 async def lock_pending(scope: Scope, session_id: UUID) -> ChargingSession | None:
     """A wish that only we decide on until the commit; None where it is over, or has become a session."""
     query = select(ChargingSession.id).where(
@@ -870,22 +881,28 @@ async def end_unstarted(
 
 
 START_ACTIONS = ("RemoteStartTransaction", "RequestStartTransaction")
+STOP_ACTIONS = ("RemoteStopTransaction", "RequestStopTransaction")
 
 
 async def command_ended(scope: Scope, event: events.Event) -> None:
-    """The station refused a remote start: the wish is over at once, and the page says why."""
-    if (
-        "charging_session" not in event.data
-        or event.data["action"] not in START_ACTIONS
-        or event.data["status"] not in ("rejected", "failed")
-    ):
+    """The station refused a remote start: the wish is over at once, and the page says why. A stop that it refused, or
+    that never reached it, is told too."""
+    status, action = event.data["status"], event.data["action"]
+    if "charging_session" not in event.data or status in ("sent", "accepted"):
         return
     command = await commands.get_command(scope, event.source_id)
-    session = await lock_pending(scope, UUID(event.data["charging_session"]))
-    if session is None:
-        return
-    why = {"status": command.status, "answer": command.answer, "error": command.error}
-    await end_unstarted(scope, session, "station_refused", "start_refused", why)
+    session_id, why = UUID(event.data["charging_session"]), {
+        "status": command.status, "answer": command.answer, "error": command.error,
+    }  # fmt: skip
+    if action in START_ACTIONS and status in ("rejected", "failed"):
+        session = await lock_pending(scope, session_id)
+        if session is not None:
+            await end_unstarted(scope, session, "station_refused", "start_refused", why)
+    elif action in STOP_ACTIONS:
+        session = await get_session(scope, session_id)
+        if session.status == "ACTIVE":
+            await _note(scope, session, f"stop_refused:{command.id}", scope.now, "stop_refused", None, why)
+            _tell(scope, session, "stop_refused")
 
 
 # --- what staff decide -------------------------------------------------------------------------------------------

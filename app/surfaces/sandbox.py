@@ -34,28 +34,32 @@ MAX_BODY_BYTES = 100_000
 
 @get("/pay/{ref:str}", opt={"public": True})
 async def show_checkout(request: AnyRequest, ref: str) -> Response[Any]:
-    found = await sandbox.find_checkout(visit_of(request).database, ref)
-    if found is None:
-        raise NotFound("checkout")
-    return _page(request, found[1])
-
-
-def _page(request: AnyRequest, session: dict[str, Any], **more: Any) -> Response[Any]:
+    _account, session = await _checkout(request, ref)
     cards = [(number, what) for number, (_brand, _way, what) in sandbox.CARDS.items()]
-    values = {"email": session["customer_email"] or "", "card": cards[0][0], "alert": None} | more
+    email = (session["customer_details"] or {}).get("email") or session["customer_email"] or ""
     return page(
-        request, None, "surfaces/sandbox_pay.html", title="Payment", session=session, cards=cards,
-        currency=session["currency"].upper(), item=session["livery"]["item"], **values,
+        request, None, "surfaces/sandbox_pay.html", title="Payment", session=session, cards=cards, email=email,
+        currency=session["currency"].upper(), item=session["livery"]["item"], alert=session["livery"].get("said"),
+    )  # fmt: skip
+
+
+@get("/pay/{ref:str}/bank", opt={"public": True})
+async def show_bank(request: AnyRequest, ref: str) -> Response[Any]:
+    """3-D Secure, as the payer's bank would ask."""
+    _account, session = await _checkout(request, ref)
+    if session["status"] != "open" or not session["livery"].get("asks_bank"):
+        return _away(f"/pay/{ref}")
+    return page(
+        request, None, "surfaces/sandbox_3ds.html", title="Your bank", session=session,
+        currency=session["currency"].upper(),
     )  # fmt: skip
 
 
 @post("/pay/{ref:str}", opt={"public": True})
 async def pay(request: AnyRequest, ref: str) -> Response[Any]:
+    """Always to a page of its own, so that the way back asks nobody to send the card again."""
     database, form = visit_of(request).database, await read_form(request)
-    found = await sandbox.find_checkout(database, ref)
-    if found is None:
-        raise NotFound("checkout")
-    account, session = found
+    account, session = await _checkout(request, ref)
     if form.text("action") == "cancel":
         return _away(session["cancel_url"] or session["success_url"])
     if form.text("action") in ("confirm", "refuse"):
@@ -67,18 +71,14 @@ async def pay(request: AnyRequest, ref: str) -> Response[Any]:
         result = await sandbox.pay_checkout(database, account, ref, card, form.text("email")[:254])
     if result["status"] == "complete":
         return _away(session["success_url"])
-    if result["status"] == "authenticate":
-        return page(
-            request, None, "surfaces/sandbox_3ds.html", title="Your bank", session=session,
-            currency=session["currency"].upper(),
-        )  # fmt: skip
-    return _page(
-        request,
-        result["session"],
-        alert=result.get("message"),
-        email=form.text("email"),
-        card=form.text("card"),
-    )
+    return _away(f"/pay/{ref}/bank" if result["status"] == "authenticate" else f"/pay/{ref}")
+
+
+async def _checkout(request: AnyRequest, ref: str) -> tuple[str, dict[str, Any]]:
+    found = await sandbox.find_checkout(visit_of(request).database, ref)
+    if found is None:
+        raise NotFound("checkout")
+    return found
 
 
 def _away(url: str) -> Response[Any]:
@@ -86,7 +86,7 @@ def _away(url: str) -> Response[Any]:
 
 
 def build(templates: jinja2.Environment) -> Litestar:
-    return surface("sandbox", [show_checkout, pay, platform_file], templates=templates)
+    return surface("sandbox", [show_checkout, show_bank, pay, platform_file], templates=templates)
 
 
 def sandbox_policy() -> str:

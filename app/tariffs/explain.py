@@ -4,6 +4,8 @@ Regulation (EU) 2023/1804, Art. 5(4): price per kWh, per minute, per session, th
 prices are told with their taxes (Directive 98/6/EC, Art. 2(a)): `gross`.
 """
 
+from collections.abc import Sequence
+from datetime import datetime, time
 from decimal import Decimal
 
 from babel.dates import get_day_names
@@ -11,7 +13,15 @@ from babel.numbers import format_currency, get_decimal_symbol
 from msgspec.structs import replace
 
 from app.kernel.money import exponent
-from app.tariffs.ocpi_tariff import DAYS, PriceComponent, PriceLimit, Tariff, TariffRestrictions
+from app.tariffs.ocpi_tariff import (
+    DAYS,
+    PriceComponent,
+    PriceLimit,
+    Tariff,
+    TariffElement,
+    TariffRestrictions,
+)
+from app.tariffs.pricing import applies_at
 from themes.language import N_, _, current
 
 _ORDER = ("ENERGY", "TIME", "FLAT", "PARKING_TIME")
@@ -31,21 +41,31 @@ _RESERVED = {
 }  # fmt: skip
 
 
-def explain(tariff: Tariff, *, gross: bool = False, default_vat: Decimal | None = None) -> list[str]:
+def explain(
+    tariff: Tariff, *, gross: bool = False, default_vat: Decimal | None = None, at: datetime | None = None
+) -> list[str]:
     """`["€0.49 per kWh plus 19 % VAT", "€0.10 per minute ..."]`; the first that applies counts.
 
     `gross` adds the tax to a price that is told without it, where its rate is known: the component's own, else
-    `default_vat` in percent, as the bill has it.
+    `default_vat` in percent, as the bill has it. `at`, local time at the charger: of prices that take turns the one
+    that applies then stands first and is called so.
     """
     if gross and default_vat is not None:
         tariff = _with_vat(tariff, default_vat)
-    sentences: list[tuple[int, int, str]] = []
+    sentences: list[tuple[int, bool, int, str]] = []
     for number, element in enumerate(tariff.elements):
         for component in element.price_components:
             place = _ORDER.index(component.type) + (len(_ORDER) if element.restrictions.reservation else 0)
-            sentences.append((place, number, _sentence(tariff, component, element.restrictions, gross)))
+            rivals = _rivals(tariff, element, component)
+            earlier = [one for other, one in rivals if other < number]
+            conditions = _conditions(element.restrictions) or _otherwise(earlier)
+            off = {other for other, one in rivals if at is not None and _is_off(one, rivals, other, at)}
+            if off and number not in off:
+                conditions.insert(0, _("now"))
+            text = _sentence(tariff, component, conditions, element.restrictions.reservation, gross)
+            sentences.append((place, number in off, number, text))
     limits = [(_("At least"), tariff.min_price), (_("At most"), tariff.max_price)]
-    return [text for _place, _number, text in sorted(sentences)] + [
+    return [text for *_place, text in sorted(sentences)] + [
         f"{word} {_limit(tariff, limit, gross)} {_('per session')}"
         for word, limit in limits
         if limit is not None
@@ -63,15 +83,50 @@ def _with_vat(tariff: Tariff, rate: Decimal) -> Tariff:
     return replace(tariff, elements=elements)
 
 
+_Rivals = Sequence[tuple[int, TariffRestrictions]]
+
+
+def _rivals(tariff: Tariff, element: TariffElement, component: PriceComponent) -> _Rivals:
+    """The elements with a price of this kind, this one too: number and restrictions, in their order."""
+    return [
+        (number, other.restrictions)
+        for number, other in enumerate(tariff.elements)
+        if other.restrictions.reservation == element.restrictions.reservation
+        and any(one.type == component.type for one in other.price_components)
+    ]
+
+
+def _is_off(restrictions: TariffRestrictions, rivals: _Rivals, number: int, at: datetime) -> bool:
+    """By the clock: at another time it applies, or then one before it does whatever is charged."""
+    return not applies_at(restrictions, at) or any(
+        other < number and one == _clock(one) and applies_at(one, at) for other, one in rivals
+    )
+
+
+def _clock(restrictions: TariffRestrictions) -> TariffRestrictions:
+    names = ("start_time", "end_time", "start_date", "end_date", "day_of_week", "reservation")
+    return TariffRestrictions(**{name: getattr(restrictions, name) for name in names})
+
+
+def _otherwise(earlier: Sequence[TariffRestrictions]) -> list[str]:
+    """What those before it leave to an unconditional price: the rest of the day, or whenever they do not apply."""
+    if not earlier:
+        return []
+    start, end = earlier[0].start_time, earlier[0].end_time
+    if list(earlier) == [TariffRestrictions(start_time=start, end_time=end)]:
+        return _conditions(TariffRestrictions(start_time=end or time.min, end_time=start or time.min))
+    return [_("otherwise")]
+
+
 def _sentence(
-    tariff: Tariff, component: PriceComponent, restrictions: TariffRestrictions, gross: bool
+    tariff: Tariff, component: PriceComponent, conditions: list[str], reservation: str | None, gross: bool
 ) -> str:
     amount, is_included = _shown(tariff, component, gross)
-    per = _(_RESERVED.get(restrictions.reservation or "", _PER).get(component.type, ""))
-    if not restrictions.reservation and component.type in _PER_MINUTE and _is_short(amount / 60):
+    per = _(_RESERVED.get(reservation or "", _PER).get(component.type, ""))
+    if not reservation and component.type in _PER_MINUTE and _is_short(amount / 60):
         amount, per = amount / 60, _(_PER_MINUTE[component.type])
     price = _("Free") if component.price == 0 else _money(amount, tariff.currency, current())
-    when = ", ".join(_conditions(restrictions))
+    when = ", ".join(conditions)
     tax = _tax(tariff, component, is_included)
     return f"{price} {per}{tax}{_step(component)}" + (f" ({when})" if when else "")
 

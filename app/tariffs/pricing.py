@@ -220,7 +220,7 @@ class _Slice:
 
 def _applies(restrictions: TariffRestrictions, piece: _Slice, local: datetime) -> bool:
     return (
-        _applies_at(restrictions, local)
+        applies_at(restrictions, local)
         and _within(restrictions.min_kwh, restrictions.max_kwh, piece.energy_before_wh / 1000)
         and _within(restrictions.min_duration, restrictions.max_duration, piece.session_us / 1_000_000)
         and _holds(restrictions.min_current, restrictions.max_current, *_currents(piece.period))
@@ -228,7 +228,7 @@ def _applies(restrictions: TariffRestrictions, piece: _Slice, local: datetime) -
     )
 
 
-def _applies_at(restrictions: TariffRestrictions, local: datetime) -> bool:
+def applies_at(restrictions: TariffRestrictions, local: datetime) -> bool:
     """Days and times are the local ones of the instant, each on its own: FRIDAY with 22:00-06:00 ends at midnight."""
     today, now = local.date(), local.time()
     if restrictions.day_of_week and DAYS[local.weekday()] not in restrictions.day_of_week:

@@ -1,7 +1,7 @@
 """The single cases of a guest's money (money.md 4.5): each ends as it must, and the page says so."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from app.billing import service as billing
 from app.billing.models import PaymentOp
 from app.charging import paid, service, settlement
 from app.charging.models import CDR, ChargingSession
+from app.charging.queries import events_of, timeline
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
 from app.stations import commands
@@ -185,7 +186,8 @@ async def test_nobody_pays_and_the_page_says_that_it_has_closed(shop: Shop, card
     if card is not None:
         await shop.pay(await payment_of(shop, session_id), card)
         await shop.look(await payment_of(shop, session_id))
-    assert await title_of(shop, session_id) == "Waiting for your card"
+    waits = "Your card was declined" if card == DECLINED else "Waiting for your card"
+    assert await title_of(shop, session_id) == waits
     async with shop.database.scope(shop.tenant_id, CLI, now=utcnow() + timedelta(minutes=36)) as scope:
         await service.expire_pending(scope, session_id)
     await shop.jobs.run()
@@ -205,6 +207,33 @@ async def test_a_start_without_a_token_after_three_minutes_is_somebody_elses(sho
     station_id, session_id, _epoch = await paid_for(shop)
     await start_of(shop, station_id, None, utcnow() + timedelta(minutes=4))
     assert (await session_of(shop, session_id)).status == "PENDING"
+
+
+async def test_a_stop_is_told_as_long_as_it_takes_and_a_refused_one_too(visit: Visit) -> None:
+    shop, session_id, now = visit.shop, visit.session_id, BEGAN + timedelta(minutes=10)
+
+    async def title(at: datetime) -> str:
+        async with shop.database.scope(shop.tenant_id, CLI, now=at) as scope:
+            session = await service.get_session(scope, session_id)
+            return (await paid.state_words(scope, session, None))["title"]
+
+    assert await title(now) == "Charging"
+    async with shop.database.scope(shop.tenant_id, CLI, now=now) as scope:
+        command = await service.request_stop(scope, session_id)
+    assert await title(now + timedelta(seconds=5)) == "Stopping"
+    assert await title(now + timedelta(minutes=2)) == "Charging"
+    async with shop.database.scope(shop.tenant_id, Actor.station(visit.station_id), now=now) as scope:
+        await commands.claim_commands(scope, visit.station_id, visit.epoch)
+        await commands.conclude_command(scope, command.id, "rejected", {"status": "Rejected"})
+    async with shop.database.scope(
+        shop.tenant_id, CLI, now=now
+    ) as scope:  # the watch would stop what began long ago
+        query = select(payments.events.Event).where(payments.events.Event.kind == "CommandEnded")
+        await service.command_ended(scope, (await scope.db.execute(query)).scalar_one())
+    assert await title(now + timedelta(seconds=9)) == "Still charging"
+    async with shop.scope() as scope:
+        told = timeline(await events_of(scope, session_id))
+    assert "The station did not stop when asked" in {one["title"] for one in told}
 
 
 async def card_of(shop: Shop, value: str, **more: Any) -> None:

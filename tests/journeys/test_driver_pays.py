@@ -286,12 +286,16 @@ async def test_a_declined_card_a_given_up_bank_page_and_a_cancel_leave_nothing_h
         await page.get_by_role("button", name="Pay and start").click()
         await press_pay(page, DECLINED)
         await expect(page.get_by_text("Your card was declined.")).to_be_visible()
+        await page.reload()  # asks nobody whether to send the card again
         await press_pay(page, ASKS)
         await page.get_by_role("button", name="No, refuse").click()
         await expect(page.get_by_text("The bank could not confirm that it is you.")).to_be_visible()
         await page.get_by_role("button", name="Cancel").click()
         await page.wait_for_url(re.compile(r"/s/ses_.*canceled=1"))
-        await expect(page.get_by_role("heading", name="Waiting for your card")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Your card was declined")).to_be_visible(
+            timeout=20 * LIVE_MS
+        )
+        await expect(page.get_by_text("Your bank could not confirm that it is you.")).to_be_visible()
         await page.get_by_role("button", name="Cancel").click()
         await expect(page.get_by_role("heading", name="Canceled")).to_be_visible()
     wait_for("the page to be closed", lambda: _one(
@@ -314,6 +318,29 @@ async def test_a_second_device_stops_the_session_by_its_address_alone(
         other = await friend.open(page.url.split("alpen.localhost")[1].partition("/")[2].join(("/", "")))
         await other.get_by_role("button", name="Stop charging").click()
         await expect(page.get_by_role("heading", name="Finished")).to_be_visible(timeout=20 * LIVE_MS)
+    await car.station.close()
+
+
+async def test_who_fetches_the_cable_is_told_at_once_that_somebodys_card_was_quicker(
+    browser: Browser, house: House, brands: tuple[Brand, Brand]
+) -> None:
+    code, car = place_of(house, brands[0], Station16, "TAPPED")
+    brands[0].post("/id-tokens", {"type": "ISO14443", "value": "QUICKCARD"})
+    car.station.reactions = {}
+    await car.arrive()
+    async with driver(browser, house, "fjord") as person:
+        page = await person.open(f"/c/{code}")
+        await page.get_by_role("button", name="Pay and start").click()
+        await press_pay(page)
+        await expect(page.get_by_role("heading", name="Plug in now")).to_be_visible(timeout=20 * LIVE_MS)
+        await car.station.start(1, "QUICKCARD", car.meter_wh)  # type: ignore[attr-defined]
+        await expect(page.get_by_role("heading", name="Somebody was quicker")).to_be_visible(
+            timeout=20 * LIVE_MS
+        )
+        await expect(page.get_by_text("nothing is charged")).to_be_visible()
+    wait_for("the hold to be let go", lambda: _one(house, "select p.state from livery.payment p join"
+             " livery.charging_session c on c.id = p.source_id join livery.charging_station s on s.id = c.station_id"
+             " where s.ocpp_identity = 'TAPPED'") == "canceled")  # fmt: skip
     await car.station.close()
 
 

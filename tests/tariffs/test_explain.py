@@ -1,5 +1,6 @@
 """People understand what they will pay."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -98,3 +99,30 @@ def test_a_sticker_tells_prices_with_their_taxes_where_they_are_known() -> None:
     assert in_short(read_tariff(tariff), "de")[0].replace("\xa0", " ") == "0,5355 €/kWh inkl. MwSt."
     tariff["elements"].append(element("FLAT", 1, vat=None))
     assert in_short(read_tariff(tariff), "en")[0] == "€0.45/kWh plus VAT"
+
+
+NIGHT = element("ENERGY", "0.30", start_time="22:00", end_time="06:00")
+DAY = element("ENERGY", "0.45")
+
+
+@pytest.mark.parametrize(
+    ("hour", "order"),
+    [
+        (12, ["€0.45 per kWh plus 19 % VAT (now, 06:00–22:00)", "€0.30 per kWh plus 19 % VAT (22:00–06:00)"]),
+        (23, ["€0.30 per kWh plus 19 % VAT (now, 22:00–06:00)", "€0.45 per kWh plus 19 % VAT (06:00–22:00)"]),
+    ],
+)
+def test_of_prices_that_take_turns_the_one_of_now_stands_first_each_with_its_hours(
+    hour: int, order: list[str]
+) -> None:
+    tariff = read_tariff({"currency": "EUR", "elements": [NIGHT, DAY, element("FLAT", 1)]})
+    assert explain(tariff, at=datetime(2026, 11, 26, hour)) == [*order, "€1.00 per session plus 19 % VAT"]
+
+
+def test_what_is_left_by_conditions_of_another_kind_is_told_as_otherwise() -> None:
+    weekend = element("ENERGY", "0.30", day_of_week=["SATURDAY", "SUNDAY"])
+    assert said(weekend, DAY)[1] == "€0.45 per kWh plus 19 % VAT (otherwise)"
+    assert said(element("ENERGY", "0.30", end_time="06:00"), DAY)[1].endswith("(06:00–24:00)")
+    assert said(element("ENERGY", "0.30", start_time="20:00"), DAY)[1].endswith("(00:00–20:00)")
+    assert said(element("ENERGY", "0.30", max_kwh=10), DAY)[1].endswith("(otherwise)")
+    assert said(NIGHT, weekend, DAY)[2].endswith("(otherwise)")
