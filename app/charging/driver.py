@@ -92,7 +92,8 @@ async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
         for site in sites
         if site.location.latitude is not None and site.location.longitude is not None
     ]  # fmt: skip
-    files = {"module": "maplibre.js", "worker": "maplibre-worker.js", "world": "world.json"}
+    files = {"module": "maplibre.js", "worker": "maplibre-worker.js", "world": "world.json",
+             "towns": "towns.json"}  # fmt: skip
     words = {
         "NavigationControl.ZoomIn": _("Zoom in"), "NavigationControl.ZoomOut": _("Zoom out"), "Map.Title": _("Map"),
         "CooperativeGesturesHandler.MobileHelpText": _("Use two fingers to move the map"),
