@@ -37,8 +37,8 @@ FAILURE_WORDS = {
     "over": "the session was over",
 }  # fmt: skip
 WAIVED_WORDS = {
-    "below_minimum": "All of it: too little for a card", "not_taken": "All of it: the hold could not be taken any more",
-    "above_hold": "The part above the hold", "corrected": "A correction came to more than was taken",
+    "below_minimum": "All of it was too little for a card", "not_taken": "The hold could not be taken any more",
+    "above_hold": "This part lay above the hold", "corrected": "A correction came to more than was taken",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
@@ -99,7 +99,7 @@ async def show_invoice(request: AnyRequest, tenant_scope: Scope, invoice_id: str
     settled = await payments.find_settled(tenant_scope, payment) if is_last else None
     return page(
         request, tenant_scope, "billing/invoice.html", title=_title(row), invoice=row,
-        paper=content_of(row, settled, visit_of(request).time_zone),
+        paper=content_of(row, settled, visit_of(request).time_zone), settled=settled, waived_words=WAIVED_WORDS,
         payment=public_id("payment", payment.id) if payment else None,
         corrects=_link(corrects) if corrects else None, corrections=[_link(one) for one in corrections],
         cdrs=sorted({public_id("cdr", line.source_id) for line in row.lines if line.source_type == "cdr"}),
