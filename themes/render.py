@@ -115,11 +115,20 @@ def duration(seconds: float | timedelta | None) -> str:
 
 
 def local(at: datetime | None, time_zone: str, pattern: str = "d MMM y, HH:mm") -> str:
-    return "–" if at is None else format_datetime(at, pattern, tzinfo=ZoneInfo(time_zone), locale=current())
+    """Patterns are written as English has them; a German day is followed by a point (`26. November 2026`)."""
+    if at is None:
+        return "–"
+    if current() == "de":
+        pattern = pattern.replace("d MMM", "d. MMM")
+    return format_datetime(at, pattern, tzinfo=ZoneInfo(time_zone), locale=current())
 
 
 def day(on: date) -> str:
-    return format_date(on, "d MMMM y", locale=current())
+    """`26 November 2026`, `26. November 2026`; of a moment, in its own time zone."""
+    return format_date(on, "long", locale=_DAYS_OF.get(current(), current()))
+
+
+_DAYS_OF = {"en": "en_GB"}  # days before months, as everywhere on our pages
 
 
 def ago(at: datetime | None, now: datetime) -> str:
@@ -150,9 +159,12 @@ def volume(line: Mapping[str, Any]) -> str:
     )
 
 
-def price(amount: Any) -> str:
-    """A price per unit: two decimals at least, as many as it has at most."""
-    return format_decimal(Decimal(amount), format="#,##0.00######", locale=current())
+def price(amount: Any, currency: str = "") -> str:
+    """A price per unit: two decimals at least (with `currency` what that has), six at most."""
+    if not currency:
+        return format_decimal(Decimal(amount), format="#,##0.00######", locale=current())
+    rounded = round(Decimal(amount), 6).normalize()
+    return format_currency(rounded, currency, locale=current(), decimal_quantization=False)
 
 
 def zipped(values: Iterable[str]) -> list[tuple[str, str]]:

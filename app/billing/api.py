@@ -68,17 +68,21 @@ def _line(row: InvoiceLine, currency: str) -> dict[str, Any]:
 )
 async def list_payments(tenant_scope: Scope, limit: int = 50, after: str | None = None) -> dict[str, Any]:
     found = await listed(tenant_scope, select(Payment), Payment.id, "payment", limit, after)
-    refunds = await payments.list_refunds(tenant_scope, (row.id for row in found.rows))
-    return found.answer([_payment(row, refunds.get(row.id, [])) for row in found.rows])
+    ids = [row.id for row in found.rows]
+    refunds, lost = (
+        await payments.list_refunds(tenant_scope, ids),
+        await payments.written_off(tenant_scope, ids),
+    )
+    return found.answer([_payment(row, refunds.get(row.id, []), lost[row.id]) for row in found.rows])
 
 
-def _payment(row: Payment, refunds: list[PaymentOp]) -> dict[str, Any]:
+def _payment(row: Payment, refunds: list[PaymentOp], written_off_minor: int) -> dict[str, Any]:
     is_session = row.source_type == "charging_session"
     return {
         "id": public_id("payment", row.id), "state": row.state, "failure": row.failure or None, "is_live": row.is_live,
         "session_id": public_id("charging_session", row.source_id) if is_session else None,
         "hold": money(row.hold_minor, row.currency), "captured": money(row.captured_minor, row.currency),
-        "refunded": money(row.refunded_minor, row.currency),
+        "refunded": money(row.refunded_minor, row.currency), "written_off": money(written_off_minor, row.currency),
         "refunds": [payments.refund_as_json(row, op) for op in refunds],
         "platform_fee": money(row.fee_minor, row.currency),
         "method": row.method, "created_at": rfc3339(row.created_at),

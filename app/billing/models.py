@@ -28,7 +28,9 @@ class InvoiceCounter(TenantOwned, Base):
 class Invoice(TenantOwned, Base):
     """`kind` invoice or credit_note carries a number; receipt and receipt_reversal (no seller data) never do.
 
-    Immutable once written; `prev_hash` chains the numbered ones of a series and year.
+    Immutable once written; `prev_hash` chains the numbered ones of a series and year. `buyer` is {name, email,
+    language, driver_id?, payment?, reason?}: `language` is what the paper is written in for good, `payment` the public
+    id of the payment that settles it, `reason` a credit note's.
     """
 
     __tablename__ = "invoice"
@@ -70,9 +72,17 @@ class Invoice(TenantOwned, Base):
         order_by="InvoiceLine.line_no",
     )  # fmt: skip
 
+    @property
+    def language(self) -> str:
+        """The one its words were issued in; before that was kept it was English."""
+        return str(self.buyer.get("language", "en"))
+
 
 class InvoiceLine(TenantOwned, Base):
-    """`source_type`, `source_id` of an invoice line are its once-only key: a supply is invoiced once."""
+    """`source_type`, `source_id` of an invoice line are its once-only key: a supply is invoiced once.
+
+    `description` stands in the invoice's language; `unit_price` is per `unit` and without VAT (2006/112/EC, 226 (8)).
+    """
 
     __tablename__ = "invoice_line"
     __table_args__ = (

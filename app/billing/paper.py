@@ -1,23 +1,36 @@
-"""An invoice as PDF, set by typst from plain data: nothing a person wrote is ever part of the program that sets it."""
+"""An invoice, a credit note or a receipt as a sheet of paper: the words for page and PDF alike, and the PDF.
+
+An issued paper keeps its words: all of it, headings, dates and amounts too, is in the language it was issued in (the
+payer's, `Invoice.language`), whoever reads it, and the page around it may speak another. The PDF is set by typst from
+plain data: nothing a person wrote is ever part of the program that sets it.
+"""
 
 import json
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import typst
-from babel.dates import format_date
-from babel.numbers import format_currency, format_decimal
 
-from app.billing.models import Invoice, Payment
-from app.kernel.money import to_decimal
-from themes.language import N_, _, current
+from app.billing.models import Invoice, InvoiceLine
+from app.billing.payments import Settled
+from themes.language import N_, _, current, speaking
+from themes.render import day, money, number, price, volume
 
 NAMES = {
     "invoice": N_("Invoice"), "credit_note": N_("Credit note"), "receipt": N_("Receipt"),
     "receipt_reversal": N_("Receipt reversed"),
 }  # fmt: skip
+_NOT_AN_INVOICE = N_(
+    "This is a receipt, not an invoice: the seller's legal name, address and tax number are missing."
+)
+_WAIVED = {
+    "below_minimum": N_("Nothing is to be paid: %(amount)s is too little for a card and is waived."),
+    "not_taken": N_("Nothing is to be paid: %(amount)s could not be taken from the card any more and is waived."),
+    "above_hold": N_("%(amount)s lay above what was held on the card: that part is waived and not to be paid."),
+    "corrected": N_("%(amount)s was not taken when this was paid: that part is waived and not to be paid."),
+}  # fmt: skip
+_FIRM = "\u00a0"  # a space at which no line is broken: a figure and its unit stay together
 
 # All words come in as data; `it.…` are strings and typst shows a string as it is.
 _SHEET = b"""
@@ -32,81 +45,125 @@ _SHEET = b"""
 #v(4mm)
 #line(length: 100%, stroke: 2pt + rgb(it.color))
 #v(4mm)
-#if it.notice != "" { block(fill: luma(240), inset: 8pt, radius: 3pt, width: 100%, it.notice) }
+#for notice in (it.not_an_invoice, it.waived).filter(one => one != "") {
+  block(fill: luma(240), inset: 8pt, radius: 3pt, width: 100%, notice)
+}
 #grid(columns: (1fr, 1fr, 1fr), gutter: 6mm,
-  [#muted("Buyer") \\ #it.buyer], [#muted("Issued") \\ #it.issued], [#muted("Supplied") \\ #it.supplied])
+  ..it.facts.map(fact => [#muted(fact.at(0)) \\ #fact.at(1).join("\\n")]))
 #v(6mm)
-#table(columns: (1fr, auto, auto, auto, auto), stroke: none, inset: (x: 4pt, y: 5pt),
-  align: (left, right, right, right, right),
+#table(columns: (1fr, auto, auto, auto, auto, auto), stroke: none, inset: (x: 6pt, y: 5pt),
+  align: (left, right, right, right, right, right),
   table.header(..it.head.map(one => text(9pt, weight: "bold", one))), table.hline(stroke: 0.5pt),
-  ..it.lines.flatten(), table.hline(stroke: 0.5pt))
+  ..it.lines.map(one => (one.what, one.amount,
+    if one.net_price == "" [#one.price] else [#one.price \\ #muted(one.net_price)],
+    one.vat, one.net, one.gross)).flatten(),
+  table.hline(stroke: 0.5pt))
 #align(right, grid(columns: (auto, auto), column-gutter: 10mm, row-gutter: 2.5mm, align: (left, right),
-  ..it.totals.flatten(), text(weight: "bold", it.total.at(0)), text(weight: "bold", it.total.at(1))))
+  ..it.totals.map(one => if one.at(2) { (strong(one.at(0)), strong(one.at(1))) } else { (one.at(0), one.at(1)) })
+    .flatten()))
 #v(6mm)
 #muted(it.paid)
 """
 
 
-def content_of(invoice: Invoice, payment: Payment | None, time_zone: str, color: str) -> dict[str, Any]:
-    """Everything the sheet says, as strings."""
-    seller, currency = invoice.seller, invoice.currency
+def content_of(invoice: Invoice, settled: Settled | None, time_zone: str, color: str = "") -> dict[str, Any]:
+    """Everything the sheet says, as strings in the paper's own language.
+
+    `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None. A line is
+    {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing), vat, net,
+    gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
+    """
+    with speaking(invoice.language):
+        return _content(invoice, settled, time_zone, color)
+
+
+def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: str) -> dict[str, Any]:
+    seller, currency, name = invoice.seller, invoice.currency, _(NAMES[invoice.kind])
     place = " ".join(filter(None, (seller.get("postal_code"), seller.get("city"))))
     tax = next((f"{word} {seller[name]}" for word, name in ((_("VAT id"), "vat_id"), (_("Tax number"), "tax_number"))
                 if seller.get(name)), "")  # fmt: skip
-    name = _(NAMES[invoice.kind])
     return {
         "title": f"{name} {invoice.number or ''}".strip(), "name": name, "number": invoice.number or "",
-        "color": color,
+        "color": color, "language": current(),
         "seller_name": seller.get("legal_name") or seller.get("name") or "",
         "seller_lines": [line for line in (seller.get("address"), place, tax) if line],
-        "language": current(), "notice": _(_NOT_AN_INVOICE) if invoice.number is None else "",
-        "buyer": "\n".join(filter(None, (invoice.buyer.get("name"), invoice.buyer.get("email")))) or "-",
-        "issued": format_date(invoice.issued_at.astimezone(ZoneInfo(time_zone)), "d MMMM y", locale=current()),
-        "supplied": format_date(invoice.supplied_on, "d MMMM y", locale=current()),
-        "head": [_("What"), _("Amount"), _("Price"), _("VAT"), _("Gross")],
-        "lines": [
-            [line.description, _amount(line.quantity, line.unit), _number(line.unit_price),
-             f"{_number(line.vat_rate)} %", _money(line.gross_minor, currency)]
-            for line in invoice.lines
+        "not_an_invoice": _(_NOT_AN_INVOICE) if invoice.number is None else "", "waived": waived(settled),
+        "facts": [
+            [_("Buyer"), [*filter(None, (invoice.buyer.get("name"), invoice.buyer.get("email")))] or ["–"]],
+            [_("Issued"), [day(invoice.issued_at.astimezone(ZoneInfo(time_zone)))]],
+            [_("Supplied"), [day(invoice.supplied_on)]],
         ],
-        "totals": [[_("Net"), _money(invoice.net_minor, currency)]] + [
-            [f"{_('VAT')} {_number(Decimal(group['vat_rate']))} %", _money(group["vat_minor"], currency)]
-            for group in invoice.vat_groups
-        ],
-        "total": [_("Total"), _money(invoice.gross_minor, currency)], "paid": _paid(payment, time_zone),
+        "lines_name": _("Lines"),
+        "head": [_("What"), _("Amount"), _("Unit price, gross"), _("VAT"), _("Net"), _("Gross")],
+        "lines": [_line(line, currency) for line in invoice.lines],
+        "totals": [*_totals(invoice), *_remainder(invoice, settled)], "paid": _paid(settled),
         "footer": " · ".join(filter(None, (seller.get("support_email"), seller.get("support_phone")))),
     }  # fmt: skip
 
 
-_NOT_AN_INVOICE = N_(
-    "This is a receipt, not an invoice: the seller's legal name, address and tax number are missing."
-)
-
-
-def _money(amount_minor: int, currency: str) -> str:
-    return format_currency(to_decimal(amount_minor, currency), currency, locale=current())
-
-
-def _number(value: Decimal) -> str:
-    return format_decimal(value, "#,##0.####", locale=current())
-
-
-def _amount(quantity: Decimal, unit: str) -> str:
-    return f"{_number(quantity)} {unit}".strip()
-
-
-def _paid(payment: Payment | None, time_zone: str) -> str:
-    if payment is None or not payment.captured_minor:
-        return ""
-    words = _("%(amount)s paid by card %(card)s") % {
-        "amount": _money(payment.captured_minor, payment.currency), "card": payment.method,
+def _line(line: InvoiceLine, currency: str) -> dict[str, str]:
+    net, gross = line.unit_price, line.unit_price * (1 + line.vat_rate / 100)
+    per = f"{_FIRM}/{_FIRM}{line.unit}" if line.unit else ""
+    return {
+        "what": line.description, "amount": _amount(line), "price": price(round(gross, 4), currency) + per,
+        "net_price": "" if net == gross else _("net %(price)s") % {"price": price(round(net, 4), currency)},
+        "vat": _rate(line.vat_rate),
+        "net": money(line.net_minor, currency), "gross": money(line.gross_minor, currency),
     }  # fmt: skip
-    at: datetime | None = payment.observed_at
-    if at is not None:
-        words += format_date(at.astimezone(ZoneInfo(time_zone)), " d MMMM y", locale=current())
+
+
+def _rate(rate: Decimal) -> str:
+    return f"{number(rate, '#,##0.###')}{_FIRM}%"
+
+
+def _amount(line: InvoiceLine) -> str:
+    """A credit note takes back as much as was billed."""
+    words = volume({"unit": line.unit, "volume": abs(line.quantity)}).replace(" ", _FIRM)
+    return f"-{words}" if line.unit and line.quantity < 0 else words
+
+
+def _totals(invoice: Invoice) -> list[tuple[str, str, bool]]:
+    """Net, VAT by rate, and what both come to."""
+    currency = invoice.currency
+    return [
+        (_("Net"), money(invoice.net_minor, currency), False),
+        *((f"{_('VAT')} {_rate(Decimal(group['vat_rate']))}", money(group["vat_minor"], currency), False)
+          for group in invoice.vat_groups),
+        (_("Total"), money(invoice.gross_minor, currency), True),
+    ]  # fmt: skip
+
+
+def _remainder(invoice: Invoice, settled: Settled | None) -> list[tuple[str, str, bool]]:
+    """Where a part is waived: that it is, and what is left to pay."""
+    if settled is None or not settled.why:
+        return []
+    currency, kept = invoice.currency, settled.kept_minor
+    left = invoice.gross_minor - kept - settled.waived_minor
+    return [
+        *([(_("Paid by card"), money(-kept, currency), False)] if kept else []),
+        (_("Waived"), money(-settled.waived_minor, currency), False),
+        (_("To be paid"), money(left, currency), True),
+    ]
+
+
+def waived(settled: Settled | None) -> str:
+    """That a part is not to be paid, or nothing, and why, in the language that is being spoken; empty where all was
+    to be paid."""
+    if settled is None or not settled.why:
+        return ""
+    return _(_WAIVED[settled.why]) % {"amount": money(settled.waived_minor, settled.payment.currency)}
+
+
+def _paid(settled: Settled | None) -> str:
+    if settled is None or not settled.payment.captured_minor:
+        return ""
+    payment = settled.payment
+    words = _("%(amount)s paid by card %(card)s") % {
+        "amount": money(payment.captured_minor, payment.currency), "card": payment.method,
+    }  # fmt: skip
     if payment.refunded_minor:
         words += "; " + _("%(amount)s given back") % {
-            "amount": _money(payment.refunded_minor, payment.currency)
+            "amount": money(payment.refunded_minor, payment.currency)
         }
     return words + ("" if payment.is_live else f" ({_('test money')})")
 

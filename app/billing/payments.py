@@ -2,8 +2,9 @@
 made, no transaction is open while it is, and what came of it is read back.
 
 A hold is opened for an opaque source (`source_type`, `source_id`); whoever owns the source listens to
-`PaymentAuthorized` and `PaymentEnded`, and says `capture` or `release` once. Correct with zero webhooks: news only make
-`observe` come sooner. Errors: `payments_off`, `no_payment`, `not_refundable`.
+`PaymentAuthorized` and `PaymentEnded`, and says `capture` or `release` once; `PaymentCaptured` or `PaymentWaived` is
+how that ended for the payer. Correct with zero webhooks: news only make `observe` come sooner.
+Errors: `payments_off`, `no_payment`, `not_refundable`.
 """
 
 import hashlib
@@ -16,18 +17,26 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import or_, select, text, update
 
 from app.billing import ledger
 from app.billing.ledger import Posting
-from app.billing.models import LedgerAccount, LedgerEntry, LedgerTxn, Payment, PaymentAccount, PaymentOp
+from app.billing.models import (
+    Invoice,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerTxn,
+    Payment,
+    PaymentAccount,
+    PaymentOp,
+)
 from app.billing.provider import Checkout, Hold, Observation, OutcomeUnknown, Provider, Rejected
 from app.brands.models import TenantProfile
 from app.identity.service import email_norm
 from app.kernel import audit, events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused
-from app.kernel.ids import public_id
+from app.kernel.ids import parse_id, public_id
 from app.kernel.money import half_up
 from app.kernel.rest import money, rfc3339
 from app.kernel.settings import Settings
@@ -130,6 +139,12 @@ async def get_payment(scope: Scope, payment_id: UUID) -> Payment:
     if payment is None:
         raise NotFound("payment")
     return payment
+
+
+async def find_payment_of(scope: Scope, invoice: Invoice) -> Payment | None:
+    """What a paper is settled by; None for one that is paid by other means."""
+    shown = invoice.buyer.get("payment")
+    return await get_payment(scope, parse_id("payment", shown)) if shown else None
 
 
 async def language_of(scope: Scope, payment_id: UUID) -> str:
@@ -242,12 +257,12 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     if payment.state == "capturing" or payment.state in TAKEN:
         return
     if payment.state != "authorized":
-        await _give_up(scope, payment, gross_minor, "payment", payment.id)
+        await _waive(scope, payment, gross_minor)
         return
     amount = min(gross_minor, payment.hold_minor)
     if amount < MINIMUM_MINOR:
-        await _give_up(scope, payment, gross_minor, "payment", payment.id)
         await _release(scope, payment, "below_minimum" if gross_minor else "nothing_owed")
+        await _waive(scope, payment, gross_minor)
         return
     fee = await _platform_fee(scope, payment, amount)
     payment.state = "capturing"
@@ -274,6 +289,13 @@ async def _give_up(
             Posting("write_off", amount_minor, payment.currency),
             Posting("driver_receivable", -amount_minor, payment.currency),
         ])  # fmt: skip
+
+
+async def _waive(scope: Scope, payment: Payment, gross_minor: int) -> None:
+    """All of it, though a paper stands: whoever mails receipts hears of it as of a capture."""
+    await _give_up(scope, payment, gross_minor, "payment", payment.id)
+    if gross_minor > 0:
+        await _emit(scope, payment, "PaymentWaived")
 
 
 async def release(scope: Scope, source_type: str, source_id: UUID, reason: str) -> None:
@@ -337,31 +359,72 @@ async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     wanted = min(gross_minor, kept)
     if kept > wanted:
         await refund(scope, payment.id, reason, amount_minor=kept - wanted)
-    lost = gross_minor - wanted - await _written_off(scope, payment)
+    lost = gross_minor - wanted - (await written_off(scope, [payment.id]))[payment.id]
     if lost:
-        await ledger.post(scope, "write_off", _corrections(payment), uuid7(), scope.now, [
+        await ledger.post(scope, "write_off", _corrections(payment.id), uuid7(), scope.now, [
             Posting("write_off", lost, payment.currency), Posting("driver_receivable", -lost, payment.currency),
         ])  # fmt: skip
 
 
-def _corrections(payment: Payment) -> str:
-    return f"payment_correction:{payment.id}"
+def _corrections(payment_id: UUID) -> str:
+    return f"payment_correction:{payment_id}"
 
 
-async def _written_off(scope: Scope, payment: Payment) -> int:
-    ops = select(PaymentOp.id).where(PaymentOp.payment_id == payment.id)
+async def written_off(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, int]:
+    """Minor units that were given up of what these payments should have brought, and never asked for again."""
+    ids = list(payment_ids)
+    query = select(PaymentOp.id, PaymentOp.payment_id).where(PaymentOp.payment_id.in_(ids))
+    of_op = {row.id: row.payment_id for row in await scope.db.execute(query)}
+    of_correction = {_corrections(payment_id): payment_id for payment_id in ids}
     query = (
-        select(func.coalesce(func.sum(LedgerEntry.amount_minor), 0))
+        select(LedgerTxn.source_type, LedgerTxn.source_id, LedgerEntry.amount_minor)
         .join(LedgerTxn, LedgerTxn.id == LedgerEntry.txn_id)
         .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
         .where(
             LedgerAccount.code == "write_off",
-            (LedgerTxn.source_id == payment.id)
-            | LedgerTxn.source_id.in_(ops)
-            | (LedgerTxn.source_type == _corrections(payment)),
+            LedgerTxn.source_id.in_([*ids, *of_op]) | LedgerTxn.source_type.in_(list(of_correction)),
         )
     )
-    return int((await scope.db.execute(query)).scalar_one())
+    found = dict.fromkeys(ids, 0)
+    for source_type, source_id, amount_minor in await scope.db.execute(query):
+        payment_id = of_correction.get(source_type) or of_op.get(source_id) or source_id
+        found[payment_id] += amount_minor
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What became of a payment's papers: gross = `kept_minor` + `waived_minor` + what is still to be paid (I2).
+
+    `why` something is waived: `below_minimum` (too little for a card), `not_taken` (the hold had ended, or the bank
+    refused at last), `above_hold`, or `corrected` (a later paper came to more than was taken); else empty.
+    """
+
+    payment: Payment
+    waived_minor: int
+
+    @property
+    def kept_minor(self) -> int:
+        return self.payment.captured_minor - self.payment.refunded_minor
+
+    @property
+    def why(self) -> str:
+        payment = self.payment
+        if self.waived_minor <= 0:
+            return ""
+        if payment.captured_minor:
+            return "above_hold" if payment.captured_minor >= payment.hold_minor else "corrected"
+        if payment.state == "capturing":
+            return "above_hold"
+        is_too_little = payment.failure == "below_minimum" and self.waived_minor < MINIMUM_MINOR
+        return "below_minimum" if is_too_little else "not_taken"
+
+
+async def find_settled(scope: Scope, payment: Payment | None) -> Settled | None:
+    if payment is None:
+        return None
+    given_up = await written_off(scope, [payment.id])
+    return Settled(payment=payment, waived_minor=given_up[payment.id])
 
 
 async def list_refunds(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, list[PaymentOp]]:
@@ -549,6 +612,7 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
             if payment.state == "capturing":  # it stands, and will not be taken: not a day longer
                 await _enqueue(scope, await _plan(scope, payment, "cancel", f"can:{payment.id}", {}))
             await _emit(scope, payment, "PaymentFailed")
+            await _emit(scope, payment, "PaymentWaived")
 
 
 # -- what the provider says ------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from litestar import Request, Response, get
 
 from app.billing import payments, queries, service
 from app.billing.models import Invoice
-from app.billing.paper import NAMES
+from app.billing.paper import NAMES, content_of
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_decimal
 from app.kernel.spreadsheet import Cell, csv_file, csv_text
-from app.kernel.web import NavItem, page
+from app.kernel.web import NavItem, page, visit_of
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -31,6 +31,14 @@ ACCOUNTS = {
 OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund",
+}  # fmt: skip
+FAILURE_WORDS = {
+    "below_minimum": "too little for a card", "nothing_owed": "nothing was owed", "given_up": "given up by the driver",
+    "over": "the session was over",
+}  # fmt: skip
+WAIVED_WORDS = {
+    "below_minimum": "All of it was too little for a card", "not_taken": "The hold could not be taken any more",
+    "above_hold": "This part lay above the hold", "corrected": "A correction came to more than was taken",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
@@ -86,8 +94,13 @@ async def show_invoice(request: AnyRequest, tenant_scope: Scope, invoice_id: str
     row = await service.get_invoice(tenant_scope, parse_id("invoice", invoice_id))
     corrects = await service.get_invoice(tenant_scope, row.corrects_id) if row.corrects_id else None
     corrections = await queries.list_corrections(tenant_scope, row.id)
+    payment = await payments.find_payment_of(tenant_scope, row)
+    is_last = row.corrects_id is None and not corrections
+    settled = await payments.find_settled(tenant_scope, payment) if is_last else None
     return page(
-        request, tenant_scope, "billing/invoice.html", title=_title(row), invoice=row, name=NAMES[row.kind],
+        request, tenant_scope, "billing/invoice.html", title=_title(row), invoice=row,
+        paper=content_of(row, settled, visit_of(request).time_zone), settled=settled, waived_words=WAIVED_WORDS,
+        payment=public_id("payment", payment.id) if payment else None,
         corrects=_link(corrects) if corrects else None, corrections=[_link(one) for one in corrections],
         cdrs=sorted({public_id("cdr", line.source_id) for line in row.lines if line.source_type == "cdr"}),
     )  # fmt: skip
@@ -111,6 +124,7 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
     more = public_id("payment", rows[PAGE - 1].id) if len(rows) > PAGE else None
     return page(
         request, tenant_scope, "billing/payments.html", title="Payments", params=dict(params), next_after=more,
+        written_off=await payments.written_off(tenant_scope, (row.id for row in rows)), failure_words=FAILURE_WORDS,
         rows=[(public_id("payment", row.id), row) for row in rows[:PAGE]], held=await queries.held(tenant_scope),
         account=await payments.find_account(tenant_scope), state=state,
     )  # fmt: skip
@@ -122,6 +136,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
         ops=await queries.ops_of(tenant_scope, row.id), errors={}, alert=None, words=OP_WORDS,
+        settled=await payments.find_settled(tenant_scope, row), failure_words=FAILURE_WORDS, waived_words=WAIVED_WORDS,
         can_refund=row.captured_minor > row.refunded_minor,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
     )  # fmt: skip

@@ -24,6 +24,7 @@ from app.brands.models import TenantProfile
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused
+from app.kernel.ids import public_id
 from tenants.scope import Scope, chain_hash
 
 SERIES = {"invoice": "INV", "credit_note": "CN", "receipt": "RCT", "receipt_reversal": "RCT"}
@@ -32,7 +33,10 @@ REVERSAL = {"invoice": "credit_note", "receipt": "receipt_reversal"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A supply. `source_part` tells lines of one source apart; net + VAT = gross in minor units, already rounded."""
+    """A supply. `source_part` tells lines of one source apart; net + VAT = gross in minor units, already rounded.
+
+    `description` is in the invoice's language, `unit_price` without VAT.
+    """
 
     source_type: str
     source_id: UUID
@@ -49,11 +53,13 @@ class Line:
 
 
 async def issue_invoice(
-    scope: Scope, *, currency: str, lines: Sequence[Line], buyer: dict[str, Any], supplied_at: datetime
-) -> Invoice | None:
+    scope: Scope, *, currency: str, lines: Sequence[Line], buyer: dict[str, Any], supplied_at: datetime,
+    language: str = "en", payment_id: UUID | None = None,
+) -> Invoice | None:  # fmt: skip
     """The supply is done: the invoice is due, whether or not the money comes. None when nothing is owed.
 
-    A second call for the same sources answers with the invoice that stands.
+    A second call for the same sources answers with the invoice that stands. An issued paper does not change its words:
+    `language`, the payer's, is sealed with it, and its headings are set in no other. `payment_id` settles it.
     """
     lines = [line for line in lines if line.gross_minor]
     if not lines:
@@ -63,6 +69,9 @@ async def issue_invoice(
         return standing
     profile = (await scope.db.execute(select(TenantProfile))).scalar_one()
     kind = "invoice" if profile.has_seller_data else "receipt"
+    buyer = buyer | {"language": language}
+    if payment_id is not None:
+        buyer["payment"] = public_id("payment", payment_id)
     invoice = _draft(
         scope, kind, currency, lines, _seller(profile), buyer, supplied_at, ZoneInfo(profile.time_zone)
     )

@@ -52,7 +52,7 @@ from app.tariffs import service as tariffs
 from app.tariffs.explain import explain
 from app.tariffs.ocpi_tariff import read_tariff
 from tenants.scope import Scope
-from themes.language import _
+from themes.language import _, current
 from themes.render import asset, kw
 
 AnyRequest = Request[Any, Any, Any]
@@ -287,6 +287,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
         "price": price, "energy_wh": energy,
         "power_w": session.live.power_w if session.live and session.status == "ACTIVE" else None,
         "seconds": _seconds(session, scope.now), "has_receipt": bool(await _papers(scope, session_id)),
+        "waived": paper.waived(await payments.find_settled(scope, payment)),
     }  # fmt: skip
 
 
@@ -325,8 +326,16 @@ async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) 
     return redirect(request, base)  # the page itself says that it stops, and goes on from there
 
 
+async def _get_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
+    """The session's own, oldest first; NotFound for none. A month's invoice holds other drivers' sessions too and is
+    none of theirs."""
+    papers = await _papers(scope, session_id)
+    if not papers:
+        raise NotFound("receipt")
+    return papers
+
+
 async def _papers(scope: Scope, session_id: UUID) -> list[Invoice]:
-    """The session's own. A month's invoice holds other drivers' sessions and is none of theirs."""
     cdrs = [
         cdr for cdr in await queries.all_cdrs(scope, session_id) if cdr.collection in ("per_session", "card")
     ]
@@ -334,14 +343,21 @@ async def _papers(scope: Scope, session_id: UUID) -> list[Invoice]:
 
 
 async def _receipt_page(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[str]:
-    papers = await _papers(scope, session_id)
-    if not papers:
-        raise NotFound("receipt")
+    time_zone = visit_of(request).time_zone
+    *older, newest = await _get_papers(scope, session_id)
+    settled = await _settled(scope, session_id)
+    papers = [paper.content_of(one, None, time_zone) for one in older]
     return page(
-        request, scope, "charging/receipt.html", title=_("Receipt"), papers=papers, base=base,
-        payment=await payments.find_payment(scope, "charging_session", session_id),
-        names={kind: _(name) for kind, name in paper.NAMES.items()}, profile=await brands.get_profile(scope),
+        request, scope, "charging/receipt.html", title=_("Receipt"), base=base,
+        papers=[*papers, paper.content_of(newest, settled, time_zone)],
+        is_foreign=newest.language != current(), profile=await brands.get_profile(scope),
     )  # fmt: skip
+
+
+async def _settled(scope: Scope, session_id: UUID) -> payments.Settled | None:
+    """What became of the session's payment: it is told on the newest paper, or it would be told of each."""
+    payment = await payments.find_payment(scope, "charging_session", session_id)
+    return await payments.find_settled(scope, payment)
 
 
 async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UUID]]) -> Response[bytes]:
@@ -349,14 +365,12 @@ async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UU
     visit = visit_of(request)
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
         session_id = await find(scope)
-        papers = await _papers(scope, session_id)
-        payment = await payments.find_payment(scope, "charging_session", session_id)
-        if not papers:
-            raise NotFound("receipt")
+        *_older, newest = await _get_papers(scope, session_id)
+        settled = await _settled(scope, session_id)
         theme, _hash = await faces.get_theme(scope)
-        content = paper.content_of(papers[-1], payment, visit.time_zone, theme.primary)
+        content = paper.content_of(newest, settled, visit.time_zone, theme.primary)
     pdf = await asyncio.to_thread(paper.as_pdf, content)
-    name = f"{papers[-1].number or 'receipt'}.pdf"
+    name = f"{newest.number or content['name']}.pdf"
     headers = {"Content-Disposition": f'inline; filename="{name}"'}
     return Response(pdf, media_type="application/pdf", headers=headers)
 

@@ -19,6 +19,7 @@ from app.access import accounts
 from app.access.models import DriverGroup
 from app.billing import payments
 from app.billing import service as billing
+from app.billing.models import Payment
 from app.brands.models import TenantProfile
 from app.charging import service
 from app.charging.models import CDR, ChargingSession, PriceSnapshot, SessionEvent
@@ -32,11 +33,15 @@ from app.stations.models import EVSE, Location
 from app.tariffs import ocpi_tariff, pricing
 from app.tariffs.pricing import Period, Price
 from tenants.scope import Scope
+from themes.language import N_, _, speaking
+from themes.render import day
 
 DESCRIPTIONS = {
-    "ENERGY": "Energy", "TIME": "Charging time", "PARKING_TIME": "Time after charging", "FLAT": "Session fee",
-    "MIN_PRICE": "Minimum price", "MAX_PRICE": "Maximum price",
+    "ENERGY": N_("Energy"), "TIME": N_("Charging time"), "PARKING_TIME": N_("Time after charging"),
+    "FLAT": N_("Session fee"), "MIN_PRICE": N_("Minimum price"), "MAX_PRICE": N_("Maximum price"),
 }  # fmt: skip
+
+DIMENSIONS = ("ENERGY", "TIME", "PARKING_TIME", "FLAT")  # what a limit changes is told without tax
 
 
 async def settle(scope: Scope, session_id: UUID) -> CDR | None:
@@ -189,7 +194,8 @@ async def _place(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     evse = await scope.db.get(EVSE, (scope.tenant_id, session.evse_id)) if session.evse_id else None
     names = ("name", "address", "city", "postal_code", "country", "time_zone")
     return ({name: getattr(location, name) for name in names} if location else {}) | {
-        "station": session.station.ocpp_identity, "evse_no": session.evse_no, "evse_id": evse.evse_id if evse else None,
+        "station": session.station.ocpp_identity, "station_name": session.station.name or session.station.ocpp_identity,
+        "evse_no": session.evse_no, "evse_id": evse.evse_id if evse else None,
         "connector_no": session.connector_no, "token": session.id_token_masked,
     }  # fmt: skip
 
@@ -208,45 +214,52 @@ async def collection_of(scope: Scope, session: ChargingSession) -> str:
 
 
 async def invoice(scope: Scope, cdr: CDR) -> None:
+    """In the language of the payment; where none was made, in the brand's own. The paper keeps it."""
     if cdr.collection in ("per_session", "card"):
         session = await service.get_session(scope, cdr.session_id)
-        await billing.issue_invoice(
-            scope,
-            currency=cdr.currency,
-            lines=lines_of(cdr),
-            buyer=await _buyer(scope, session),
-            supplied_at=cdr.ended_at,
-        )
+        payment = await payments.find_payment(scope, "charging_session", session.id)
+        if payment is not None:
+            language = await payments.language_of(scope, payment.id)
+        else:
+            language = (await scope.db.execute(select(TenantProfile.language))).scalar_one()
+        with speaking(language):
+            await billing.issue_invoice(
+                scope, currency=cdr.currency, lines=lines_of(cdr), buyer=_buyer(session, payment),
+                supplied_at=cdr.ended_at, language=language, payment_id=payment.id if payment else None,
+            )  # fmt: skip
 
 
-async def _buyer(scope: Scope, session: ChargingSession) -> dict[str, Any]:
+def _buyer(session: ChargingSession, payment: Payment | None) -> dict[str, Any]:
     driver = session.driver
     if session.cost_cap_minor is not None and driver is None:
-        payment = await payments.find_payment(scope, "charging_session", session.id)
-        return {"name": "Guest", "email": payment.payer_email if payment else ""}
+        return {"name": _("Guest"), "email": payment.payer_email if payment else ""}
     if driver is not None:
         return {"name": driver.name, "email": driver.email or "", "driver_id": str(driver.id)}
-    return {"name": f"Holder of card {session.id_token_masked}", "email": ""}
+    return {"name": _("Holder of card %(card)s") % {"card": session.id_token_masked}, "email": ""}
 
 
-def lines_of(cdr: CDR) -> list[billing.Line]:
-    """One line per line of the price; their sums are the CDR's totals."""
+def lines_of(cdr: CDR, *, dated: bool = False) -> list[billing.Line]:
+    """One line per line of the price; their sums are the CDR's totals. In the language that is being spoken.
+
+    `Energy, Hafen West, charger 2`; `dated` with the day too, where one paper holds many sessions.
+    """
     country = tax.alpha_2(cdr.location.get("country", "")) or "--"
-    day = cdr.started_at.astimezone(ZoneInfo(cdr.location.get("time_zone") or "UTC"))
+    began = cdr.started_at.astimezone(ZoneInfo(cdr.location.get("time_zone") or "UTC"))
+    words = ", ".join([_charger(cdr.location), *([day(began)] if dated else [])])
     lines = []
     for number, line in enumerate(cdr.price["lines"]):
         net, gross = _minor(line["excl_vat"], cdr.currency), _minor(line["incl_vat"], cdr.currency)
         rate = Decimal(line["vat"])
+        is_gross = line["component"] in DIMENSIONS and cdr.price["is_tax_included"]
         lines.append(
             billing.Line(
                 source_type="cdr",
                 source_id=cdr.id,
                 source_part=str(number),
-                description=f"{DESCRIPTIONS.get(line['component'], line['component'])}, {cdr.location['station']},"
-                f" {day:%Y-%m-%d}",
+                description=f"{_(DESCRIPTIONS[line['component']])}, {words}",
                 quantity=Decimal(line["volume"]),
                 unit=line["unit"],
-                unit_price=Decimal(line["unit_price"]),
+                unit_price=_without_vat(Decimal(line["unit_price"]), rate, is_gross=is_gross),
                 vat_rate=rate,
                 vat_code=f"{country}{rate.normalize():f}",
                 net_minor=net,
@@ -255,6 +268,18 @@ def lines_of(cdr: CDR) -> list[billing.Line]:
             )
         )
     return lines
+
+
+def _charger(place: dict[str, Any]) -> str:
+    """As the driver's own page calls it: the site, the charger there, and which of its places if it has several."""
+    station, site = place.get("station_name") or place["station"], place.get("name") or ""
+    which = f" · {place['evse_no']}" if (place.get("evse_no") or 1) > 1 else ""
+    return f"{station}{which}" if station.startswith(site) else f"{site}, {station}{which}"
+
+
+def _without_vat(unit_price: Decimal, rate: Decimal, *, is_gross: bool) -> Decimal:
+    """As far as it is kept, to eight decimals; the amounts were computed from the tariff's own price."""
+    return round(unit_price / (1 + rate / 100), 8).normalize() + 0 if is_gross else unit_price
 
 
 def _minor(amount: str, currency: str) -> int:
@@ -283,10 +308,12 @@ async def invoice_month(scope: Scope) -> int:
         bundles[cdr.driver_group_id, cdr.currency].append(cdr)
     for (group_id, currency), cdrs in bundles.items():
         group = await scope.db.get(DriverGroup, (scope.tenant_id, group_id)) if group_id else None
-        await billing.issue_invoice(
-            scope, currency=currency, lines=[line for cdr in cdrs for line in lines_of(cdr)],
-            buyer={"name": group.name if group else "", "email": ""}, supplied_at=max(cdr.ended_at for cdr in cdrs),
-        )  # fmt: skip
+        with speaking(profile.language):
+            await billing.issue_invoice(
+                scope, currency=currency, lines=[line for cdr in cdrs for line in lines_of(cdr, dated=True)],
+                buyer={"name": group.name if group else "", "email": ""},
+                supplied_at=max(cdr.ended_at for cdr in cdrs), language=profile.language,
+            )  # fmt: skip
     return len(bundles)
 
 

@@ -152,7 +152,7 @@ def _login_text(letter: identity.LinkLetter, name: str, now: datetime, is_invita
 
 
 async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None:
-    """The way back to the session when the hold stands, and the receipt when it was paid."""
+    """The way back to the session when the hold stands; the receipt when it was paid, or is waived."""
     async with database.scope(tenant_id, Actor.job("notifications.mail_guest")) as scope:
         event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
         if event is None or event.data.get("source_type") != "charging_session":
@@ -163,9 +163,12 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         _slug, name, _state = await own_tenant(scope)
         url = await paid.page_url(scope, payment.source_id)
         language = await payments.language_of(scope, payment.id)
-        write = receipt if event.kind == "PaymentCaptured" else way_back
+        settled = await payments.find_settled(scope, payment)
         with speaking(language):
-            kind, subject, body = write(name, url, payment)
+            if event.kind == "PaymentAuthorized" or settled is None:
+                kind, subject, body = way_back(name, url, payment)
+            else:
+                kind, subject, body = receipt(name, url, settled)
         await service.send_mail(
             scope, key=f"guest:{event.kind}:{payment.id}", kind=kind, to=payment.payer_email, subject=subject,
             body=body, source_id=payment.source_id, language=language,
@@ -201,6 +204,7 @@ LISTENERS = {
     "CardUsedTwice": ["notifications.mail_card_used_twice"],
     "PaymentAuthorized": ["notifications.mail_guest"],
     "PaymentCaptured": ["notifications.mail_guest"],
+    "PaymentWaived": ["notifications.mail_guest"],
     "StaffInvited": ["notifications.mail_login_link"],
     "DriverLoginRequested": ["notifications.mail_driver_login_link"],
     "DriverClosedAccount": ["notifications.forget_mailbox"],

@@ -11,7 +11,9 @@ from functools import lru_cache
 
 import jinja2
 
+from app.billing import paper
 from app.billing.models import Payment
+from app.billing.payments import Settled
 from app.kernel.slices import template_folders
 from themes.css import light_tokens
 from themes.language import _
@@ -111,15 +113,18 @@ def way_back(name: str, url: str, payment: Payment) -> Letter:
     )
 
 
-def receipt(name: str, url: str, payment: Payment) -> Letter:
-    """The money was taken."""
+def receipt(name: str, url: str, settled: Settled) -> Letter:
+    """The money was taken, or it never will be: then the mail says first that nothing is to be paid."""
+    payment, waived = settled.payment, paper.waived(settled)
     taken = {
         "name": name, "amount": money(payment.captured_minor, payment.currency),
         "card": payment.method or _("your card"),
     }  # fmt: skip
     body = (
         _("Hello,"), _("Thank you for charging with %(name)s.") % {"name": name},
-        _("%(amount)s were taken from %(card)s; the rest of the hold is released.") % taken,
+        *([_("%(amount)s were taken from %(card)s; the rest of the hold is released.") % taken]
+          if payment.captured_minor else []),
+        *([waived] if waived else []),
         _("Your receipt:"), f"{url}/receipt", _("The receipt as PDF:"), f"{url}/receipt.pdf",
     )  # fmt: skip
     return "receipt", _("Your receipt from %(name)s") % {"name": name}, "\n\n".join(body) + "\n"

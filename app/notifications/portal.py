@@ -5,6 +5,7 @@ from typing import Any
 from litestar import Request, Response, get
 
 from app.billing.models import Payment
+from app.billing.payments import Settled
 from app.brands import faces
 from app.brands.service import own_tenant
 from app.notifications.letter import as_html, receipt
@@ -22,7 +23,7 @@ async def show_mail_preview(request: AnyRequest, tenant_scope: Scope) -> Respons
     editing = await faces.get_editing(tenant_scope)
     sample = Payment(captured_minor=1332, currency="EUR", method="Visa •••• 4242")
     url = await own_url(tenant_scope, "driver", "/s/sample")
-    _kind, subject, body = receipt(name, url, sample)
+    _kind, subject, body = receipt(name, url, Settled(payment=sample, waived_minor=0))
     html = as_html(subject, body, editing.look.theme, name, "en")
     return Response(html, media_type="text/html", headers={"Content-Security-Policy": POLICY})
 

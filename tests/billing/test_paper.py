@@ -12,7 +12,7 @@ from app.kernel.clock import uuid7
 NASTY = '#panic("x") *b* _i_ $x$ `raw` @ref <label> \\ "quoted" [#sys.inputs] \u202e // comment'
 
 
-def _invoice(text: str, number: str | None = "INV-2026-000001") -> Invoice:
+def _invoice(text: str, number: str | None = "INV-2026-000001", language: str = "en") -> Invoice:
     line = InvoiceLine(
         line_no=1, description=text, quantity=Decimal("10.5"), unit="kWh", unit_price=Decimal("0.45"),
         vat_rate=Decimal(19), vat_code="DE19", net_minor=473, vat_minor=90, gross_minor=563, source_type="cdr",
@@ -22,7 +22,7 @@ def _invoice(text: str, number: str | None = "INV-2026-000001") -> Invoice:
         kind="invoice" if number else "receipt", number=number, issued_at=datetime(2026, 11, 23, 23, 30, tzinfo=UTC),
         supplied_on=date(2026, 11, 24), currency="EUR", net_minor=473, vat_minor=90, gross_minor=563, lines=[line],
         seller={"legal_name": text, "address": text, "city": text, "vat_id": "DE1", "support_email": text},
-        buyer={"name": text, "email": text}, vat_groups=[{"vat_rate": "19", "vat_minor": 90}],
+        buyer={"name": text, "email": text, "language": language}, vat_groups=[{"vat_rate": "19", "vat_minor": 90}],
     )  # fmt: skip
 
 
@@ -32,14 +32,34 @@ def test_any_text_is_set_as_text(text: str) -> None:
     assert pdf.startswith(b"%PDF-")
 
 
-def test_days_are_the_tenants_and_amounts_the_books() -> None:
-    content = paper.content_of(_invoice("A"), None, "Europe/Berlin", "#1f5fbf")
-    assert (content["issued"], content["supplied"]) == ("24 November 2026", "24 November 2026")
-    assert content["lines"] == [["A", "10.5 kWh", "0.45", "19 %", "€5.63"]]
-    assert (content["total"], content["notice"]) == (["Total", "€5.63"], "")
+@pytest.mark.parametrize(
+    ("language", "day", "price", "net"),
+    [("en", "24 November 2026", "€0.5355 / kWh", "net €0.45"),
+     ("de", "24. November 2026", "0,5355 € / kWh", "netto 0,45 €")],
+)  # fmt: skip
+def test_days_are_the_tenants_and_amounts_the_books_in_the_papers_own_language(
+    language: str, day: str, price: str, net: str
+) -> None:
+    content = paper.content_of(_invoice("A", language=language), None, "Europe/Berlin")
+    [line] = content["lines"]
+    assert [value for _name, (value, *_more) in content["facts"][1:]] == [day, day]
+    assert [" ".join(line[name].split()) for name in ("price", "net_price")] == [price, net]
+    money = {"en": "€5.63", "de": "5,63\xa0€"}[language]
+    assert (line["gross"], content["totals"][-1][1], content["not_an_invoice"]) == (money, money, "")
+
+
+def test_what_is_taken_back_is_as_long_as_what_was_billed() -> None:
+    invoice = _invoice("A")
+    for line, (quantity, unit) in zip(invoice.lines, [("-1.25", "h")], strict=True):
+        line.quantity, line.unit = Decimal(quantity), unit
+    assert paper.content_of(invoice, None, "Europe/Berlin")["lines"][0]["amount"].split() == [
+        "-1",
+        "h",
+        "15",
+        "min",
+    ]
 
 
 def test_what_is_no_invoice_says_so() -> None:
-    assert (
-        "not an invoice" in paper.content_of(_invoice("A", None), None, "Europe/Berlin", "#1f5fbf")["notice"]
-    )
+    content = paper.content_of(_invoice("A", None), None, "Europe/Berlin")
+    assert "not an invoice" in content["not_an_invoice"]

@@ -118,20 +118,22 @@ async def place_of(shop: Shop) -> tuple[UUID, int]:
     return station_id, epoch
 
 
-async def wish_for(shop: Shop) -> tuple[UUID, UUID, int]:
+async def wish_for(shop: Shop, language: str = "en") -> tuple[UUID, UUID, int]:
     """(station, session, connection's epoch): a guest is at the payment page and gave no card yet."""
     station_id, epoch = await place_of(shop)
     async with shop.scope() as scope:
         evse_id = (await scope.db.execute(select(EVSE.id))).scalar_one()
-        session, op = await paid.request_start(scope, evse_id, email="", language="en", origin="", remote="1")
+        session, op = await paid.request_start(
+            scope, evse_id, email="", language=language, origin="", remote="1"
+        )
     assert op is not None
     await payments.run_op(shop.database, shop.tenant_id, op.id)
     return station_id, session.id, epoch
 
 
-async def paid_for(shop: Shop) -> tuple[UUID, UUID, int]:
+async def paid_for(shop: Shop, language: str = "en") -> tuple[UUID, UUID, int]:
     """The same, when the hold of 30.00 stands and the station was asked to start."""
-    station_id, session_id, epoch = await wish_for(shop)
+    station_id, session_id, epoch = await wish_for(shop, language)
     async with shop.scope() as scope:
         payment = await payments.find_payment(scope, "charging_session", session_id)
         assert payment is not None
@@ -143,7 +145,11 @@ async def paid_for(shop: Shop) -> tuple[UUID, UUID, int]:
 
 @pytest.fixture
 async def visit(shop: Shop) -> Visit:
-    station_id, session_id, epoch = await paid_for(shop)
+    return await begin(shop)
+
+
+async def begin(shop: Shop, language: str = "en") -> Visit:
+    station_id, session_id, epoch = await paid_for(shop, language)
     async with shop.scope() as scope:
         session = await service.get_session(scope, session_id)
         token = (
