@@ -1,5 +1,6 @@
 """Screen reads of sessions."""
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import selectinload
 
+from app.access import accounts
 from app.charging import rollups
 from app.charging.models import CDR, ChargingSession, MeterHour, SessionEvent
 from app.charging.reports import POWER
@@ -192,21 +194,46 @@ async def meter_hours(
     return found
 
 
-async def frames_of(scope: Scope, session: ChargingSession, limit: int = 30) -> list[Any]:
-    """Frames of its station in its time that speak of it."""
+async def frames_of(scope: Scope, session: ChargingSession, limit: int = 50) -> list[Any]:
+    """Newest first: the frames of its station in its time that are about it, and what was answered to them.
+
+    Those that name its transaction or remote start; those that show its card to ask or to start; what its EVSE said of
+    its state. Readings (1.6 MeterValues) are left out: the curve shows them. A station counts its message ids anew
+    after a restart, so that an answer must also be near its question.
+    """
     query = text("""
-        select id, at, action, direction, kind, error from livery.ocpp_message
-         where station_id = :station and at between :since and :until
-           and action in ('StartTransaction', 'StopTransaction', 'TransactionEvent', 'Authorize',
-                          'RemoteStartTransaction', 'RemoteStopTransaction', 'RequestStartTransaction',
-                          'RequestStopTransaction')
-         order by at desc limit :limit""")
-    until = (session.ended_at or scope.now) + timedelta(minutes=10)
+        with spoken as materialized (
+          select id, at, message_id, action, direction, kind, error, (
+                 raw ~ cast(:transaction as text) or raw ~ cast(:remote_start as text)
+                 or (action in ('Authorize', 'StartTransaction', 'RemoteStartTransaction', 'RequestStartTransaction')
+                     and position(lower(cast(:token as text)) in lower(raw)) > 0)
+                 or (action = 'StatusNotification' and at <= :left_at
+                     and raw ~ case when raw like '%"evseId"%' then :evse else :connector end)
+                 ) is true as is_own
+            from livery.ocpp_message
+           where station_id = :station and at between :since and :until and action is distinct from 'MeterValues')
+        select id, at, action, direction, kind, error from spoken
+         where is_own or exists (
+               select from spoken as own
+                where own.is_own and own.message_id = spoken.message_id and own.action = spoken.action
+                  and own.at between spoken.at - interval '1 minute' and spoken.at + interval '1 minute')
+         order by at desc, id desc limit :limit""")
+    token = session.id_token
+    ended_at = session.ended_at or scope.now
     parameters = {
-        "station": session.station_id, "since": session.created_at - timedelta(minutes=2),
-        "until": max(until, session.created_at + timedelta(minutes=10)), "limit": limit,
+        "station": session.station_id, "since": session.created_at - timedelta(minutes=2), "limit": limit,
+        "until": max(ended_at, session.created_at) + timedelta(minutes=10), "left_at": ended_at + timedelta(minutes=2),
+        "transaction": _member("transactionId", session.ocpp_transaction_id),
+        "remote_start": _member("remoteStartId", session.remote_start_id),
+        "token": accounts.presented(scope, token).value if token is not None else None,
+        "evse": _member("evseId", session.evse_no), "connector": _member("connectorId", session.evse_no),
     }  # fmt: skip
     return list((await scope.db.execute(query, parameters)).all())
+
+
+def _member(name: str, value: str | int | None) -> str | None:
+    """A pattern for the member of an object in JSON that holds this and nothing else; None finds nothing."""
+    return None if value is None else rf'"{name}"\s*:\s*"?{re.escape(str(value))}"?\s*[,}}]'
 
 
 async def today(scope: Scope, time_zone: str) -> dict[str, Any]:
