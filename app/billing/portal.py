@@ -112,7 +112,7 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
     return page(
         request, tenant_scope, "billing/payments.html", title="Payments", params=dict(params), next_after=more,
         rows=[(public_id("payment", row.id), row) for row in rows[:PAGE]], held=await queries.held(tenant_scope),
-        account=await payments.find_account(tenant_scope), state=state,
+        account=await payments.find_account(tenant_scope), state=state, outcome=queries.outcome,
     )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
         ops=await queries.ops_of(tenant_scope, row.id), errors={}, alert=None, words=OP_WORDS,
-        can_refund=row.captured_minor > row.refunded_minor,
+        outcome=queries.outcome(row), can_refund=row.captured_minor > row.refunded_minor,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
     )  # fmt: skip
 

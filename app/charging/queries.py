@@ -124,11 +124,28 @@ _STATES = {
 }  # fmt: skip
 
 
-def timeline(events: list[SessionEvent]) -> list[dict[str, Any]]:
-    """What happened, in words."""
+_NOT_STARTED: dict[str, tuple[str, str, str]] = {
+    "given_up": ("Given up by the driver", "ban", ""), "checkout_expired": ("No card was given in time", "timer", ""),
+    "station_offline": ("The station was offline", "wifi-off", "warning"),
+    "station_quarantined": ("The station is being checked", "shield", "warning"),
+    "evse_taken": ("Another driver’s payment stood first", "ban", ""),
+    "evse_busy": ("A session was running already", "ban", ""),
+    "evse_faulted": ("The EVSE reported a fault", "triangle-alert", "warning"),
+    "evse_unavailable": ("The EVSE was out of service", "triangle-alert", "warning"),
+    "payment_ended": ("The payment ended first", "credit-card", ""),
+}  # fmt: skip
+
+
+def timeline(events: list[SessionEvent], not_started: str | None = None) -> list[dict[str, Any]]:
+    """What happened, in words. `not_started` is the session's own, for events that were noted without it."""
     found = []
     for event in events:
         title, icon, tone = _WORDS.get(event.kind, (event.kind, "circle-dot", ""))
+        if event.kind == "not_started":
+            code = event.data.get("code") or not_started or "not_plugged_in"
+            title, icon, tone = _NOT_STARTED.get(
+                code, (title, icon, tone) if code == "not_plugged_in" else ("Not started", "ban", "warning")
+            )
         if event.kind == "state":
             title = _STATES.get(event.data["state"], event.data["state"])
         found.append({"at": event.at, "title": title, "icon": icon, "tone": tone, "text": _text(event)})
@@ -142,6 +159,9 @@ def _text(event: SessionEvent) -> str:
         return ", ".join(
             part for part in [*parts, "told later by the station" if data.get("offline") else ""] if part
         )
+    if event.kind == "not_started":
+        code = data.get("code") or ""
+        return "" if code in (*_NOT_STARTED, "", "not_plugged_in") else code.replace("_", " ")
     if event.kind == "start_refused":
         answer = data.get("answer") or {}
         return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
