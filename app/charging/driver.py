@@ -72,7 +72,7 @@ async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]
     sites, kinds = await places.list_sites(tenant_scope, wanted)
     return page(
         request, tenant_scope, "charging/places.html", title=profile.name, profile=profile, plug=places.plug,
-        chips=places.chips(wanted, kinds), query=wanted.query, sites=sites,
+        chips=places.chips(wanted, kinds), wanted=wanted, query=wanted.query, sites=sites,
         wrong_code=request.query_params.get("code", "")[:20],
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     }  # fmt: skip
     return page(
         request, tenant_scope, "charging/map.html", title=_("Map"), sites=pins, words=words,
-        chips=places.chips(wanted, kinds), query=wanted.query,
+        chips=places.chips(wanted, kinds), wanted=wanted, query=wanted.query, is_listed=bool(sites),
         urls={name: asset(file) for name, file in files.items()},
     )  # fmt: skip
 
