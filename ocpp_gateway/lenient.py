@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.kernel.errors import LiveryError
+from themes.letters import spelled
 
 MAX_FUTURE = timedelta(minutes=5)
 MAX_PAST = timedelta(days=60)
@@ -30,12 +31,8 @@ def text(payload: dict[str, Any], name: str, *, most: int | None = None) -> str 
     if found in ("", "N/A", "null"):
         return None
     if not found.isprintable():
-        found = _UNSEEN.sub(lambda one: f"\\u{ord(one.group()):04x}", found)
+        found = spelled(found)
     return found[:most] if most else found
-
-
-# Control characters, and those that turn the direction of what is written after them (Unicode UAX 9).
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def with_zone(value: Any, zone: str) -> Any:

@@ -31,6 +31,7 @@ from markupsafe import Markup
 from app.kernel.ids import public_id
 from app.kernel.money import to_decimal
 from themes.language import _, current, gettext, ngettext
+from themes.letters import shown
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "static" / "dist"
@@ -44,7 +45,7 @@ def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
     loaders |= {name: jinja2.FileSystemLoader(folder) for name, folder in folders.items()}
     made = jinja2.Environment(
         loader=jinja2.PrefixLoader(loaders), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, auto_reload=False, extensions=["jinja2.ext.i18n"],
+        lstrip_blocks=True, auto_reload=False, extensions=["jinja2.ext.i18n"], finalize=_shown,
     )  # fmt: skip
     made.policies["ext.i18n.trimmed"] = True
     made.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
@@ -55,6 +56,13 @@ def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
         "price": price, "day": day,
     }  # fmt: skip
     return made
+
+
+def _shown(value: Any) -> Any:
+    """Nothing that somebody wrote turns the text around it, whenever it was stored and whoever sent it."""
+    if not isinstance(value, str):
+        return value
+    return Markup(shown(value)) if isinstance(value, Markup) else shown(value)  # noqa: S704 - it was markup before
 
 
 @lru_cache(maxsize=1)

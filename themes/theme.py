@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.kernel.errors import FieldFault, Invalid
+from themes.letters import is_plain_line
 
 RADII = ("none", "small", "medium", "large")
 FONTS = ("system", "inter")
@@ -17,10 +18,7 @@ DENSITIES = ("comfortable", "compact")
 MODES = ("light", "dark")
 REFUSED_BELOW, WARNED_BELOW = 3.0, 4.5
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-# Letters that nobody sees, and those that turn the reading direction: with them a text says what it does not say.
-TURNING = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_UNSEEN = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{TURNING}]")
-_LOGO_TEXT = re.compile(rf"[^\x00-\x1f\x7f<>{TURNING}]{{1,40}}")
+_LOGO_TEXT = re.compile(r"[^<>]{1,40}")
 COLOURS = ("primary", "secondary", "accent", "neutral")
 
 # What a brand's own colours stand on: a card, in light and in dark.
@@ -94,19 +92,10 @@ def contrast_findings(theme: Theme) -> list[ContrastFinding]:
     return found
 
 
-def is_plain_line(text: str) -> bool:
-    """One line that says what it shows."""
-    return _UNSEEN.search(text) is None
-
-
 def logo_text(name: str) -> str:
     """The name, less what a logo's text may not hold."""
-    kept = (
-        "".join(letter for letter in name if _LOGO_TEXT.fullmatch(letter) or letter == " ")
-        .strip()[:40]
-        .strip()
-    )
-    return kept or "Brand"
+    kept = "".join(letter for letter in name if letter not in "<>").strip()[:40].strip()
+    return kept if kept and is_plain_line(kept) else "Brand"
 
 
 def _fault(name: str, value: Any) -> FieldFault | None:
@@ -123,7 +112,7 @@ def _fault(name: str, value: Any) -> FieldFault | None:
             if value in choices[name]
             else FieldFault(name, "choice", f"{name} is one of {choices[name]}.")
         )
-    if not isinstance(value, str) or not _LOGO_TEXT.fullmatch(value):
+    if not isinstance(value, str) or not _LOGO_TEXT.fullmatch(value) or not is_plain_line(value):
         return FieldFault(name, "logo_text", "The logo's text has 1 to 40 printable characters.")
     return None
 

@@ -17,11 +17,11 @@ from app.identity import service as identity
 from app.identity.permissions import SELF
 from app.kernel import audit
 from app.kernel.clock import uuid7
-from app.kernel.errors import Invalid, NotFound
+from app.kernel.errors import NotFound
 from app.kernel.ids import public_id
+from app.kernel.names import check_name
 from app.kernel.secrets import unseal
 from tenants.scope import Actor, Scope
-from themes.language import N_
 
 LEFT = "Closed account"
 
@@ -61,9 +61,7 @@ async def log_in(scope: Scope, token: str, *, host: str) -> str:
 
 async def rename(scope: Scope, name: str) -> Driver:
     driver = await get_own(scope)
-    if not name.strip():
-        raise Invalid.field("name", "required", N_("Give a name."))
-    driver.name = name.strip()[:200]
+    driver.name = check_name(name)
     await audit.record(scope, "driver.updated", "driver", driver.id, {"fields": ["name"]})
     return driver
 
@@ -98,7 +96,7 @@ async def block_card(scope: Scope, id_token_id: UUID) -> None:
 
 async def label_card(scope: Scope, id_token_id: UUID, label: str) -> None:
     card = await get_card(scope, id_token_id)
-    await update_id_token(scope, card.id, label=label.strip()[:100])
+    await update_id_token(scope, card.id, label=label)
 
 
 def presented(scope: Scope, card: IdToken) -> IdTokenValue:

@@ -18,13 +18,14 @@ from uuid import UUID
 
 from app.access.models import STATUSES, TYPES
 from app.kernel.errors import Invalid
+from app.kernel.names import MAX_NAME, name_fault
 from app.kernel.spreadsheet import plain
 
 MAX_BYTES, MAX_ROWS, MAX_COLUMNS = 5_000_000, 10_000, 50
 FIELDS = ("name", "email", "group", "card", "card_type", "label", "status", "expires")
 HEADERS = ("name", "email", "group", "card", "card type", "label", "status", "expires")
 MAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]{2,}")
-_LONGEST = {"name": 200, "email": 254, "group": 100, "card": 255, "label": 100}
+_LONGEST = {"name": MAX_NAME, "email": 254, "group": MAX_NAME, "card": 255, "label": MAX_NAME}
 _KNOWN_AS = {
     "name": "name fullname driver drivername fahrer fahrername vollername mitarbeiter employee person user nutzer",
     "email": "email mail emailaddress mailaddress emailadresse mailadresse",
@@ -190,10 +191,9 @@ def _read(name: str, cell: str, values: dict[str, str | date | None]) -> str | N
     if not cell:
         return None
     values[name] = cell
-    if any(unicodedata.category(letter) == "Cc" for letter in cell):
-        return "This cell holds a character that cannot be printed."
-    if len(cell) > _LONGEST.get(name, 255):
-        return f"This is too long: at most {_LONGEST.get(name, 255)} characters."
+    fault = name_fault(cell, name, most=_LONGEST.get(name, 255))
+    if fault is not None:
+        return fault.message
     if name == "email":
         return None if MAIL.fullmatch(cell) else "This is not a mail address."
     if name == "card":

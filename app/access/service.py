@@ -24,6 +24,7 @@ from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.errors import Refused as RefusedError
+from app.kernel.names import check_name
 from app.kernel.secrets import digest, digests, seal, unseal
 from app.kernel.spreadsheet import csv_text
 from app.stations.models import ChargingStation
@@ -31,6 +32,7 @@ from app.stations.redaction import mask
 from app.stations.service import get_location
 from tenants.scope import Scope
 from themes.language import N_
+from themes.letters import is_plain_line
 
 ONE_OFF_LIFETIME = timedelta(minutes=15)
 
@@ -63,8 +65,9 @@ async def create_id_token(
     if (await scope.db.execute(found)).first():
         raise RefusedError("id_token_taken", "There is a token with this value and type already.")
     token = IdToken(
-        type=type, **_hidden(scope, value), status=status, label=label.strip()[:100], parent_value=parent_value,
-        driver_id=driver_id, driver_group_id=driver_group_id, expires_at=expires_at, is_single_use=is_single_use,
+        type=type, **_hidden(scope, value), status=status, label=check_name(label, "label", required=None),
+        parent_value=parent_value, driver_id=driver_id, driver_group_id=driver_group_id, expires_at=expires_at,
+        is_single_use=is_single_use,
     )  # fmt: skip
     scope.db.add(token)
     await scope.db.flush()
@@ -126,6 +129,8 @@ async def update_id_token(scope: Scope, id_token_id: UUID, **changes: Any) -> Id
     token = await get_id_token(scope, id_token_id)
     if "status" in changes and changes["status"] not in STATUSES:
         raise Invalid.field("status", "status", f"status is one of {', '.join(STATUSES)}.")
+    if "label" in changes:
+        changes["label"] = check_name(changes["label"], "label", required=None)
     if changes.get("driver_id") is not None:
         await get_driver(scope, changes["driver_id"])
     if changes.get("driver_group_id") is not None:
@@ -186,9 +191,7 @@ async def update_driver_group(
 
 
 async def _group_name(scope: Scope, name: str, group_id: UUID | None = None) -> str:
-    cleaned = name.strip()[:100]
-    if not cleaned:
-        raise Invalid.field("name", "required", "The group needs a name.")
+    cleaned = check_name(name, required="The group needs a name.")
     taken = select(DriverGroup.id).where(DriverGroup.name == cleaned, DriverGroup.id != group_id)
     if (await scope.db.execute(taken)).first():
         raise RefusedError("driver_group_taken", "There is a group with this name already.")
@@ -250,10 +253,8 @@ async def update_driver(
 async def _set_driver(
     scope: Scope, driver: Driver, name: str, email: str | None, driver_group_id: UUID | None
 ) -> None:
-    if not name.strip():
-        raise Invalid.field("name", "required", "The driver needs a name.")
-    address = (email or "").strip()
-    if address and not csv_import.MAIL.fullmatch(address):
+    name, address = check_name(name, required="The driver needs a name."), (email or "").strip()
+    if address and not (csv_import.MAIL.fullmatch(address) and is_plain_line(address)):
         raise Invalid.field("email", "email", "This is not a mail address.")
     if address:
         taken = select(Driver.id).where(Driver.email_norm == email_norm(address), Driver.id != driver.id)
@@ -261,7 +262,7 @@ async def _set_driver(
             raise RefusedError("driver_taken", "There is a driver with this mail address already.")
     if driver_group_id is not None:
         await get_driver_group(scope, driver_group_id)
-    driver.name, driver.driver_group_id = name.strip()[:200], driver_group_id
+    driver.name, driver.driver_group_id = name, driver_group_id
     driver.email, driver.email_norm = address or None, email_norm(address) or None
 
 

@@ -802,11 +802,13 @@ async def take_news(database: Database, body: bytes, signature: str, now: dateti
         )  # fmt: skip
         if taken.scalar_one():
             refs = [ref for ref in (news.payment_ref, news.object_ref) if ref]
+            own = UUID(news.marked) if _UUID.fullmatch(news.marked) else None
             query = select(Payment.id).where(
                 Payment.account_ref == news.account_ref,
                 Payment.provider_ref.in_(refs)
                 | Payment.checkout_ref.in_(refs)
-                | Payment.charge_ref.in_(refs),
+                | Payment.charge_ref.in_(refs)
+                | (Payment.id == own),
             )
             for payment_id in (await scope.db.execute(query)).scalars():
                 await watch(scope, payment_id)

@@ -32,10 +32,6 @@ OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund",
 }  # fmt: skip
-FAILURE_WORDS = {
-    "below_minimum": "too little for a card", "nothing_owed": "nothing was owed", "given_up": "given up by the driver",
-    "over": "the session was over",
-}  # fmt: skip
 WAIVED_WORDS = {
     "below_minimum": "All of it was too little for a card", "not_taken": "The hold could not be taken any more",
     "above_hold": "This part lay above the hold", "corrected": "A correction came to more than was taken",
@@ -124,9 +120,9 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
     more = public_id("payment", rows[PAGE - 1].id) if len(rows) > PAGE else None
     return page(
         request, tenant_scope, "billing/payments.html", title="Payments", params=dict(params), next_after=more,
-        written_off=await payments.written_off(tenant_scope, (row.id for row in rows)), failure_words=FAILURE_WORDS,
+        written_off=await payments.written_off(tenant_scope, (row.id for row in rows)),
         rows=[(public_id("payment", row.id), row) for row in rows[:PAGE]], held=await queries.held(tenant_scope),
-        account=await payments.find_account(tenant_scope), state=state,
+        account=await payments.find_account(tenant_scope), state=state, outcome=queries.outcome,
     )  # fmt: skip
 
 
@@ -136,8 +132,8 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
         ops=await queries.ops_of(tenant_scope, row.id), errors={}, alert=None, words=OP_WORDS,
-        settled=await payments.find_settled(tenant_scope, row), failure_words=FAILURE_WORDS, waived_words=WAIVED_WORDS,
-        can_refund=row.captured_minor > row.refunded_minor,
+        settled=await payments.find_settled(tenant_scope, row), waived_words=WAIVED_WORDS,
+        outcome=queries.outcome(row), can_refund=row.captured_minor > row.refunded_minor,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
     )  # fmt: skip
 

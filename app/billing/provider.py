@@ -73,13 +73,17 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """A webhook whose signature was right. Only a hint: the object is read again before anything is believed."""
+    """A webhook whose signature was right. Only a hint: the object is read again before anything is believed.
+
+    `marked` is the id that we gave its object with us: of a declined card's intent we know no `payment_ref` yet.
+    """
 
     event_id: str
     type: str
     account_ref: str
     object_ref: str
     payment_ref: str | None
+    marked: str
     is_live: bool
     body: dict[str, Any]
 

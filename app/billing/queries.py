@@ -42,10 +42,14 @@ async def list_invoices(
 async def list_payments(
     scope: Scope, state: str = "", *, after: UUID | None = None, limit: int = 50
 ) -> list[Payment]:
-    """Newest first. `state` is `held` (money waits on cards), `taken`, `ended` (nothing came of it), or empty."""
+    """Newest first. `state` is `open` (waiting for a card), `held` (money waits on cards), `taken`, `ended` (nothing
+    came of it), or empty."""
     query = select(Payment).order_by(Payment.id.desc()).limit(limit)
     if state in PAYMENT_STATES:
-        query = query.where(Payment.state.in_(PAYMENT_STATES[state]))
+        found = Payment.state.in_(PAYMENT_STATES[state])
+        # Until the provider has closed its page such a payment is open there, and over as far as we know.
+        is_over = Payment.state.in_(PAYMENT_STATES["open"]) & (Payment.failure != "")
+        query = query.where({"open": found & ~is_over, "ended": found | is_over}.get(state, found))
     if after is not None:
         query = query.where(Payment.id < after)
     return list((await scope.db.execute(query)).scalars())
@@ -54,6 +58,48 @@ async def list_payments(
 PAYMENT_STATES = {
     "held": ("authorized", "capturing"), "taken": ("captured", "partially_refunded", "refunded"),
     "open": ("created", "requires_action", "processing"), "ended": ("canceled", "expired", "failed"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a payment stands as far as is known: a pill, its label where it is not the state's own, and why."""
+
+    pill: str
+    label: str | None = None
+    why: str = ""
+
+
+def outcome(payment: Payment) -> Outcome:
+    """A payer who gave up, or whose card was declined, waits for nothing, whatever state the provider's page is in."""
+    failure = payment.failure
+    if not failure or payment.state not in (*PAYMENT_STATES["open"], *PAYMENT_STATES["ended"]):
+        return Outcome(payment.state, why=_why(failure))
+    if failure == "given_up":
+        return Outcome("canceled", "Given up", "The payer canceled")
+    if failure in DECLINED:
+        return Outcome("failed", "Declined", DECLINED[failure])
+    pill = "canceled" if payment.state in PAYMENT_STATES["open"] else payment.state
+    return Outcome(pill, why=_why(failure))
+
+
+def _why(failure: str) -> str:
+    return _FAILURES.get(failure) or failure.replace("_", " ").capitalize()
+
+
+_FAILURES = {
+    "below_minimum": "Too little for a card", "nothing_owed": "Nothing was owed", "over": "The session was over",
+    "checkout_expired": "No card was given in time",
+}  # fmt: skip
+
+
+# By the provider's code of an error with a card.
+DECLINED = {
+    "declined": "The bank refused the card", "card_declined": "The bank refused the card",
+    "insufficient_funds": "Too little money on the card", "expired_card": "The card has expired",
+    "incorrect_number": "The card's number is wrong", "incorrect_cvc": "The card's security code is wrong",
+    "processing_error": "The bank could not be reached",
+    "payment_intent_authentication_failure": "The bank could not confirm who paid",
 }  # fmt: skip
 
 

@@ -222,7 +222,8 @@ class StripeConnect(Provider):
         return News(
             event_id=str(event["id"]), type=str(event["type"]), account_ref=str(event.get("account") or ""),
             object_ref=str(thing.get("id") or ""), payment_ref=payment if isinstance(payment, str) else None,
-            is_live=bool(event.get("livemode")), body=event,
+            marked=str((thing.get("metadata") or {}).get("payment") or ""), is_live=bool(event.get("livemode")),
+            body=event,
         )  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.kernel.errors import FieldFault, Invalid
-from themes.theme import TURNING, Theme, contrast_findings, read_theme
+from themes.letters import TURNING
+from themes.theme import Theme, contrast_findings, read_theme
 
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 TEXTS = ("imprint", "terms", "privacy")

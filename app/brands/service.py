@@ -21,11 +21,13 @@ from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.money import is_currency
+from app.kernel.names import name_fault
 from tenants.database import Database
 from tenants.models import Tenant, TenantRoute, TenantStats
 from tenants.resolve import RESERVED_SLUGS
 from tenants.scope import Actor, PlatformScope, Scope
-from themes.theme import Theme, is_plain_line, logo_text, preset
+from themes.letters import is_plain_line
+from themes.theme import Theme, logo_text, preset
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
 # How the numbers look after the country's letters (Directive 2006/112/EC Art. 215; the VIES syntax table).
@@ -230,16 +232,12 @@ _UPPER = frozenset({"country", "currency", "vat_id", "ocpi_country_code", "ocpi_
 
 
 def _profile_fault(field: str, value: str) -> FieldFault | None:
-    if not is_plain_line(value):
-        return FieldFault(field, "text", f"{field} is one line without invisible letters.")
     if field in _TEXTS:
         if field == "name" and not value:
             return FieldFault(field, "required", "The name is required.")
-        return (
-            FieldFault(field, "too_long", f"{field} has at most 255 characters.")
-            if len(value) > 255
-            else None
-        )
+        return name_fault(value, field)
+    if not is_plain_line(value):
+        return name_fault(value, field)
     wrong = {
         "country": lambda: value.upper() not in Locale("en").territories or len(value) != 2,
         "currency": lambda: not is_currency(value.upper()),

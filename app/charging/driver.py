@@ -29,7 +29,7 @@ from app.charging import account, paid, places, queries, service, settlement
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
-from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.errors import Invalid, NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_minor
 from app.kernel.settings import Settings
@@ -45,6 +45,7 @@ from app.kernel.web import (
     read_form,
     redirect,
     visit_of,
+    with_retry_after,
 )
 from app.stations import service as stations
 from app.stations.models import EVSE, Location
@@ -72,7 +73,7 @@ async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]
     sites, kinds = await places.list_sites(tenant_scope, wanted)
     return page(
         request, tenant_scope, "charging/places.html", title=profile.name, profile=profile, plug=places.plug,
-        chips=places.chips(wanted, kinds), query=wanted.query, sites=sites,
+        chips=places.chips(wanted, kinds), wanted=wanted, query=wanted.query, sites=sites,
         wrong_code=request.query_params.get("code", "")[:20],
     )  # fmt: skip
 
@@ -101,7 +102,7 @@ async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     }  # fmt: skip
     return page(
         request, tenant_scope, "charging/map.html", title=_("Map"), sites=pins, words=words,
-        chips=places.chips(wanted, kinds), query=wanted.query,
+        chips=places.chips(wanted, kinds), wanted=wanted, query=wanted.query, is_listed=bool(sites),
         urls={name: asset(file) for name, file in files.items()},
     )  # fmt: skip
 
@@ -209,19 +210,14 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
         evse = await stations.find_place(scope, code)
         try:
             target, op, session_id = await _wish(scope, visit, evse, form)
-        except (Invalid, Refused) as error:
+        except (Invalid, Refused, TooMany) as error:
             await scope.db.rollback()
             scope.forget_after_commit()
             errors = {fault.field: _(fault.message) for fault in error.faults}
-            return await _place_page(
-                request,
-                scope,
-                code,
-                status=error.status,
-                values=form.values,
-                errors=errors,
-                alert=_(error.message),
-            )
+            shown = await _place_page(
+                request, scope, code, status=error.status, values=form.values, errors=errors, alert=_(error.message)
+            )  # fmt: skip
+            return with_retry_after(shown, error)
     if op is not None:
         target = await _checkout_url(visit, op.id, session_id) or target
     return Response(None, status_code=303, headers={"Location": target})

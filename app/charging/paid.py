@@ -23,7 +23,7 @@ from app.charging.plausibility import rated_power_w
 from app.identity import limits
 from app.kernel import events, queue
 from app.kernel.clock import uuid7
-from app.kernel.errors import NotFound, Refused
+from app.kernel.errors import NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.secrets import digest, digests, same
 from app.stations.models import EVSE, Connector
@@ -154,10 +154,10 @@ async def _check_limits(scope: Scope, evse: EVSE, remote: str) -> None:
         (f"start:address:{who}:{evse.id}", STARTS_PER_ADDRESS_AND_EVSE), (f"start:evse:{evse.id}", STARTS_PER_EVSE),
     ):  # fmt: skip
         if not await limits.is_within(scope.redis, scope.tenant_id, name, most, CHECKOUT_WINDOW):
-            raise Refused(
-                "too_many_checkouts",
+            raise TooMany(
                 N_("Too many starts were begun here in a short time. Try again in half an hour."),
-            )
+                code="too_many_checkouts", retry_after_s=int(CHECKOUT_WINDOW.total_seconds()),
+            )  # fmt: skip
 
 
 # -- the hold stands, or does not --------------------------------------------------------------------------------------

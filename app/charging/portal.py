@@ -171,7 +171,7 @@ async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
         "station_id": public_id("charging_station", session.station_id), "command": command,
         "may_be_asked": session.ocpp_transaction_id is not None
         and await transaction_status.is_possible(scope, session.station_id),
-        "timeline": queries.timeline(await queries.events_of(scope, session.id)),
+        "timeline": queries.timeline(await queries.events_of(scope, session.id), session.not_started),
     }  # fmt: skip
 
 

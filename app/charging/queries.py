@@ -1,5 +1,6 @@
 """Screen reads of sessions."""
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import selectinload
 
+from app.access import accounts
 from app.charging import rollups
 from app.charging.models import CDR, ChargingSession, MeterHour, SessionEvent
 from app.charging.reports import POWER
@@ -123,11 +125,28 @@ _STATES = {
 }  # fmt: skip
 
 
-def timeline(events: list[SessionEvent]) -> list[dict[str, Any]]:
-    """What happened, in words."""
+_NOT_STARTED: dict[str, tuple[str, str, str]] = {
+    "given_up": ("Given up by the driver", "ban", ""), "checkout_expired": ("No card was given in time", "timer", ""),
+    "station_offline": ("The station was offline", "wifi-off", "warning"),
+    "station_quarantined": ("The station is being checked", "shield", "warning"),
+    "evse_taken": ("Another driver’s payment stood first", "ban", ""),
+    "evse_busy": ("A session was running already", "ban", ""),
+    "evse_faulted": ("The EVSE reported a fault", "triangle-alert", "warning"),
+    "evse_unavailable": ("The EVSE was out of service", "triangle-alert", "warning"),
+    "payment_ended": ("The payment ended first", "credit-card", ""),
+}  # fmt: skip
+
+
+def timeline(events: list[SessionEvent], not_started: str | None = None) -> list[dict[str, Any]]:
+    """What happened, in words. `not_started` is the session's own, for events that were noted without it."""
     found = []
     for event in events:
         title, icon, tone = _WORDS.get(event.kind, (event.kind, "circle-dot", ""))
+        if event.kind == "not_started":
+            code = event.data.get("code") or not_started or "not_plugged_in"
+            title, icon, tone = _NOT_STARTED.get(
+                code, (title, icon, tone) if code == "not_plugged_in" else ("Not started", "ban", "warning")
+            )
         if event.kind == "state":
             title = _STATES.get(event.data["state"], event.data["state"])
         found.append({"at": event.at, "title": title, "icon": icon, "tone": tone, "text": _text(event)})
@@ -141,6 +160,9 @@ def _text(event: SessionEvent) -> str:
         return ", ".join(
             part for part in [*parts, "told later by the station" if data.get("offline") else ""] if part
         )
+    if event.kind == "not_started":
+        code = data.get("code") or ""
+        return "" if code in (*_NOT_STARTED, "", "not_plugged_in") else code.replace("_", " ")
     if event.kind == "start_refused":
         answer = data.get("answer") or {}
         return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
@@ -193,21 +215,46 @@ async def meter_hours(
     return found
 
 
-async def frames_of(scope: Scope, session: ChargingSession, limit: int = 30) -> list[Any]:
-    """Frames of its station in its time that speak of it."""
+async def frames_of(scope: Scope, session: ChargingSession, limit: int = 50) -> list[Any]:
+    """Newest first: the frames of its station in its time that are about it, and what was answered to them.
+
+    Those that name its transaction or remote start; those that show its card to ask or to start; what its EVSE said of
+    its state. Readings (1.6 MeterValues) are left out: the curve shows them. A station counts its message ids anew
+    after a restart, so that an answer must also be near its question.
+    """
     query = text("""
-        select id, at, action, direction, kind, error from livery.ocpp_message
-         where station_id = :station and at between :since and :until
-           and action in ('StartTransaction', 'StopTransaction', 'TransactionEvent', 'Authorize',
-                          'RemoteStartTransaction', 'RemoteStopTransaction', 'RequestStartTransaction',
-                          'RequestStopTransaction')
-         order by at desc limit :limit""")
-    until = (session.ended_at or scope.now) + timedelta(minutes=10)
+        with spoken as materialized (
+          select id, at, message_id, action, direction, kind, error, (
+                 raw ~ cast(:transaction as text) or raw ~ cast(:remote_start as text)
+                 or (action in ('Authorize', 'StartTransaction', 'RemoteStartTransaction', 'RequestStartTransaction')
+                     and position(lower(cast(:token as text)) in lower(raw)) > 0)
+                 or (action = 'StatusNotification' and at <= :left_at
+                     and raw ~ case when raw like '%"evseId"%' then :evse else :connector end)
+                 ) is true as is_own
+            from livery.ocpp_message
+           where station_id = :station and at between :since and :until and action is distinct from 'MeterValues')
+        select id, at, action, direction, kind, error from spoken
+         where is_own or exists (
+               select from spoken as own
+                where own.is_own and own.message_id = spoken.message_id and own.action = spoken.action
+                  and own.at between spoken.at - interval '1 minute' and spoken.at + interval '1 minute')
+         order by at desc, id desc limit :limit""")
+    token = session.id_token
+    ended_at = session.ended_at or scope.now
     parameters = {
-        "station": session.station_id, "since": session.created_at - timedelta(minutes=2),
-        "until": max(until, session.created_at + timedelta(minutes=10)), "limit": limit,
+        "station": session.station_id, "since": session.created_at - timedelta(minutes=2), "limit": limit,
+        "until": max(ended_at, session.created_at) + timedelta(minutes=10), "left_at": ended_at + timedelta(minutes=2),
+        "transaction": _member("transactionId", session.ocpp_transaction_id),
+        "remote_start": _member("remoteStartId", session.remote_start_id),
+        "token": accounts.presented(scope, token).value if token is not None else None,
+        "evse": _member("evseId", session.evse_no), "connector": _member("connectorId", session.evse_no),
     }  # fmt: skip
     return list((await scope.db.execute(query, parameters)).all())
+
+
+def _member(name: str, value: str | int | None) -> str | None:
+    """A pattern for the member of an object in JSON that holds this and nothing else; None finds nothing."""
+    return None if value is None else rf'"{name}"\s*:\s*"?{re.escape(str(value))}"?\s*[,}}]'
 
 
 async def today(scope: Scope, time_zone: str) -> dict[str, Any]:

@@ -874,7 +874,7 @@ async def end_unstarted(
     session.status, session.ended_at, session.not_started = "INVALID", scope.now, code
     if session.id_token_id is not None:
         await access.mark_used(scope, session.id_token_id)
-    await _note(scope, session, kind, scope.now, kind, None, data)
+    await _note(scope, session, kind, scope.now, kind, None, {**data, "code": code})
     await payments.release(scope, "charging_session", session.id, code)
     await events.emit(scope, "SessionNotStarted", "charging_session", session.id, {"code": code})
     _tell(scope, session, kind)

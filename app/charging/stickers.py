@@ -14,7 +14,8 @@ import segno
 import typst
 from markupsafe import escape
 
-from themes.theme import TURNING, readable_on
+from themes.letters import shown
+from themes.theme import readable_on
 
 MAX_STICKERS = 500
 QUIET = 4  # modules of white around a code (ISO/IEC 18004)
@@ -23,7 +24,6 @@ WORDS = {
     "de": {"scan": "Scannen und laden", "help": "Hilfe"},
 }
 # What turns the direction of the text around it.
-_TURNING = re.compile(f"[{TURNING}]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class Sticker:
 
 def clean(text: str, longest: int) -> str:
     """On one line, in its own direction, and short enough for a label."""
-    line = " ".join(_TURNING.sub("", text).split())
+    line = " ".join(shown(text).split())
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 

@@ -18,6 +18,7 @@ from app.device_model.models import ConfigurationTemplate, StationVariable
 from app.device_model.paths import VariablePath, parse_path
 from app.kernel import audit
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
+from app.kernel.names import name_fault
 from app.stations import ocpp_schemas
 from app.stations.models import ChargingStation, StationCommand
 from app.stations.redaction import names_a_secret
@@ -52,9 +53,10 @@ def _checked(
     *, name: str, ocpp_version: str, vendor: str, model: str, settings: Mapping[str, str]
 ) -> dict[str, Any]:
     faults: list[FieldFault] = []
-    name = name.strip()
-    if not name or len(name) > 100:
-        faults.append(FieldFault("name", "name", "The name has 1 to 100 characters."))
+    texts = {"name": name.strip(), "vendor": vendor.strip(), "model": model.strip()}
+    faults += [fault for field, value in texts.items() if (fault := name_fault(value, field))]
+    if not texts["name"]:
+        faults.append(FieldFault("name", "required", "The template needs a name."))
     if ocpp_version not in ocpp_schemas.VERSIONS:
         known = ", ".join(ocpp_schemas.VERSIONS)
         faults.append(FieldFault("ocpp_version", "version", f"The version is one of {known}."))
@@ -69,10 +71,7 @@ def _checked(
         cleaned |= {str(found): value.strip()} if found else {}
     if faults:
         raise Invalid("invalid", faults[0].message, faults=faults)
-    return {
-        "name": name, "ocpp_version": ocpp_version, "vendor": vendor.strip()[:255], "model": model.strip()[:255],
-        "settings": cleaned,
-    }  # fmt: skip
+    return {**texts, "ocpp_version": ocpp_version, "settings": cleaned}
 
 
 def _checked_setting(version: str, path: str, value: str) -> tuple[FieldFault | None, VariablePath | None]:

@@ -28,6 +28,7 @@ from app.identity.permissions import (
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany, Unauthenticated
+from app.kernel.names import check_name
 from app.kernel.secrets import digest, digests, new_token
 from tenants.database import Database
 from tenants.resolve import own_url, resolve_api_key
@@ -88,7 +89,9 @@ async def invite_staff(scope: Scope, *, email: str, name: str = "", role: str) -
     _check_role(scope, role)
     if await find_staff_member(scope, email) is not None:
         raise Invalid.field("email", "already_staff", f"{email} is in the team already.")
-    member = StaffMember(email=email, email_norm=email_norm(email), name=name.strip()[:100], role=role)
+    member = StaffMember(
+        email=email, email_norm=email_norm(email), name=check_name(name, required=None), role=role
+    )
     scope.db.add(member)
     await scope.db.flush()
     await audit.record(scope, "staff_member.invited", "staff_member", member.id, {"role": role})
@@ -420,9 +423,7 @@ async def create_api_key(
 ) -> NewApiKey:
     """`scopes` are names of the permission table, or `all`. Nobody can hand out more than they may themselves."""
     wanted = _check_scopes(scope, scopes)
-    name = name.strip()
-    if not name or len(name) > 100:
-        raise Invalid.field("name", "required", "name is required, at most 100 characters.")
+    name = check_name(name)
     if expires_at is not None and expires_at <= scope.now:
         raise Invalid.field("expires_at", "past", "expires_at lies in the past.")
     key = new_api_key_text()

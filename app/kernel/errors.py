@@ -70,9 +70,10 @@ class TooMany(LiveryError):
     code = "too_many_requests"
 
     def __init__(
-        self, message: str = "Too many requests; try again later.", *, retry_after_s: int = 60
-    ) -> None:
-        super().__init__("too_many_requests", message)
+        self, message: str = "Too many requests; try again later.", *, retry_after_s: int = 60,
+        code: str = "too_many_requests",
+    ) -> None:  # fmt: skip
+        super().__init__(code, message)
         self.retry_after_s = retry_after_s
 
 

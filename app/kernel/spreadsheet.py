@@ -2,7 +2,8 @@
 
 A spreadsheet runs a cell that begins with = + - or @ as a formula, whoever wrote it (CWE-1236). Such a text gets an
 apostrophe in front, which spreadsheets take as "this is text"; `plain` takes it away again, so that what we wrote
-and read back is what it was. Numbers are written as numbers.
+and read back is what it was. Numbers are written as numbers. Letters that turn the direction of reading are left out:
+they would turn the cells beside.
 """
 
 import csv
@@ -13,6 +14,8 @@ from datetime import date
 from decimal import Decimal
 
 from litestar import Response
+
+from themes.letters import shown
 
 Cell = str | int | Decimal | date | None
 # Some spreadsheets skip blanks, and some take the full-width signs for the ordinary ones.
@@ -34,8 +37,8 @@ def plain(cell: str) -> str:
 def csv_text(head: Iterable[str], rows: Iterable[Iterable[Cell]], *, separator: str = ",") -> str:
     out = io.StringIO()
     writer = csv.writer(out, delimiter=separator)
-    writer.writerow([csv_cell(name) for name in head])
-    writer.writerows([csv_cell(value) for value in row] for row in rows)
+    for row in (head, *rows):
+        writer.writerow([csv_cell(shown(value) if isinstance(value, str) else value) for value in row])
     return out.getvalue()
 
 

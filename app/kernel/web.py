@@ -74,7 +74,7 @@ from litestar.datastructures import Cookie
 from litestar.response import Stream
 
 from app.kernel.clock import utcnow
-from app.kernel.errors import Invalid, LiveryError
+from app.kernel.errors import Invalid, LiveryError, TooMany
 from app.kernel.live import GAP, Live
 from app.kernel.secrets import digest, digests, same
 from app.kernel.settings import Settings
@@ -290,10 +290,18 @@ def form_again(
 ) -> Response[str]:  # fmt: skip
     """The form once more, with what was typed and what is wrong with it; nothing of it is stored."""
     errors = {fault.field: fault.message for fault in reversed(error.faults)}
-    return page(
+    response = page(
         request, scope, template, title=title, status=error.status, values=form.values, errors=errors,
         alert=error.message, error_code=error.code, **context,
     )  # fmt: skip
+    return with_retry_after(response, error)
+
+
+def with_retry_after(response: Response[Any], error: LiveryError) -> Response[Any]:
+    """Who came too often is told when to come again (RFC 9110, 10.2.3)."""
+    if isinstance(error, TooMany):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 def redirect(

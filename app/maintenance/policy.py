@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.kernel import audit
 from app.kernel.errors import Invalid
+from app.kernel.names import check_name
 from app.maintenance.models import SecurityPolicy
 from tenants.scope import Scope
 
@@ -54,8 +55,8 @@ async def set_policy(
     if len(hosts) > MOST_HOSTS:
         raise Invalid.field("firmware_hosts", "too_many", f"At most {MOST_HOSTS} hosts.")
     values: dict[str, Any] = {
-        "minimum_profile": minimum_profile, "organisation": organisation.strip()[:64], "firmware_hosts": hosts,
-        "updated_at": scope.now,
+        "minimum_profile": minimum_profile, "firmware_hosts": hosts, "updated_at": scope.now,
+        "organisation": check_name(organisation, "organisation", required=None, most=64),
     }  # fmt: skip
     statement = upsert(SecurityPolicy).values(**values)
     await scope.db.execute(statement.on_conflict_do_update(index_elements=["tenant_id"], set_=values))

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.kernel.errors import Invalid
 from app.stations.models import ChargingStation, Connector
+from themes.letters import spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,10 @@ def in_words(connector: Connector) -> str:
 
 def pretty(raw: str) -> str:
     try:
-        return json.dumps(json.loads(raw), indent=2, ensure_ascii=False)
+        raw = json.dumps(json.loads(raw), indent=2, ensure_ascii=False)
     except ValueError:
-        return raw
+        pass
+    return spelled(raw, layout="\n")
 
 
 # --- the offered forms -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from app.kernel import audit
 from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.names import check_name
 from app.stations import quirks, service
 from app.stations.models import ChargingStation, StationQuirk
 from tenants.scope import Scope
@@ -16,7 +17,8 @@ from tenants.scope import Scope
 
 async def add_quirk(scope: Scope, *, vendor: str, model: str, quirk: str, note: str) -> StationQuirk:
     """Holds at once for the stations that are there, and for others from their boot on."""
-    vendor, model = vendor.strip()[:100], model.strip()[:100] or "*"
+    vendor = check_name(vendor, "vendor", required="Name the vendor, as its stations tell it.")
+    model = check_name(model, "model", required=None) or "*"
     if not vendor.strip("*"):
         raise Invalid.field("vendor", "required", "Name the vendor, as its stations tell it.")
     if quirk not in quirks.QUIRKS:
@@ -27,8 +29,8 @@ async def add_quirk(scope: Scope, *, vendor: str, model: str, quirk: str, note: 
     if (await scope.db.execute(same)).first():
         raise Refused("quirk_taken", "This is in the list already.")
     row = StationQuirk(
-        vendor=vendor, model=model, quirk=quirk, note=note.strip()[:500], created_by=scope.actor.name or "",
-        created_at=scope.now,
+        vendor=vendor, model=model, quirk=quirk, created_by=scope.actor.name or "",
+        note=check_name(note, "note", required=None, most=500), created_at=scope.now,
     )  # fmt: skip
     scope.db.add(row)
     await scope.db.flush()

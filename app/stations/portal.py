@@ -33,6 +33,7 @@ from app.stations.models import EVSE, ChargingStation, StationCommand
 from app.stations.redaction import mask_cards, mask_frame
 from tenants.resolve import own_url
 from tenants.scope import Scope
+from themes.letters import spelled
 
 AnyRequest = Request[Any, Any, Any]
 nav = [
@@ -232,8 +233,8 @@ def _shown(scope: Scope, command: StationCommand) -> dict[str, Any]:
         "id": public_id("station_command", command.id), "command": command,
         "title": schema_forms.words_of(command.action).title,
         "by": "by itself" if _A_JOB.fullmatch(command.actor) else _WHO.get(command.actor, command.actor),
-        "payload": json.dumps(hide(command.payload), ensure_ascii=False),
-        "answer": json.dumps(hide(command.answer), ensure_ascii=False) if command.answer is not None else None,
+        "payload": spelled(json.dumps(hide(command.payload), ensure_ascii=False)),
+        "answer": spelled(json.dumps(hide(command.answer), ensure_ascii=False)) if command.answer is not None else None,
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from sqlalchemy.orm import selectinload
 
 from app.kernel import audit, events
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
+from app.kernel.names import check_name, name_fault
 from app.kernel.secrets import digest, new_station_password
 from app.stations import availability, commands, quirks
 from app.stations.models import (
@@ -80,10 +81,14 @@ def _check_location(values: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("name", "address", "city"):
         if name in values:
             cleaned[name] = str(values[name] or "").strip()
-            if not cleaned[name] or len(cleaned[name]) > 255:
-                faults.append(FieldFault(name, "required", f"{name} is required, at most 255 characters."))
+            if not cleaned[name]:
+                faults.append(FieldFault(name, "required", f"{name} is required."))
+            elif fault := name_fault(cleaned[name], name):
+                faults.append(fault)
     if "postal_code" in values:
-        cleaned["postal_code"] = str(values["postal_code"] or "").strip()[:10]
+        cleaned["postal_code"] = str(values["postal_code"] or "").strip()
+        if fault := name_fault(cleaned["postal_code"], "postal_code", most=10):
+            faults.append(fault)
     if "country" in values:
         cleaned["country"] = str(values["country"] or "").strip().upper()
         if not re.fullmatch(r"[A-Z]{3}", cleaned["country"]):
@@ -210,8 +215,8 @@ async def create_station(
     if (await scope.db.execute(taken)).first():
         raise Refused("identity_taken", f"There is a station {identity} already.")
     station = ChargingStation(
-        ocpp_identity=identity, location_id=location_id, security_profile=security_profile, name=name.strip()[:100],
-        registration=_check_registration(registration), leniency={},
+        ocpp_identity=identity, location_id=location_id, security_profile=security_profile,
+        name=check_name(name, required=None), registration=_check_registration(registration), leniency={},
     )  # fmt: skip
     scope.db.add(station)
     await scope.db.flush()
@@ -440,7 +445,7 @@ async def update_station(scope: Scope, station_id: UUID, **changes: Any) -> str 
             await get_location(scope, changes["location_id"])
         station.location_id = changes["location_id"]
     if "name" in changes:
-        station.name = str(changes["name"] or "").strip()[:100]
+        station.name = check_name(str(changes["name"] or ""), required=None)
     was = station.registration
     if "registration" in changes:
         station.registration = _check_registration(changes["registration"])

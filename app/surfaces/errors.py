@@ -9,7 +9,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from app.kernel.errors import FieldFault, Forbidden, Invalid, LiveryError, NotFound, Unauthenticated
 from app.kernel.rest import Replay, problem
-from app.kernel.web import page, visit_of
+from app.kernel.web import page, visit_of, with_retry_after
 from themes.language import N_, _
 
 AnyRequest = Request[Any, Any, Any]
@@ -85,10 +85,7 @@ def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
         request, None, "surfaces/error.html", title=_(TITLES.get(made.status, "Refused")), status=made.status,
         message=_(made.message), code=made.code, error_status=made.status,
     )  # fmt: skip
-    retry_after_s = getattr(made, "retry_after_s", None)
-    if retry_after_s is not None:
-        response.headers["Retry-After"] = str(retry_after_s)
-    return response
+    return with_retry_after(response, made)
 
 
 def _to_login(request: AnyRequest) -> Response[Any]:

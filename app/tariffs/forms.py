@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.kernel.errors import FieldFault, Invalid
+from app.kernel.names import name_fault
 from app.tariffs.ocpi_tariff import DAYS, PriceComponent, Tariff, TariffElement, TariffRestrictions
 
 PRICES = ("energy_price", "session_fee", "time_price", "parking_price", "other_price", "vat")
@@ -27,10 +28,12 @@ def to_ocpi(values: Mapping[str, str], days: list[str], *, currency: str) -> dic
     name = values.get("name", "").strip()
     if not name:
         faults.append(FieldFault("name", "required", "The tariff needs a name."))
+    elif fault := name_fault(name):
+        faults.append(fault)
     if faults:
         raise Invalid("invalid_tariff", "The tariff has faults.", faults=faults)
     return {
-        "currency": currency, "type": "REGULAR", "name": name[:100],
+        "currency": currency, "type": "REGULAR", "name": name,
         "tax_included": "NO" if values.get("tax") == "NO" else "YES",
         "elements": _elements(amounts, window),
     }  # fmt: skip

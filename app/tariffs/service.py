@@ -20,6 +20,7 @@ from app.brands.models import TenantProfile
 from app.kernel import audit, events, tax
 from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
+from app.kernel.names import MAX_NAME, check_name
 from app.stations.models import EVSE
 from app.stations.service import get_location
 from app.tariffs import ocpi_tariff, pricing
@@ -38,7 +39,7 @@ async def create_tariff(scope: Scope, tariff: Any, assign: Any = None) -> Tariff
     """`tariff` is an OCPI Tariff object, `assign` one target: `{"default": True}`, or an id (UUID) of something."""
     content = await _owned(scope, ocpi_tariff.read_tariff(tariff), tariff_id=None)
     assert content.id is not None
-    row = Tariff(id=uuid7(), ocpi_id=content.id, name=name_of(content), version_no=1)
+    row = Tariff(id=uuid7(), ocpi_id=content.id, name=_name_of(content), version_no=1)
     try:
         async with scope.db.begin_nested():
             scope.db.add(row)
@@ -64,7 +65,7 @@ async def replace_tariff(scope: Scope, tariff_id: UUID, tariff: Any, assign: Any
     if content.id is not None and content.id != row.ocpi_id:
         raise Invalid.field("tariff.id", "immutable", f"The id of this tariff is {row.ocpi_id}.")
     content = await _owned(scope, content, tariff_id=row.ocpi_id)
-    row.version_no, row.name, row.updated_at = row.version_no + 1, name_of(content), scope.now
+    row.version_no, row.name, row.updated_at = row.version_no + 1, _name_of(content), scope.now
     await _write_version(scope, row, content)
     if assign is not None:
         await scope.db.execute(delete(TariffAssignment).where(TariffAssignment.tariff_id == row.id))
@@ -108,7 +109,15 @@ def name_of(content: ocpi_tariff.Tariff) -> str:
     name = content.extra.get("name")
     texts = [entry.get("text", "") for entry in content.tariff_alt_text]
     found = name if isinstance(name, str) and name.strip() else next(iter(texts), "")
-    return (found or content.id or "").strip()[:100]
+    return (found or content.id or "").strip()[:MAX_NAME]
+
+
+def _name_of(content: ocpi_tariff.Tariff) -> str:
+    """The same for what is being written. Invalid of `tariff.name`: characters, too_long."""
+    own = content.extra.get("name")
+    if isinstance(own, str):
+        check_name(own, "tariff.name", required=None)
+    return name_of(content)
 
 
 # --- where it applies --------------------------------------------------------------------------------------------

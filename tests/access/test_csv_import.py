@@ -124,7 +124,7 @@ def test_columns_that_make_no_sense_are_refused() -> None:
      ("A,,,04,,,maybe,", "no state"), ("A,,,04,,,,12/31/2027", "2027-12-31 or 31.12.2027"),
      ("A,,,04,,,,2027-02-30", "not a day"), ("A,,,04,,,,0001-01-01", "not a day"), ("A,,,04,,,,,more", "more cells"),
      (",,Fleet,,,,,", "neither a driver nor a card"), (",new@example.org,,,,,,", "needs a name"),
-     ("A\x01,,,,,,,", "cannot be printed")],
+     ("A\x01,,,,,,,", "cannot be printed"), ("A\u202eB,,,,,,,", "cannot be printed or seen")],
 )  # fmt: skip
 def test_a_wrong_row_is_named_with_its_number_and_a_sentence(cells: str, words: str) -> None:
     ((row, message),) = faults_of(f"{HEAD}\n\n{ANNA}\n{cells}\n")

