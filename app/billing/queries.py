@@ -89,7 +89,10 @@ def _why(failure: str) -> str:
 
 _FAILURES = {
     "below_minimum": "Too little for a card", "nothing_owed": "Nothing was owed", "over": "The session was over",
-    "checkout_expired": "No card was given in time",
+    "checkout_expired": "No card was given in time", "evse_taken": "Somebody else was quicker",
+    "evse_busy": "The charger was in use", "evse_faulted": "The charger reported a fault",
+    "evse_unavailable": "The charger was out of service", "station_offline": "The charger was offline",
+    "station_refused": "The charger refused the start", "not_plugged_in": "Nobody plugged in",
 }  # fmt: skip
 
 

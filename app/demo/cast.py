@@ -183,7 +183,7 @@ SOLMARK = Company(
     ),
     boxes=(
         Box("CP1", 0, "ac22", "1.6", "charge", 2, "Tor A"),
-        Box("CP2", 0, "ac22", "1.6", "charge", 2, "Tor B"),
+        Box("CP2", 0, "ac22", "1.6", "idle", 2, "Tor B"),
         Box("CP3", 0, "ac11", "2.0.1", "offline", 1, "Tor C"),
         Box("KW-1", 1, "dc150", "2.0.1", "charge", 2, "Westkurve"),
         Box("KW-2", 1, "dc150", "1.6", "fault", 1, "Parkdeck"),
