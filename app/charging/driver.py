@@ -128,7 +128,8 @@ async def _place_page(
     request: AnyRequest, scope: Scope, code: str, *, status: int = 200, **form: Any
 ) -> Response[str]:
     evse = await stations.find_place(scope, code)
-    place = places.place_of(evse.station, evse)
+    awaited = await places.awaited_until(scope, evse.id)
+    place = places.place_of(evse.station, evse, awaited.get(evse.id))
     way = await _way(scope, evse)
     return page(
         request, scope, "charging/place.html", title=evse.station.name or evse.station.ocpp_identity, status=status,
@@ -277,11 +278,13 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     if energy is None and session.live is not None:
         energy = session.live.energy_wh
     points = await queries.power_points(scope, session_id)
+    power_w = await queries.power_now(scope, session)
+    evse = await scope.db.get(EVSE, (scope.tenant_id, session.evse_id)) if session.evse_id else None
     return {
         "session": session, "payment": payment, "words": words, "base": base, "cdr": cdr, "collection": collection,
-        "points": points, "curve_words": _curve_words(points, session), "has_returned": has_returned,
+        "points": points, "curve_words": _curve_words(points, session, power_w), "has_returned": has_returned,
         "price": price, "energy_wh": energy,
-        "power_w": session.live.power_w if session.live and session.status == "ACTIVE" else None,
+        "power_w": power_w, "code": evse.code if evse else None,
         "seconds": _seconds(session, scope.now), "has_receipt": bool(await _papers(scope, session_id)),
         "waived": paper.waived(await payments.find_settled(scope, payment)),
     }  # fmt: skip
@@ -293,10 +296,12 @@ def _seconds(session: ChargingSession, now: datetime) -> float | None:
     return ((session.ended_at or now) - session.started_at).total_seconds()
 
 
-def _curve_words(points: dict[str, list[Any]], session: ChargingSession) -> str:
+def _curve_words(points: dict[str, list[Any]], session: ChargingSession, power_w: int | None) -> str:
     if not points["kw"]:
         return ""
     most, last = (kw(round(value * 1000)) for value in (max(points["kw"]), points["kw"][-1]))
+    if session.status == "ACTIVE" and power_w is None:
+        return _("Power rose to %(most)s.") % {"most": most}
     if session.status != "ACTIVE":
         return _("Power rose to %(most)s and was %(last)s at the end.") % {"most": most, "last": last}
     return _("Power rose to %(most)s and is now %(last)s.") % {"most": most, "last": last}
@@ -310,7 +315,7 @@ async def _session_live(request: AnyRequest, scope: Scope, session_id: UUID, bas
         shown = await _shown(scope, base, session_id, has_returned=has_returned)
         return fragment(request, "charging/_guest.html", **shown)
 
-    return live(request, [f"session:{session_id}", f"payment:{session_id}"], render)
+    return live(request, [f"session:{session_id}", f"payment:{session_id}"], render, by_clock=True)
 
 
 async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[Any]:

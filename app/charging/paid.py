@@ -108,6 +108,8 @@ async def request_start(
     """
     evse = await service.get_startable(scope, evse_id)
     location = evse.station.location
+    if await _is_taken(scope, evse.id):  # before anybody gives a card for nothing
+        raise Refused("evse_taken", N_("Somebody else has just started this charger."))
     await _check_limits(scope, evse, remote)
     if location is not None and location.is_free_vend:
         await lock_evse(scope, evse.id)
@@ -134,7 +136,7 @@ async def request_start(
     url = await page_url(scope, session.id, origin)
     _payment, op = await payments.open_payment(
         scope, source_type="charging_session", source_id=session.id, hold_minor=offer.hold_minor,
-        currency=offer.currency, title=f"Charging at {evse.station.name or evse.station.ocpp_identity}",
+        currency=offer.currency, title=_title(evse),
         success_url=f"{url}?paid=1", cancel_url=f"{url}?canceled=1", email=email, language=language,
     )  # fmt: skip
     await service.note(scope, session, "requested", "requested", {"by": "driver" if driver_id else "guest"})
@@ -143,6 +145,12 @@ async def request_start(
         at=scope.now + PAYING_LIFETIME + timedelta(seconds=5),
     )  # fmt: skip
     return session, op
+
+
+def _title(evse: EVSE) -> str:
+    """On the payment page: which charger, and which side of it."""
+    name = evse.station.name or evse.station.ocpp_identity
+    return _("Charging at %(place)s") % {"place": f"{name} · {evse.evse_no}" if evse.evse_no > 1 else name}
 
 
 async def _check_limits(scope: Scope, evse: EVSE, remote: str) -> None:
@@ -351,7 +359,7 @@ async def state_words(
             return _words(N_("Waiting for your card"), words, tone="info", step=0)
         words = N_("The charger is ready for you. Connect the cable to your car.")
         return _words(N_("Plug in now"), words, tone="info", step=1)
-    nothing = _RELEASED if payment is not None else N_("Nothing is charged.")
+    nothing = _RELEASED if payment is not None and payment.hold_minor else N_("Nothing is charged.")
     if session.status == "INVALID" and session.not_started is None:
         return _words(
             N_("Not charged"), N_("The operator looked at this session."), nothing, tone="info", step=4
@@ -363,6 +371,14 @@ async def state_words(
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
         asked = await service.last_stop(scope, session)
+        connection = await service.connection_of(scope, session.station_id)
+        if connection is not None and not connection.is_online:
+            silent = N_("It does not answer right now, and may go on charging.")
+            if asked is None or asked.status not in ("queued", "sent"):
+                more = N_("What it gave is counted when it is back. To end now, unplug your car.")
+                return _words(N_("No word from the charger"), silent, more, tone="warning", step=2)
+            more = N_("It stops as soon as it hears us. To end now, unplug your car.")
+            return _words(N_("The stop has not arrived yet"), silent, more, tone="warning", step=2)
         if asked is not None and asked.created_at > scope.now - STOP_TAKES_AT_MOST:
             if asked.status not in ("queued", "sent", "accepted"):
                 words = N_(
@@ -427,6 +443,6 @@ _NOT_STARTED = {
     "evse_unavailable": (N_("The charger is out of service"), N_("It cannot be started."), _NOTHING),
     "tenant_suspended": (N_("No new sessions here"), N_("This operator takes no new sessions at the moment."),
                          _NOTHING),
-    "given_up": (N_("Canceled"), N_("You canceled before it began. Nothing is charged.")),
-    "checkout_expired": (N_("The payment page has closed"), N_("No card was given in time. Nothing is charged.")),
+    "given_up": (N_("Canceled"), N_("You canceled before it began."), _NOTHING),
+    "checkout_expired": (N_("The payment page has closed"), N_("No card was given in time."), _NOTHING),
 }  # fmt: skip

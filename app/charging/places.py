@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import urlencode
+from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import selectinload
 
+from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.stations.models import EVSE, ChargingStation, Connector, Location
 from app.stations.status import evse_status
@@ -30,6 +32,7 @@ class Place:
     status: str
     connectors: list[Connector]
     last_seen_at: datetime | None
+    awaited_until: datetime | None = None  # somebody has paid, and fetches the cable
 
     @property
     def is_dc(self) -> bool:
@@ -89,6 +92,7 @@ def chips(wanted: Filter, kinds: Iterable[str]) -> list[tuple[str, str, bool]]:
 
 async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str]]:
     """Sites with a place that fits, by name; and the kinds of plug that there are at all."""
+    awaited = await awaited_until(scope)
     query = (
         select(Location)
         .options(
@@ -103,7 +107,7 @@ async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str
     kinds: set[str] = set()
     for location in (await scope.db.execute(query)).scalars():
         all_places = [
-            place_of(station, evse)
+            place_of(station, evse, awaited.get(evse.id))
             for station in sorted(location.stations, key=lambda one: (one.name or one.ocpp_identity, one.id))
             if station.retired_at is None and station.registration == "accepted"
             for evse in station.evses
@@ -116,16 +120,30 @@ async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str
     return found, [kind for kind in PLUGS if kind in kinds]
 
 
-def place_of(station: ChargingStation, evse: EVSE) -> Place:
+async def awaited_until(scope: Scope, evse_id: UUID | None = None) -> dict[UUID, datetime]:
+    """EVSEs whose start was asked for and whose cable is on its way, each with the time at which that is over."""
+    query = select(ChargingSession.evse_id, ChargingSession.pending_until).where(
+        ChargingSession.status == "PENDING", ChargingSession.remote_start_id.is_not(None),
+        ChargingSession.pending_until > scope.now,
+    )  # fmt: skip
+    if evse_id is not None:
+        query = query.where(ChargingSession.evse_id == evse_id)
+    return {found: until for found, until in (await scope.db.execute(query)).all() if found is not None}
+
+
+def place_of(station: ChargingStation, evse: EVSE, awaited: datetime | None = None) -> Place:
     connection = station.connection
     status = evse_status(
         (connector.status for connector in evse.connectors), evse.live.activity if evse.live else "idle",
         is_online=bool(connection and connection.is_online), has_connected=connection is not None,
         is_retired=station.retired_at is not None,
     )  # fmt: skip
+    if awaited is not None and status in ("AVAILABLE", "BLOCKED"):
+        status = "RESERVED"
     return Place(
         code=evse.code, evse_no=evse.evse_no, station=station.name or station.ocpp_identity, status=status,
         connectors=list(evse.connectors), last_seen_at=connection.last_seen_at if connection else None,
+        awaited_until=awaited,
     )  # fmt: skip
 
 

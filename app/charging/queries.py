@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import selectinload
 
 from app.access import accounts
-from app.charging import rollups
+from app.charging import rollups, service
 from app.charging.models import CDR, ChargingSession, MeterHour, SessionEvent
 from app.charging.reports import POWER
 from app.stations.models import EVSE, ChargingStation, Location
@@ -129,7 +129,7 @@ _NOT_STARTED: dict[str, tuple[str, str, str]] = {
     "given_up": ("Given up by the driver", "ban", ""), "checkout_expired": ("No card was given in time", "timer", ""),
     "station_offline": ("The station was offline", "wifi-off", "warning"),
     "station_quarantined": ("The station is being checked", "shield", "warning"),
-    "evse_taken": ("Another driver’s payment stood first", "ban", ""),
+    "evse_taken": ("Another driver was quicker", "ban", ""),
     "evse_busy": ("A session was running already", "ban", ""),
     "evse_faulted": ("The EVSE reported a fault", "triangle-alert", "warning"),
     "evse_unavailable": ("The EVSE was out of service", "triangle-alert", "warning"),
@@ -189,6 +189,19 @@ async def power_points(scope: Scope, session_id: UUID) -> dict[str, list[Any]]:
         "t": [int(at.timestamp()) for at, _ in points],
         "kw": [float(round(value / 1000, 2)) for _, value in points],
     }
+
+
+async def power_now(scope: Scope, session: ChargingSession) -> int | None:
+    """Watts. None where the last reading tells nothing of now: the state has changed since, or nobody hears."""
+    live, connection = session.live, await service.connection_of(scope, session.station_id)
+    if session.status != "ACTIVE" or live is None or (connection is not None and not connection.is_online):
+        return None
+    changed = select(func.max(SessionEvent.at)).where(
+        SessionEvent.session_id == session.id, SessionEvent.kind == "state"
+    )
+    changed_at = (await scope.db.execute(changed)).scalar_one()
+    is_older = live.reading_at is not None and changed_at is not None and live.reading_at < changed_at
+    return None if is_older else live.power_w
 
 
 async def meter_hours(

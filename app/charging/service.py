@@ -807,9 +807,15 @@ async def _start_payload(
     } | limit  # fmt: skip
 
 
+async def connection_of(scope: Scope, station_id: UUID) -> StationConnection | None:
+    """None: it was never heard."""
+    query = select(StationConnection).where(StationConnection.station_id == station_id)
+    return (await scope.db.execute(query)).scalar_one_or_none()
+
+
 async def _version(scope: Scope, station_id: UUID) -> str:
-    query = select(StationConnection.ocpp_version).where(StationConnection.station_id == station_id)
-    return (await scope.db.execute(query)).scalar_one_or_none() or ""
+    connection = await connection_of(scope, station_id)
+    return (connection.ocpp_version if connection else None) or ""
 
 
 async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:

@@ -93,12 +93,14 @@ async def get_cdr(scope: Scope, cdr_id: UUID) -> CDR:
 
 
 async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
-    """What the session had cost by its last reading, at its frozen prices; None before it began to charge."""
+    """What the session has cost by now, at its frozen prices; None before it began to charge.
+
+    Energy by its last reading, time by the clock: many stations send nothing while the car only stands there.
+    """
     frozen = await _snapshot(scope, session.id)
     if frozen is None or session.status not in ("ACTIVE", "COMPLETED"):
         return None
-    read_at = session.live.reading_at if session.live else None
-    until = session.ended_at or max(read_at or scope.now, session.started_at)
+    until = session.ended_at or max(scope.now, session.started_at)
     energy = session.energy_wh
     if energy is None:
         energy = max((session.live.energy_wh or 0) if session.live else 0, 0)

@@ -89,11 +89,11 @@ class Guest:
 
     async def _pay(self, paying: str, card: str, stays_s: float) -> bool:
         answer = await self._send("POST", paying, {"card": card, "email": EMAIL, "action": "pay"})
-        if answer.status_code != 303:
+        session = answer.headers.get("location", "")
+        if "/s/" not in session:  # the card was refused: the page asks for another one
             answer = await self._send("POST", paying, {"action": "cancel"})
             await self._send("GET", answer.headers["location"])
             return False
-        session = answer.headers["location"]
         await self._send("GET", session)
         if stays_s < 1e9:
             await asyncio.sleep(stays_s)

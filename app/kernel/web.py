@@ -413,20 +413,27 @@ def _flashes(request: AnyRequest) -> list[dict[str, str]]:
 # -- live ------------------------------------------------------------------------------------------------------
 
 
-def live(request: AnyRequest, topics: Iterable[str], render: Render, *, each: bool = False) -> Stream:
-    """Server-sent events: the snapshot, then a fragment per message (`each`) or for the newest of those that wait."""
+def live(
+    request: AnyRequest, topics: Iterable[str], render: Render, *, each: bool = False, by_clock: bool = False
+) -> Stream:
+    """Server-sent events: the snapshot, then a fragment per message (`each`) or for the newest of those that wait.
+
+    `by_clock`: and one where a while passes without any, for what moves by itself.
+    """
     visit = visit_of(request)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _frames(visit, list(topics), render, each)
+    stream = _frames(visit, list(topics), render, each, by_clock)
     return Stream(stream, media_type="text/event-stream", headers=headers)
 
 
-async def _frames(visit: Visit, topics: list[str], render: Render, each: bool) -> AsyncIterator[bytes]:
+async def _frames(
+    visit: Visit, topics: list[str], render: Render, each: bool, by_clock: bool
+) -> AsyncIterator[bytes]:
     async with visit.live.listen(visit.tenant, topics) as listener:
         yield await _rendered(visit, render, None) or b": nothing yet\n\n"
         async for messages in _until_drained(visit, listener.take):
             if messages is None:
-                yield b": keep-alive\n\n"
+                yield (await _rendered(visit, render, None) if by_clock else None) or b": keep-alive\n\n"
                 continue
             for message in messages if each else messages[-1:]:
                 frame = await _rendered(visit, render, None if message is GAP else message)
