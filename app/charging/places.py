@@ -128,7 +128,7 @@ async def awaited_until(scope: Scope, evse_id: UUID | None = None) -> dict[UUID,
     )  # fmt: skip
     if evse_id is not None:
         query = query.where(ChargingSession.evse_id == evse_id)
-    return {found: until for found, until in (await scope.db.execute(query)).all() if found is not None}
+    return {found: until for found, until in (await scope.db.execute(query)).all() if found and until}
 
 
 def place_of(station: ChargingStation, evse: EVSE, awaited: datetime | None = None) -> Place:

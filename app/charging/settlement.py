@@ -95,15 +95,18 @@ async def get_cdr(scope: Scope, cdr_id: UUID) -> CDR:
 async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
     """What the session has cost by now, at its frozen prices; None before it began to charge.
 
-    Energy by its last reading, time by the clock: many stations send nothing while the car only stands there.
+    Energy by its last reading. Time by the clock where the station says what goes on: many send nothing while the car
+    only stands there. Without that nobody knows whether the time since the last reading was one of charging.
     """
     frozen = await _snapshot(scope, session.id)
     if frozen is None or session.status not in ("ACTIVE", "COMPLETED"):
         return None
-    until = session.ended_at or max(scope.now, session.started_at)
+    live = session.live
+    read_at = scope.now if live is None or live.charging_state is not None else live.reading_at
+    until = session.ended_at or max(read_at or scope.now, session.started_at)
     energy = session.energy_wh
     if energy is None:
-        energy = max((session.live.energy_wh or 0) if session.live else 0, 0)
+        energy = max((live.energy_wh or 0) if live else 0, 0)
     return await price_at(scope, session, until, energy)
 
 

@@ -14,11 +14,12 @@ from app.access.verdict import IdTokenValue
 from app.billing import payments, sandbox
 from app.billing import service as billing
 from app.billing.models import PaymentOp
-from app.charging import paid, queries, service, settlement
+from app.charging import paid, places, queries, service, settlement
 from app.charging.models import CDR, ChargingSession
-from app.charging.queries import events_of, timeline
+from app.charging.queries import events_of, power_now, timeline
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
+from app.kernel.errors import Refused
 from app.stations import commands
 from app.stations import service as stations
 from app.stations.models import EVSE, StationCommand
@@ -253,6 +254,60 @@ async def test_a_stop_is_told_as_long_as_it_takes_and_a_refused_one_too(visit: V
     async with shop.scope() as scope:
         told = timeline(await events_of(scope, session_id))
     assert "The station did not stop when asked" in {one["title"] for one in told}
+
+
+async def test_a_charger_that_somebody_fetches_the_cable_for_takes_no_other_card(shop: Shop) -> None:
+    _station_id, session_id, _epoch = await paid_for(shop)
+    evse_id = await evse_of(shop)
+    with pytest.raises(Refused) as refused:
+        await wish(shop, evse_id)
+    assert refused.value.code == "evse_taken"
+    async with shop.scope() as scope:
+        await scope.db.execute(payments.text("update livery.connector set status = 'Available'"))
+        [site], _kinds = await places.list_sites(scope, places.Filter())
+        assert (site.free_count, site.places[0].status) == (0, "RESERVED")
+        assert site.places[0].awaited_until == (await service.get_session(scope, session_id)).pending_until
+        await paid.give_up(scope, session_id)
+    await shop.jobs.run()
+    assert await wish(shop, evse_id)
+
+
+async def test_a_charger_that_falls_silent_is_not_said_to_charge_nor_to_stop(visit: Visit) -> None:
+    shop, session_id, now = visit.shop, visit.session_id, BEGAN + timedelta(minutes=10)
+    await visit.read(9, 2)
+    async with shop.database.scope(shop.tenant_id, CLI, now=now) as scope:
+        assert await power_now(scope, await service.get_session(scope, session_id)) == 22_000
+    async with shop.database.scope(shop.tenant_id, Actor.station(visit.station_id), now=now) as scope:
+        await stations.connection_closed(scope, visit.station_id, visit.epoch, "lost")
+    async with shop.database.scope(shop.tenant_id, CLI, now=now) as scope:
+        session = await service.get_session(scope, session_id)
+        assert await power_now(scope, session) is None
+        assert (await paid.state_words(scope, session, None))["title"] == "No word from the charger"
+        await service.request_stop(scope, session_id)
+        assert (await paid.state_words(scope, session, None))["title"] == "The stop has not arrived yet"
+
+
+async def test_a_price_by_time_goes_on_while_the_station_says_nothing_more(visit: Visit) -> None:
+    await visit.read(9, 2)
+    async with visit.scope(minutes=9) as scope:
+        session = await service.get_session(scope, visit.session_id)
+        await service.report_transaction(scope, visit.station_id, TransactionReport(
+            kind="Updated", at=scope.now, received_at=scope.now, charging_state="SuspendedEV", evse_no=1,
+            ocpp_transaction_id=session.ocpp_transaction_id,
+        ))  # fmt: skip
+    async with visit.shop.scope() as scope:
+        await scope.db.execute(
+            payments.text("""
+            update livery.price_snapshot set tariff = jsonb_set(tariff, '{elements}', '[{"price_components":
+                [{"type": "PARKING_TIME", "price": 60, "vat": 0, "step_size": 1}]}]')""")
+        )
+    costs = []
+    for minutes in (10, 20):
+        async with visit.scope(minutes=minutes) as scope:
+            price = await settlement.running_price(scope, await service.get_session(scope, visit.session_id))
+            assert price is not None
+            costs.append(price.total_cost.incl_minor)
+    assert costs == [100, 1100]
 
 
 async def card_of(shop: Shop, value: str, **more: Any) -> None:
