@@ -14,6 +14,7 @@ import typst
 
 from app.billing.models import Invoice, InvoiceLine
 from app.billing.payments import Settled
+from app.kernel.money import per_minute
 from themes.language import N_, _, current, speaking
 from themes.render import day, money, number, price, volume
 
@@ -102,14 +103,25 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
 
 
 def _line(line: InvoiceLine, currency: str) -> dict[str, str]:
-    net, gross = line.unit_price, line.unit_price * (1 + line.vat_rate / 100)
-    per = f"{_FIRM}/{_FIRM}{line.unit}" if line.unit else ""
+    net, gross, unit = _unit_prices(line)
+    per = f"{_FIRM}/{_FIRM}{unit}" if unit else ""
     return {
         "what": line.description, "amount": _amount(line), "price": price(round(gross, 4), currency) + per,
         "net_price": "" if net == gross else _("net %(price)s") % {"price": price(round(net, 4), currency)},
         "vat": _rate(line.vat_rate),
         "net": money(line.net_minor, currency), "gross": money(line.gross_minor, currency),
     }  # fmt: skip
+
+
+def _unit_prices(line: InvoiceLine) -> tuple[Decimal, Decimal, str]:
+    """Net, gross, and per what: time by the minute where the price page told it so, for drivers look for the price that
+    they agreed to."""
+    net = line.unit_price
+    gross = net * (1 + line.vat_rate / 100)
+    by_minute = per_minute(round(gross, 6)) if line.unit == "h" else None  # net is kept to eight decimals
+    if by_minute is None:
+        return net, gross, line.unit
+    return net / 60, by_minute, "min"
 
 
 def _rate(rate: Decimal) -> str:
