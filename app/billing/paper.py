@@ -49,6 +49,7 @@ _SHEET = b"""
 #for notice in (it.not_an_invoice, it.waived).filter(one => one != "") {
   block(fill: luma(240), inset: 8pt, radius: 3pt, width: 100%, notice)
 }
+#if it.corrects.len() > 0 { block(below: 6mm, it.corrects.join("\\n")) }
 #grid(columns: (1fr, 1fr, 1fr), gutter: 6mm,
   ..it.facts.map(fact => [#muted(fact.at(0)) \\ #fact.at(1).join("\\n")]))
 #v(6mm)
@@ -67,18 +68,28 @@ _SHEET = b"""
 """
 
 
-def content_of(invoice: Invoice, settled: Settled | None, time_zone: str, color: str = "") -> dict[str, Any]:
+def content_of(
+    invoice: Invoice,
+    settled: Settled | None,
+    time_zone: str,
+    color: str = "",
+    *,
+    corrects: Invoice | None = None,
+) -> dict[str, Any]:
     """Everything the sheet says, as strings in the paper's own language.
 
-    `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None. A line is
+    `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None. `corrects` is
+    a credit note's invoice: it is named on the note, with its date and the reason (UStDV section 31 (5)). A line is
     {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing), vat, net,
     gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
     """
     with speaking(invoice.language):
-        return _content(invoice, settled, time_zone, color)
+        return _content(invoice, settled, time_zone, color, corrects)
 
 
-def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: str) -> dict[str, Any]:
+def _content(
+    invoice: Invoice, settled: Settled | None, time_zone: str, color: str, corrects: Invoice | None
+) -> dict[str, Any]:
     seller, currency, name = invoice.seller, invoice.currency, _(NAMES[invoice.kind])
     place = " ".join(filter(None, (seller.get("postal_code"), seller.get("city"))))
     tax = next((f"{word} {seller[name]}" for word, name in ((_("VAT id"), "vat_id"), (_("Tax number"), "tax_number"))
@@ -89,9 +100,10 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
         "seller_name": seller.get("legal_name") or seller.get("name") or "",
         "seller_lines": [line for line in (seller.get("address"), place, tax) if line],
         "not_an_invoice": _(_NOT_AN_INVOICE) if invoice.number is None else "", "waived": waived(settled),
+        "corrects": _corrects(invoice, corrects, time_zone) if corrects else [],
         "facts": [
             [_("Buyer"), [*filter(None, (invoice.buyer.get("name"), invoice.buyer.get("email")))] or ["–"]],
-            [_("Issued"), [day(invoice.issued_at.astimezone(ZoneInfo(time_zone)))]],
+            [_("Issued"), [_issued(invoice, time_zone)]],
             [_("Supplied"), [day(invoice.supplied_on)]],
         ],
         "lines_name": _("Lines"),
@@ -100,6 +112,19 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
         "totals": [*_totals(invoice), *_remainder(invoice, settled)], "paid": _paid(settled),
         "footer": " · ".join(filter(None, (seller.get("support_email"), seller.get("support_phone")))),
     }  # fmt: skip
+
+
+def _issued(invoice: Invoice, time_zone: str) -> str:
+    return day(invoice.issued_at.astimezone(ZoneInfo(time_zone)))
+
+
+def _corrects(note: Invoice, corrected: Invoice, time_zone: str) -> list[str]:
+    issued, reason = _issued(corrected, time_zone), note.buyer.get("reason")
+    if corrected.number:
+        words = _("Corrects %(number)s of %(day)s") % {"number": corrected.number, "day": issued}
+    else:
+        words = _("Corrects the receipt of %(day)s") % {"day": issued}
+    return [words, *([_("Reason: %(reason)s") % {"reason": reason}] if reason else [])]
 
 
 def _line(line: InvoiceLine, currency: str) -> dict[str, str]:

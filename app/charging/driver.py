@@ -7,7 +7,7 @@ sessions below `/account`. Forms work without JavaScript.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -22,7 +22,6 @@ from app.billing import paper, payments
 from app.billing.models import Invoice, PaymentOp
 from app.billing.provider import OutcomeUnknown
 from app.billing.sandbox import CARDS
-from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
 from app.charging import account, paid, places, queries, service, settlement
@@ -282,7 +281,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
         "points": points, "curve_words": _curve_words(points, session), "has_returned": has_returned,
         "price": price, "energy_wh": energy,
         "power_w": session.live.power_w if session.live and session.status == "ACTIVE" else None,
-        "seconds": _seconds(session, scope.now), "has_receipt": bool(await _papers(scope, session_id)),
+        "seconds": _seconds(session, scope.now), "has_receipt": bool(await settlement.list_papers(scope, session_id)),
         "waived": paper.waived(await payments.find_settled(scope, payment)),
     }  # fmt: skip
 
@@ -323,31 +322,31 @@ async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) 
 
 
 async def _get_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
-    """The session's own, oldest first; NotFound for none. A month's invoice holds other drivers' sessions too and is
-    none of theirs."""
-    papers = await _papers(scope, session_id)
+    """NotFound for none."""
+    papers = await settlement.list_papers(scope, session_id)
     if not papers:
         raise NotFound("receipt")
     return papers
 
 
-async def _papers(scope: Scope, session_id: UUID) -> list[Invoice]:
-    cdrs = [
-        cdr for cdr in await queries.all_cdrs(scope, session_id) if cdr.collection in ("per_session", "card")
-    ]
-    return [one for cdr in cdrs for one in await list_invoices_of(scope, "cdr", cdr.id)]
-
-
 async def _receipt_page(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[str]:
     time_zone = visit_of(request).time_zone
-    *older, newest = await _get_papers(scope, session_id)
+    papers = await _get_papers(scope, session_id)
     settled = await _settled(scope, session_id)
-    papers = [paper.content_of(one, None, time_zone) for one in older]
     return page(
         request, scope, "charging/receipt.html", title=_("Receipt"), base=base,
-        papers=[*papers, paper.content_of(newest, settled, time_zone)],
-        is_foreign=newest.language != current(), profile=await brands.get_profile(scope),
+        papers=[_paper_content(one, papers, settled, time_zone) for one in papers],
+        is_foreign=papers[-1].language != current(), profile=await brands.get_profile(scope),
     )  # fmt: skip
+
+
+def _paper_content(
+    one: Invoice, papers: Sequence[Invoice], settled: payments.Settled | None, time_zone: str, color: str = ""
+) -> dict[str, Any]:
+    """A sheet of the session's papers; of the payment the newest tells."""
+    corrects = next((other for other in papers if other.id == one.corrects_id), None)
+    is_newest = one is papers[-1]
+    return paper.content_of(one, settled if is_newest else None, time_zone, color, corrects=corrects)
 
 
 async def _settled(scope: Scope, session_id: UUID) -> payments.Settled | None:
@@ -361,10 +360,11 @@ async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UU
     visit = visit_of(request)
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
         session_id = await find(scope)
-        *_older, newest = await _get_papers(scope, session_id)
+        papers = await _get_papers(scope, session_id)
+        newest = papers[-1]
         settled = await _settled(scope, session_id)
         theme, _hash = await faces.get_theme(scope)
-        content = paper.content_of(newest, settled, visit.time_zone, theme.primary)
+        content = _paper_content(newest, papers, settled, visit.time_zone, theme.primary)
     pdf = await asyncio.to_thread(paper.as_pdf, content)
     name = f"{newest.number or content['name']}.pdf"
     headers = {"Content-Disposition": f'inline; filename="{name}"'}

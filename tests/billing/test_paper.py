@@ -87,6 +87,25 @@ def test_time_costs_by_the_unit_in_which_its_price_was_told(
     ]  # fmt: skip
 
 
+CORRECTED = {
+    ("en", "INV-2026-000001"): ["Corrects INV-2026-000001 of 24 November 2026", f"Reason: {NASTY}"],
+    ("de", "INV-2026-000001"): ["Berichtigt INV-2026-000001 vom 24. November 2026", f"Grund: {NASTY}"],
+    ("en", None): ["Corrects the receipt of 24 November 2026", f"Reason: {NASTY}"],
+    ("de", None): ["Berichtigt den Beleg vom 24. November 2026", f"Grund: {NASTY}"],
+}
+
+
+@pytest.mark.parametrize(("language", "number"), CORRECTED)
+def test_a_credit_note_names_what_it_corrects_and_why(language: str, number: str | None) -> None:
+    """UStDV section 31 (5): the invoice that is corrected is named, and unmistakably."""
+    corrects, note = _invoice("A", number, language), _invoice("A", number and "CN-2026-000001", language)
+    note.kind, note.buyer = "credit_note" if number else "receipt_reversal", note.buyer | {"reason": NASTY}
+    content = paper.content_of(note, None, "Europe/Berlin", "#1f5fbf", corrects=corrects)
+    assert content["corrects"] == CORRECTED[language, number]
+    assert paper.as_pdf(content).startswith(b"%PDF-")
+    assert paper.content_of(corrects, None, "Europe/Berlin")["corrects"] == []
+
+
 def test_what_is_no_invoice_says_so() -> None:
     content = paper.content_of(_invoice("A", None), None, "Europe/Berlin")
     assert "not an invoice" in content["not_an_invoice"]
