@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import typst
 
-from app.billing.models import Invoice, InvoiceLine
+from app.billing.models import Invoice, InvoiceLine, Payment
 from app.billing.payments import Settled
 from app.kernel.money import per_minute
 from themes.language import N_, _, current, speaking
@@ -69,27 +69,25 @@ _SHEET = b"""
 
 
 def content_of(
-    invoice: Invoice,
-    settled: Settled | None,
-    time_zone: str,
-    color: str = "",
-    *,
-    corrects: Invoice | None = None,
-) -> dict[str, Any]:
+    invoice: Invoice, settled: Settled | None, time_zone: str, color: str = "", *, corrects: Invoice | None = None,
+    paid_by: Payment | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Everything the sheet says, as strings in the paper's own language.
 
-    `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None. `corrects` is
-    a credit note's invoice: it is named on the note, with its date and the reason (UStDV section 31 (5)). A line is
+    `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None, and `paid_by`
+    that payment: what came later stands on later papers. `corrects` is a credit note's invoice: it is named on the
+    note, with its date and the reason (UStDV section 31 (5)). A line is
     {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing), vat, net,
     gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
     """
     with speaking(invoice.language):
-        return _content(invoice, settled, time_zone, color, corrects)
+        return _content(invoice, settled, time_zone, color) | {
+            "corrects": _corrects(invoice, corrects, time_zone) if corrects else [],
+            "paid": _paid(invoice, settled, paid_by),
+        }
 
 
-def _content(
-    invoice: Invoice, settled: Settled | None, time_zone: str, color: str, corrects: Invoice | None
-) -> dict[str, Any]:
+def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: str) -> dict[str, Any]:
     seller, currency, name = invoice.seller, invoice.currency, _(NAMES[invoice.kind])
     place = " ".join(filter(None, (seller.get("postal_code"), seller.get("city"))))
     tax = next((f"{word} {seller[name]}" for word, name in ((_("VAT id"), "vat_id"), (_("Tax number"), "tax_number"))
@@ -100,7 +98,6 @@ def _content(
         "seller_name": seller.get("legal_name") or seller.get("name") or "",
         "seller_lines": [line for line in (seller.get("address"), place, tax) if line],
         "not_an_invoice": _(_NOT_AN_INVOICE) if invoice.number is None else "", "waived": waived(settled),
-        "corrects": _corrects(invoice, corrects, time_zone) if corrects else [],
         "facts": [
             [_("Buyer"), [*filter(None, (invoice.buyer.get("name"), invoice.buyer.get("email")))] or ["–"]],
             [_("Issued"), [_issued(invoice, time_zone)]],
@@ -109,7 +106,7 @@ def _content(
         "lines_name": _("Lines"),
         "head": [_("What"), _("Amount"), _("Unit price, gross"), _("VAT"), _("Net"), _("Gross")],
         "lines": [_line(line, currency) for line in invoice.lines],
-        "totals": [*_totals(invoice), *_remainder(invoice, settled)], "paid": _paid(settled),
+        "totals": [*_totals(invoice), *_remainder(invoice, settled)],
         "footer": " · ".join(filter(None, (seller.get("support_email"), seller.get("support_phone")))),
     }  # fmt: skip
 
@@ -191,18 +188,25 @@ def waived(settled: Settled | None) -> str:
     return _(_WAIVED[settled.why]) % {"amount": money(settled.waived_minor, settled.payment.currency)}
 
 
-def _paid(settled: Settled | None) -> str:
-    if settled is None or not settled.payment.captured_minor:
+def _paid(invoice: Invoice, settled: Settled | None, paid_by: Payment | None) -> str:
+    """That an invoice was paid by card; on the newest paper also what was given back since."""
+    payment = settled.payment if settled else paid_by
+    if payment is None or not payment.captured_minor:
         return ""
-    payment = settled.payment
-    words = _("%(amount)s paid by card %(card)s") % {
-        "amount": money(payment.captured_minor, payment.currency), "card": payment.method,
-    }  # fmt: skip
-    if payment.refunded_minor:
-        words += "; " + _("%(amount)s given back") % {
-            "amount": money(payment.refunded_minor, payment.currency)
-        }
-    return words + ("" if payment.is_live else f" ({_('test money')})")
+    back = money(payment.refunded_minor, payment.currency) if settled and payment.refunded_minor else ""
+    if invoice.corrects_id:
+        words = (
+            _("%(amount)s given back to card %(card)s") % {"amount": back, "card": payment.method}
+            if back
+            else ""
+        )
+    elif settled is None and payment.captured_minor > invoice.gross_minor:
+        return ""  # it was paid on the paper before this one
+    else:
+        amount = money(payment.captured_minor, payment.currency)
+        words = _("%(amount)s paid by card %(card)s") % {"amount": amount, "card": payment.method}
+        words += "; " + _("%(amount)s given back") % {"amount": back} if back else ""
+    return words + (f" ({_('test money')})" if words and not payment.is_live else "")
 
 
 def as_pdf(content: dict[str, Any]) -> bytes:

@@ -137,6 +137,41 @@ async def test_a_credit_note_names_its_invoice_and_the_reason_to_driver_and_staf
     assert words in words_of((await staff.get(f"/invoices/{public_id('invoice', note.id)}")).text)
 
 
+PDF = re.compile(r'href="(/[^"]*/receipt\.pdf[^"]*)"')
+
+
+async def test_each_paper_has_its_own_pdf_and_the_mailed_link_keeps_giving_the_invoice(
+    visit: Visit, house: House
+) -> None:
+    invoice, note = await refunded(visit)
+    [mail] = await letters(visit)
+    driver = house.driver("alpha")
+    path = re.findall(r"http://[^/]+(/s/\S+/receipt\.pdf\S*)", mail.body)[0]
+    links = PDF.findall(await receipt_page(house, visit, "en"))
+    assert len(set(links)) == 2
+    named = [(await driver.get(link)).headers["content-disposition"] for link in (path, *links)]
+    assert named == [f'inline; filename="{one.number}.pdf"' for one in (invoice, invoice, note)]
+    for wrong in (public_id("invoice", uuid7()), "INV", "", public_id("payment", invoice.id)):
+        assert (await driver.get(f"{path}?paper={wrong}")).status_code == 404
+    assert PDF.findall((await driver.get(path.removesuffix("/receipt.pdf"))).text) == []  # one of which?
+
+
+async def test_an_invoice_was_paid_by_card_also_after_the_money_was_given_back(
+    visit: Visit, house: House
+) -> None:
+    invoice, _note = await refunded(visit)
+    paid_by_card, given_back = (
+        "€6.00 paid by card Visa •••• 4242 (test money)",
+        "€6.00 given back to card Visa •••• 4242",
+    )
+    sheets = words_of((await receipt_page(house, visit, "en")).replace("<article", "SHEET <article")).split(
+        "SHEET"
+    )[1:]
+    assert [(paid_by_card in one, given_back in one) for one in sheets] == [(True, False), (False, True)]
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    assert paid_by_card in words_of((await staff.get(f"/invoices/{public_id('invoice', invoice.id)}")).text)
+
+
 # -- lines and titles --------------------------------------------------------------------------------------------------
 
 
