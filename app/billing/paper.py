@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 
 import typst
 
-from app.billing.models import Invoice, InvoiceLine
+from app.billing.models import Invoice, InvoiceLine, Payment
 from app.billing.payments import Settled
+from app.kernel.money import per_minute
 from themes.language import N_, _, current, speaking
 from themes.render import day, money, number, price, volume
 
@@ -48,6 +49,7 @@ _SHEET = b"""
 #for notice in (it.not_an_invoice, it.waived).filter(one => one != "") {
   block(fill: luma(240), inset: 8pt, radius: 3pt, width: 100%, notice)
 }
+#if it.corrects.len() > 0 { block(below: 6mm, it.corrects.join("\\n")) }
 #grid(columns: (1fr, 1fr, 1fr), gutter: 6mm,
   ..it.facts.map(fact => [#muted(fact.at(0)) \\ #fact.at(1).join("\\n")]))
 #v(6mm)
@@ -66,15 +68,23 @@ _SHEET = b"""
 """
 
 
-def content_of(invoice: Invoice, settled: Settled | None, time_zone: str, color: str = "") -> dict[str, Any]:
+def content_of(
+    invoice: Invoice, settled: Settled | None, time_zone: str, color: str = "", *, corrects: Invoice | None = None,
+    paid_by: Payment | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Everything the sheet says, as strings in the paper's own language.
 
-    `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None. A line is
+    `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None, and `paid_by`
+    that payment: what came later stands on later papers. `corrects` is a credit note's invoice: it is named on the
+    note, with its date and the reason (UStDV section 31 (5)). A line is
     {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing), vat, net,
     gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
     """
     with speaking(invoice.language):
-        return _content(invoice, settled, time_zone, color)
+        return _content(invoice, settled, time_zone, color) | {
+            "corrects": _corrects(invoice, corrects, time_zone) if corrects else [],
+            "paid": _paid(invoice, settled, paid_by),
+        }
 
 
 def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: str) -> dict[str, Any]:
@@ -90,26 +100,50 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
         "not_an_invoice": _(_NOT_AN_INVOICE) if invoice.number is None else "", "waived": waived(settled),
         "facts": [
             [_("Buyer"), [*filter(None, (invoice.buyer.get("name"), invoice.buyer.get("email")))] or ["–"]],
-            [_("Issued"), [day(invoice.issued_at.astimezone(ZoneInfo(time_zone)))]],
+            [_("Issued"), [_issued(invoice, time_zone)]],
             [_("Supplied"), [day(invoice.supplied_on)]],
         ],
         "lines_name": _("Lines"),
         "head": [_("What"), _("Amount"), _("Unit price, gross"), _("VAT"), _("Net"), _("Gross")],
         "lines": [_line(line, currency) for line in invoice.lines],
-        "totals": [*_totals(invoice), *_remainder(invoice, settled)], "paid": _paid(settled),
+        "totals": [*_totals(invoice), *_remainder(invoice, settled)],
         "footer": " · ".join(filter(None, (seller.get("support_email"), seller.get("support_phone")))),
     }  # fmt: skip
 
 
+def _issued(invoice: Invoice, time_zone: str) -> str:
+    return day(invoice.issued_at.astimezone(ZoneInfo(time_zone)))
+
+
+def _corrects(note: Invoice, corrected: Invoice, time_zone: str) -> list[str]:
+    issued, reason = _issued(corrected, time_zone), note.buyer.get("reason")
+    if corrected.number:
+        words = _("Corrects %(number)s of %(day)s") % {"number": corrected.number, "day": issued}
+    else:
+        words = _("Corrects the receipt of %(day)s") % {"day": issued}
+    return [words, *([_("Reason: %(reason)s") % {"reason": reason}] if reason else [])]
+
+
 def _line(line: InvoiceLine, currency: str) -> dict[str, str]:
-    net, gross = line.unit_price, line.unit_price * (1 + line.vat_rate / 100)
-    per = f"{_FIRM}/{_FIRM}{line.unit}" if line.unit else ""
+    net, gross, unit = _unit_prices(line)
+    per = f"{_FIRM}/{_FIRM}{unit}" if unit else ""
     return {
         "what": line.description, "amount": _amount(line), "price": price(round(gross, 4), currency) + per,
         "net_price": "" if net == gross else _("net %(price)s") % {"price": price(round(net, 4), currency)},
         "vat": _rate(line.vat_rate),
         "net": money(line.net_minor, currency), "gross": money(line.gross_minor, currency),
     }  # fmt: skip
+
+
+def _unit_prices(line: InvoiceLine) -> tuple[Decimal, Decimal, str]:
+    """Net, gross, and per what: time by the minute where the price page told it so, for drivers look for the price that
+    they agreed to."""
+    net = line.unit_price
+    gross = net * (1 + line.vat_rate / 100)
+    by_minute = per_minute(round(gross, 6)) if line.unit == "h" else None  # net is kept to eight decimals
+    if by_minute is None:
+        return net, gross, line.unit
+    return net / 60, by_minute, "min"
 
 
 def _rate(rate: Decimal) -> str:
@@ -154,18 +188,25 @@ def waived(settled: Settled | None) -> str:
     return _(_WAIVED[settled.why]) % {"amount": money(settled.waived_minor, settled.payment.currency)}
 
 
-def _paid(settled: Settled | None) -> str:
-    if settled is None or not settled.payment.captured_minor:
+def _paid(invoice: Invoice, settled: Settled | None, paid_by: Payment | None) -> str:
+    """That an invoice was paid by card; on the newest paper also what was given back since."""
+    payment = settled.payment if settled else paid_by
+    if payment is None or not payment.captured_minor:
         return ""
-    payment = settled.payment
-    words = _("%(amount)s paid by card %(card)s") % {
-        "amount": money(payment.captured_minor, payment.currency), "card": payment.method,
-    }  # fmt: skip
-    if payment.refunded_minor:
-        words += "; " + _("%(amount)s given back") % {
-            "amount": money(payment.refunded_minor, payment.currency)
-        }
-    return words + ("" if payment.is_live else f" ({_('test money')})")
+    back = money(payment.refunded_minor, payment.currency) if settled and payment.refunded_minor else ""
+    if invoice.corrects_id:
+        words = (
+            _("%(amount)s given back to card %(card)s") % {"amount": back, "card": payment.method}
+            if back
+            else ""
+        )
+    elif settled is None and payment.captured_minor > invoice.gross_minor:
+        return ""  # it was paid on the paper before this one
+    else:
+        amount = money(payment.captured_minor, payment.currency)
+        words = _("%(amount)s paid by card %(card)s") % {"amount": amount, "card": payment.method}
+        words += "; " + _("%(amount)s given back") % {"amount": back} if back else ""
+    return words + (f" ({_('test money')})" if words and not payment.is_live else "")
 
 
 def as_pdf(content: dict[str, Any]) -> bytes:

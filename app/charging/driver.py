@@ -7,7 +7,7 @@ sessions below `/account`. Forms work without JavaScript.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -22,7 +22,6 @@ from app.billing import paper, payments
 from app.billing.models import Invoice, PaymentOp
 from app.billing.provider import OutcomeUnknown
 from app.billing.sandbox import CARDS
-from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
 from app.charging import account, paid, places, queries, service, settlement
@@ -285,7 +284,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
         "points": points, "curve_words": _curve_words(points, session, power_w), "has_returned": has_returned,
         "price": price, "energy_wh": energy,
         "power_w": power_w, "code": evse.code if evse else None,
-        "seconds": _seconds(session, scope.now), "has_receipt": bool(await _papers(scope, session_id)),
+        "seconds": _seconds(session, scope.now), "papers_count": len(await settlement.list_papers(scope, session_id)),
         "waived": paper.waived(await payments.find_settled(scope, payment)),
     }  # fmt: skip
 
@@ -328,50 +327,58 @@ async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) 
 
 
 async def _get_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
-    """The session's own, oldest first; NotFound for none. A month's invoice holds other drivers' sessions too and is
-    none of theirs."""
-    papers = await _papers(scope, session_id)
+    """NotFound for none."""
+    papers = await settlement.list_papers(scope, session_id)
     if not papers:
         raise NotFound("receipt")
     return papers
 
 
-async def _papers(scope: Scope, session_id: UUID) -> list[Invoice]:
-    cdrs = [
-        cdr for cdr in await queries.all_cdrs(scope, session_id) if cdr.collection in ("per_session", "card")
-    ]
-    return [one for cdr in cdrs for one in await list_invoices_of(scope, "cdr", cdr.id)]
-
-
 async def _receipt_page(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[str]:
     time_zone = visit_of(request).time_zone
-    *older, newest = await _get_papers(scope, session_id)
+    papers = await _get_papers(scope, session_id)
     settled = await _settled(scope, session_id)
-    papers = [paper.content_of(one, None, time_zone) for one in older]
+    shown = [
+        (public_id("invoice", one.id), _paper_content(one, papers, settled, time_zone)) for one in papers
+    ]
     return page(
-        request, scope, "charging/receipt.html", title=_("Receipt"), base=base,
-        papers=[*papers, paper.content_of(newest, settled, time_zone)],
-        is_foreign=newest.language != current(), profile=await brands.get_profile(scope),
+        request, scope, "charging/receipt.html", title=_("Receipt"), base=base, papers=shown,
+        is_foreign=papers[-1].language != current(), profile=await brands.get_profile(scope),
+    )  # fmt: skip
+
+
+def _paper_content(
+    one: Invoice, papers: Sequence[Invoice], settled: payments.Settled | None, time_zone: str, color: str = ""
+) -> dict[str, Any]:
+    """A sheet of the session's papers; what became of the payment the newest tells, or each would."""
+    return paper.content_of(
+        one, settled if one is papers[-1] else None, time_zone, color,
+        corrects=next((other for other in papers if other.id == one.corrects_id), None),
+        paid_by=settled.payment if settled else None,
     )  # fmt: skip
 
 
 async def _settled(scope: Scope, session_id: UUID) -> payments.Settled | None:
-    """What became of the session's payment: it is told on the newest paper, or it would be told of each."""
+    """What became of the session's payment."""
     payment = await payments.find_payment(scope, "charging_session", session_id)
     return await payments.find_settled(scope, payment)
 
 
 async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UUID]]) -> Response[bytes]:
-    """The newest paper. It is set while no transaction is open: that takes a processor, not a database."""
-    visit = visit_of(request)
+    """The paper that `?paper=` names, else the first: the invoice, whose link was mailed, stays where it was whatever
+    is issued later. It is set while no transaction is open: that takes a processor, not a database."""
+    visit, wanted = visit_of(request), request.query_params.get("paper")
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
         session_id = await find(scope)
-        *_older, newest = await _get_papers(scope, session_id)
+        papers = await _get_papers(scope, session_id)
+        found = next((one for one in papers if wanted in (None, public_id("invoice", one.id))), None)
+        if found is None:
+            raise NotFound("receipt")
         settled = await _settled(scope, session_id)
         theme, _hash = await faces.get_theme(scope)
-        content = paper.content_of(newest, settled, visit.time_zone, theme.primary)
+        content = _paper_content(found, papers, settled, visit.time_zone, theme.primary)
     pdf = await asyncio.to_thread(paper.as_pdf, content)
-    name = f"{newest.number or content['name']}.pdf"
+    name = f"{found.number or content['name']}.pdf"
     headers = {"Content-Disposition": f'inline; filename="{name}"'}
     return Response(pdf, media_type="application/pdf", headers=headers)
 

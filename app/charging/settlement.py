@@ -19,7 +19,7 @@ from app.access import accounts
 from app.access.models import DriverGroup
 from app.billing import payments
 from app.billing import service as billing
-from app.billing.models import Payment
+from app.billing.models import Invoice, Payment
 from app.brands.models import TenantProfile
 from app.charging import service
 from app.charging.models import CDR, ChargingSession, PriceSnapshot, SessionEvent
@@ -87,6 +87,14 @@ async def get_cdr(scope: Scope, cdr_id: UUID) -> CDR:
     if cdr is None:
         raise NotFound("cdr")
     return cdr
+
+
+async def list_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
+    """The session's own invoices, receipts and credit notes, oldest first. A month's invoice holds other drivers'
+    sessions too and is none of theirs."""
+    query = select(CDR).where(CDR.session_id == session_id, CDR.collection.in_(("per_session", "card")))
+    cdrs = (await scope.db.execute(query.order_by(CDR.created_at, CDR.id))).scalars().all()
+    return [one for cdr in cdrs for one in await billing.list_invoices_of(scope, "cdr", cdr.id)]
 
 
 # --- what it costs -----------------------------------------------------------------------------------------------

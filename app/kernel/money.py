@@ -18,6 +18,8 @@ _NO_MINOR = frozenset(
 _THOUSANDTHS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
 _AMOUNT = re.compile(r"-?\d{1,15}(\.\d{1,6})?")
 
+_READABLE = Decimal("0.0001")
+
 Exact = int | Decimal | Fraction
 
 
@@ -48,6 +50,13 @@ def to_minor(amount: Exact, currency: str) -> int:
 def to_decimal(amount_minor: int, currency: str) -> Decimal:
     """1235 EUR -> Decimal("12.35"), with the currency's own number of decimals."""
     return Decimal(amount_minor).scaleb(-exponent(currency))
+
+
+def per_minute(per_hour: Decimal) -> Decimal | None:
+    """A price of time by the minute; None where that has more decimals than people read, and it is told by the hour.
+    Wherever a price of time is told, this decides its unit."""
+    amount = per_hour / 60
+    return amount if amount == amount.quantize(_READABLE) else None
 
 
 def split(total: int, shares: Sequence[Exact]) -> list[int]:

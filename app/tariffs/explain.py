@@ -12,7 +12,7 @@ from babel.dates import get_day_names
 from babel.numbers import format_currency, get_decimal_symbol
 from msgspec.structs import replace
 
-from app.kernel.money import exponent
+from app.kernel.money import exponent, per_minute
 from app.tariffs.ocpi_tariff import (
     DAYS,
     PriceComponent,
@@ -32,7 +32,6 @@ _PER = {
 _PER_MINUTE = {
     "TIME": N_("per minute of charging"), "PARKING_TIME": N_("per minute after charging has ended"),
 }  # fmt: skip
-_MOST_DECIMALS = 4
 _RESERVED = {
     "RESERVATION": {"TIME": N_("per hour of reservation"), "FLAT": N_("per reservation")},
     "RESERVATION_EXPIRES": {
@@ -123,8 +122,9 @@ def _sentence(
 ) -> str:
     amount, is_included = _shown(tariff, component, gross)
     per = _(_RESERVED.get(reservation or "", _PER).get(component.type, ""))
-    if not reservation and component.type in _PER_MINUTE and _is_short(amount / 60):
-        amount, per = amount / 60, _(_PER_MINUTE[component.type])
+    by_minute = per_minute(amount) if component.type in _PER_MINUTE and not reservation else None
+    if by_minute is not None:
+        amount, per = by_minute, _(_PER_MINUTE[component.type])
     price = _("Free") if component.price == 0 else _money(amount, tariff.currency, current())
     when = ", ".join(conditions)
     tax = _tax(tariff, component, is_included)
@@ -136,10 +136,6 @@ def _shown(tariff: Tariff, component: PriceComponent, gross: bool) -> tuple[Deci
     if gross and not tariff.is_tax_included and tariff.tax_included != "N/A" and component.vat is not None:
         return component.price * (1 + component.vat / 100), True
     return component.price, tariff.is_tax_included
-
-
-def _is_short(amount: Decimal) -> bool:
-    return amount == amount.quantize(Decimal(1).scaleb(-_MOST_DECIMALS))
 
 
 def _number(value: Decimal | int) -> str:

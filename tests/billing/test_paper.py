@@ -8,6 +8,8 @@ import pytest
 from app.billing import paper
 from app.billing.models import Invoice, InvoiceLine
 from app.kernel.clock import uuid7
+from app.tariffs.explain import explain
+from app.tariffs.ocpi_tariff import PriceComponent, Tariff, TariffElement, TariffRestrictions
 
 NASTY = '#panic("x") *b* _i_ $x$ `raw` @ref <label> \\ "quoted" [#sys.inputs] \u202e // comment'
 
@@ -58,6 +60,50 @@ def test_what_is_taken_back_is_as_long_as_what_was_billed() -> None:
         "15",
         "min",
     ]
+
+
+@pytest.mark.parametrize(
+    ("net_per_hour", "vat", "told", "price", "net"),
+    [("1.50", "0", "€0.025 per minute", "€0.025 / min", ""),
+     ("1.2605042", "19", "€0.025 per minute", "€0.025 / min", "net €0.021"),  # told with its tax
+     ("1.50", "19", "€1.785 per hour", "€1.785 / h", "net €1.50"),  # by the minute it has no end that people read
+     ("5", "20", "€0.10 per minute", "€0.10 / min", "net €0.0833")],
+)  # fmt: skip
+def test_time_costs_by_the_unit_in_which_its_price_was_told(
+    net_per_hour: str, vat: str, told: str, price: str, net: str
+) -> None:
+    component = PriceComponent(
+        type="PARKING_TIME", price=round(Decimal(net_per_hour) * (1 + Decimal(vat) / 100), 4), step_size=1
+    )
+    element = TariffElement(price_components=(component,), restrictions=TariffRestrictions())
+    assert explain(Tariff(currency="EUR", elements=(element,), tax_included="YES"))[0].startswith(told)
+    invoice = _invoice("A")
+    [line] = invoice.lines
+    line.unit, line.quantity, line.unit_price = "h", Decimal("0.033333"), Decimal(net_per_hour)
+    line.vat_rate = Decimal(vat)
+    [shown] = paper.content_of(invoice, None, "Europe/Berlin")["lines"]
+    assert [" ".join(shown[name].split()) for name in ("amount", "price", "net_price", "gross")] == [
+        "2 min", price, net, "€5.63",
+    ]  # fmt: skip
+
+
+CORRECTED = {
+    ("en", "INV-2026-000001"): ["Corrects INV-2026-000001 of 24 November 2026", f"Reason: {NASTY}"],
+    ("de", "INV-2026-000001"): ["Berichtigt INV-2026-000001 vom 24. November 2026", f"Grund: {NASTY}"],
+    ("en", None): ["Corrects the receipt of 24 November 2026", f"Reason: {NASTY}"],
+    ("de", None): ["Berichtigt den Beleg vom 24. November 2026", f"Grund: {NASTY}"],
+}
+
+
+@pytest.mark.parametrize(("language", "number"), CORRECTED)
+def test_a_credit_note_names_what_it_corrects_and_why(language: str, number: str | None) -> None:
+    """UStDV section 31 (5): the invoice that is corrected is named, and unmistakably."""
+    corrects, note = _invoice("A", number, language), _invoice("A", number and "CN-2026-000001", language)
+    note.kind, note.buyer = "credit_note" if number else "receipt_reversal", note.buyer | {"reason": NASTY}
+    content = paper.content_of(note, None, "Europe/Berlin", "#1f5fbf", corrects=corrects)
+    assert content["corrects"] == CORRECTED[language, number]
+    assert paper.as_pdf(content).startswith(b"%PDF-")
+    assert paper.content_of(corrects, None, "Europe/Berlin")["corrects"] == []
 
 
 def test_what_is_no_invoice_says_so() -> None:

@@ -16,7 +16,6 @@ from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Invoice, PaymentOp
 from app.charging import account, paid, service, settlement
-from app.charging import driver as pages
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
@@ -192,7 +191,7 @@ async def test_a_months_invoice_is_shown_to_none_of_its_drivers(yard: Yard) -> N
     async with yard.shop.scope() as scope:
         assert await settlement.invoice_month(scope) == 1
         assert (await scope.db.execute(select(Invoice.id))).scalar_one()
-        assert await pages._papers(scope, session_id) == []
+        assert await settlement.list_papers(scope, session_id) == []
         session = await service.get_session(scope, session_id)
         words = await paid.state_words(scope, session, None, "monthly")
     assert words["step"] == 4 and "monthly invoice" in words["text"]

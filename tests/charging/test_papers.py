@@ -5,6 +5,7 @@ import re
 from decimal import Decimal
 from html import unescape
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import select
@@ -12,6 +13,7 @@ from sqlalchemy import select
 from app.billing import paper, payments, sandbox
 from app.billing import service as billing
 from app.billing.models import Invoice
+from app.brands import service as brands
 from app.charging import paid, settlement
 from app.charging.models import CDR
 from app.kernel.clock import uuid7
@@ -22,6 +24,7 @@ from tests.billing.conftest import Shop, jobs, shop
 from tests.charging.test_cap import BEGAN, Visit, begin, visit
 from tests.surfaces.conftest import house
 from tests.web import House
+from themes import render
 
 __all__ = ["house", "jobs", "shop", "visit"]
 pytestmark = pytest.mark.anyio
@@ -99,6 +102,74 @@ async def test_an_issued_paper_keeps_its_words_whoever_reads_it(shop: Shop, hous
         await settlement.credit(scope, cdr.id, "the meter was wrong", energy_wh=6_000)
         rows = (await scope.db.execute(select(Invoice).order_by(Invoice.id))).scalars().all()
     assert [row.language for row in rows] == ["de", "de", "de"]
+
+
+# -- what was corrected -----------------------------------------------------------------------------------------------
+
+
+SELLER = {
+    "legal_name": "Alpha GmbH", "address": "Weg 1", "postal_code": "10115", "city": "Berlin", "vat_id": "DE123456789",
+}  # fmt: skip
+
+
+async def refunded(visit: Visit, reason: str = "the meter was wrong") -> list[Invoice]:
+    """6.00 were paid and all of it was given back: the invoice and its credit note."""
+    async with visit.shop.scope() as scope:
+        await brands.update_profile(scope, SELLER)
+    await visit.end(60, 10)
+    async with visit.shop.scope() as scope:
+        payment = await payments.find_payment(scope, "charging_session", visit.session_id)
+        assert payment is not None
+        await settlement.refund(scope, payment.id, reason)
+    await visit.shop.jobs.run()
+    async with visit.shop.scope() as scope:
+        return await settlement.list_papers(scope, visit.session_id)
+
+
+async def test_a_credit_note_names_its_invoice_and_the_reason_to_driver_and_staff(
+    visit: Visit, house: House
+) -> None:
+    invoice, note = await refunded(visit)
+    issued = render.day(invoice.issued_at.astimezone(ZoneInfo("Europe/Berlin")))
+    words = f"Corrects {invoice.number} of {issued} Reason: the meter was wrong"
+    assert words in words_of(await receipt_page(house, visit, "en"))
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    assert words in words_of((await staff.get(f"/invoices/{public_id('invoice', note.id)}")).text)
+
+
+PDF = re.compile(r'href="(/[^"]*/receipt\.pdf[^"]*)"')
+
+
+async def test_each_paper_has_its_own_pdf_and_the_mailed_link_keeps_giving_the_invoice(
+    visit: Visit, house: House
+) -> None:
+    invoice, note = await refunded(visit)
+    [mail] = await letters(visit)
+    driver = house.driver("alpha")
+    path = re.findall(r"http://[^/]+(/s/\S+/receipt\.pdf\S*)", mail.body)[0]
+    links = PDF.findall(await receipt_page(house, visit, "en"))
+    assert len(set(links)) == 2
+    named = [(await driver.get(link)).headers["content-disposition"] for link in (path, *links)]
+    assert named == [f'inline; filename="{one.number}.pdf"' for one in (invoice, invoice, note)]
+    for wrong in (public_id("invoice", uuid7()), "INV", "", public_id("payment", invoice.id)):
+        assert (await driver.get(f"{path}?paper={wrong}")).status_code == 404
+    assert PDF.findall((await driver.get(path.removesuffix("/receipt.pdf"))).text) == []  # one of which?
+
+
+async def test_an_invoice_was_paid_by_card_also_after_the_money_was_given_back(
+    visit: Visit, house: House
+) -> None:
+    invoice, _note = await refunded(visit)
+    paid_by_card, given_back = (
+        "€6.00 paid by card Visa •••• 4242 (test money)",
+        "€6.00 given back to card Visa •••• 4242",
+    )
+    sheets = words_of((await receipt_page(house, visit, "en")).replace("<article", "SHEET <article")).split(
+        "SHEET"
+    )[1:]
+    assert [(paid_by_card in one, given_back in one) for one in sheets] == [(True, False), (False, True)]
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    assert paid_by_card in words_of((await staff.get(f"/invoices/{public_id('invoice', invoice.id)}")).text)
 
 
 # -- lines and titles --------------------------------------------------------------------------------------------------
