@@ -137,6 +137,12 @@ _NOT_STARTED: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 
 
+def why_not_started(code: str) -> str:
+    """Why a session never began, in words."""
+    words = {"not_plugged_in": "Nobody plugged in", "station_refused": "The station refused the start"}
+    return words.get(code) or _NOT_STARTED.get(code, (code.replace("_", " ").capitalize(),))[0]
+
+
 def timeline(events: list[SessionEvent], not_started: str | None = None) -> list[dict[str, Any]]:
     """What happened, in words. `not_started` is the session's own, for events that were noted without it."""
     found = []
