@@ -5,7 +5,7 @@ from typing import Any
 
 from litestar import Request, Response, get
 
-from app.billing import payments, queries, service
+from app.billing import outcomes, payments, queries, service
 from app.billing.models import Invoice
 from app.billing.paper import NAMES, content_of
 from app.kernel.ids import parse_id, public_id
@@ -31,10 +31,6 @@ ACCOUNTS = {
 OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund",
-}  # fmt: skip
-WAIVED_WORDS = {
-    "below_minimum": "All of it was too little for a card", "not_taken": "The hold could not be taken any more",
-    "above_hold": "This part lay above the hold", "corrected": "A correction came to more than was taken",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
@@ -96,7 +92,7 @@ async def show_invoice(request: AnyRequest, tenant_scope: Scope, invoice_id: str
     return page(
         request, tenant_scope, "billing/invoice.html", title=_title(row), invoice=row,
         paper=content_of(row, settled, visit_of(request).time_zone, corrects=corrects, paid_by=payment),
-        settled=settled, waived_words=WAIVED_WORDS,
+        settled=settled, waived_words=outcomes.WAIVED_WORDS,
         payment=public_id("payment", payment.id) if payment else None,
         corrects=_link(corrects) if corrects else None, corrections=[_link(one) for one in corrections],
         cdrs=sorted({public_id("cdr", line.source_id) for line in row.lines if line.source_type == "cdr"}),
@@ -123,7 +119,7 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
         request, tenant_scope, "billing/payments.html", title="Payments", params=dict(params), next_after=more,
         written_off=await payments.written_off(tenant_scope, (row.id for row in rows)),
         rows=[(public_id("payment", row.id), row) for row in rows[:PAGE]], held=await queries.held(tenant_scope),
-        account=await payments.find_account(tenant_scope), state=state, outcome=queries.outcome,
+        account=await payments.find_account(tenant_scope), state=state, outcome=outcomes.outcome,
     )  # fmt: skip
 
 
@@ -133,8 +129,8 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
         ops=await queries.ops_of(tenant_scope, row.id), errors={}, alert=None, words=OP_WORDS,
-        settled=await payments.find_settled(tenant_scope, row), waived_words=WAIVED_WORDS,
-        outcome=queries.outcome(row), can_refund=row.captured_minor > row.refunded_minor,
+        settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
+        outcome=outcomes.outcome(row), can_refund=row.captured_minor > row.refunded_minor,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import selectinload
 
 from app.billing.models import Invoice, LedgerAccount, LedgerEntry, LedgerTxn, Payment, PaymentOp
+from app.billing.outcomes import PAYMENT_STATES
 from tenants.scope import Scope
 
 
@@ -53,57 +54,6 @@ async def list_payments(
     if after is not None:
         query = query.where(Payment.id < after)
     return list((await scope.db.execute(query)).scalars())
-
-
-PAYMENT_STATES = {
-    "held": ("authorized", "capturing"), "taken": ("captured", "partially_refunded", "refunded"),
-    "open": ("created", "requires_action", "processing"), "ended": ("canceled", "expired", "failed"),
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a payment stands as far as is known: a pill, its label where it is not the state's own, and why."""
-
-    pill: str
-    label: str | None = None
-    why: str = ""
-
-
-def outcome(payment: Payment) -> Outcome:
-    """A payer who gave up, or whose card was declined, waits for nothing, whatever state the provider's page is in."""
-    failure = payment.failure
-    if not failure or payment.state not in (*PAYMENT_STATES["open"], *PAYMENT_STATES["ended"]):
-        return Outcome(payment.state, why=_why(failure))
-    if failure == "given_up":
-        return Outcome("canceled", "Given up", "The payer canceled")
-    if failure in DECLINED:
-        return Outcome("failed", "Declined", DECLINED[failure])
-    pill = "canceled" if payment.state in PAYMENT_STATES["open"] else payment.state
-    return Outcome(pill, why=_why(failure))
-
-
-def _why(failure: str) -> str:
-    return _FAILURES.get(failure) or failure.replace("_", " ").capitalize()
-
-
-_FAILURES = {
-    "below_minimum": "Too little for a card", "nothing_owed": "Nothing was owed", "over": "The session was over",
-    "checkout_expired": "No card was given in time", "evse_taken": "Somebody else was quicker",
-    "evse_busy": "The charger was in use", "evse_faulted": "The charger reported a fault",
-    "evse_unavailable": "The charger was out of service", "station_offline": "The charger was offline",
-    "station_refused": "The charger refused the start", "not_plugged_in": "Nobody plugged in",
-}  # fmt: skip
-
-
-# By the provider's code of an error with a card.
-DECLINED = {
-    "declined": "The bank refused the card", "card_declined": "The bank refused the card",
-    "insufficient_funds": "Too little money on the card", "expired_card": "The card has expired",
-    "incorrect_number": "The card's number is wrong", "incorrect_cvc": "The card's security code is wrong",
-    "processing_error": "The bank could not be reached",
-    "payment_intent_authentication_failure": "The bank could not confirm who paid",
-}  # fmt: skip
 
 
 async def held(scope: Scope) -> list[tuple[str, int, int]]:

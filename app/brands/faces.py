@@ -53,7 +53,10 @@ async def get_face(scope: Scope, *, drafted: bool = False) -> Face:
     look = draft or _look(brand)
     default = profile.language if profile.language in look.languages else look.languages[0]
     kinds = draft.text_kinds if draft else tuple(brand.details.get("text_kinds", ())) if brand else ()
-    face = _face_of(profile.name, look, kinds)
+    face = replace(
+        _face_of(profile.name, look, kinds),
+        support_phone=profile.support_phone, support_email=profile.support_email,
+    )  # fmt: skip
     return Face(face, profile.time_zone, default, look.languages, is_draft=draft is not None)
 
 

@@ -27,6 +27,11 @@ async def expire_pending(database: Database, tenant_id: UUID, session_id: str) -
         await service.expire_pending(scope, UUID(session_id))
 
 
+async def stop_refused(database: Database, tenant_id: UUID, session_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.stop_refused")) as scope:
+        await service.stop_refused(scope, UUID(session_id))
+
+
 async def watch(database: Database, tenant_id: UUID) -> None:
     async with database.scope(tenant_id, Actor.job("charging.watch")) as scope:
         await service.close_stuck(scope)
@@ -132,6 +137,7 @@ JOBS = {
     "charging.roll_up": roll_up,
     "charging.settle": settle,
     "charging.expire_pending": expire_pending,
+    "charging.stop_refused": stop_refused,
     "charging.watch": watch,
     "charging.invoice_month": invoice_month,
     "charging.command_ended": command_ended,

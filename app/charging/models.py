@@ -100,6 +100,11 @@ class ChargingSession(TenantOwned, Base):
         order_by="SessionEvent.at, SessionEvent.id",
     )  # fmt: skip
 
+    @property
+    def is_refused(self) -> bool:
+        """It began with a token that the station was told not to charge for."""
+        return self.id_token_status not in (None, "Accepted")
+
 
 class SessionLive(TenantOwned, Base):
     """The live figures of a session, the only place where they lie: live pages, running cost and cost cap read here."""

@@ -10,6 +10,7 @@ from litestar import Request, Response, get, post
 from litestar.response import Stream
 
 from app.access.verdict import IdTokenValue
+from app.billing import outcomes, payments
 from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
@@ -72,6 +73,7 @@ def _row(session: ChargingSession, cdr: CDR | None, scope: Scope) -> dict[str, A
     return {
         "id": public_id("charging_session", session.id), "session": session, "energy_wh": energy, "cdr": cdr,
         "seconds": ((session.ended_at or scope.now) - session.started_at).total_seconds(),
+        "has_begun": session.status != "PENDING" and session.not_started is None,
         "power_w": session.live.power_w if session.live and session.status == "ACTIVE" else None,
         "who": session.driver.name if session.driver else (session.id_token_masked or "no card"),
     }  # fmt: skip
@@ -165,13 +167,26 @@ async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     )
     cdrs = await queries.all_cdrs(scope, session.id)
     invoices = [one for one_cdr in cdrs for one in await list_invoices_of(scope, "cdr", one_cdr.id)]
-    return {
-        "row": _row(session, cdr, scope), "session": session, "cdr": cdr, "price": _shown(price), "cdrs": cdrs,
+    why_not = queries.why_not_started(session.not_started) if session.not_started else None
+    return await _payment(scope, session) | {
+        "row": _row(session, cdr, scope), "session": session, "why_not": why_not, "cdr": cdr,
+        "price": _shown(price), "cdrs": cdrs,
         "invoices": [(public_id("invoice", one.id), one) for one in invoices],
         "station_id": public_id("charging_station", session.station_id), "command": command,
         "may_be_asked": session.ocpp_transaction_id is not None
         and await transaction_status.is_possible(scope, session.station_id),
         "timeline": queries.timeline(await queries.events_of(scope, session.id), session.not_started),
+    }  # fmt: skip
+
+
+async def _payment(scope: Scope, session: ChargingSession) -> dict[str, Any]:
+    """Of the card that pays for it, where one does."""
+    payment = await payments.find_payment(scope, "charging_session", session.id)
+    if payment is None:
+        return {"payment": None}
+    return {
+        "payment": payment, "payment_id": public_id("payment", payment.id), "outcome": outcomes.outcome(payment),
+        "settled": await payments.find_settled(scope, payment), "waived_words": outcomes.WAIVED_WORDS,
     }  # fmt: skip
 
 

@@ -137,6 +137,12 @@ _NOT_STARTED: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 
 
+def why_not_started(code: str) -> str:
+    """Why a session never began, in words."""
+    words = {"not_plugged_in": "Nobody plugged in", "station_refused": "The station refused the start"}
+    return words.get(code) or _NOT_STARTED.get(code, (code.replace("_", " ").capitalize(),))[0]
+
+
 def timeline(events: list[SessionEvent], not_started: str | None = None) -> list[dict[str, Any]]:
     """What happened, in words. `not_started` is the session's own, for events that were noted without it."""
     found = []
@@ -163,7 +169,7 @@ def _text(event: SessionEvent) -> str:
     if event.kind == "not_started":
         code = data.get("code") or ""
         return "" if code in (*_NOT_STARTED, "", "not_plugged_in") else code.replace("_", " ")
-    if event.kind == "start_refused":
+    if event.kind in ("start_refused", "stop_refused"):
         answer = data.get("answer") or {}
         return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
     if event.kind == "reviewed":
@@ -172,10 +178,29 @@ def _text(event: SessionEvent) -> str:
         return "The station began another one on the same EVSE before it ended this one"
     if event.kind == "queue_asked":
         return data["text"]
-    for name in ("reason", "by"):
-        if data.get(name):
-            return f"{name} {data[name]}"
-    return ""
+    if event.kind in ("requested", "stop_requested"):
+        return _by(data.get("by") or "", data.get("kind") or "")
+    return f"reason {data['reason']}" if data.get("reason") else ""
+
+
+_ASKERS = {
+    "charging.stop_refused": "because the card was refused", "charging.watch_cap": "because the hold was used up",
+    "charging.check_cap": "because the hold was used up", "charging.payment_authorized": "because the card was good",
+    "guest": "by a guest", "driver": "by a driver", "demo": "by the demo", "command line": "by the command line",
+}  # fmt: skip
+
+
+def _by(name: str, kind: str) -> str:
+    """Who asked the station, or for what cause the platform did."""
+    if name in _ASKERS:
+        return _ASKERS[name]
+    if kind == "job" or name.startswith("charging."):
+        return "by the platform itself"
+    if kind == "api_key":
+        return f"by the API key {name}"
+    if kind == "driver":
+        return f"by the driver {name}".rstrip()
+    return f"by {name}" if name else "by a guest"
 
 
 def _verdict(status: str | None) -> str:

@@ -40,6 +40,7 @@ from themes.language import N_
 
 STARTED_JUST_NOW = timedelta(minutes=2)
 PENDING_LIFETIME = timedelta(minutes=3)
+REFUSED_LATENCY = timedelta(seconds=20)
 
 
 # --- what stations report ----------------------------------------------------------------------------------------
@@ -121,6 +122,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     await _authorise(scope, session, report.id_token)
     await _supersede_others(scope, session)
     await _outrun_wishes(scope, session, report)
+    await _turn_away(scope, session, report)
     await scope.db.flush()
     await snapshot.freeze(scope, session)
     await _note(scope, session, f"started:{session.ocpp_transaction_id}", report.at, "started", report, {
@@ -335,12 +337,38 @@ async def _supersede_others(scope: Scope, session: ChargingSession) -> None:
 async def _outrun_wishes(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """Somebody else's card was quicker than a remote start that waits for its cable here: that one is over at once, its
     hold let go. Not by what a station's queue tells of a time before."""
-    is_now = not report.offline and abs(report.received_at - report.at) < STARTED_JUST_NOW
-    if session.evse_id is None or session.id_token_status != "Accepted" or not is_now:
+    if session.evse_id is None or session.id_token_status != "Accepted" or not _is_now(report):
         return
     for wish in await _wishes(scope, session.station_id):
         if wish.evse_id == session.evse_id and wish.id != session.id:
             await end_unstarted(scope, wish, "evse_taken", "not_started", {"code": "evse_taken"})
+
+
+def _is_now(report: TransactionReport) -> bool:
+    """Not what a station's queue tells of a time before."""
+    return not report.offline and abs(report.received_at - report.at) < STARTED_JUST_NOW
+
+
+async def _turn_away(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+    """A card that was answered with a refusal: most stations end that by themselves (1.6 StopTransactionOnInvalidId,
+    2.x StopTxOnInvalidId); one that charges on is asked to stop."""
+    if session.status == "ACTIVE" and session.is_refused and _is_now(report):
+        at = scope.now + REFUSED_LATENCY
+        await queue.enqueue(scope, "charging.stop_refused", session_id=str(session.id), at=at)
+
+
+async def stop_refused(scope: Scope, session_id: UUID) -> None:
+    """Asks once. What the station answers stands in the timeline."""
+    session = await get_session(scope, session_id)
+    await _lock_station(scope, session.station_id)
+    session = await get_session(scope, session_id)
+    if session.status != "ACTIVE" or not session.is_refused or await last_stop(scope, session) is not None:
+        return
+    try:
+        await request_stop(scope, session.id)
+    except Refused as error:  # a station that is retired or being checked is asked nothing
+        await _note(scope, session, "stop_refused", scope.now, "stop_refused", None, {"error": error.message})
+        _tell(scope, session, "stop_refused")
 
 
 async def _complete_start(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
@@ -350,6 +378,7 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
     session.connector_no = session.connector_no or report.connector_no
     if session.id_token_status is None:
         await _authorise(scope, session, report.id_token)
+        await _turn_away(scope, session, report)
     if session.review == "orphan" and session.settled_at is None:
         session.review = None
     await scope.db.flush()
@@ -739,7 +768,7 @@ async def send_start(
         source_type="charging_session", source_id=session.id,
     )  # fmt: skip
     session.command_id = command.id
-    await _note(scope, session, "requested", scope.now, "requested", None, {"by": scope.actor.name})
+    await _note(scope, session, "requested", scope.now, "requested", None, _by(scope))
     await queue.enqueue(
         scope,
         "charging.expire_pending",
@@ -818,6 +847,11 @@ async def _version(scope: Scope, station_id: UUID) -> str:
     return (connection.ocpp_version if connection else None) or ""
 
 
+def _by(scope: Scope) -> dict[str, str]:
+    """Who asks, as the timeline keeps it."""
+    return {"by": scope.actor.name, "kind": scope.actor.kind}
+
+
 async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
     """Asks the station to end the transaction; the session ends when the station says so. May wait for it."""
     session = await get_session(scope, session_id)
@@ -830,9 +864,7 @@ async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
     command = await commands.send_command(
         scope, session.station_id, action, payload, source_type="charging_session", source_id=session.id
     )
-    await _note(
-        scope, session, f"stop:{command.id}", scope.now, "stop_requested", None, {"by": scope.actor.name}
-    )
+    await _note(scope, session, f"stop:{command.id}", scope.now, "stop_requested", None, _by(scope))
     await audit.record(scope, "session.stop_requested", "charging_session", session.id, {})
     _tell(scope, session, "stop_requested")
     return command

@@ -102,7 +102,8 @@ Render = Callable[[Scope, dict[str, Any] | None], Awaitable[str | None]]
 @dataclass(frozen=True, slots=True)
 class BrandFace:
     """What templates need of a brand. `lock_mode` is `light` or `dark` where the brand leaves its readers no choice;
-    `icons` is size -> address, `text_kinds` which legal texts there are."""
+    `icons` is size -> address, `text_kinds` which legal texts there are, `support_phone` and `support_email` whom a
+    driver may ask (empty: nobody)."""
 
     name: str
     css_url: str
@@ -112,6 +113,8 @@ class BrandFace:
     icons: Mapping[int, str] = field(default_factory=dict)
     text_kinds: tuple[str, ...] = ()
     color: str = "#1f5fbf"
+    support_phone: str = ""
+    support_email: str = ""
 
 
 @dataclass(frozen=True, slots=True)

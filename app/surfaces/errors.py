@@ -21,7 +21,7 @@ TITLES = {
 }  # fmt: skip
 WORDS = (
     N_("There is no such page."), N_("There is no such place."), N_("There is no such charging session."),
-    N_("There is no such receipt."), N_("There is no such id token."),
+    N_("There is no such receipt."), N_("There is no such id token."), N_("There is no such charger."),
     N_("Something went wrong on our side."), N_("This request comes from another site."),
     N_("Too many requests; try again later."),
 )  # fmt: skip
@@ -83,9 +83,24 @@ def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
         return _to_login(request)
     response = page(
         request, None, "surfaces/error.html", title=_(TITLES.get(made.status, "Refused")), status=made.status,
-        message=_(made.message), code=made.code, error_status=made.status,
+        message=_message(request, made), code=made.code, error_status=made.status, **_ways_on(request, made),
     )  # fmt: skip
     return with_retry_after(response, made)
+
+
+def _message(request: AnyRequest, made: LiveryError) -> str:
+    """In the reader's language. Of the many things that there are not, drivers have words for those they meet."""
+    if made.status == 404 and visit_of(request).surface == "driver" and made.message not in WORDS:
+        return _("There is no such page.")
+    return _(made.message)
+
+
+def _ways_on(request: AnyRequest, made: LiveryError) -> dict[str, Any]:
+    """A code that was misread on its sticker can be typed anew, beside whom to ask."""
+    visit, path = visit_of(request), request.url.path
+    if made.status == 404 and visit.surface == "driver" and path.startswith("/c/"):
+        return {"wrong_code": path.split("/")[2][:20], "profile": visit.brand}
+    return {}
 
 
 def _to_login(request: AnyRequest) -> Response[Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.billing import payments, queries, sandbox
+from app.billing import outcomes, payments, queries, sandbox
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
 from app.kernel.clock import uuid7
@@ -82,7 +82,7 @@ async def standing(shop: Shop, payment: payments.Payment) -> tuple[str, str | No
     """As the portal's list shows it, and whether it stands among those that wait or those that came to nothing."""
     async with shop.scope() as scope:
         row = await payments.get_payment(scope, payment.id)
-        found = queries.outcome(row)
+        found = outcomes.outcome(row)
         waits, ended = await queries.list_payments(scope, "open"), await queries.list_payments(scope, "ended")
         return found.pill, found.label, found.why, row in waits, row in ended
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from app.charging import service as charging
+from app.kernel.ids import parse_id
 from tests.conformance.conftest import Station16, Yard, case, command, until
 from tests.conformance.stage import Stage
 from tests.foreign_stations import stamp
@@ -328,6 +330,41 @@ async def test_an_offline_start_with_a_card_that_is_refused_is_kept_and_ends_dea
     done = await stage16.settled()
     assert (done["status"], done["review"], done["id_token_status"]) == ("COMPLETED", "orphan", "Blocked")
     assert done["cdrs"] == []  # energy went to somebody who may not: staff decide
+
+
+async def test_a_card_that_was_refused_and_charges_on_is_asked_to_stop_once(stage16: Stage):
+    """A station that does not know StopTransactionOnInvalidId, or has it off."""
+    await stage16.card("GONE-2", status="blocked")
+    begun = await begin(stage16, tag="GONE-2")
+    assert begun["idTagInfo"]["status"] == "Blocked"
+    session = await stage16.session()
+    path = f"/charging-sessions/{session['id']}"
+    assert "Refused card" in await stage16.portal("/charging-sessions")
+    assert "A refused card" in await stage16.portal(path)
+    await stage16.jobs.run()
+    assert not await stage16.commands("RemoteStopTransaction")  # it may end by itself
+
+    async def end(payload: dict[str, Any]) -> None:
+        await finish(stage16, payload["transaction_id"], 1_000, reason="Remote")
+
+    stage16.box.reactions["RemoteStopTransaction"] = end
+    stage16.jobs.ahead = timedelta(seconds=30)
+    await stage16.jobs.run()
+    await stage16.becomes("COMPLETED", session["id"])
+    async with stage16.scope() as scope:
+        for _again in range(2):
+            await charging.stop_refused(scope, parse_id("charging_session", session["id"]))
+    (asked,) = await stage16.commands("RemoteStopTransaction")
+    assert asked.payload == {"transactionId": begun["transactionId"]}
+    assert "because the card was refused" in await stage16.portal(path)
+
+
+async def test_what_a_queue_tells_of_a_refused_card_stops_nothing(stage16: Stage):
+    await stage16.card("GONE-3", status="blocked")
+    await begin(stage16, tag="GONE-3", at=datetime.now(UTC) - timedelta(minutes=10))
+    stage16.jobs.ahead = timedelta(seconds=30)
+    await stage16.jobs.run()
+    assert not await stage16.commands("RemoteStopTransaction")
 
 
 # --- remote trigger ----------------------------------------------------------------------------------------------

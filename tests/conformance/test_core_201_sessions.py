@@ -331,6 +331,17 @@ async def test_a_transaction_of_a_refused_token_ends_deauthorised_and_costs_noth
     assert done["stopped_reason"] == "DeAuthorized"
 
 
+async def test_a_refused_token_that_charges_on_is_asked_to_stop(stage201: Stage):
+    visit = Transaction(stage201, "runs-on")
+    answer = await visit.tell("Started", "Authorized", token="NOBODYS", meter=1_000, state="Charging")
+    assert answer["idTokenInfo"]["status"] == "Invalid"
+    stage201.jobs.ahead = timedelta(seconds=30)
+    await stage201.jobs.run()
+    await stage201.jobs.run()
+    (asked,) = await stage201.commands("RequestStopTransaction")
+    assert asked.payload == {"transactionId": "runs-on"}
+
+
 @case("2.0.1", "TC_E_21_CSMS")
 async def test_a_remote_stop_ends_the_session_with_its_reason(stage201: Stage):
     visit = Transaction(stage201, "remote-end")

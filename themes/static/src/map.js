@@ -50,6 +50,7 @@ customElements.define("site-map", class extends HTMLElement {
       for (const [lon, lat, text] of towns) {
         if (!seen.contains([lon, lat])) continue;
         const { x, y } = map.project([lon, lat]);
+        if (x < 45 || x > this.clientWidth - 45 || y < 12 || y > this.clientHeight - 12) continue; // not cut by the frame
         if (taken.some(([left, top]) => Math.abs(left - x) < 90 && Math.abs(top - y) < 34)) continue;
         taken.push([x, y]);
         const element = Object.assign(document.createElement("span"), { className: "town", textContent: text, ariaHidden: "true" });

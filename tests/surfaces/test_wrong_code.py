@@ -1,0 +1,39 @@
+"""A sticker's code that was misread, and other addresses that lead nowhere, in the reader's language."""
+
+import pytest
+
+from app.brands import service as brands
+from tests.web import CLI, House, found_brand
+
+pytestmark = pytest.mark.anyio
+GERMAN = {"Accept-Language": "de"}
+
+
+async def test_a_wrong_code_can_be_typed_anew_and_somebody_asked_in_the_readers_language(
+    house: House,
+) -> None:
+    tenant_id = await found_brand(house.database)
+    async with house.database.scope(tenant_id, CLI) as scope:
+        await brands.update_profile(
+            scope, {"support_phone": "+49 461 1234", "support_email": "help@nordlicht.example"}
+        )
+    driver = house.driver("nordlicht")
+    answer = await driver.get("/c/NOPE123", headers=GERMAN)
+    assert answer.status_code == 404 and "There is" not in answer.text
+    for words in ("Diesen Ladepunkt gibt es nicht.", 'action="/go"', 'value="NOPE123"', "Code auf dem Aufkleber",
+                  "tel:+494611234", "mailto:help@nordlicht.example"):  # fmt: skip
+        assert words in answer.text, words
+    assert (
+        "There is no such charger."
+        in (await driver.get("/c/NOPE123", headers={"Accept-Language": "en"})).text
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/legal/nothing", "/preview/nothing", "/charging-sessions/ses_1"]
+)
+async def test_no_address_that_leads_nowhere_answers_a_german_in_english(house: House, path: str) -> None:
+    await found_brand(house.database)
+    answer = await house.driver("nordlicht").get(path, headers=GERMAN)
+    assert answer.status_code == 404 and "There is no" not in answer.text
+    assert 'action="/go"' not in answer.text
