@@ -53,6 +53,20 @@ async def test_a_hold_that_nobody_plugged_in_for_is_told_to_be_released_once(sho
     assert [one.kind for one in await letters(shop)] == ["guest_session", "hold_released"]
 
 
+async def test_a_hold_that_the_bank_let_go_before_the_start_is_told_too(shop: Shop) -> None:
+    """The payment ends first and the session after it: the later of the two writes the mail."""
+    _station_id, session_id, _epoch = await paid_for(shop)
+    async with shop.scope() as scope:
+        payment = await payments.find_payment(scope, "charging_session", session_id)
+        assert payment is not None
+    provider = payments.provider_of(shop.database.settings)
+    await provider.cancel(payment.account_ref, payment.provider_ref or "", key="dashboard")
+    await shop.look(payment)
+    await shop.jobs.run()
+    _first, told = await letters(shop)
+    assert "did not begin.\n\nThe hold of €30.00 on your card is released" in plain(told)
+
+
 async def test_who_cancels_after_the_hold_stood_hears_of_its_release_in_their_german(shop: Shop) -> None:
     _station_id, session_id, _epoch = await paid_for(shop, "de")
     async with shop.scope() as scope:
