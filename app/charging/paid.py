@@ -411,6 +411,14 @@ async def state_words(
     return _words(N_("Finished"), words, tone="success", step=4)
 
 
+def why_not_started(session: ChargingSession) -> str:
+    """In a sentence or two; empty where the page knows no more either."""
+    known = _NOT_STARTED.get(session.not_started or "")
+    if known is None:
+        return ""
+    return _(known[1]) if session.not_started == "given_up" else f"{_(known[0])}. {_(known[1])}"
+
+
 def _words(title: str, *sentences: str, tone: str, step: int, is_stopping: bool = False) -> dict[str, Any]:
     text = " ".join(map(_, sentences))
     return {"title": _(title), "text": text, "tone": tone, "step": step, "is_stopping": is_stopping}

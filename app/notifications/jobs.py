@@ -11,12 +11,21 @@ from app.access import service as access
 from app.billing import payments
 from app.brands import faces
 from app.brands.service import get_profile, own_tenant
-from app.charging import paid
+from app.charging import paid, settlement
+from app.charging.models import ChargingSession
 from app.identity import admins
 from app.identity import service as identity
 from app.kernel.events import Event
 from app.notifications import service
-from app.notifications.letter import as_html, card_used_twice, compose, receipt, way_back
+from app.notifications.letter import (
+    as_html,
+    card_used_twice,
+    compose,
+    hold_released,
+    receipt,
+    refund,
+    way_back,
+)
 from app.notifications.models import Mail
 from tenants.database import Database
 from tenants.scope import Actor, Scope
@@ -175,6 +184,58 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         )  # fmt: skip
 
 
+async def mail_hold_released(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """The session came to nothing and the hold is gone: whichever of both is heard of last, and once. To nobody whose
+    hold never stood; of a session that is on the operator the receipt says it."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_hold_released")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        if event is None:
+            return
+        if event.kind == "PaymentEnded":
+            payment = await payments.get_payment(scope, event.source_id)
+        else:
+            payment = await payments.find_payment(scope, "charging_session", event.source_id)
+        if payment is None or payment.source_type != "charging_session" or not payment.payer_email:
+            return
+        session = await scope.db.get(ChargingSession, (tenant_id, payment.source_id))
+        if session is None or payment.state != "canceled" or not payment.hold_minor:
+            return
+        if session.status != "INVALID" and payment.failure != "nothing_owed":
+            return
+        _slug, name, _state = await own_tenant(scope)
+        url, language = await paid.page_url(scope, session.id), await payments.language_of(scope, payment.id)
+        with speaking(language):
+            kind, subject, body = hold_released(name, url, session, payment)
+        await service.send_mail(
+            scope, key=f"guest:released:{payment.id}", kind=kind, to=payment.payer_email, subject=subject, body=body,
+            source_id=session.id, language=language,
+        )  # fmt: skip
+
+
+async def mail_refund(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """Money is on its way back: each refund is told, with the newest credit note."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_refund")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        payment = await payments.get_payment(scope, event.source_id) if event else None
+        if event is None or payment is None or payment.source_type != "charging_session":
+            return
+        if not payment.payer_email:
+            return
+        _slug, name, _state = await own_tenant(scope)
+        papers = await settlement.list_papers(scope, payment.source_id)
+        note = next((one for one in reversed(papers) if one.corrects_id), None)
+        url, language = (
+            await paid.page_url(scope, payment.source_id),
+            await payments.language_of(scope, payment.id),
+        )
+        with speaking(language):
+            kind, subject, body = refund(name, url, payment, event.data["amount_minor"], note)
+        await service.send_mail(
+            scope, key=f"guest:{event.kind}:{event.id}", kind=kind, to=payment.payer_email, subject=subject, body=body,
+            source_id=payment.source_id, language=language,
+        )  # fmt: skip
+
+
 async def mail_card_used_twice(database: Database, tenant_id: UUID, event_id: str) -> None:
     """To the driver, once an hour at most. Which card it is they see by its last characters."""
     async with database.scope(tenant_id, Actor.job("notifications.mail_card_used_twice")) as scope:
@@ -194,6 +255,8 @@ async def mail_card_used_twice(database: Database, tenant_id: UUID, event_id: st
 JOBS = {
     "notifications.mail_card_used_twice": mail_card_used_twice,
     "notifications.mail_guest": mail_guest,
+    "notifications.mail_hold_released": mail_hold_released,
+    "notifications.mail_refund": mail_refund,
     "notifications.send": send,
     "notifications.mail_login_link": mail_login_link,
     "notifications.mail_driver_login_link": mail_driver_login_link,
@@ -204,7 +267,10 @@ LISTENERS = {
     "CardUsedTwice": ["notifications.mail_card_used_twice"],
     "PaymentAuthorized": ["notifications.mail_guest"],
     "PaymentCaptured": ["notifications.mail_guest"],
+    "PaymentEnded": ["notifications.mail_hold_released"],
+    "PaymentRefunded": ["notifications.mail_refund"],
     "PaymentWaived": ["notifications.mail_guest"],
+    "SessionNotStarted": ["notifications.mail_hold_released"],
     "StaffInvited": ["notifications.mail_login_link"],
     "DriverLoginRequested": ["notifications.mail_driver_login_link"],
     "DriverClosedAccount": ["notifications.forget_mailbox"],

@@ -12,8 +12,11 @@ from functools import lru_cache
 import jinja2
 
 from app.billing import paper
-from app.billing.models import Payment
+from app.billing.models import Invoice, Payment
 from app.billing.payments import Settled
+from app.charging import paid
+from app.charging.models import ChargingSession
+from app.kernel.ids import public_id
 from app.kernel.slices import template_folders
 from themes.css import light_tokens
 from themes.language import _
@@ -125,6 +128,45 @@ def receipt(name: str, url: str, settled: Settled) -> Letter:
         *([_("%(amount)s were taken from %(card)s; the rest of the hold is released.") % taken]
           if payment.captured_minor else []),
         *([waived] if waived else []),
+        *([_("The hold on your card is released and nothing is charged.")]
+          if waived and not payment.captured_minor else []),
         _("Your receipt:"), f"{url}/receipt", _("The receipt as PDF:"), f"{url}/receipt.pdf",
     )  # fmt: skip
     return "receipt", _("Your receipt from %(name)s") % {"name": name}, "\n\n".join(body) + "\n"
+
+
+def hold_released(name: str, url: str, session: ChargingSession, payment: Payment) -> Letter:
+    """The hold stood and is gone, and nothing was taken: the session never began, staff voided it, or it cost
+    nothing."""
+    if session.status != "INVALID":
+        lead = (
+            f"{_('Thank you for charging with %(name)s.') % {'name': name}} {_('There was nothing to pay.')}"
+        )
+    elif session.not_started is None:
+        lead = _("%(name)s looked at your charging session: you pay nothing for it.") % {"name": name}
+    else:
+        began = _("Your charging session with %(name)s did not begin.") % {"name": name}
+        lead = f"{began} {paid.why_not_started(session)}".strip()
+    released = _("The hold of %(amount)s on your card is released and nothing is charged.") % {
+        "amount": money(payment.hold_minor, payment.currency)
+    }
+    body = (
+        _("Hello,"), lead, f"{released} {_('Your bank may need some days to show it.')}", _("Your session:"), url,
+    )  # fmt: skip
+    return "hold_released", _("The hold on your card is released"), "\n\n".join(body) + "\n"
+
+
+def refund(name: str, url: str, payment: Payment, amount_minor: int, note: Invoice | None) -> Letter:
+    """Money went back to the card. `note` is what was issued for it."""
+    given_back = _("%(name)s gave %(amount)s back to your card %(card)s.") % {
+        "name": name, "amount": money(amount_minor, payment.currency), "card": payment.method,
+    }  # fmt: skip
+    reason = note.buyer.get("reason") if note else ""
+    body = (
+        _("Hello,"), f"{given_back} {_('Your bank may need some days to show it.')}",
+        *([_("Reason: %(reason)s") % {"reason": one_line(reason)}] if reason else []),
+        _("Your receipt:"), f"{url}/receipt",
+        *([f"{_(paper.NAMES[note.kind])} (PDF):", f"{url}/receipt.pdf?paper={public_id('invoice', note.id)}"]
+          if note else []),
+    )  # fmt: skip
+    return "refund", _("%(name)s gave you money back") % {"name": name}, "\n\n".join(body) + "\n"
