@@ -86,7 +86,10 @@ def _values(look: Look) -> dict[str, str]:
     }
 
 
-@post("/branding", opt={"permission": "brand.manage"}, request_max_body_size=MAX_UPLOAD)
+@post(
+    "/branding", request_max_body_size=MAX_UPLOAD,
+    opt={"permission": "brand.manage", "too_large": "A picture may have up to 2 MB. Nothing was saved."},
+)  # fmt: skip
 async def save_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
     """One draft, checked whole. Pictures come as files; what is not sent stays as it is."""
     sent = await request.form()

@@ -9,7 +9,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from app.kernel.errors import FieldFault, Forbidden, Invalid, LiveryError, NotFound, Unauthenticated
 from app.kernel.rest import Replay, problem
-from app.kernel.web import page, visit_of, with_retry_after
+from app.kernel.web import local_path, page, visit_of, with_retry_after
 from themes.language import N_, _
 
 AnyRequest = Request[Any, Any, Any]
@@ -92,14 +92,25 @@ def _message(request: AnyRequest, made: LiveryError) -> str:
     """In the reader's language. Of the many things that there are not, drivers have words for those they meet."""
     if made.status == 404 and visit_of(request).surface == "driver" and made.message not in WORDS:
         return _("There is no such page.")
+    if made.code == "body_too_large":
+        return _(_handler_opt(request, "too_large") or N_("What was sent is too large. Nothing was saved."))
     return _(made.message)
 
 
+def _handler_opt(request: AnyRequest, name: str) -> str | None:
+    """What the address itself says of it."""
+    handler = request.scope.get("route_handler")
+    return handler.opt.get(name) if handler is not None else None
+
+
 def _ways_on(request: AnyRequest, made: LiveryError) -> dict[str, Any]:
-    """A code that was misread on its sticker can be typed anew, beside whom to ask."""
+    """A code that was misread on its sticker can be typed anew, beside whom to ask; a form is led back to."""
     visit, path = visit_of(request), request.url.path
     if made.status == 404 and visit.surface == "driver" and path.startswith("/c/"):
         return {"wrong_code": path.split("/")[2][:20], "profile": visit.brand}
+    came_from = request.headers.get("Referer", "")
+    if made.code == "body_too_large" and came_from.startswith(f"{visit.origin}/"):
+        return {"back": local_path(came_from.removeprefix(visit.origin))}
     return {}
 
 

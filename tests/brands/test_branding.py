@@ -109,8 +109,18 @@ def test_what_is_no_picture_is_refused_by_its_field(content: bytes):
 
 async def test_a_logo_of_ten_megabytes_is_refused_and_nothing_is_kept(house: House):
     visitor, tenant_id = await editor(house)
-    answer = await save(visitor, {"logo": ("a.png", b"\x89PNG" + b"a" * 10_000_000, "image/png")})
+    sent = {"logo": ("a.png", b"\x89PNG" + b"a" * 10_000_000, "image/png")}
+    answer = await visitor.send(
+        "POST", "/branding", data={"_csrf": visitor.csrf}, files=sent,
+        headers={"Referer": f"{visitor.origin}/branding"},
+    )  # fmt: skip
     assert answer.status_code == 413
+    assert "A picture may have up to 2 MB." in answer.text and 'href="/branding"' in answer.text
+    stranger = await visitor.send(
+        "POST", "/branding", data={"_csrf": visitor.csrf}, files=sent,
+        headers={"Referer": "https://elsewhere.example/branding"},
+    )  # fmt: skip
+    assert "elsewhere" not in stranger.text
     async with house.database.scope(tenant_id, CLI) as scope:
         assert not (await faces.get_editing(scope)).is_draft
 
