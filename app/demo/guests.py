@@ -64,9 +64,11 @@ class Guest:
             with suppress(httpx2.HTTPError):  # the pages may be slow while everything starts: they come again
                 paying = await self._start(wanted)
             if paying is not None:
+                has_paid = False
                 with suppress(httpx2.HTTPError):
-                    return await self._pay(paying, card, stays_s)
-                return False
+                    has_paid = await self._pay(paying, card, stays_s)
+                if has_paid or card == DECLINED:
+                    return has_paid
             await asyncio.sleep(self.pause_s)
         LOG.info("a guest of %s found no place", self.origin)
         return False
@@ -94,8 +96,18 @@ class Guest:
             answer = await self._send("POST", paying, {"action": "cancel"})
             await self._send("GET", answer.headers["location"])
             return False
-        await self._send("GET", session)
+        if not await self._begins(session):
+            return False
         if stays_s < 1e9:
             await asyncio.sleep(stays_s)
             await self._send("POST", session.partition("?")[0] + "/stop", {})
         return True
+
+    async def _begins(self, session: str) -> bool:
+        """False: somebody's card was quicker, or the charger refused."""
+        for _ in range(40):
+            shown = (await self._send("GET", session)).text
+            if "/cancel" not in shown:
+                return "/stop" in shown
+            await asyncio.sleep(self.pause_s)
+        return False

@@ -1,5 +1,6 @@
 """A guest of the demo goes the way of every guest: place, payment page, station; a refused card comes to nothing."""
 
+import asyncio
 import random
 from typing import Any
 
@@ -8,13 +9,17 @@ from sqlalchemy import select
 
 from app.billing import payments
 from app.billing.models import Payment
+from app.charging import paid
 from app.charging.models import ChargingSession
 from app.demo.guests import DECLINED, GOOD, Guest, run_guests
+from app.kernel.clock import utcnow
 from app.stations import service as stations
+from app.stations.models import StationCommand
 from app.stations.reports import StatusReport
 from tenants.scope import Actor
 from tests.billing.conftest import Shop, jobs, shop
 from tests.charging.test_cap import place_of
+from tests.charging.test_paid_cases import start_of
 from tests.web import House, open_house
 
 __all__ = ["jobs", "shop"]
@@ -40,16 +45,42 @@ async def rows(shop: Shop, model: Any) -> list[Any]:
 
 
 def guest(house: House) -> Guest:
-    return Guest(house.settings, house.client, SLUG, random.Random(1), pause_s=0.01)
+    return Guest(house.settings, house.client, SLUG, random.Random(1), pause_s=0.1)
 
 
-async def test_a_guest_pays_and_the_hold_stands(house: House, shop: Shop) -> None:
-    assert await guest(house).come(GOOD, 1e9)
-    await shop.jobs.run()
+async def asked(shop: Shop, count: int) -> StationCommand:
+    """The remote start that the guest's hold led to, the `count`th."""
+    for _ in range(100):
+        await shop.jobs.run()
+        found = await rows(shop, StationCommand)
+        if len(found) == count:
+            return found[-1]
+        await asyncio.sleep(0.05)
+    raise AssertionError("no start was asked for")
+
+
+async def test_a_guest_pays_the_hold_stands_and_they_stay_until_the_car_charges(
+    house: House, shop: Shop
+) -> None:
+    coming = asyncio.create_task(guest(house).come(GOOD, 1e9))
+    command = await asked(shop, 1)
     (payment,) = await rows(shop, Payment)
     (session,) = await rows(shop, ChargingSession)
     assert (payment.state, session.status, session.origin) == ("authorized", "PENDING", "guest")
     assert session.cost_cap_minor == payment.hold_minor
+    await start_of(shop, command.station_id, command.payload["idTag"], utcnow())
+    assert await asyncio.wait_for(coming, 10)
+
+
+async def test_a_guest_whose_place_somebody_took_comes_again(house: House, shop: Shop) -> None:
+    coming = asyncio.create_task(guest(house).come(GOOD, 1e9))
+    await asked(shop, 1)
+    (session,) = await rows(shop, ChargingSession)
+    async with shop.scope() as scope:
+        await paid.give_up(scope, session.id)
+    command = await asked(shop, 2)
+    await start_of(shop, command.station_id, command.payload["idTag"], utcnow())
+    assert await asyncio.wait_for(coming, 10)
 
 
 async def test_a_guest_with_a_refused_card_leaves_and_nothing_is_held(house: House, shop: Shop) -> None:
