@@ -138,7 +138,7 @@ class House:
             made = await identity.create_api_key(scope, "test", scopes or ("all",))
         visitor = self.portal(slug)
         visitor.client = httpx2.AsyncClient(
-            base_url=self.client.base_url, headers={"Authorization": f"Bearer {made.key}"}, timeout=20
+            base_url=self.client.base_url, headers={"Authorization": f"Bearer {made.key}"}, timeout=60
         )
         return visitor
 
@@ -164,7 +164,7 @@ async def open_house(settings: Settings, database: Database) -> AsyncIterator[Ho
                 serving.result()
                 raise RuntimeError("the front door did not start")
             await asyncio.sleep(0.01)
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             yield House(door, port, client)
         door.live.draining.set()
         server.should_exit = True
