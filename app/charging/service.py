@@ -340,7 +340,9 @@ async def _outrun_wishes(scope: Scope, session: ChargingSession, report: Transac
     if session.evse_id is None or session.id_token_status != "Accepted" or not _is_now(report):
         return
     for wish in await _wishes(scope, session.station_id):
-        is_older = wish.started_at <= report.received_at  # not so where a past is written while people come already
+        is_older = (
+            wish.started_at <= report.received_at
+        )  # not so where a past is written while people come already
         if wish.evse_id == session.evse_id and wish.id != session.id and is_older:
             await end_unstarted(scope, wish, "evse_taken", "not_started", {"code": "evse_taken"})
 
