@@ -6,7 +6,7 @@ Errors: `no_tariff`, `station_offline`, `station_not_accepted`, `evse_busy`, `ev
 """
 
 import secrets as stdlib_secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -105,7 +105,8 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     if known is not None:
         return known
     evse = await _evse_of(scope, station_id, report)
-    session = await _pending_for(scope, station_id, evse.id if evse else None, report)
+    wishes = await _wishes(scope, station_id)
+    session = await _pending_for(scope, wishes, evse.id if evse else None, report)
     if session is None:
         session = ChargingSession(
             id=uuid7(), station_id=station_id, origin="station", started_at=report.at, status="ACTIVE"
@@ -121,7 +122,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     session.ocpp_transaction_id = report.ocpp_transaction_id or await _new_transaction_id(scope, station_id)
     await _authorise(scope, session, report.id_token)
     await _supersede_others(scope, session)
-    await _outrun_wishes(scope, session, report)
+    await _outrun_wishes(scope, wishes, session, report)
     await _turn_away(scope, session, report)
     await scope.db.flush()
     await snapshot.freeze(scope, session)
@@ -269,15 +270,14 @@ async def _wishes(scope: Scope, station_id: UUID) -> list[ChargingSession]:
 
 
 async def _pending_for(
-    scope: Scope, station_id: UUID, evse_id: UUID | None, report: TransactionReport
+    scope: Scope, wishes: Sequence[ChargingSession], evse_id: UUID | None, report: TransactionReport
 ) -> ChargingSession | None:
     """The remote start this belongs to: by its id, by its token, or, for 3 minutes, by the EVSE alone."""
-    everywhere = await _wishes(scope, station_id)
     if report.remote_start_id is not None:
-        for session in everywhere:
+        for session in wishes:
             if session.remote_start_id == report.remote_start_id:
                 return session
-    waiting = [one for one in everywhere if evse_id in (None, one.evse_id)]
+    waiting = [one for one in wishes if evse_id in (None, one.evse_id)]
     token = await access.find_id_token(scope, report.id_token) if report.id_token else None
     for session in waiting:
         if token is not None and session.id_token_id == token.id:
@@ -334,12 +334,14 @@ async def _supersede_others(scope: Scope, session: ChargingSession) -> None:
         _tell(scope, older, "superseded")
 
 
-async def _outrun_wishes(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+async def _outrun_wishes(
+    scope: Scope, wishes: Sequence[ChargingSession], session: ChargingSession, report: TransactionReport
+) -> None:
     """Somebody else's card was quicker than a remote start that waits for its cable here: that one is over at once, its
     hold let go. Not by what a station's queue tells of a time before."""
     if session.evse_id is None or session.id_token_status != "Accepted" or not _is_now(report):
         return
-    for wish in await _wishes(scope, session.station_id):
+    for wish in wishes:
         is_older = (
             wish.started_at <= report.received_at
         )  # not so where a past is written while people come already
@@ -427,7 +429,8 @@ async def _authorised_late(
 
     The visit begins with them: they pay for no minute of the time before, unless energy flowed already.
     """
-    wish = await _wish_for(scope, session, report)
+    wishes = await _wishes(scope, session.station_id)
+    wish = await _wish_for(scope, wishes, session, report)
     if wish is not None:
         session = await _take_over(scope, wish, session)
     await _authorise(scope, session, report.id_token)
@@ -441,20 +444,20 @@ async def _authorised_late(
     })  # fmt: skip
     if session.id_token_status == "Accepted":
         await snapshot.freeze(scope, session, again=session.origin == "station")
-    await _outrun_wishes(scope, session, report)
+    await _outrun_wishes(scope, wishes, session, report)
     await _occupy(scope, session)
     _tell(scope, session, "authorised")
     return session
 
 
 async def _wish_for(
-    scope: Scope, session: ChargingSession, report: TransactionReport
+    scope: Scope, wishes: Sequence[ChargingSession], session: ChargingSession, report: TransactionReport
 ) -> ChargingSession | None:
     """The remote start that this transaction, begun without anybody, has just been given to."""
     if session.status != "ACTIVE":
         return None
     token = await access.find_id_token(scope, report.id_token) if report.id_token else None
-    for wish in await _wishes(scope, session.station_id):
+    for wish in wishes:
         if report.remote_start_id is not None and wish.remote_start_id == report.remote_start_id:
             return wish
         if token is not None and wish.id_token_id == token.id and wish.evse_id == session.evse_id:

@@ -1,5 +1,6 @@
 """Mails as jobs: written on news, then plan (transaction) -> send (none open) -> conclude (transaction)."""
 
+from collections.abc import Callable
 from datetime import datetime
 from email.message import EmailMessage
 from urllib.parse import unquote, urlsplit
@@ -9,6 +10,7 @@ import aiosmtplib
 
 from app.access import service as access
 from app.billing import payments
+from app.billing.models import Payment
 from app.brands import faces
 from app.brands.service import get_profile, own_tenant
 from app.charging import paid, settlement
@@ -18,6 +20,7 @@ from app.identity import service as identity
 from app.kernel.events import Event
 from app.notifications import service
 from app.notifications.letter import (
+    Letter,
     as_html,
     card_used_twice,
     compose,
@@ -169,19 +172,14 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         payment = await payments.get_payment(scope, event.source_id)
         if not payment.payer_email:
             return
-        _slug, name, _state = await own_tenant(scope)
-        url = await paid.page_url(scope, payment.source_id)
-        language = await payments.language_of(scope, payment.id)
         settled = await payments.find_settled(scope, payment)
-        with speaking(language):
+
+        def letter(name: str, url: str) -> Letter:
             if event.kind == "PaymentAuthorized" or settled is None:
-                kind, subject, body = way_back(name, url, payment)
-            else:
-                kind, subject, body = receipt(name, url, settled)
-        await service.send_mail(
-            scope, key=f"guest:{event.kind}:{payment.id}", kind=kind, to=payment.payer_email, subject=subject,
-            body=body, source_id=payment.source_id, language=language,
-        )  # fmt: skip
+                return way_back(name, url, payment)
+            return receipt(name, url, settled)
+
+        await _tell_payer(scope, payment, f"guest:{event.kind}:{payment.id}", letter)
 
 
 async def mail_hold_released(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -202,14 +200,8 @@ async def mail_hold_released(database: Database, tenant_id: UUID, event_id: str)
             return
         if session.status != "INVALID" and payment.failure != "nothing_owed":
             return
-        _slug, name, _state = await own_tenant(scope)
-        url, language = await paid.page_url(scope, session.id), await payments.language_of(scope, payment.id)
-        with speaking(language):
-            kind, subject, body = hold_released(name, url, session, payment)
-        await service.send_mail(
-            scope, key=f"guest:released:{payment.id}", kind=kind, to=payment.payer_email, subject=subject, body=body,
-            source_id=session.id, language=language,
-        )  # fmt: skip
+        key = f"guest:released:{payment.id}"
+        await _tell_payer(scope, payment, key, lambda name, url: hold_released(name, url, session, payment))
 
 
 async def mail_refund(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -221,19 +213,27 @@ async def mail_refund(database: Database, tenant_id: UUID, event_id: str) -> Non
             return
         if not payment.payer_email:
             return
-        _slug, name, _state = await own_tenant(scope)
         papers = await settlement.list_papers(scope, payment.source_id)
         note = next((one for one in reversed(papers) if one.corrects_id), None)
-        url, language = (
-            await paid.page_url(scope, payment.source_id),
-            await payments.language_of(scope, payment.id),
+        amount_minor, key = event.data["amount_minor"], f"guest:{event.kind}:{event.id}"
+        await _tell_payer(
+            scope, payment, key, lambda name, url: refund(name, url, payment, amount_minor, note)
         )
-        with speaking(language):
-            kind, subject, body = refund(name, url, payment, event.data["amount_minor"], note)
-        await service.send_mail(
-            scope, key=f"guest:{event.kind}:{event.id}", kind=kind, to=payment.payer_email, subject=subject, body=body,
-            source_id=payment.source_id, language=language,
-        )  # fmt: skip
+
+
+async def _tell_payer(scope: Scope, payment: Payment, key: str, letter: Callable[[str, str], Letter]) -> None:
+    """Once per `key`, in the payment's language; `letter` is asked with the brand's name and the session's address."""
+    _slug, name, _state = await own_tenant(scope)
+    url, language = (
+        await paid.page_url(scope, payment.source_id),
+        await payments.language_of(scope, payment.id),
+    )
+    with speaking(language):
+        kind, subject, body = letter(name, url)
+    await service.send_mail(
+        scope, key=key, kind=kind, to=payment.payer_email, subject=subject, body=body,
+        source_id=payment.source_id, language=language,
+    )  # fmt: skip
 
 
 async def mail_card_used_twice(database: Database, tenant_id: UUID, event_id: str) -> None:

@@ -18,16 +18,13 @@ from app.stations import makes
 from app.stations import service as stations
 from app.tariffs import service as tariffs
 from tenants.scope import Scope
+from tests.surfaces.test_rest import TARIFF
 from tests.web import CLI, House, Visitor, found_brand
 
 pytestmark = pytest.mark.anyio
 TURNED, ENDLESS = "Anna \u202egnp.exe", "x" * 5_000
 NAMES = (TURNED, "Anna\u2066", "An\u200bna", "Anna\nBeck", ENDLESS)
 SITE = {"name": "Kiel", "address": "Weg 1", "city": "Kiel", "country": "DEU", "time_zone": "Europe/Berlin"}
-TARIFF = {
-    "id": "T1", "currency": "EUR",
-    "elements": [{"price_components": [{"type": "ENERGY", "price": 0.25, "vat": 10.0, "step_size": 1}]}],
-}  # fmt: skip
 
 
 @pytest.fixture
