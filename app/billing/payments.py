@@ -325,9 +325,9 @@ async def refund(
     """Gives back `amount_minor`, or all that is left. The credit note is the caller's affair."""
     payment = await _locked(scope, payment_id)
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
-    left = payment.captured_minor - _given_back(payment, refunds)
+    left = refundable_minor(payment, refunds)
     amount = left if amount_minor is None else amount_minor
-    if payment.state not in TAKEN or not 0 < amount <= left:
+    if not 0 < amount <= left:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
     request = {"amount_minor": amount, "reason": reason}
     op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{len(refunds)}", request)
@@ -336,6 +336,13 @@ async def refund(
     )
     await _enqueue(scope, op)
     return op
+
+
+def refundable_minor(payment: Payment, ops: Iterable[PaymentOp]) -> int:
+    """What could still be given back, minor units; `ops`: all of the payment, or its refunds."""
+    if payment.state not in TAKEN:
+        return 0
+    return payment.captured_minor - _given_back(payment, [op for op in ops if op.kind == "refund"])
 
 
 def _given_back(payment: Payment, refunds: Iterable[PaymentOp]) -> int:

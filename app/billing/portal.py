@@ -126,11 +126,13 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
 @get("/payments/{payment_id:str}", opt={"permission": "invoices.view"})
 async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[str]:
     row = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
+    ops = await queries.ops_of(tenant_scope, row.id)
+    left = payments.refundable_minor(row, ops)
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
-        ops=await queries.ops_of(tenant_scope, row.id), errors={}, alert=None, words=OP_WORDS,
+        ops=ops, errors={}, alert=None, words=OP_WORDS,
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
-        outcome=outcomes.outcome(row), can_refund=row.captured_minor > row.refunded_minor,
+        outcome=outcomes.outcome(row), left_minor=left, on_its_way_minor=row.captured_minor - row.refunded_minor - left,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
     )  # fmt: skip
 

@@ -34,7 +34,6 @@ from app.stations.models import EVSE, StationCommand
 from app.tariffs import service as tariffs
 from app.tariffs.explain import free_in_short, in_short
 from app.tariffs.ocpi_tariff import read_tariff
-from app.tariffs.pricing import Price
 from tenants.resolve import own_url
 from tenants.scope import Scope
 
@@ -170,7 +169,7 @@ async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     why_not = queries.why_not_started(session.not_started) if session.not_started else None
     return await _payment(scope, session) | {
         "row": _row(session, cdr, scope), "session": session, "why_not": why_not, "cdr": cdr,
-        "price": _shown(price), "cdrs": cdrs,
+        "price": price, "cdrs": cdrs,
         "invoices": [(public_id("invoice", one.id), one) for one in invoices],
         "station_id": public_id("charging_station", session.station_id), "command": command,
         "may_be_asked": session.ocpp_transaction_id is not None
@@ -188,10 +187,6 @@ async def _payment(scope: Scope, session: ChargingSession) -> dict[str, Any]:
         "payment": payment, "payment_id": public_id("payment", payment.id), "outcome": outcomes.outcome(payment),
         "settled": await payments.find_settled(scope, payment), "waived_words": outcomes.WAIVED_WORDS,
     }  # fmt: skip
-
-
-def _shown(price: Price | None) -> dict[str, Any] | None:
-    return price.as_json() if price else None
 
 
 async def _curve(scope: Scope, session: ChargingSession) -> dict[str, Any]:

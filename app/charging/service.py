@@ -401,6 +401,7 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
     await _locate(scope, session, report)
     if report.id_token is not None and session.id_token_status is None:
         session = await _authorised_late(scope, session, report)
+        await _turn_away(scope, session, report)
     if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
         await reservations.used(scope, session, report.reservation_no)
     was_begun = session.meter_start_wh is not None

@@ -6,7 +6,7 @@ brand's name and the day it was founded alone: who is interrupted goes on where 
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -91,8 +91,9 @@ def plan(company: Company, founded: datetime) -> list[Visit]:
     zone = ZoneInfo(company.time_zone)
     today = founded.astimezone(zone).date()
     found: list[Visit] = []
+    free_at: dict[Hashable, datetime] = {}  # places and cards
     for back in range(DAYS, -1, -1):
-        found += _day(company, today - timedelta(days=back), zone)
+        found += _day(company, today - timedelta(days=back), zone, free_at)
     kept = [visit for visit in found if visit.end < founded - timedelta(minutes=2)]
     kept.sort(key=lambda visit: visit.end)
     return [replace(visit, ending="unread") if visit is _review(kept) else visit for visit in kept]
@@ -105,7 +106,7 @@ def _review(visits: list[Visit]) -> Visit | None:
     )
 
 
-def _day(company: Company, day: date, zone: ZoneInfo) -> Iterator[Visit]:
+def _day(company: Company, day: date, zone: ZoneInfo, free_at: dict[Hashable, datetime]) -> Iterator[Visit]:
     chance = random.Random(f"{company.slug} {day}")  # noqa: S311
     rhythm = company.rhythm
     count = rhythm.weekend if day.weekday() >= 5 else rhythm.weekday
@@ -114,14 +115,13 @@ def _day(company: Company, day: date, zone: ZoneInfo) -> Iterator[Visit]:
         datetime.combine(day, time(hour, chance.randrange(60), chance.randrange(60)), zone).astimezone(UTC)
         for hour in hours
     )
-    free_at: dict[tuple[str, int], datetime] = {}
     meters = Counter[tuple[str, int]]()
     for number, start in enumerate(starts):
         visit = _visit(company, chance, f"demo-{day}-{number}", start, free_at)
         if visit is None:
             continue
         place = visit.box.identity, visit.evse_no
-        free_at[place] = visit.end + timedelta(minutes=5)
+        free_at[place] = free_at[visit.card] = visit.end + timedelta(minutes=5)
         yield replace(visit, meter_wh=(day.toordinal() - 730_000) * A_DAYS_WH % 10**9 + meters[place])
         meters[place] += _energy_wh(visit) + 1
 
@@ -131,9 +131,9 @@ def _visit(
     chance: random.Random,
     key: str,
     start: datetime,
-    free_at: dict[tuple[str, int], datetime],
+    free_at: dict[Hashable, datetime],
 ) -> Visit | None:
-    """At a place that is free then; every ninth visit or so does not go well."""
+    """At a place that is free then, with a card that charges nowhere else; every ninth visit or so does not go well."""
     places = [
         (box, number)
         for box in company.boxes
@@ -141,10 +141,14 @@ def _visit(
         for number in range(1, box.evse_count + 1)
         if free_at.get((box.identity, number), start) <= start
     ]
-    if not places:
+    cards = [
+        card.value
+        for card in company.cards
+        if card.status == "accepted" and free_at.get(card.value, start) <= start
+    ]
+    if not places or not cards:
         return None
     box, evse_no = chance.choice(places)
-    cards = [card.value for card in company.cards if card.status == "accepted"]
     blocked = [card.value for card in company.cards if card.status != "accepted"]
     is_fast = box.kind.startswith("dc")
     length = timedelta(

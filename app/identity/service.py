@@ -53,7 +53,12 @@ KEY_PREFIX = "lvk_"
 
 def check_email(email: str, field: str = "email") -> str:
     cleaned = email.strip()
-    if not _EMAIL.fullmatch(cleaned) or ".." in cleaned or len(cleaned) > 254:
+    if (
+        not _EMAIL.fullmatch(cleaned)
+        or ".." in cleaned
+        or "." not in cleaned.split("@")[1]
+        or len(cleaned) > 254
+    ):
         raise Invalid.field(field, "email", N_("This is no e-mail address."))
     return cleaned
 

@@ -218,11 +218,11 @@ def _limit(tariff: Tariff, limit: PriceLimit, gross: bool) -> str:
 # -- for a sticker -------------------------------------------------------------------------------------------------
 
 _SHORT = {
-    "en": {"ENERGY": "{}/kWh", "TIME": "{}/h while charging", "FLAT": "{} per session",
-           "PARKING_TIME": "{}/h after charging", "lowest": "from ", "highest": "up to ", "free": "Free",
+    "en": {"ENERGY": "{}/kWh", "TIME": "{}/{} while charging", "FLAT": "{} per session",
+           "PARKING_TIME": "{}/{} after charging", "lowest": "from ", "highest": "up to ", "free": "Free",
            "YES": " incl. VAT", "NO": " plus VAT"},
-    "de": {"ENERGY": "{}/kWh", "TIME": "{}/h beim Laden", "FLAT": "{} je Ladevorgang",
-           "PARKING_TIME": "{}/h nach dem Laden", "lowest": "ab ", "highest": "bis ", "free": "Kostenlos",
+    "de": {"ENERGY": "{}/kWh", "TIME": "{}/{} beim Laden", "FLAT": "{} je Ladevorgang",
+           "PARKING_TIME": "{}/{} nach dem Laden", "lowest": "ab ", "highest": "bis ", "free": "Kostenlos",
            "YES": " inkl. MwSt.", "NO": " zzgl. MwSt."},
 }  # fmt: skip
 
@@ -232,7 +232,7 @@ def free_in_short(language: str) -> str:
 
 
 def in_short(tariff: Tariff, language: str, default_vat: Decimal | None = None) -> list[str]:
-    """`["€0.49/kWh incl. VAT", "up to €6.00/h after charging"]`: one line per kind of price, reservations left out.
+    """`["€0.49/kWh incl. VAT", "up to €0.10/min after charging"]`: one line per kind of price, reservations left out.
 
     With taxes, as consumers are told prices; without them only where a rate is not known.
     """
@@ -250,9 +250,12 @@ def in_short(tariff: Tariff, language: str, default_vat: Decimal | None = None) 
         }  # fmt: skip
         if not any(prices):
             continue
+        unit, by_minute = "h", [per_minute(price) for price in prices if kind in _PER_MINUTE]
+        if by_minute and None not in by_minute:
+            unit, prices = "min", {price for price in by_minute if price is not None}
         low, high = min(prices), max(prices)
         prefix = "" if low == high else words["lowest" if low else "highest"]
-        lines.append(prefix + words[kind].format(_money(low or high, tariff.currency, language)))
+        lines.append(prefix + words[kind].format(_money(low or high, tariff.currency, language), unit))
     if not lines:
         return [words["free"]]
     if tariff.tax_included != "N/A":

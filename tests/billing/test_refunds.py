@@ -147,3 +147,16 @@ async def test_a_refund_wants_a_payment_and_a_reason_and_the_right_to_it(shop: S
     assert (await api.send("POST", "/api/v1/refunds", json=unknown)).status_code == 404
     viewer = await house.api("alpha", shop.tenant_id, "invoices.view")
     assert (await viewer.send("POST", "/api/v1/refunds", json=body(payment))).status_code == 403
+
+
+async def test_staff_are_not_offered_again_what_is_already_on_its_way_back(shop: Shop, house: House) -> None:
+    payment = await paid_session(shop)
+    address = f"/payments/{public_id('payment', payment.id)}"
+    owner = await house.staff("alpha", shop.tenant_id)
+    assert "Refund €5.95" in (await owner.open(address)).text
+    await owner.post(f"{address}/refunds", {"reason": "The charger was broken"})
+    under_way = (await owner.open(address)).text
+    assert "€5.95 on its way" in under_way and "Refund €5.95" not in under_way
+    await shop.jobs.run()
+    done = (await owner.open(address)).text
+    assert "on its way" not in done and "Refund €" not in done

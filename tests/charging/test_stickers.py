@@ -174,7 +174,7 @@ def test_prices_are_short_in_the_brands_language() -> None:
         element("TIME", "0"), element("TIME", "9", reservation="RESERVATION"),
     ]}  # fmt: skip
     assert in_short(read_tariff(tariff), "en") == [
-        "from €0.39/kWh plus VAT", "€1.00 per session", "up to €6.00/h after charging",
+        "from €0.39/kWh plus VAT", "€1.00 per session", "up to €0.10/min after charging",
     ]  # fmt: skip
     assert in_short(read_tariff(tariff | {"tax_included": "YES"}), "de")[0].replace("\xa0", " ") == (
         "ab 0,39 €/kWh inkl. MwSt."

@@ -331,9 +331,13 @@ async def test_a_transaction_of_a_refused_token_ends_deauthorised_and_costs_noth
     assert done["stopped_reason"] == "DeAuthorized"
 
 
-async def test_a_refused_token_that_charges_on_is_asked_to_stop(stage201: Stage):
+@pytest.mark.parametrize("is_cable_first", [False, True], ids=["card first", "cable first"])
+async def test_a_refused_token_that_charges_on_is_asked_to_stop(stage201: Stage, is_cable_first: bool):
     visit = Transaction(stage201, "runs-on")
-    answer = await visit.tell("Started", "Authorized", token="NOBODYS", meter=1_000, state="Charging")
+    if is_cable_first:
+        await visit.tell("Started", "CablePluggedIn", meter=1_000, state="EVConnected")
+    kind = "Updated" if is_cable_first else "Started"
+    answer = await visit.tell(kind, "Authorized", token="NOBODYS", meter=1_000, state="Charging")
     assert answer["idTokenInfo"]["status"] == "Invalid"
     stage201.jobs.ahead = timedelta(seconds=30)
     await stage201.jobs.run()

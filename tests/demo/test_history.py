@@ -37,6 +37,10 @@ def test_a_month_is_planned_the_same_every_time_and_nobody_meets(company: Any) -
             assert last[place].end < visit.start
             assert last[place].meter_wh < visit.meter_wh
         last[place] = visit
+    by_card: dict[str, Any] = {}
+    for visit in sorted(visits, key=lambda visit: visit.start):  # nor does anybody charge twice at once
+        assert visit.card not in by_card or by_card[visit.card].end < visit.start
+        by_card[visit.card] = visit
 
 
 def test_each_brand_has_a_rhythm_of_its_own() -> None:

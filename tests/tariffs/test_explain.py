@@ -95,7 +95,7 @@ def test_a_component_without_a_rate_is_taxed_as_the_bill_does_it() -> None:
 
 def test_a_sticker_tells_prices_with_their_taxes_where_they_are_known() -> None:
     tariff = {"currency": "EUR", "elements": [element("ENERGY", "0.45"), element("PARKING_TIME", 3)]}
-    assert in_short(read_tariff(tariff), "en") == ["€0.5355/kWh incl. VAT", "€3.57/h after charging"]
+    assert in_short(read_tariff(tariff), "en") == ["€0.5355/kWh incl. VAT", "€0.0595/min after charging"]
     assert in_short(read_tariff(tariff), "de")[0].replace("\xa0", " ") == "0,5355 €/kWh inkl. MwSt."
     tariff["elements"].append(element("FLAT", 1, vat=None))
     assert in_short(read_tariff(tariff), "en")[0] == "€0.45/kWh plus VAT"

@@ -78,9 +78,11 @@ customElements.define("kw-chart", class extends HTMLElement {
     const clock = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour12: false, ...options });
     const [minutes, seconds] = [clock({ hour: "2-digit", minute: "2-digit" }), clock({ timeStyle: "medium" })];
     const times = (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? seconds : minutes).format(at * 1000));
+    const amount = new Intl.NumberFormat(document.documentElement.lang, { maximumFractionDigits: 3 });
+    const kilowatts = (_, values) => values.map((one) => `${amount.format(one)} kW`);
     this.plot = new uPlot({
       width: this.clientWidth || 600, height: 220, legend: { show: false }, padding: [8, 26, 0, 0], cursor: { y: false },
-      axes: [{ ...axis, values: times, space: 70 }, { ...axis, values: (_, values) => values.map((v) => `${v} kW`), size: 62 }],
+      axes: [{ ...axis, values: times, space: 70 }, { ...axis, values: kilowatts, size: 62 }],
       series: [{}, { stroke: colour("accent"), width: 2, fill: `${colour("accent")}22`, points: { show: false } }],
       scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
     }, [t, kw], this);
