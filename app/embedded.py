@@ -484,8 +484,8 @@ def _urls(socket_dir: Path, stored: Mapping[str, str]) -> dict[str, str]:
 
 def _settings(fsync: bool) -> list[str]:
     chosen = {"listen_addresses": "", "unix_socket_permissions": "0700", "max_connections": "200", "timezone": "UTC",
-              "log_timezone": "UTC", "log_line_prefix": "%m [%p] %q%u@%d ", "shared_buffers": "128MB",
-              "password_encryption": "scram-sha-256"}  # fmt: skip
+              "log_timezone": "UTC", "log_line_prefix": "%m [%p] %q%u@%d ", "shared_buffers": "512MB",
+              "min_wal_size": "1GB", "max_wal_size": "4GB", "password_encryption": "scram-sha-256"}  # fmt: skip
     if not fsync:
         chosen |= {
             "fsync": "off",

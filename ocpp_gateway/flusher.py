@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -40,7 +40,8 @@ class News(NamedTuple):
     topics: Callable[[], Topics]
 
 
-Tell = Callable[[Sequence[News]], None]
+ToldOf = Callable[[], Iterable[News]]  # asked only where anybody listens
+Tell = Callable[[ToldOf], None]
 
 
 def passes(sqlstate: str | None) -> bool:
@@ -104,11 +105,7 @@ class Lane:
                     raise
                 parts = [*_apart(part, error), *parts]
                 continue
-            batch = [message for message, _ in part]
-            self._tell([
-                News(message.tenant_id, partial(_topics, message, one))
-                for message, one in zip(batch, written, strict=True) if not one.is_cold
-            ])  # fmt: skip
+            self._tell(partial(_news, part, written))
             for (message, done), one in zip(part, written, strict=True):
                 done(message, one)
 
@@ -147,6 +144,12 @@ def _apart(part: list[Work], error: BatchError) -> list[list[Work]]:
     return list(tenants.values()) if len(tenants) > 1 else [[work] for work in part]
 
 
+def _news(part: Sequence[Work], written: Sequence[Written]) -> Iterator[News]:
+    for (message, _), one in zip(part, written, strict=True):
+        if not one.is_cold:
+            yield News(message.tenant_id, partial(_topics, message, one))
+
+
 def _topics(message: HotReadings, one: Written) -> Topics:
     return [
         *news_of_reading(message.station_id, one.evse_no, one.session_id),
@@ -174,13 +177,13 @@ class Watched:
     """
 
     EVERY_S = 0.25
-    KEPT = 20_000
+    KEPT = 1000  # commits
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self._topics: frozenset[str] = frozenset()
         self._tenants: frozenset[UUID] = frozenset()
-        self._since: deque[News] = deque(maxlen=self.KEPT)
+        self._since: deque[ToldOf] = deque(maxlen=self.KEPT)
         self._publishing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -199,16 +202,16 @@ class Watched:
         self._topics, self._tenants = found
         self._tell(since, self._topics - before)
 
-    def tell(self, told: Sequence[News]) -> None:
-        self._since.extend(told)
-        self._tell(told, self._topics)
+    def tell(self, told: ToldOf) -> None:
+        self._since.append(told)
+        self._tell([told], self._topics)
 
-    def _tell(self, told: Sequence[News], listened: frozenset[str]) -> None:
+    def _tell(self, told: Sequence[ToldOf], listened: frozenset[str]) -> None:
         """What a topic is told twice in one commit, it is told once."""
         if not listened:
             return
         said: dict[tuple[str, str], tuple[UUID, str, dict[str, Any]]] = {}
-        for news in told:
+        for news in (one for of in told for one in of()):
             if news.tenant_id in self._tenants:
                 for topic, payload in news.topics():
                     name = self.redis.channel_name(news.tenant_id, topic)

@@ -1,7 +1,8 @@
 """The one seam between frames and verbs: a CALL in, one transaction, the frame of the answer out.
 
 The raw frames lie in the same commit as what they caused, and the answer leaves only after it. Hot messages do not come
-here: they are batched (`flusher.py`), and only the one that needs judgement is handed on to `answer`.
+here: they are batched (`flusher.py`), and only the one that needs judgement is handed on to `answer`. Verbs work aside
+(`verbs.py`); what many stations ask at once (links, boots, states) is gathered here.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from ocpp_gateway.flusher import PATIENCE_S, News, Topics, Watched, passes
 from ocpp_gateway.gather import Gather
 from ocpp_gateway.lenient import Unanswerable
 from ocpp_gateway.metrics import PARKED
+from ocpp_gateway.verbs import VerbLoop
 from tenants.database import Database
 from tenants.resolve import StationRoute
 from tenants.scope import Actor, Scope
@@ -51,9 +53,15 @@ class DatabaseAway(Exception):
 
 class Seam:
     def __init__(
-        self, database: Database, node: str, versions: Mapping[str, ModuleType], watched: Watched
+        self,
+        database: Database,
+        verbs: VerbLoop,
+        node: str,
+        versions: Mapping[str, ModuleType],
+        watched: Watched,
     ) -> None:
-        self.database, self.node, self.versions, self._watched = database, node, versions, watched
+        self.database, self.verbs, self.node, self.versions = database, verbs, node, versions
+        self._watched = watched
         self._opening, self._closing = Gather(self._open_many, _station), Gather(self._close_many, _station)
         self._gathers: dict[str, Gather[Told, bool]] = {
             "BootNotification": Gather(self._boot_many, _station),
@@ -64,10 +72,15 @@ class Seam:
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
     ) -> str:
         """The frame to send back; it stands in the log already. DatabaseAway when nothing could be written."""
-        started = time.monotonic()
         gathered = await self._gathered(route, version, call, raw, received_at)
         if gathered is not None:
             return gathered
+        return await self.verbs.run(self._answered(route, version, call, raw, received_at))
+
+    async def _answered(
+        self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
+    ) -> str:
+        started = time.monotonic()
         while True:
             try:
                 return await self._answer(route, version, call, raw, received_at)
@@ -93,7 +106,7 @@ class Seam:
             raise Unanswerable(
                 "NotSupported" if known else "NotImplemented", f"{call.action[:50]} is not handled"
             )
-        async with self.scope(route) as scope:
+        async with self._scope(route) as scope:
             with span("verb"):
                 payload = await handler(scope, route.station_id, call.payload, received_at)
             return await self._log_answer(scope, route, version, call, raw, received_at, payload)
@@ -139,15 +152,15 @@ class Seam:
 
     async def _status_many(self, told: Sequence[Told]) -> list[bool]:
         written = await report_statuses(self.database, told)
-        self._watched.tell([
+        self._watched.tell(lambda: (
             News(one.tenant_id, partial(_topics, one.station_id, "status", 2, session))
             for one, (stands, session) in zip(told, written, strict=True) if stands
-        ])  # fmt: skip
+        ))  # fmt: skip
         return [stands for stands, _ in written]
 
     def _tell(self, what: str, of: Sequence[Told | LinkUp | LinkDown | LinkHeld], frames: int = 0) -> None:
         self._watched.tell(
-            [News(one.tenant_id, partial(_topics, one.station_id, what, frames)) for one in of]
+            lambda: (News(one.tenant_id, partial(_topics, one.station_id, what, frames)) for one in of)
         )
 
     async def _authorize(
@@ -159,7 +172,7 @@ class Seam:
 
         presented = version.token_asked(call.payload)
         return await authorization.authorize(
-            self.database, route.tenant_id, route.station_id, presented, finish
+            self.verbs.database, route.tenant_id, route.station_id, presented, finish
         )
 
     async def _log_answer(
@@ -201,7 +214,7 @@ class Seam:
         if not ocpp_schemas.may_be_answered_empty(version.SUBPROTOCOL, call.action):
             why = "the message was kept and could not be handled"
             return await self._error(route, version, call, raw, received_at, "InternalError", why)
-        async with self.scope(route) as scope:
+        async with self._scope(route) as scope:
             await parking.park(
                 scope, route.station_id, received_at=received_at, ocpp_version=version.SUBPROTOCOL, action=call.action,
                 message_id=call.message_id, raw=raw, error=_told(error),
@@ -212,9 +225,12 @@ class Seam:
 
     async def retry(self, tenant_id: UUID, parked_id: UUID) -> None:
         """What staff want tried again: handled in one transaction with its end, or parked again with its reason."""
+        await self.verbs.run(self._retry(tenant_id, parked_id))
+
+    async def _retry(self, tenant_id: UUID, parked_id: UUID) -> None:
         error = None
         try:
-            async with self.database.scope(tenant_id, Actor.job("gateway.retry")) as scope:
+            async with self.verbs.database.scope(tenant_id, Actor.job("gateway.retry")) as scope:
                 parked = await parking.claim_retry(scope, parked_id)
                 if parked is None:
                     return
@@ -229,7 +245,7 @@ class Seam:
             log.warning("a parked message could not be handled again", exc_info=failed)
             error = _told(failed)
         if error is not None:
-            async with self.database.scope(tenant_id, Actor.job("gateway.retry")) as scope:
+            async with self.verbs.database.scope(tenant_id, Actor.job("gateway.retry")) as scope:
                 await parking.conclude_retry(scope, parked_id, error)
 
     async def _error(
@@ -247,12 +263,15 @@ class Seam:
             _frame("in", "call", call, raw, received_at, version.SUBPROTOCOL, error=code),
             _frame("out", "error", call, out, utcnow(), version.SUBPROTOCOL, error=code),
         ]
-        await self.keep(route, frames)
+        await self._keep(route, frames)
         return out
 
     async def keep(self, route: StationRoute, frames: list[Frame]) -> None:
         """Frames that cause nothing: refused ones, broken ones, commands and their answers."""
-        async with self.scope(route) as scope:
+        await self.verbs.run(self._keep(route, frames))
+
+    async def _keep(self, route: StationRoute, frames: list[Frame]) -> None:
+        async with self._scope(route) as scope:
             await stations.record_frames(scope, route.station_id, frames)
 
     # -- the link --------------------------------------------------------------------------------------------------
@@ -264,7 +283,7 @@ class Seam:
             opened = await self._opening.ask(LinkUp(route.tenant_id, route.station_id, ocpp_version, remote))
         except (SQLAlchemyError, OSError) as error:
             log.warning("the link of station %s is left to its verb: %s", route.identity, _told(error))
-        return opened or await self._opened(route, ocpp_version, remote)
+        return opened or await self.verbs.run(self._opened(route, ocpp_version, remote))
 
     async def _open_many(self, asked: Sequence[LinkUp]) -> list[Opened | None]:
         opened = await links.open_links(self.database, self.node, asked, utcnow())
@@ -272,7 +291,7 @@ class Seam:
         return opened
 
     async def _opened(self, route: StationRoute, ocpp_version: str, remote: str) -> Opened:
-        async with self.scope(route) as scope:
+        async with self._scope(route) as scope:
             epoch = await stations.connection_opened(
                 scope, route.station_id, node=self.node, ocpp_version=ocpp_version, remote=remote
             )
@@ -287,10 +306,14 @@ class Seam:
         was_open = False
         with contextlib.suppress(SQLAlchemyError, OSError):
             was_open = await self._closing.ask(LinkDown(route.tenant_id, route.station_id, epoch, reason))
+        if not was_open:
+            await self.verbs.run(self._closed(route, epoch, reason))
+
+    async def _closed(self, route: StationRoute, epoch: int, reason: str) -> None:
         started = time.monotonic()
-        while not was_open:
+        while True:
             try:
-                async with self.scope(route) as scope:
+                async with self._scope(route) as scope:
                     return await stations.connection_closed(scope, route.station_id, epoch, reason)
             except (DBAPIError, OSError) as error:
                 if not _passes(error) or time.monotonic() - started > PATIENCE_S:
@@ -311,7 +334,10 @@ class Seam:
     # -- commands --------------------------------------------------------------------------------------------------
 
     async def claim(self, route: StationRoute, epoch: int) -> ClaimedCommand | None:
-        async with self.scope(route) as scope:
+        return await self.verbs.run(self._claim(route, epoch))
+
+    async def _claim(self, route: StationRoute, epoch: int) -> ClaimedCommand | None:
+        async with self._scope(route) as scope:
             claimed = await commands.claim_commands(scope, route.station_id, epoch, 1)
         return claimed[0] if claimed else None
 
@@ -322,7 +348,13 @@ class Seam:
         self, route: StationRoute, command_id: UUID, status: Outcome, answer: dict[str, Any] | None, error: str | None,
         frames: list[Frame],
     ) -> None:  # fmt: skip
-        async with self.scope(route) as scope:
+        await self.verbs.run(self._conclude(route, command_id, status, answer, error, frames))
+
+    async def _conclude(
+        self, route: StationRoute, command_id: UUID, status: Outcome, answer: dict[str, Any] | None, error: str | None,
+        frames: list[Frame],
+    ) -> None:  # fmt: skip
+        async with self._scope(route) as scope:
             await commands.conclude_command(scope, command_id, status, answer, error)
             await device_reports.answered(scope, command_id)
             await stations.record_frames(scope, route.station_id, frames)
@@ -335,8 +367,8 @@ class Seam:
                 for ahead in range(4):
                     await db.execute(query, {"parent": parent, "ahead": ahead})
 
-    def scope(self, route: StationRoute) -> Any:
-        return self.database.scope(route.tenant_id, Actor.station(route.station_id))
+    def _scope(self, route: StationRoute) -> Any:
+        return self.verbs.database.scope(route.tenant_id, Actor.station(route.station_id))
 
 
 def _frame(

@@ -46,6 +46,7 @@ from ocpp_gateway.metrics import CONNECTIONS, REFUSED
 from ocpp_gateway.presence import Presence
 from ocpp_gateway.seam import Seam
 from ocpp_gateway.socket import StationSocket
+from ocpp_gateway.verbs import VerbLoop
 from ocpp_gateway.watch import Watch
 from tenants.database import Database
 from tenants.redis import Redis
@@ -92,9 +93,9 @@ class Gateway:
         self.settings = settings
         self.node = f"{sockets.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self.redis = Redis(settings.redis_url or "")
-        self.database = Database(settings, redis=self.redis, pool_size=10)
+        self.database, self.verbs = Database(settings, redis=self.redis), VerbLoop(settings)
         self.watched = Watched(self.redis)
-        self.seam = Seam(self.database, self.node, VERSIONS, self.watched)
+        self.seam = Seam(self.database, self.verbs, self.node, VERSIONS, self.watched)
         self.flusher = Flusher(self.database, self.watched)
         self.presence = Presence(self.redis, self.node, self.seam.retry)
         self.door = Doorkeeper(self.database, settings)
@@ -298,6 +299,7 @@ class Gateway:
         await self.presence.give_up_lease()
         if health is not None:
             health.close()
+        await self.verbs.close()
         await self.database.close()
         await self.redis.close()
 
