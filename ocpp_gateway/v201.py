@@ -119,7 +119,8 @@ async def transaction_event(
         readings=tuple(meter_values.normalise(payload.get("meterValue"), received_at)),
     )  # fmt: skip
     verdict = await charging.report_transaction(scope, station_id, report)
-    answer = await energy_reports.total_cost(scope, station_id, transaction) if kind == "Ended" else {}
+    is_watched = kind == "Ended" and not report.offline  # at what a queue tells nobody stands and looks
+    answer = await energy_reports.total_cost(scope, station_id, transaction) if is_watched else {}
     if verdict.id_token_status is None:
         return answer
     info = id_token_info(verdict.id_token_status, verdict.group_value, verdict.expires_at)
