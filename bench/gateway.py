@@ -47,6 +47,7 @@ STORM = int(os.environ.get("BENCH_STORM", "10000"))
 IDLE = int(os.environ.get("BENCH_IDLE", "5000"))
 # Field load: each station beats every 300 s, one in five charges and tells its meter every 60 s; aimed at for 25,000.
 BEAT_S, CHARGING, METERING_S, FIELD = 300, 0.2, 60, 25_000
+WAL_FILES = 64
 HEARTBEAT = '[2,"@ID@","Heartbeat",{}]'
 NAMES = ("echo", "bare_ocpp", "ocpp_sqlalchemy", "livery")
 BOOT = BootReport(vendor="Bench", model="Load 22", firmware_version="1.0")
@@ -94,6 +95,15 @@ class Ground:
         self.settings: Settings = load_settings(self.environment)
         self.postgres = self.servers.pids["postgres"]
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._age()
+
+    def _age(self) -> None:
+        """As a server that has run for a while: its WAL files are there and are written again. A new one makes each
+        while commits wait."""
+        with psycopg.connect(self.urls.superuser.replace("+psycopg", ""), autocommit=True) as connection:
+            for _ in range(WAL_FILES):
+                connection.execute("select pg_logical_emit_message(false, 'bench', 'x'), pg_switch_wal()")
+            connection.execute("checkpoint")
 
     def close(self) -> None:
         for process in self.processes:
