@@ -1,9 +1,9 @@
 """Durable, in batches: hot messages wait here for the next commit, and are answered by its callback.
 
-A station belongs to one lane, so that no two commits wait for each other's rows. A lane has no timer: a batch forms
-while the one before it commits. The queue is bounded by the stations: each has one CALL in work, and behind it the
-reading stops. A batch that fails is tried again by tenant, then by message: only the culprit is left, for the ordinary
-verb, which can tell and park it.
+A station has one message here at a time, so that no two commits wait for each other's rows. A lane has no timer: a batch
+forms while the one before it commits. The queue is bounded by the stations: each has one CALL in work, and behind it
+the reading stops. A batch that fails is tried again by tenant, then by message: only the culprit is left, for the
+ordinary verb, which can tell and park it.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from tenants.redis import Redis
 
 log = logging.getLogger("livery.gateway")
 LANES, MOST = 2, 1000
+SPILL = 64
 PATIENCE_S = 40.0  # a database that restarts is waited for; the stations wait with us
 PAUSE_S = 0.25
 COLD = Written(None, 0, True)
@@ -54,6 +55,9 @@ class Lane:
         self.database, self._tell = database, tell
         self.waiting: deque[Work] = deque()
         self._news = asyncio.Event()
+
+    def waiting_count(self) -> int:
+        return len(self.waiting)
 
     def put(self, work: Work) -> None:
         self.waiting.append(work)
@@ -163,7 +167,13 @@ class Flusher:
         PENDING.set_function(lambda: sum(len(lane.waiting) for lane in self.lanes))
 
     def put(self, message: HotReadings, done: Done) -> None:
-        self.lanes[hash(message.station_id) % len(self.lanes)].put((message, done))
+        """Into its tenant's lane, since each tenant in a batch costs something once; a big one's go where there is room.
+        A station has one message here at a time, so its lane may change from one to the next."""
+        lane = self.lanes[hash(message.tenant_id) % len(self.lanes)]
+        emptiest = min(self.lanes, key=Lane.waiting_count)
+        if lane.waiting_count() > 2 * emptiest.waiting_count() + SPILL:
+            lane = emptiest
+        lane.put((message, done))
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
         return [lane.run() for lane in self.lanes]
