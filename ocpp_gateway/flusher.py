@@ -1,8 +1,8 @@
 """Durable, in batches: hot messages wait here for the next commit, and are answered by its callback.
 
-A station has one message here at a time, so that no two commits wait for each other's rows. A lane has no timer: a batch
-forms while the one before it commits. The queue is bounded by the stations: each has one CALL in work, and behind it
-the reading stops. A batch that fails is tried again by tenant, then by message: only the culprit is left, for the
+A station has one message here at a time, so that no two commits wait for each other's rows. A lane has no timer: a
+batch forms while the one before it commits. The queue is bounded by the stations: each has one CALL in work, and behind
+it the reading stops. A batch that fails is tried again by tenant, then by message: only the culprit is left, for the
 ordinary verb, which can tell and park it.
 """
 
@@ -167,8 +167,8 @@ class Flusher:
         PENDING.set_function(lambda: sum(len(lane.waiting) for lane in self.lanes))
 
     def put(self, message: HotReadings, done: Done) -> None:
-        """Into its tenant's lane, since each tenant in a batch costs something once; a big one's go where there is room.
-        A station has one message here at a time, so its lane may change from one to the next."""
+        """Into its tenant's lane, since each tenant in a batch costs something once; a big one's go where there is
+        room. A station has one message here at a time, so its lane may change from one to the next."""
         lane = self.lanes[hash(message.tenant_id) % len(self.lanes)]
         emptiest = min(self.lanes, key=Lane.waiting_count)
         if lane.waiting_count() > 2 * emptiest.waiting_count() + SPILL:
