@@ -93,9 +93,14 @@ def read_table(text: str) -> Table:
     separator = named[1] if named else _separator(text)
     header: list[str] = []
     rows: list[tuple[int, list[str]]] = []
+    number = 0
     try:
-        lines = csv.reader(io.StringIO(text[named.end() if named else 0 :], newline=""), delimiter=separator)
+        lines = csv.reader(
+            io.StringIO(text[named.end() if named else 0 :], newline=""), delimiter=separator, strict=True
+        )
         for number, cells in enumerate(lines, 1):
+            if any("\0" in cell for cell in cells):
+                raise _unreadable(number, "it holds a NUL, which is no letter of any text")
             if not any(cell.strip() for cell in cells):
                 continue
             if not header:
@@ -105,7 +110,7 @@ def read_table(text: str) -> Table:
                 raise Invalid.field("file", "too_many_rows", f"The file has more than {MAX_ROWS:,} rows.")
             rows.append((number, cells))
     except csv.Error as error:
-        raise Invalid.field("file", "unreadable", f"The file cannot be read: {error}.") from None
+        raise _unreadable(number + 1, _in_words(str(error))) from None
     if not rows:
         raise Invalid.field(
             "file", "empty", "Choose a file, or paste its text: a row of column names, then a row per card."
@@ -113,6 +118,17 @@ def read_table(text: str) -> Table:
     if len(header) > MAX_COLUMNS:
         raise Invalid.field("file", "too_many_columns", f"The file has more than {MAX_COLUMNS} columns.")
     return Table(header, rows, separator)
+
+
+def _unreadable(number: int, reason: str) -> Invalid:
+    return Invalid.field("file", "unreadable", f"Row {number} cannot be read: {reason}.")
+
+
+def _in_words(reason: str) -> str:
+    """What Python's reader says, as somebody with a spreadsheet would."""
+    if reason == "unexpected end of data":
+        return "a quote in it is opened and never closed"
+    return "there is text behind a closing quote" if "expected after" in reason else reason
 
 
 def _separator(text: str) -> str:
