@@ -17,6 +17,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from app.access.models import STATUSES, TYPES
+from app.identity.service import email_norm
 from app.kernel.errors import Invalid
 from app.kernel.names import MAX_NAME, name_fault
 from app.kernel.spreadsheet import plain
@@ -355,7 +356,7 @@ class _Matching:
         self.drivers, self.cards = list(known.drivers), list(known.cards)
         tidied = {_tidy(name): name for name in known.groups}
         self.groups = {name.casefold(): group for name, group in tidied.items()} | tidied
-        self.by_mail = {one.email.lower(): one for one in known.drivers if one.email}
+        self.by_mail = {email_norm(one.email): one for one in known.drivers if one.email}
         self.by_value: dict[str, list[CardState]] = {}
         for card in known.cards:
             self.by_value.setdefault(card.value.lower(), []).append(card)
@@ -384,7 +385,7 @@ class _Matching:
         self.out.faults.append(Fault(row.number, column, message))
 
     def _by_mail(self, row: Row, nameless: dict[str, list[DriverState]]) -> None:
-        driver = self.by_mail.get(row.email.lower())
+        driver = self.by_mail.get(email_norm(row.email))
         if driver is None:
             if not row.name:
                 self._fault(row, "name", "This driver is new and needs a name.")
@@ -395,7 +396,7 @@ class _Matching:
                 driver.email = row.email
             else:
                 driver = self._new_driver(row)
-            self.by_mail[row.email.lower()] = driver
+            self.by_mail[email_norm(row.email)] = driver
         if row.name and driver.named_in and _tidy(driver.name) != row.name:
             self._fault(row, "name", f"Row {driver.named_in} gives this mail address to {driver.name}.")
             return

@@ -32,7 +32,7 @@ from app.billing.models import (
 )
 from app.billing.provider import Checkout, Hold, Observation, OutcomeUnknown, Provider, Rejected
 from app.brands.models import TenantProfile
-from app.identity.service import email_norm
+from app.identity.service import address_of, email_norm
 from app.kernel import audit, events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused
@@ -238,7 +238,7 @@ async def open_payment(
     await scope.db.flush()
     request = {
         "amount_minor": hold_minor, "currency": currency, "title": title, "success_url": success_url,
-        "cancel_url": cancel_url, "expires_at": (scope.now + CHECKOUT_LIFETIME).isoformat(), "email": email,
+        "cancel_url": cancel_url, "expires_at": (scope.now + CHECKOUT_LIFETIME).isoformat(), "email": address_of(email),
         "language": language,
         "metadata": {"tenant": str(scope.tenant_id), "payment": str(payment.id), "source": str(source_id)},
     }  # fmt: skip

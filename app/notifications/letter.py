@@ -16,6 +16,7 @@ from app.billing.models import Invoice, Payment
 from app.billing.payments import Settled
 from app.charging import paid
 from app.charging.models import ChargingSession
+from app.identity.service import address_of
 from app.kernel.ids import public_id
 from app.kernel.slices import template_folders
 from themes.css import light_tokens
@@ -69,7 +70,7 @@ def compose(
     message["From"] = Address(one_line(sender), "no-reply", domain)
     # The same however often it is tried, so that a mailbox can tell a repetition.
     message["Message-ID"] = f"<{message_id}@{domain}>"
-    message["To"], message["Subject"] = to, one_line(subject)
+    message["To"], message["Subject"] = address_of(to), one_line(subject)
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(body)
     message.add_alternative(html, subtype="html")

@@ -232,6 +232,12 @@ def test_columns_that_are_left_out_leave_things_alone_and_empty_cells_empty_them
     assert plan.lines[0].words == "Driver: group; card: label, expiry"
 
 
+def test_one_mailbox_is_one_driver_however_its_domain_is_written() -> None:
+    known = Known([DriverState(id=_ID, name="Anna", email="anna@exämple.org")])
+    plan = plan_of("name,email,card\nAnna,Anna@xn--exmple-cua.org,04AA\n,anna@EXÄMPLE.org,04BB", known)
+    assert not plan.faults and not plan.new_drivers and len(plan.new_cards) == 2
+
+
 def test_a_driver_known_by_name_gets_the_mail_address() -> None:
     plan = plan_of("name,email\nAnna,a@x.org", Known([DriverState(id=_ID, name="Anna")]))
     assert not plan.new_drivers and [one.email for one in plan.changed_drivers] == ["a@x.org"]
