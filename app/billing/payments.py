@@ -404,15 +404,17 @@ class Settled:
     """What became of a payment's papers: gross = `kept_minor` + `waived_minor` + what is still to be paid (I2).
 
     `why` something is waived: `below_minimum` (too little for a card), `not_taken` (the hold had ended, or the bank
-    refused at last), `above_hold`, or `corrected` (a later paper came to more than was taken); else empty.
+    refused at last), `above_hold`, or `corrected` (a later paper came to more than was taken); else empty. `is_past`
+    leaves out what was given back since (`as_it_was`).
     """
 
     payment: Payment
     waived_minor: int
+    is_past: bool = False
 
     @property
     def kept_minor(self) -> int:
-        return self.payment.captured_minor - self.payment.refunded_minor
+        return self.payment.captured_minor - (0 if self.is_past else self.payment.refunded_minor)
 
     @property
     def why(self) -> str:
@@ -432,6 +434,12 @@ async def find_settled(scope: Scope, payment: Payment | None) -> Settled | None:
         return None
     given_up = await written_off(scope, [payment.id])
     return Settled(payment=payment, waived_minor=given_up[payment.id])
+
+
+def as_it_was(payment: Payment, gross_minor: int) -> Settled:
+    """How a paper over `gross_minor` was settled before it was corrected: what came later stands on later papers."""
+    taken = payment.hold_minor if payment.state == "capturing" else payment.captured_minor
+    return Settled(payment=payment, waived_minor=max(gross_minor - taken, 0), is_past=True)
 
 
 async def list_refunds(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, list[PaymentOp]]:

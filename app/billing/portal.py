@@ -89,10 +89,15 @@ async def show_invoice(request: AnyRequest, tenant_scope: Scope, invoice_id: str
     payment = await payments.find_payment_of(tenant_scope, row)
     is_last = row.corrects_id is None and not corrections
     settled = await payments.find_settled(tenant_scope, payment) if is_last else None
+    was = (
+        payments.as_it_was(payment, row.gross_minor)
+        if payment and not is_last and not row.corrects_id
+        else None
+    )
     return page(
         request, tenant_scope, "billing/invoice.html", title=_title(row), invoice=row,
         paper=content_of(row, settled, visit_of(request).time_zone, corrects=corrects, paid_by=payment),
-        settled=settled, waived_words=outcomes.WAIVED_WORDS,
+        settled=settled or was, waived_words=outcomes.WAIVED_WORDS,
         payment=public_id("payment", payment.id) if payment else None,
         corrects=_link(corrects) if corrects else None, corrections=[_link(one) for one in corrections],
         cdrs=sorted({public_id("cdr", line.source_id) for line in row.lines if line.source_type == "cdr"}),
