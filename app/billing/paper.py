@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import typst
+from litestar import Response
 
 from app.billing.models import Invoice, InvoiceLine, Payment
 from app.billing.payments import Settled, as_it_was
@@ -227,3 +228,9 @@ def _paid(invoice: Invoice, settled: Settled | None, paid_by: Payment | None) ->
 def as_pdf(content: dict[str, Any]) -> bytes:
     """20 to 70 ms of processor time: call it in a thread."""
     return typst.compile(_SHEET, sys_inputs={"content": json.dumps(content)})
+
+
+def pdf_file(content: dict[str, Any], pdf: bytes) -> Response[bytes]:
+    """To be looked at, named as the paper is."""
+    headers = {"Content-Disposition": f'inline; filename="{content["number"] or content["name"]}.pdf"'}
+    return Response(pdf, media_type="application/pdf", headers=headers)

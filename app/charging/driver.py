@@ -386,10 +386,7 @@ async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UU
         settled = await _settled(scope, session_id)
         theme, _hash = await faces.get_theme(scope)
         content = _paper_content(found, papers, settled, visit.time_zone, theme.primary)
-    pdf = await asyncio.to_thread(paper.as_pdf, content)
-    name = f"{found.number or content['name']}.pdf"
-    headers = {"Content-Disposition": f'inline; filename="{name}"'}
-    return Response(pdf, media_type="application/pdf", headers=headers)
+    return paper.pdf_file(content, await asyncio.to_thread(paper.as_pdf, content))
 
 
 @get("/s/{link:str}", opt={"public": True})

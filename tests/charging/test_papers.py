@@ -140,6 +140,18 @@ async def test_a_credit_note_names_its_invoice_and_the_reason_to_driver_and_staf
 PDF = re.compile(r'href="(/[^"]*/receipt\.pdf[^"]*)"')
 
 
+async def test_staff_take_each_paper_away_as_the_payer_has_it(visit: Visit, house: House) -> None:
+    papers = await refunded(visit)
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    for one in papers:
+        address = f"/invoices/{public_id('invoice', one.id)}"
+        assert f'href="{address}/pdf"' in (await staff.get(address)).text
+        pdf = await staff.get(f"{address}/pdf")
+        assert pdf.content.startswith(b"%PDF-") and pdf.headers["content-type"] == "application/pdf"
+        assert pdf.headers["content-disposition"] == f'inline; filename="{one.number}.pdf"'
+    assert (await staff.get(f"/invoices/{public_id('invoice', uuid7())}/pdf")).status_code == 404
+
+
 async def test_each_paper_has_its_own_pdf_and_the_mailed_link_keeps_giving_the_invoice(
     visit: Visit, house: House
 ) -> None:
