@@ -98,6 +98,7 @@ async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
         "NavigationControl.ZoomIn": _("Zoom in"), "NavigationControl.ZoomOut": _("Zoom out"), "Map.Title": _("Map"),
         "CooperativeGesturesHandler.MobileHelpText": _("Use two fingers to move the map"),
         "CooperativeGesturesHandler.WindowsHelpText": _("Use Ctrl and scroll to zoom the map"),
+        "places": _("%(count)s places") % {"count": "{n}"},
     }  # fmt: skip
     return page(
         request, tenant_scope, "charging/map.html", title=_("Map"), sites=pins, words=words,
