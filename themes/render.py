@@ -14,10 +14,12 @@
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from html import unescape
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,7 +28,7 @@ from zoneinfo import ZoneInfo
 import jinja2
 from babel.dates import format_date, format_datetime, format_timedelta
 from babel.numbers import format_currency, format_decimal
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from app.kernel.ids import public_id
 from app.kernel.money import to_decimal
@@ -49,13 +51,27 @@ def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
     )  # fmt: skip
     made.policies["ext.i18n.trimmed"] = True
     made.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
-    made.globals |= {"asset": asset, "icon": icon}
+    made.globals |= {"asset": asset, "icon": icon, "labels": {}}
     made.filters |= {
         "epoch": epoch, "moment": moment, "zipped": zipped, "public": public, "money": money, "kwh": kwh, "kw": kw,
         "duration": duration, "local": local, "ago": ago, "number": number, "volume": volume,
         "price": price, "day": day,
     }  # fmt: skip
     return made
+
+
+def labels_of(html: str, names: Iterable[str]) -> dict[str, str]:
+    """What a page calls the fields of these names, as far as they are on it and in its order; "" where it has no word
+    for one."""
+    found, places = {}, {name: html.find(f'id="{name}"') for name in map(str, map(escape, names))}
+    for name in sorted((name for name in places if places[name] >= 0), key=places.__getitem__):
+        words = re.search(
+            rf'<label for="{re.escape(name)}"[^>]*>(.*?)</label>', html, re.DOTALL
+        ) or re.search(
+            rf'<fieldset[^>]* id="{re.escape(name)}"[^>]*>\s*<legend[^>]*>(.*?)</legend>', html, re.DOTALL
+        )
+        found[unescape(name)] = Markup(words[1]).striptags() if words else ""  # noqa: S704 - our own page
+    return found
 
 
 def _shown(value: Any) -> Any:

@@ -17,6 +17,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from app.access.models import STATUSES, TYPES
+from app.identity.service import email_norm
 from app.kernel.errors import Invalid
 from app.kernel.names import MAX_NAME, name_fault
 from app.kernel.spreadsheet import plain
@@ -93,9 +94,14 @@ def read_table(text: str) -> Table:
     separator = named[1] if named else _separator(text)
     header: list[str] = []
     rows: list[tuple[int, list[str]]] = []
+    number = 0
     try:
-        lines = csv.reader(io.StringIO(text[named.end() if named else 0 :], newline=""), delimiter=separator)
+        lines = csv.reader(
+            io.StringIO(text[named.end() if named else 0 :], newline=""), delimiter=separator, strict=True
+        )
         for number, cells in enumerate(lines, 1):
+            if any("\0" in cell for cell in cells):
+                raise _unreadable(number, "it holds a NUL, which is no letter of any text")
             if not any(cell.strip() for cell in cells):
                 continue
             if not header:
@@ -105,7 +111,7 @@ def read_table(text: str) -> Table:
                 raise Invalid.field("file", "too_many_rows", f"The file has more than {MAX_ROWS:,} rows.")
             rows.append((number, cells))
     except csv.Error as error:
-        raise Invalid.field("file", "unreadable", f"The file cannot be read: {error}.") from None
+        raise _unreadable(number + 1, _in_words(str(error))) from None
     if not rows:
         raise Invalid.field(
             "file", "empty", "Choose a file, or paste its text: a row of column names, then a row per card."
@@ -113,6 +119,17 @@ def read_table(text: str) -> Table:
     if len(header) > MAX_COLUMNS:
         raise Invalid.field("file", "too_many_columns", f"The file has more than {MAX_COLUMNS} columns.")
     return Table(header, rows, separator)
+
+
+def _unreadable(number: int, reason: str) -> Invalid:
+    return Invalid.field("file", "unreadable", f"Row {number} cannot be read: {reason}.")
+
+
+def _in_words(reason: str) -> str:
+    """What Python's reader says, as somebody with a spreadsheet would."""
+    if reason == "unexpected end of data":
+        return "a quote in it is opened and never closed"
+    return "there is text behind a closing quote" if "expected after" in reason else reason
 
 
 def _separator(text: str) -> str:
@@ -339,7 +356,7 @@ class _Matching:
         self.drivers, self.cards = list(known.drivers), list(known.cards)
         tidied = {_tidy(name): name for name in known.groups}
         self.groups = {name.casefold(): group for name, group in tidied.items()} | tidied
-        self.by_mail = {one.email.lower(): one for one in known.drivers if one.email}
+        self.by_mail = {email_norm(one.email): one for one in known.drivers if one.email}
         self.by_value: dict[str, list[CardState]] = {}
         for card in known.cards:
             self.by_value.setdefault(card.value.lower(), []).append(card)
@@ -368,7 +385,7 @@ class _Matching:
         self.out.faults.append(Fault(row.number, column, message))
 
     def _by_mail(self, row: Row, nameless: dict[str, list[DriverState]]) -> None:
-        driver = self.by_mail.get(row.email.lower())
+        driver = self.by_mail.get(email_norm(row.email))
         if driver is None:
             if not row.name:
                 self._fault(row, "name", "This driver is new and needs a name.")
@@ -379,7 +396,7 @@ class _Matching:
                 driver.email = row.email
             else:
                 driver = self._new_driver(row)
-            self.by_mail[row.email.lower()] = driver
+            self.by_mail[email_norm(row.email)] = driver
         if row.name and driver.named_in and _tidy(driver.name) != row.name:
             self._fault(row, "name", f"Row {driver.named_in} gives this mail address to {driver.name}.")
             return

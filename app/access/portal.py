@@ -287,7 +287,7 @@ async def import_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[A
     form, zone = await read_form(request), visit_of(request).time_zone
     again: dict[str, Any] = {"title": "Import drivers", "headers": csv_import.HEADERS}
     try:
-        text = await _sent_text(request, form)
+        text = await _sent_text(request)
         table = await asyncio.to_thread(csv_import.read_table, text)
     except Invalid as error:
         return form_again(request, tenant_scope, "access/import.html", error, form, plan=None, **again)
@@ -310,14 +310,17 @@ async def import_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[A
     )  # fmt: skip
 
 
-async def _sent_text(request: AnyRequest, form: Form) -> str:
+async def _sent_text(request: AnyRequest) -> str:
     """The file, or the text that was pasted or that our own page brought back."""
-    upload = (await request.form()).get("file")
+    sent = await request.form()
+    upload, pasted = sent.get("file"), sent.get("csv")
     if isinstance(upload, UploadFile):
         raw = await upload.read(csv_import.MAX_BYTES + 1)
         if raw:
             return csv_import.decode(raw)
-    return form.values.get("csv", "")
+    return (
+        pasted if isinstance(pasted, str) else ""
+    )  # as it came: what is no text in it is refused, not left out
 
 
 def _imported(plan: csv_import.Plan) -> str:

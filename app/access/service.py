@@ -22,6 +22,7 @@ from app.access.verdict import Accepted, AuthorizationStatus, IdTokenValue, Refu
 from app.identity.service import email_norm
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
+from app.kernel.duplicates import refusing_duplicates
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.errors import Refused as RefusedError
 from app.kernel.names import check_name
@@ -35,6 +36,9 @@ from themes.language import N_
 from themes.letters import is_plain_line
 
 ONE_OFF_LIFETIME = timedelta(minutes=15)
+_TOKEN_TAKEN = "id_token_taken", "There is a token with this value and type already."
+_GROUP_TAKEN = "driver_group_taken", "There is a group with this name already."
+_DRIVER_TAKEN = "driver_taken", "There is a driver with this mail address already."
 
 
 # --- tokens ------------------------------------------------------------------------------------------------------
@@ -63,14 +67,14 @@ async def create_id_token(
         await get_driver_group(scope, driver_group_id)
     found = select(IdToken.id).where(IdToken.value_digest.in_(_digests(scope, value)), IdToken.type == type)
     if (await scope.db.execute(found)).first():
-        raise RefusedError("id_token_taken", "There is a token with this value and type already.")
+        raise RefusedError(*_TOKEN_TAKEN)
     token = IdToken(
         type=type, **_hidden(scope, value), status=status, label=check_name(label, "label", required=None),
         parent_value=parent_value, driver_id=driver_id, driver_group_id=driver_group_id, expires_at=expires_at,
         is_single_use=is_single_use,
     )  # fmt: skip
-    scope.db.add(token)
-    await scope.db.flush()
+    async with refusing_duplicates(scope, *_TOKEN_TAKEN):
+        scope.db.add(token)
     if not is_single_use:
         await audit.record(
             scope, "id_token.created", "id_token", token.id, {"type": type, "masked": token.masked}
@@ -173,8 +177,8 @@ async def create_driver_group(
 ) -> DriverGroup:
     """`location_ids` empty: the group may charge everywhere in its tenant."""
     group = DriverGroup(name=await _group_name(scope, name), collection=_collection(collection))
-    scope.db.add(group)
-    await scope.db.flush()
+    async with refusing_duplicates(scope, *_GROUP_TAKEN):
+        scope.db.add(group)
     await set_group_locations(scope, group.id, location_ids)
     await audit.record(scope, "driver_group.created", "driver_group", group.id, {"name": group.name})
     return group
@@ -184,7 +188,9 @@ async def update_driver_group(
     scope: Scope, driver_group_id: UUID, *, name: str, collection: str, location_ids: Iterable[UUID]
 ) -> DriverGroup:
     group = await get_driver_group(scope, driver_group_id)
-    group.name, group.collection = await _group_name(scope, name, group.id), _collection(collection)
+    name, collection = await _group_name(scope, name, group.id), _collection(collection)
+    async with refusing_duplicates(scope, *_GROUP_TAKEN):
+        group.name, group.collection = name, collection
     await set_group_locations(scope, group.id, location_ids)
     await audit.record(scope, "driver_group.updated", "driver_group", group.id, {"name": group.name})
     return group
@@ -194,7 +200,7 @@ async def _group_name(scope: Scope, name: str, group_id: UUID | None = None) -> 
     cleaned = check_name(name, required="The group needs a name.")
     taken = select(DriverGroup.id).where(DriverGroup.name == cleaned, DriverGroup.id != group_id)
     if (await scope.db.execute(taken)).first():
-        raise RefusedError("driver_group_taken", "There is a group with this name already.")
+        raise RefusedError(*_GROUP_TAKEN)
     return cleaned
 
 
@@ -232,9 +238,9 @@ async def create_driver(
     scope: Scope, *, name: str, email: str | None = None, driver_group_id: UUID | None = None
 ) -> Driver:
     driver = Driver()
-    await _set_driver(scope, driver, name, email, driver_group_id)
-    scope.db.add(driver)
-    await scope.db.flush()
+    async with refusing_duplicates(scope, *_DRIVER_TAKEN):
+        await _set_driver(scope, driver, name, email, driver_group_id)
+        scope.db.add(driver)
     await audit.record(scope, "driver.created", "driver", driver.id, {})
     return driver
 
@@ -243,8 +249,8 @@ async def update_driver(
     scope: Scope, driver_id: UUID, *, name: str, email: str | None, driver_group_id: UUID | None
 ) -> Driver:
     driver = await get_driver(scope, driver_id)
-    await _set_driver(scope, driver, name, email, driver_group_id)
-    await scope.db.flush()
+    async with refusing_duplicates(scope, *_DRIVER_TAKEN):
+        await _set_driver(scope, driver, name, email, driver_group_id)
     await audit.record(scope, "driver.updated", "driver", driver.id, {})
     await local_lists.changed(scope)  # they may be in another group now
     return driver
@@ -259,7 +265,7 @@ async def _set_driver(
     if address:
         taken = select(Driver.id).where(Driver.email_norm == email_norm(address), Driver.id != driver.id)
         if (await scope.db.execute(taken)).first():
-            raise RefusedError("driver_taken", "There is a driver with this mail address already.")
+            raise RefusedError(*_DRIVER_TAKEN)
     if driver_group_id is not None:
         await get_driver_group(scope, driver_group_id)
     driver.name, driver.driver_group_id = name, driver_group_id

@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from app.billing import sandbox
+from app.billing import payments, sandbox
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.settings import Settings
 from app.kernel.web import Form, NavItem, form_again, page, platform, read_form, redirect, visit_of
@@ -57,7 +57,9 @@ async def _shown(request: AnyRequest) -> dict[str, Any]:
     return {
         "state": state, "plan": plan, "accounts": [(one, _rows(one)) for one in state.accounts],
          "plans": [(name, words) for name, (words, _value) in PLANS.items()],
-        "clock": _in_words(state.clock_s), "fault_words": FAULT_WORDS, "requests": list(REQUESTS),
+        "clock": _in_words(state.clock_s), "hold_lasts": _in_words(sandbox.HOLD_LIFETIME_S),
+        "page_minutes": int(payments.CHECKOUT_LIFETIME.total_seconds()) // 60, "fault_words": FAULT_WORDS,
+        "requests": list(REQUESTS),
         "cards": [(number, brand, what) for number, (brand, _way, what) in sandbox.CARDS.items()],
     }  # fmt: skip
 

@@ -32,7 +32,7 @@ from app.billing.models import (
 )
 from app.billing.provider import Checkout, Hold, Observation, OutcomeUnknown, Provider, Rejected
 from app.brands.models import TenantProfile
-from app.identity.service import email_norm
+from app.identity.service import address_of, email_norm
 from app.kernel import audit, events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused
@@ -238,7 +238,7 @@ async def open_payment(
     await scope.db.flush()
     request = {
         "amount_minor": hold_minor, "currency": currency, "title": title, "success_url": success_url,
-        "cancel_url": cancel_url, "expires_at": (scope.now + CHECKOUT_LIFETIME).isoformat(), "email": email,
+        "cancel_url": cancel_url, "expires_at": (scope.now + CHECKOUT_LIFETIME).isoformat(), "email": address_of(email),
         "language": language,
         "metadata": {"tenant": str(scope.tenant_id), "payment": str(payment.id), "source": str(source_id)},
     }  # fmt: skip
@@ -404,15 +404,17 @@ class Settled:
     """What became of a payment's papers: gross = `kept_minor` + `waived_minor` + what is still to be paid (I2).
 
     `why` something is waived: `below_minimum` (too little for a card), `not_taken` (the hold had ended, or the bank
-    refused at last), `above_hold`, or `corrected` (a later paper came to more than was taken); else empty.
+    refused at last), `above_hold`, or `corrected` (a later paper came to more than was taken); else empty. `is_past`
+    leaves out what was given back since (`as_it_was`).
     """
 
     payment: Payment
     waived_minor: int
+    is_past: bool = False
 
     @property
     def kept_minor(self) -> int:
-        return self.payment.captured_minor - self.payment.refunded_minor
+        return self.payment.captured_minor - (0 if self.is_past else self.payment.refunded_minor)
 
     @property
     def why(self) -> str:
@@ -432,6 +434,12 @@ async def find_settled(scope: Scope, payment: Payment | None) -> Settled | None:
         return None
     given_up = await written_off(scope, [payment.id])
     return Settled(payment=payment, waived_minor=given_up[payment.id])
+
+
+def as_it_was(payment: Payment, gross_minor: int) -> Settled:
+    """How a paper over `gross_minor` was settled before it was corrected: what came later stands on later papers."""
+    taken = payment.hold_minor if payment.state == "capturing" else payment.captured_minor
+    return Settled(payment=payment, waived_minor=max(gross_minor - taken, 0), is_past=True)
 
 
 async def list_refunds(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, list[PaymentOp]]:

@@ -1,13 +1,17 @@
 """Portal pages of billing: invoices, one as it is printed, the books."""
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from litestar import Request, Response, get
 
 from app.billing import outcomes, payments, queries, service
-from app.billing.models import Invoice
-from app.billing.paper import NAMES, content_of
+from app.billing.models import Invoice, Payment
+from app.billing.paper import NAMES, as_pdf, content_of, pdf_file
+from app.brands import faces
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_decimal
 from app.kernel.spreadsheet import Cell, csv_file, csv_text
@@ -83,19 +87,57 @@ def _cells(row: Invoice) -> list[Cell]:
 
 @get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"})
 async def show_invoice(request: AnyRequest, tenant_scope: Scope, invoice_id: str) -> Response[str]:
-    row = await service.get_invoice(tenant_scope, parse_id("invoice", invoice_id))
-    corrects = await service.get_invoice(tenant_scope, row.corrects_id) if row.corrects_id else None
-    corrections = await queries.list_corrections(tenant_scope, row.id)
-    payment = await payments.find_payment_of(tenant_scope, row)
-    is_last = row.corrects_id is None and not corrections
-    settled = await payments.find_settled(tenant_scope, payment) if is_last else None
+    found = await _find(tenant_scope, invoice_id)
+    row, payment, settled = found.invoice, found.payment, found.settled
+    if settled is None and payment and found.corrects is None:
+        settled = payments.as_it_was(payment, row.gross_minor)
     return page(
-        request, tenant_scope, "billing/invoice.html", title=_title(row), invoice=row,
-        paper=content_of(row, settled, visit_of(request).time_zone, corrects=corrects, paid_by=payment),
-        settled=settled, waived_words=outcomes.WAIVED_WORDS,
+        request, tenant_scope, "billing/invoice.html", title=_title(row), invoice=row, id=invoice_id,
+        paper=found.content(visit_of(request).time_zone), settled=settled, waived_words=outcomes.WAIVED_WORDS,
         payment=public_id("payment", payment.id) if payment else None,
-        corrects=_link(corrects) if corrects else None, corrections=[_link(one) for one in corrections],
+        corrects=_link(found.corrects) if found.corrects else None,
+        corrections=[_link(one) for one in found.corrections],
         cdrs=sorted({public_id("cdr", line.source_id) for line in row.lines if line.source_type == "cdr"}),
+    )  # fmt: skip
+
+
+@get("/invoices/{invoice_id:str}/pdf", opt={"permission": "invoices.view"})
+async def download_invoice(request: AnyRequest, invoice_id: str) -> Response[bytes]:
+    """The sheet as the page shows it, and as the payer has it. It is set while no transaction is open: that takes a
+    processor, not a database."""
+    visit = visit_of(request)
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        found = await _find(scope, invoice_id)
+        theme, _hash = await faces.get_theme(scope)
+        content = found.content(visit.time_zone, theme.primary)
+    return pdf_file(content, await asyncio.to_thread(as_pdf, content))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """An invoice and what its sheet tells beside it: `settled` where nothing corrected it since."""
+
+    invoice: Invoice
+    corrects: Invoice | None
+    corrections: Sequence[Invoice]
+    payment: Payment | None
+    settled: payments.Settled | None
+
+    def content(self, time_zone: str, color: str = "") -> dict[str, Any]:
+        return content_of(
+            self.invoice, self.settled, time_zone, color, corrects=self.corrects, paid_by=self.payment
+        )
+
+
+async def _find(scope: Scope, invoice_id: str) -> _Found:
+    row = await service.get_invoice(scope, parse_id("invoice", invoice_id))
+    corrections = await queries.list_corrections(scope, row.id)
+    payment = await payments.find_payment_of(scope, row)
+    is_last = row.corrects_id is None and not corrections
+    return _Found(
+        invoice=row, corrections=corrections, payment=payment,
+        corrects=await service.get_invoice(scope, row.corrects_id) if row.corrects_id else None,
+        settled=await payments.find_settled(scope, payment) if is_last else None,
     )  # fmt: skip
 
 
@@ -163,4 +205,6 @@ def _source(source_type: str, source_id: Any) -> str | None:
     return f"/invoices/{public_id('invoice', source_id)}" if source_type == "invoice" else None
 
 
-routes = [list_payments, show_payment, list_invoices, export_invoices, show_invoice, show_ledger]
+routes = [
+    list_payments, show_payment, list_invoices, export_invoices, show_invoice, download_invoice, show_ledger,
+]  # fmt: skip

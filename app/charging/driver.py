@@ -19,7 +19,7 @@ from litestar.response import Stream
 
 from app.access import accounts
 from app.billing import paper, payments
-from app.billing.models import Invoice, PaymentOp
+from app.billing.models import Invoice, Payment, PaymentOp
 from app.billing.provider import OutcomeUnknown
 from app.billing.sandbox import CARDS
 from app.brands import faces
@@ -98,6 +98,7 @@ async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
         "NavigationControl.ZoomIn": _("Zoom in"), "NavigationControl.ZoomOut": _("Zoom out"), "Map.Title": _("Map"),
         "CooperativeGesturesHandler.MobileHelpText": _("Use two fingers to move the map"),
         "CooperativeGesturesHandler.WindowsHelpText": _("Use Ctrl and scroll to zoom the map"),
+        "places": _("%(count)s places") % {"count": "{n}"},
     }  # fmt: skip
     return page(
         request, tenant_scope, "charging/map.html", title=_("Map"), sites=pins, words=words,
@@ -285,8 +286,17 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
         "price": price, "energy_wh": energy,
         "power_w": power_w, "code": evse.code if evse else None,
         "seconds": _seconds(session, scope.now), "papers_count": len(await settlement.list_papers(scope, session_id)),
-        "waived": paper.waived(await payments.find_settled(scope, payment)),
+        "waived": await _waived(scope, session_id, payment),
     }  # fmt: skip
+
+
+async def _waived(scope: Scope, session_id: UUID, payment: Payment | None) -> str:
+    """Also of what was given back since: that does not undo what had been waived."""
+    words = paper.waived(await payments.find_settled(scope, payment))
+    if not words and payment is not None and payment.refunded_minor:
+        billed = await settlement.find_cdr(scope, session_id)
+        words = paper.waived(payments.as_it_was(payment, billed.incl_vat_minor)) if billed else ""
+    return words
 
 
 def _seconds(session: ChargingSession, now: datetime) -> float | None:
@@ -377,10 +387,7 @@ async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UU
         settled = await _settled(scope, session_id)
         theme, _hash = await faces.get_theme(scope)
         content = _paper_content(found, papers, settled, visit.time_zone, theme.primary)
-    pdf = await asyncio.to_thread(paper.as_pdf, content)
-    name = f"{found.number or content['name']}.pdf"
-    headers = {"Content-Disposition": f'inline; filename="{name}"'}
-    return Response(pdf, media_type="application/pdf", headers=headers)
+    return paper.pdf_file(content, await asyncio.to_thread(paper.as_pdf, content))
 
 
 @get("/s/{link:str}", opt={"public": True})

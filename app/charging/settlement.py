@@ -49,10 +49,7 @@ async def settle(scope: Scope, session_id: UUID) -> CDR | None:
 
     A session under `no_tariff` ends in a CDR of 0 and stays under review.
     """
-    await scope.db.execute(
-        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:session))"),
-        {"tenant": str(scope.tenant_id), "session": str(session_id)},
-    )
+    await _lock(scope, session_id)
     session = await service.get_session(scope, session_id)
     if session.settled_at is not None:
         return await find_cdr(scope, session_id)
@@ -71,6 +68,14 @@ async def settle(scope: Scope, session_id: UUID) -> CDR | None:
     if cdr.collection == "card":
         await payments.capture(scope, "charging_session", session.id, cdr.incl_vat_minor)
     return cdr
+
+
+async def _lock(scope: Scope, session_id: UUID) -> None:
+    """What is settled, credited or given back of a session happens one after the other."""
+    await scope.db.execute(
+        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:session))"),
+        {"tenant": str(scope.tenant_id), "session": str(session_id)},
+    )
 
 
 async def find_cdr(scope: Scope, session_id: UUID) -> CDR | None:
@@ -343,7 +348,8 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     cdr = await get_cdr(scope, cdr_id)
     if cdr.kind != "cdr":
         raise Refused("not_creditable", "Only a CDR can be credited.")
-    if (await scope.db.execute(select(CDR.id).where(CDR.corrects_id == cdr.id))).first():
+    await _lock(scope, cdr.session_id)
+    if await _is_credited(scope, cdr):
         raise Refused("already_credited", "This CDR was credited already.")
     note = CDR(
         id=uuid7(), kind="credit", corrects_id=cdr.id, session_id=cdr.session_id, revision_no=cdr.revision_no,
@@ -365,6 +371,10 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     return note
 
 
+async def _is_credited(scope: Scope, cdr: CDR) -> bool:
+    return (await scope.db.execute(select(CDR.id).where(CDR.corrects_id == cdr.id))).first() is not None
+
+
 async def correct_payment(scope: Scope, session_id: UUID) -> None:
     """A guest has paid what the corrected papers say, or is given the difference; more is never asked for."""
     query = select(CDR).where(CDR.session_id == session_id).order_by(CDR.id)
@@ -377,7 +387,10 @@ async def correct_payment(scope: Scope, session_id: UUID) -> None:
 async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
     """All of a guest's payment goes back, with the credit note over what was supplied. Errors: `not_refundable`."""
     payment = await payments.get_payment(scope, payment_id)
+    await _lock(scope, payment.source_id)
     cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
+    if cdr is not None and await _is_credited(scope, cdr):
+        raise Refused("not_refundable", "This payment was given back already, or is on its way back.")
     if cdr is None or cdr.collection != "card" or payment.captured_minor <= payment.refunded_minor:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
     return await credit(scope, cdr.id, reason)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import idna
 from sqlalchemy import ColumnElement, delete, func, select, text, update
 
 from app.identity.limits import is_within
@@ -52,20 +53,29 @@ KEY_PREFIX = "lvk_"
 
 
 def check_email(email: str, field: str = "email") -> str:
+    """As it was typed, without blanks around it; a domain may be of any script."""
     cleaned = email.strip()
-    if (
-        not _EMAIL.fullmatch(cleaned)
-        or ".." in cleaned
-        or "." not in cleaned.split("@")[1]
-        or len(cleaned) > 254
-    ):
+    sent = address_of(cleaned)
+    if not _EMAIL.fullmatch(sent) or ".." in sent or "." not in sent.split("@")[1] or len(sent) > 254:
         raise Invalid.field(field, "email", N_("This is no e-mail address."))
     return cleaned
 
 
+def address_of(email: str) -> str:
+    """As mail servers and others know it: a domain of another script in its ASCII form. What is no domain stays."""
+    cleaned = email.strip()
+    local, at, domain = cleaned.rpartition("@")
+    if not at or domain.isascii() or len(domain) > 253:
+        return cleaned
+    try:
+        return f"{local}{at}{idna.encode(domain, uts46=True).decode()}"
+    except UnicodeError:
+        return cleaned
+
+
 def email_norm(email: str) -> str:
     """What mailboxes are compared by. A mail that proves one goes to this very text: "K" may be the Kelvin sign."""
-    return email.strip().lower()
+    return address_of(email).lower()
 
 
 # -- staff ---------------------------------------------------------------------------------------------------

@@ -45,4 +45,4 @@ def csv_text(head: Iterable[str], rows: Iterable[Iterable[Cell]], *, separator: 
 def csv_file(name: str, text: str) -> Response[bytes]:
     """A download. The byte order mark is what makes a spreadsheet read it as UTF-8."""
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(text.encode("utf-8-sig"), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(text.encode("utf-8-sig"), media_type="text/csv", headers=headers)

@@ -80,6 +80,7 @@ from app.kernel.secrets import digest, digests, same
 from app.kernel.settings import Settings
 from tenants.database import Database
 from tenants.scope import Actor, PlatformScope, Scope
+from themes.render import labels_of
 
 ANONYMOUS = Actor(kind="anonymous")
 LOGIN_COOKIE = "__Host-livery"
@@ -279,6 +280,12 @@ def page(
     now = scope.now if scope is not None else utcnow()
     values = _context(request) | {"title": title, "now": now, "flashes": _flashes(request)} | context
     html = _template(request, template).render(values)
+    if context.get(
+        "errors"
+    ):  # once more, now that the page has said what it calls its fields and in which order
+        labels = labels_of(html, context["errors"])
+        errors = {name: context["errors"][name] for name in (*labels, *context["errors"])}
+        html = _template(request, template).render(values | {"labels": labels, "errors": errors})
     response = Response(html, status_code=status, media_type="text/html")
     if FLASH_COOKIE in request.cookies:
         response.set_cookie(own_cookie(FLASH_COOKIE, "", max_age=0))

@@ -215,9 +215,10 @@ async def mail_refund(database: Database, tenant_id: UUID, event_id: str) -> Non
             return
         papers = await settlement.list_papers(scope, payment.source_id)
         note = next((one for one in reversed(papers) if one.corrects_id), None)
+        corrected = next((one for one in papers if note and one.id == note.corrects_id), None)
         amount_minor, key = event.data["amount_minor"], f"guest:{event.kind}:{event.id}"
         await _tell_payer(
-            scope, payment, key, lambda name, url: refund(name, url, payment, amount_minor, note)
+            scope, payment, key, lambda name, url: refund(name, url, payment, amount_minor, note, corrected)
         )
 
 

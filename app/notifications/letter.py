@@ -16,6 +16,7 @@ from app.billing.models import Invoice, Payment
 from app.billing.payments import Settled
 from app.charging import paid
 from app.charging.models import ChargingSession
+from app.identity.service import address_of
 from app.kernel.ids import public_id
 from app.kernel.slices import template_folders
 from themes.css import light_tokens
@@ -69,7 +70,7 @@ def compose(
     message["From"] = Address(one_line(sender), "no-reply", domain)
     # The same however often it is tried, so that a mailbox can tell a repetition.
     message["Message-ID"] = f"<{message_id}@{domain}>"
-    message["To"], message["Subject"] = to, one_line(subject)
+    message["To"], message["Subject"] = address_of(to), one_line(subject)
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(body)
     message.add_alternative(html, subtype="html")
@@ -156,15 +157,18 @@ def hold_released(name: str, url: str, session: ChargingSession, payment: Paymen
     return "hold_released", _("The hold on your card is released"), "\n\n".join(body) + "\n"
 
 
-def refund(name: str, url: str, payment: Payment, amount_minor: int, note: Invoice | None) -> Letter:
-    """Money went back to the card. `note` is what was issued for it."""
+def refund(
+    name: str, url: str, payment: Payment, amount_minor: int, note: Invoice | None, corrected: Invoice | None = None
+) -> Letter:  # fmt: skip
+    """Money went back to the card. `note` is what was issued for it, `corrected` what the note takes back."""
     given_back = _("%(name)s gave %(amount)s back to your card %(card)s.") % {
         "name": name, "amount": money(amount_minor, payment.currency), "card": payment.method,
     }  # fmt: skip
     reason = note.buyer.get("reason") if note else ""
+    waived = paper.waived_before(corrected, payment)
     body = (
         _("Hello,"), f"{given_back} {_('Your bank may need some days to show it.')}",
-        *([_("Reason: %(reason)s") % {"reason": one_line(reason)}] if reason else []),
+        *([_("Reason: %(reason)s") % {"reason": one_line(reason)}] if reason else []), *([waived] if waived else []),
         _("Your receipt:"), f"{url}/receipt",
         *([f"{_(paper.NAMES[note.kind])} (PDF):", f"{url}/receipt.pdf?paper={public_id('invoice', note.id)}"]
           if note else []),

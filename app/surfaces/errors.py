@@ -7,7 +7,8 @@ from urllib.parse import quote
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from app.kernel.errors import FieldFault, Forbidden, Invalid, LiveryError, NotFound, Unauthenticated
+from app.kernel.duplicates import is_duplicate
+from app.kernel.errors import FieldFault, Forbidden, Invalid, LiveryError, NotFound, Refused, Unauthenticated
 from app.kernel.rest import Replay, problem
 from app.kernel.web import local_path, page, visit_of, with_retry_after
 from themes.language import N_, _
@@ -23,12 +24,16 @@ WORDS = (
     N_("There is no such page."), N_("There is no such place."), N_("There is no such charging session."),
     N_("There is no such receipt."), N_("There is no such id token."), N_("There is no such charger."),
     N_("Something went wrong on our side."), N_("This request comes from another site."),
-    N_("Too many requests; try again later."),
+    N_("Too many requests; try again later."), N_("The same has just been made by another request. Nothing was saved."),
 )  # fmt: skip
 
 
 def as_livery_error(error: Exception) -> LiveryError:
-    """Litestar's and everybody else's errors as ours. What is nobody's is a 500 that tells nothing."""
+    """Litestar's and everybody else's errors as ours. What is nobody's is a 500 that tells nothing.
+
+    A row that is there once only and was written by another meanwhile is no fault of ours: verbs ask first, but none
+    sees what is not committed yet.
+    """
     if isinstance(error, LiveryError):
         return error
     if isinstance(error, ValidationException):
@@ -37,6 +42,8 @@ def as_livery_error(error: Exception) -> LiveryError:
         return Invalid("too_deep", "The request is nested too deeply.")
     if isinstance(error, HTTPException) and error.status_code < 500:
         return _of_http(error)
+    if is_duplicate(error):
+        return Refused("already_exists", "The same has just been made by another request. Nothing was saved.")
     return LiveryError("internal", "Something went wrong on our side.")
 
 
@@ -63,10 +70,16 @@ def _faults(error: ValidationException) -> list[FieldFault]:
 
 
 def _note(request: AnyRequest, error: Exception, made: LiveryError) -> None:
-    if made.status >= 500:
+    level = logging.ERROR if made.status >= 500 else logging.WARNING if is_duplicate(error) else None
+    if level is not None:
         visit = visit_of(request)
-        LOG.error(
-            "request %s failed: %s %s", visit.request_id, request.method, request.url.path, exc_info=error
+        LOG.log(
+            level,
+            "request %s failed: %s %s",
+            visit.request_id,
+            request.method,
+            request.url.path,
+            exc_info=error,
         )
 
 
@@ -109,7 +122,7 @@ def _ways_on(request: AnyRequest, made: LiveryError) -> dict[str, Any]:
     if made.status == 404 and visit.surface == "driver" and path.startswith("/c/"):
         return {"wrong_code": path.split("/")[2][:20], "profile": visit.brand}
     came_from = request.headers.get("Referer", "")
-    if made.code == "body_too_large" and came_from.startswith(f"{visit.origin}/"):
+    if made.status in (409, 413) and came_from.startswith(f"{visit.origin}/"):
         return {"back": local_path(came_from.removeprefix(visit.origin))}
     return {}
 

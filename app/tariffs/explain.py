@@ -219,10 +219,10 @@ def _limit(tariff: Tariff, limit: PriceLimit, gross: bool) -> str:
 
 _SHORT = {
     "en": {"ENERGY": "{}/kWh", "TIME": "{}/{} while charging", "FLAT": "{} per session",
-           "PARKING_TIME": "{}/{} after charging", "lowest": "from ", "highest": "up to ", "free": "Free",
+           "PARKING_TIME": "{}/{} after charging", "between": "{} to {}", "highest": "up to ", "free": "Free",
            "YES": " incl. VAT", "NO": " plus VAT"},
     "de": {"ENERGY": "{}/kWh", "TIME": "{}/{} beim Laden", "FLAT": "{} je Ladevorgang",
-           "PARKING_TIME": "{}/{} nach dem Laden", "lowest": "ab ", "highest": "bis ", "free": "Kostenlos",
+           "PARKING_TIME": "{}/{} nach dem Laden", "between": "{} bis {}", "highest": "bis ", "free": "Kostenlos",
            "YES": " inkl. MwSt.", "NO": " zzgl. MwSt."},
 }  # fmt: skip
 
@@ -232,7 +232,8 @@ def free_in_short(language: str) -> str:
 
 
 def in_short(tariff: Tariff, language: str, default_vat: Decimal | None = None) -> list[str]:
-    """`["€0.49/kWh incl. VAT", "up to €0.10/min after charging"]`: one line per kind of price, reservations left out.
+    """`["€0.39 to €0.49/kWh incl. VAT", "up to €0.10/min after charging"]`: one line per kind of price, reservations
+    left out. Of a price that changes both ends are told: the lower alone would promise what is not so by day.
 
     With taxes, as consumers are told prices; without them only where a rate is not known.
     """
@@ -254,13 +255,21 @@ def in_short(tariff: Tariff, language: str, default_vat: Decimal | None = None) 
         if by_minute and None not in by_minute:
             unit, prices = "min", {price for price in by_minute if price is not None}
         low, high = min(prices), max(prices)
-        prefix = "" if low == high else words["lowest" if low else "highest"]
-        lines.append(prefix + words[kind].format(_money(low or high, tariff.currency, language), unit))
+        amount = _money(high, tariff.currency, language)
+        if low != high:
+            amount = _between(low, amount, tariff.currency, language) if low else words["highest"] + amount
+        lines.append(words[kind].format(amount, unit))
     if not lines:
         return [words["free"]]
     if tariff.tax_included != "N/A":
         lines[0] += words["YES" if tariff.is_tax_included or are_known else "NO"]
     return lines
+
+
+def _between(low: Decimal, high: str, currency: str, language: str) -> str:
+    """`€0.39 to €0.49`, `0,39 bis 0,49 €`: a sign that stands behind is written once."""
+    first = _money(low, currency, language)
+    return _SHORT[language]["between"].format(first.split()[0] if language == "de" else first, high)
 
 
 def _money(amount: Decimal, currency: str, language: str) -> str:

@@ -12,14 +12,14 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import and_, delete, or_, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import selectinload
 
 from app.access.service import get_driver_group
 from app.brands.models import TenantProfile
 from app.kernel import audit, events, tax
 from app.kernel.clock import uuid7
-from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
+from app.kernel.duplicates import refusing_duplicates
+from app.kernel.errors import FieldFault, Invalid, NotFound
 from app.kernel.names import MAX_NAME, check_name
 from app.stations.models import EVSE
 from app.stations.service import get_location
@@ -40,11 +40,8 @@ async def create_tariff(scope: Scope, tariff: Any, assign: Any = None) -> Tariff
     content = await _owned(scope, ocpi_tariff.read_tariff(tariff), tariff_id=None)
     assert content.id is not None
     row = Tariff(id=uuid7(), ocpi_id=content.id, name=_name_of(content), version_no=1)
-    try:
-        async with scope.db.begin_nested():
-            scope.db.add(row)
-    except IntegrityError:
-        raise Refused("tariff_taken", "There is a tariff with this id already.") from None
+    async with refusing_duplicates(scope, "tariff_taken", "There is a tariff with this id already."):
+        scope.db.add(row)
     await _write_version(scope, row, content)
     await assign_tariff(scope, row.id, assign)
     await audit.record(scope, "tariff.created", "tariff", row.id, {"ocpi_id": content.id})

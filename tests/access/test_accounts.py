@@ -18,6 +18,7 @@ from app.identity.models import LoginLink, LoginSession
 from app.kernel.audit import AuditEntry
 from app.kernel.clock import utcnow
 from app.kernel.errors import Invalid, NotFound, Unauthenticated
+from app.kernel.errors import Refused as RefusedError
 from app.kernel.events import Event
 from app.kernel.ids import public_id
 from app.notifications import jobs
@@ -251,6 +252,42 @@ async def test_a_used_link_says_so_in_the_drivers_language(house: House, tenant_
 def test_an_address_that_a_mail_header_would_read_otherwise_is_no_address(email: str) -> None:
     with pytest.raises(Invalid):
         identity.check_email(email)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [("Käufer@exämple.org", "Käufer@xn--exmple-cua.org"), ("a@Straße.example", "a@xn--strae-oqa.example"),
+     ("a@例え.テスト", "a@xn--r8jz45g.xn--zckzah"), ("Jule@Example.org", "Jule@Example.org"),
+     ("a@XN--exmple-CUA.org", "a@XN--exmple-CUA.org")],
+)  # fmt: skip
+def test_a_domain_of_any_script_is_one_that_mail_goes_to(typed: str, sent: str) -> None:
+    assert identity.check_email(typed) == typed
+    assert identity.address_of(typed) == sent
+    assert identity.email_norm(typed) == identity.email_norm(sent) == sent.lower()
+
+
+@pytest.mark.parametrize(
+    "email", ["a@b", "ä@ö", "a@-ä.example", "a@ä..example", "a@ä b.example", "a@ä\u200d.example", "a@.ä",
+              "a@ä@b.example", "ä", "a@" + "ä" * 70 + ".example"],
+)  # fmt: skip
+def test_what_no_name_server_could_know_is_no_address(email: str) -> None:
+    with pytest.raises(Invalid):
+        identity.check_email(email)
+    assert identity.email_norm(identity.email_norm(email)) == identity.email_norm(email)
+
+
+async def test_a_driver_with_an_umlaut_in_the_domain_logs_in_however_it_is_written(
+    house: House, tenant_id: UUID
+) -> None:
+    await _ask(house, "Jule@exämple.org")
+    await _ask(house, "jule@xn--exmple-cua.org")
+    mails = await _mailed(house, tenant_id)
+    assert [one.to_address for one in mails] == ["jule@xn--exmple-cua.org"] * 2
+    async with house.database.scope(tenant_id, CLI) as scope:
+        made = await access.create_driver(scope, name="Jule", email="Jule@exämple.org")
+        assert (made.email, made.email_norm) == ("Jule@exämple.org", "jule@xn--exmple-cua.org")
+        with pytest.raises(RefusedError):
+            await access.create_driver(scope, name="Juli", email="jule@XN--exmple-cua.org")
 
 
 async def test_a_start_by_card_after_the_login_ended_asks_for_the_login_and_for_no_card(

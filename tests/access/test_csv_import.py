@@ -80,6 +80,20 @@ def test_what_is_no_csv_is_refused() -> None:
     assert len(csv_import.read_table(many.rpartition("C")[0]).rows) == csv_import.MAX_ROWS
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [('name,card\nBert,04BB\n\n"Anna,04BC\n', "Row 4 cannot be read: a quote in it is opened and never closed."),
+     ('"name,card\nAnna,04BC', "Row 1 cannot be read: a quote in it is opened and never closed."),
+     ('name,card\n"Anna" B,04BC', "Row 2 cannot be read: there is text behind a closing quote."),
+     ("name,card\nAnna,04\0BC", "Row 2 cannot be read: it holds a NUL, which is no letter of any text."),
+     ("name,card\nAnna," + "x" * 200_000, "Row 2 cannot be read: field larger than field limit (131072).")],
+)  # fmt: skip
+def test_a_row_that_cannot_be_read_is_named(text: str, told: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        csv_import.read_table(text)
+    assert [(one.code, one.message) for one in refused.value.faults] == [("unreadable", told)]
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -218,6 +232,12 @@ def test_columns_that_are_left_out_leave_things_alone_and_empty_cells_empty_them
     assert plan.lines[0].words == "Driver: group; card: label, expiry"
 
 
+def test_one_mailbox_is_one_driver_however_its_domain_is_written() -> None:
+    known = Known([DriverState(id=_ID, name="Anna", email="anna@exämple.org")])
+    plan = plan_of("name,email,card\nAnna,Anna@xn--exmple-cua.org,04AA\n,anna@EXÄMPLE.org,04BB", known)
+    assert not plan.faults and not plan.new_drivers and len(plan.new_cards) == 2
+
+
 def test_a_driver_known_by_name_gets_the_mail_address() -> None:
     plan = plan_of("name,email\nAnna,a@x.org", Known([DriverState(id=_ID, name="Anna")]))
     assert not plan.new_drivers and [one.email for one in plan.changed_drivers] == ["a@x.org"]
@@ -284,6 +304,25 @@ async def test_a_file_is_seen_then_imported_and_the_second_time_nothing_changes(
         await send(owner, **form_of(again.text), seen=form_of(seen.text)["seen"], action="import")
     ).status_code == 303
     assert await counts(house, tenant_id) == (2, 1, 3)
+
+
+@pytest.mark.anyio
+async def test_a_pasted_text_is_read_as_it_was_sent(house: House) -> None:
+    tenant_id = await found_brand(house.database)
+    owner = await house.staff("nordlicht", tenant_id)
+    await owner.open("/drivers/import")
+    for text, told in (("name,card\nAn\0na,04BC", "Row 2 cannot be read"),
+                       ('name,card\n"A,04BC', "Row 2 cannot be read")):  # fmt: skip
+        answer = await send(owner, csv=text)
+        assert answer.status_code == 422 and told in answer.text
+
+
+@pytest.mark.anyio
+async def test_a_list_to_take_away_says_once_what_it_is(house: House) -> None:
+    tenant_id = await found_brand(house.database)
+    owner = await house.staff("nordlicht", tenant_id)
+    answer = await owner.get("/drivers.csv")
+    assert answer.headers.get_list("content-type") == ["text/csv; charset=utf-8"]
 
 
 @pytest.mark.anyio

@@ -165,6 +165,22 @@ async def test_a_page_nobody_pays_on_closes_by_itself(shop: Shop) -> None:
     assert (await shop.look(payment)).state == "expired"
 
 
+async def test_a_test_clock_that_is_ahead_closes_no_page_before_it_is_made(shop: Shop) -> None:
+    """Only the sandbox's clock is moved, by its panel: we ask by ours, and the page stands as long as ever."""
+    ahead_s = 8 * 86400
+    await sandbox.set_clock(shop.database, ahead_s)
+    payment = await shop.hold()
+    assert payment.failure == ""
+    await sandbox.set_clock(shop.database, ahead_s + 44 * 60)
+    assert (await shop.look(payment)).state == "created"
+    assert (await shop.pay(payment))["status"] == "complete"
+    assert (await shop.look(payment)).state == "authorized"
+    await sandbox.set_clock(shop.database, ahead_s)
+    unpaid = await shop.hold()
+    await sandbox.set_clock(shop.database, ahead_s + 46 * 60)
+    assert (await shop.look(unpaid)).state == "expired"
+
+
 async def test_a_refund_gives_everything_back_once(shop: Shop) -> None:
     payment = await shop.hold()
     await shop.pay(payment)

@@ -1,5 +1,6 @@
 """REST gives a guest's money back: whole, once, and with the papers that belong to it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,8 +14,9 @@ from app.billing import payments
 from app.billing.models import Invoice, Payment
 from app.charging import service as charging
 from app.charging import settlement
-from app.charging.models import ChargingSession
+from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
+from app.kernel.errors import Refused
 from app.kernel.ids import public_id
 from app.stations import service as stations
 from app.tariffs import service as tariffs
@@ -160,3 +162,36 @@ async def test_staff_are_not_offered_again_what_is_already_on_its_way_back(shop:
     await shop.jobs.run()
     done = (await owner.open(address)).text
     assert "on its way" not in done and "Refund €" not in done
+
+
+async def test_a_refund_that_is_asked_for_four_times_at_once_is_made_once_and_refused_with_words(
+    shop: Shop, house: House
+) -> None:
+    payment = await paid_session(shop)
+    address = f"/payments/{public_id('payment', payment.id)}"
+    owner = await house.staff("alpha", shop.tenant_id)
+    await owner.open(address)
+    asked = [owner.post(f"{address}/refunds", {"reason": "The charger was broken"}) for _ in range(4)]
+    answers = await asyncio.gather(*asked)
+    assert sorted(one.status_code for one in answers) == [303, 409, 409, 409]
+    assert all("given back already" in one.text for one in answers if one.status_code == 409)
+    assert await kinds(shop) == ["receipt", "receipt_reversal"]
+    await shop.jobs.run()
+    assert (await shop.read(payment.id)).refunded_minor == 595
+
+
+async def test_a_cdr_that_is_credited_four_times_at_once_is_credited_once(shop: Shop) -> None:
+    await paid_session(shop)
+    async with shop.scope() as scope:
+        (cdr,) = (await scope.db.execute(select(CDR))).scalars()
+
+    async def credit() -> str:
+        try:
+            async with shop.scope() as scope:
+                await settlement.credit(scope, cdr.id, "The charger was broken")
+        except Refused as refused:
+            return refused.code
+        return "credited"
+
+    found = await asyncio.gather(*(credit() for _ in range(4)))
+    assert sorted(found) == ["already_credited"] * 3 + ["credited"]

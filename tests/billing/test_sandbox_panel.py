@@ -53,6 +53,7 @@ async def test_the_panel_shows_the_state_and_every_test_card(house: House) -> No
     for number, (_brand, _way, what) in sandbox.CARDS.items():
         assert f"{number[:4]} {number[4:8]} {number[8:12]} {number[12:]}" in page
         assert what[:1].upper() + what[1:] in page
+    assert "hold lasts 7 days, a payment page 45 minutes." in page
     assert 'href="/sandbox"' in (await admin.get("/")).text
 
 

@@ -140,6 +140,18 @@ async def test_a_credit_note_names_its_invoice_and_the_reason_to_driver_and_staf
 PDF = re.compile(r'href="(/[^"]*/receipt\.pdf[^"]*)"')
 
 
+async def test_staff_take_each_paper_away_as_the_payer_has_it(visit: Visit, house: House) -> None:
+    papers = await refunded(visit)
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    for one in papers:
+        address = f"/invoices/{public_id('invoice', one.id)}"
+        assert f'href="{address}/pdf"' in (await staff.get(address)).text
+        pdf = await staff.get(f"{address}/pdf")
+        assert pdf.content.startswith(b"%PDF-") and pdf.headers["content-type"] == "application/pdf"
+        assert pdf.headers["content-disposition"] == f'inline; filename="{one.number}.pdf"'
+    assert (await staff.get(f"/invoices/{public_id('invoice', uuid7())}/pdf")).status_code == 404
+
+
 async def test_each_paper_has_its_own_pdf_and_the_mailed_link_keeps_giving_the_invoice(
     visit: Visit, house: House
 ) -> None:
@@ -297,6 +309,39 @@ async def test_what_lies_above_the_hold_is_waived_and_every_paper_says_so(visit:
     assert [(name, amount) for name, amount, _is_sum in content["totals"][-4:]] == [
         ("Total", "€37.20"), ("Paid by card", "-€30.00"), ("Waived", "-€7.20"), ("To be paid", "€0.00"),
     ]  # fmt: skip
+
+
+async def test_what_was_waived_stays_told_when_the_money_is_given_back(visit: Visit, house: House) -> None:
+    """On the invoice as it was issued, on the credit note over all of it, in the mail, on the session's page, and to
+    staff."""
+    await visit.end(170, 62)
+    async with visit.shop.scope() as scope:
+        await settlement.refund(scope, (await visit.payment()).id, "too loud")
+    await visit.shop.jobs.run()
+    async with visit.shop.scope() as scope:
+        invoice, note = await settlement.list_papers(scope, visit.session_id)
+        link = paid.link_of(scope, visit.session_id)
+        told = [one for one in await mails.list_mails(scope) if one.kind == "refund"]
+    above = "€7.20 lay above what was held on the card: that part is waived and not to be paid."
+    taken_back = "€7.20 of this had been waived and was never paid."
+    html = (await receipt_page(house, visit, "en")).replace("<article", "SHEET <article")
+    first, second = words_of(html).split("SHEET")[1:]
+    assert above in first and "Waived -€7.20 To be paid €0.00 €30.00 paid by card" in first
+    assert taken_back in second and above not in second and "€30.00 given back to card" in second
+    assert "To be paid" not in second
+    assert [taken_back in mail.body for mail in told] == [True]
+    driver, staff = house.driver("alpha"), await house.staff("alpha", visit.shop.tenant_id)
+    assert above in words_of((await driver.get(f"/s/{link}", headers={"Accept-Language": "en"})).text)
+    for one, words in ((invoice, above), (note, taken_back)):
+        page = words_of((await staff.get(f"/invoices/{public_id('invoice', one.id)}")).text)
+        assert words in page and ("This part lay above the hold." in page) == (one is invoice)
+
+
+async def test_what_was_paid_in_whole_and_given_back_tells_of_nothing_waived(
+    visit: Visit, house: House
+) -> None:
+    await refunded(visit)
+    assert "waived" not in words_of(await receipt_page(house, visit, "en"))
 
 
 async def test_a_waived_part_is_told_in_the_payers_german(shop: Shop) -> None:

@@ -174,10 +174,10 @@ def test_prices_are_short_in_the_brands_language() -> None:
         element("TIME", "0"), element("TIME", "9", reservation="RESERVATION"),
     ]}  # fmt: skip
     assert in_short(read_tariff(tariff), "en") == [
-        "from €0.39/kWh plus VAT", "€1.00 per session", "up to €0.10/min after charging",
+        "€0.39 to €0.495/kWh plus VAT", "€1.00 per session", "up to €0.10/min after charging",
     ]  # fmt: skip
     assert in_short(read_tariff(tariff | {"tax_included": "YES"}), "de")[0].replace("\xa0", " ") == (
-        "ab 0,39 €/kWh inkl. MwSt."
+        "0,39 bis 0,495 €/kWh inkl. MwSt."
     )
     free = {"currency": "EUR", "elements": [element("ENERGY", "0")]}
     assert in_short(read_tariff(free), "de") == ["Kostenlos"]
