@@ -98,7 +98,7 @@ class Visit:
             return found
 
 
-async def place_of(shop: Shop) -> tuple[UUID, int]:
+async def place_of(shop: Shop, version: str = "ocpp1.6") -> tuple[UUID, int]:
     """(station, connection's epoch): one AC place with a price, online."""
     async with shop.scope() as scope:
         location = await stations.create_location(
@@ -113,14 +113,14 @@ async def place_of(shop: Shop) -> tuple[UUID, int]:
     station_id = made.station.id
     async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
         epoch = await stations.connection_opened(
-            scope, station_id, node="n", ocpp_version="ocpp1.6", remote="127.0.0.1"
+            scope, station_id, node="n", ocpp_version=version, remote="127.0.0.1"
         )
     return station_id, epoch
 
 
-async def wish_for(shop: Shop, language: str = "en") -> tuple[UUID, UUID, int]:
+async def wish_for(shop: Shop, language: str = "en", version: str = "ocpp1.6") -> tuple[UUID, UUID, int]:
     """(station, session, connection's epoch): a guest is at the payment page and gave no card yet."""
-    station_id, epoch = await place_of(shop)
+    station_id, epoch = await place_of(shop, version)
     async with shop.scope() as scope:
         evse_id = (await scope.db.execute(select(EVSE.id))).scalar_one()
         session, op = await paid.request_start(
@@ -131,9 +131,9 @@ async def wish_for(shop: Shop, language: str = "en") -> tuple[UUID, UUID, int]:
     return station_id, session.id, epoch
 
 
-async def paid_for(shop: Shop, language: str = "en") -> tuple[UUID, UUID, int]:
+async def paid_for(shop: Shop, language: str = "en", version: str = "ocpp1.6") -> tuple[UUID, UUID, int]:
     """The same, when the hold of 30.00 stands and the station was asked to start."""
-    station_id, session_id, epoch = await wish_for(shop, language)
+    station_id, session_id, epoch = await wish_for(shop, language, version)
     async with shop.scope() as scope:
         payment = await payments.find_payment(scope, "charging_session", session_id)
         assert payment is not None
