@@ -42,7 +42,6 @@ DC_POWER_W = 25_000
 UNRATED_POWER_W = 22_000
 LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(seconds=5), timedelta(minutes=5)
 STOP_TAKES = timedelta(seconds=20)
-STOP_TAKES_AT_MOST = timedelta(minutes=1)  # then it is asked for again
 EXPIRY_MARGIN, SILENCE_MARGIN = timedelta(hours=6), timedelta(hours=2)
 
 
@@ -277,15 +276,15 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
     payment = await payments.find_payment(scope, "charging_session", session_id)
     expires_at = payment.capture_before if payment else None
     if payment is None or payment.state != "authorized":  # there is nothing left to pay from
-        await _stop(scope, session, comes_back=comes_back)
+        await _stop(scope, session, "hold_gone", comes_back=comes_back)
         return
     if expires_at is not None and scope.now > expires_at - EXPIRY_MARGIN:
-        await _stop(scope, session, comes_back=comes_back)
+        await _stop(scope, session, "hold_ends", comes_back=comes_back)
         if scope.now > expires_at - SILENCE_MARGIN:
             await service.close_silent(scope, session)
         return
     if await cost_by(scope, session, scope.now + STOP_TAKES) >= session.cost_cap_minor:
-        await _stop(scope, session, comes_back=comes_back)
+        await _stop(scope, session, "hold_used", comes_back=comes_back)
         return
     if not comes_back:
         return
@@ -318,12 +317,12 @@ async def _full_power_w(scope: Scope, session: ChargingSession) -> int:
     return max(rated, default=0) or UNRATED_POWER_W
 
 
-async def _stop(scope: Scope, session: ChargingSession, *, comes_back: bool) -> None:
+async def _stop(scope: Scope, session: ChargingSession, why: str, *, comes_back: bool) -> None:
     """Once: a stop that was asked for is repeated only when nothing came of it for a minute."""
     last = await service.last_stop(scope, session)
-    if last is None or last.created_at < scope.now - STOP_TAKES_AT_MOST:
-        await service.request_stop(scope, session.id)
-        await service.note(scope, session, f"cap:{scope.now.isoformat()}", "cap_reached", {})
+    if last is None or last.created_at < scope.now - service.STOP_TAKES_AT_MOST:
+        command = await service.request_stop(scope, session.id)
+        await service.note(scope, session, f"cap:{command.id}", "cap_reached", {"why": why})
     if comes_back:
         await queue.enqueue(
             scope, "charging.watch_cap", session_id=str(session.id), lock=f"cap:{session.id}",
@@ -379,7 +378,7 @@ async def state_words(
                 return _words(N_("No word from the charger"), silent, more, tone="warning", step=2)
             more = N_("It stops as soon as it hears us. To end now, unplug your car.")
             return _words(N_("The stop has not arrived yet"), silent, more, tone="warning", step=2)
-        if asked is not None and asked.created_at > scope.now - STOP_TAKES_AT_MOST:
+        if asked is not None and asked.created_at > scope.now - service.STOP_TAKES_AT_MOST:
             if asked.status not in ("queued", "sent", "accepted"):
                 words = N_(
                     "The charger did not stop when it was asked. Try again, stop it at the charger, or call us."

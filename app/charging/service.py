@@ -41,6 +41,7 @@ from themes.language import N_
 STARTED_JUST_NOW = timedelta(minutes=2)
 PENDING_LIFETIME = timedelta(minutes=3)
 REFUSED_LATENCY = timedelta(seconds=20)
+STOP_TAKES_AT_MOST = timedelta(minutes=1)  # then it is asked for again
 
 
 # --- what stations report ----------------------------------------------------------------------------------------
@@ -890,10 +891,21 @@ def _by(scope: Scope) -> dict[str, str]:
 
 
 async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
-    """Asks the station to end the transaction; the session ends when the station says so. May wait for it."""
+    """Asks the station to end the transaction; the session ends when the station says so. May wait for it.
+
+    A stop that waits for its station, or was accepted a moment ago, is the answer to whoever asks again.
+    """
+    session = await get_session(scope, session_id)
+    await _lock_station(scope, session.station_id)
     session = await get_session(scope, session_id)
     if session.status != "ACTIVE" or session.ocpp_transaction_id is None:
         raise Refused("not_active", N_("Only a running session can be stopped."))
+    last = await last_stop(scope, session)
+    if last is not None and (
+        last.status in ("queued", "sent")
+        or (last.status == "accepted" and last.created_at > scope.now - STOP_TAKES_AT_MOST)
+    ):
+        return last
     if await _version(scope, session.station_id) == "ocpp1.6":
         action, payload = "RemoteStopTransaction", {"transactionId": int(session.ocpp_transaction_id)}
     else:
