@@ -330,6 +330,13 @@ async def _stop(scope: Scope, session: ChargingSession, why: str, *, comes_back:
         )  # fmt: skip
 
 
+def most_taken(payment: Payment | None, cost_minor: int | None) -> int | None:
+    """The hold, where it stands and does not come to the cost: no more can be taken. Else None."""
+    if payment is None or cost_minor is None or payment.state not in ("authorized", "capturing"):
+        return None
+    return payment.hold_minor if cost_minor > payment.hold_minor else None
+
+
 # -- what the driver sees ----------------------------------------------------------------------------------------------
 
 
