@@ -271,8 +271,11 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     payment = await payments.find_payment(scope, "charging_session", session_id)
     cdr = (await queries.cdrs_of(scope, [session.id])).get(session.id)
     collection = cdr.collection if cdr else await settlement.collection_of(scope, session)
-    words = await paid.state_words(scope, session, payment, collection, has_returned=has_returned)
     charged = cdr or await queries.find_credited(scope, session.id)
+    words = await paid.state_words(
+        scope, session, payment, collection, has_returned=has_returned,
+        owed_minor=charged.incl_vat_minor if charged else None,
+    )  # fmt: skip
     price = await settlement.running_price(scope, session) if charged is None else None
     cost_minor = charged.incl_vat_minor if charged else price.total_cost.incl_minor if price else None
     energy = session.energy_wh

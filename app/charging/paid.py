@@ -342,12 +342,13 @@ def most_taken(payment: Payment | None, cost_minor: int | None) -> int | None:
 
 async def state_words(
     scope: Scope, session: ChargingSession, payment: Payment | None, collection: str = "card", *,
-    has_returned: bool = False,
+    has_returned: bool = False, owed_minor: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """{"title", "text", "tone", "step", "is_stopping"}: where it stands and what to do next, in words. `step` 0 to 4 of
     the way.
 
-    `has_returned`: the driver comes from the payment page, and we may not have heard of it yet.
+    `has_returned`: the driver comes from the payment page, and we may not have heard of it yet. `owed_minor`: what its
+    CDR comes to.
     """
     if session.status == "PENDING":
         if payment is not None and session.cost_cap_minor is None:
@@ -401,6 +402,15 @@ async def state_words(
         return _words(N_("Being checked"), words, tone="warning", step=3)
     if collection in _NO_RECEIPT:
         return _words(N_("Finished"), _NO_RECEIPT[collection], tone="success", step=4)
+    is_nothing = owed_minor == 0 or (payment is not None and payment.failure == "nothing_owed")
+    if session.settled_at is not None and is_nothing and not (payment and payment.captured_minor):
+        had_hold = payment is not None and payment.hold_minor
+        words = (
+            N_("There was nothing to pay: the hold on your card is released.")
+            if had_hold
+            else N_("There was nothing to pay.")
+        )
+        return _words(N_("Finished"), words, tone="success", step=4)
     if session.settled_at is None or (payment is not None and payment.state in ("authorized", "capturing")):
         words = N_("Thank you. Your receipt is being written.")
         return _words(N_("Finished"), words, tone="success", step=3)

@@ -1,6 +1,7 @@
 """What the pages of a session say where plain words are easily wrong: a cost beyond the hold, one that was given back,
 one of nothing, a car that has finished and still stands there."""
 
+import re
 from html import unescape
 
 import pytest
@@ -84,3 +85,26 @@ async def test_whatever_happened_is_told_in_words(visit: Visit) -> None:
     assert {"The hold was all but used up", "Nothing is held any more", "The hold was about to end"} <= set(
         told
     )
+
+
+def steps_of(page: str) -> list[str]:
+    """The steps of the way, a star before each that is done."""
+    items = re.findall(r'<li class="(\w*)"[^>]*>([^<]*)</li>', page)
+    return [("*" if state == "done" else "") + name for state, name in items]
+
+
+async def test_a_session_of_nothing_had_nothing_to_pay_and_has_no_receipt(visit: Visit, house: House) -> None:
+    await visit.end(3, 0)
+    payment = await visit.payment()
+    assert (payment.state, payment.failure) == ("canceled", "nothing_owed")
+    page = await guest_page(house, visit)
+    assert "There was nothing to pay: the hold on your card is released." in page and "on us" not in page
+    assert steps_of(page) == ["*Card", "*Plug in", "*Charging", "*Finished"] and "/receipt" not in page
+    german = await guest_page(house, visit, "de")
+    assert "Es war nichts zu zahlen" in german and "Beleg" not in words_of(german)
+
+
+async def test_a_session_that_was_paid_ends_with_its_receipt(visit: Visit, house: House) -> None:
+    await visit.end(60, 10)
+    page = await guest_page(house, visit)
+    assert steps_of(page)[-1] == "*Receipt" and "/receipt" in page
