@@ -26,7 +26,7 @@ from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.secrets import digest, digests, same
-from app.stations.models import EVSE, Connector
+from app.stations.models import EVSE, Connector, StationCommand
 from app.tariffs import service as tariffs
 from app.tariffs.ocpi_tariff import read_tariff
 from tenants.resolve import own_url
@@ -320,7 +320,8 @@ async def _full_power_w(scope: Scope, session: ChargingSession) -> int:
 async def _stop(scope: Scope, session: ChargingSession, why: str, *, comes_back: bool) -> None:
     """Once: a stop that was asked for is repeated only when nothing came of it for a minute."""
     last = await service.last_stop(scope, session)
-    if last is None or last.created_at < scope.now - service.STOP_TAKES_AT_MOST:
+    is_long_ago = last is None or last.created_at < scope.now - service.STOP_TAKES_AT_MOST
+    if is_long_ago and not _is_stopped(session, last):
         command = await service.request_stop(scope, session.id)
         await service.note(scope, session, f"cap:{command.id}", "cap_reached", {"why": why})
     if comes_back:
@@ -344,8 +345,8 @@ async def state_words(
     scope: Scope, session: ChargingSession, payment: Payment | None, collection: str = "card", *,
     has_returned: bool = False, owed_minor: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """{"title", "text", "tone", "step", "is_stopping"}: where it stands and what to do next, in words. `step` 0 to 4 of
-    the way.
+    """{"title", "text", "tone", "step", "may_stop", "is_over"}: where it stands and what to do next, in words. `step`
+    0 to 4 of the way; `may_stop`: asking the station to stop is of use; `is_over`: no energy flows any more.
 
     `has_returned`: the driver comes from the payment page, and we may not have heard of it yet. `owed_minor`: what its
     CDR comes to.
@@ -377,26 +378,7 @@ async def state_words(
         sentences = [nothing if one is _NOTHING else one for one in sentences]
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
-        asked = await service.last_stop(scope, session)
-        connection = await service.connection_of(scope, session.station_id)
-        if connection is not None and not connection.is_online:
-            silent = N_("It does not answer right now, and may go on charging.")
-            if asked is None or asked.status not in ("queued", "sent"):
-                more = N_("What it gave is counted when it is back. To end now, unplug your car.")
-                return _words(N_("No word from the charger"), silent, more, tone="warning", step=2)
-            more = N_("It stops as soon as it hears us. To end now, unplug your car.")
-            return _words(N_("The stop has not arrived yet"), silent, more, tone="warning", step=2)
-        if asked is not None and asked.created_at > scope.now - service.STOP_TAKES_AT_MOST:
-            if asked.status not in ("queued", "sent", "accepted"):
-                words = N_(
-                    "The charger did not stop when it was asked. Try again, stop it at the charger, or call us."
-                )
-                return _words(N_("Still charging"), words, tone="warning", step=2)
-            words = N_("The charger was asked to stop. That takes a moment.")
-            return _words(N_("Stopping"), words, tone="info", step=2, is_stopping=True)
-        state = session.live.charging_state if session.live else None
-        title, words = _CHARGING.get(state or "", (N_("Charging"), N_("Energy is flowing into your car.")))
-        return _words(title, words, tone="success", step=2)
+        return await _running_words(scope, session, collection)
     if session.review:
         words = N_("The operator looks at this session before you pay. The receipt comes then.")
         return _words(N_("Being checked"), words, tone="warning", step=3)
@@ -427,6 +409,50 @@ async def state_words(
     return _words(N_("Finished"), words, tone="success", step=4)
 
 
+async def _running_words(scope: Scope, session: ChargingSession, collection: str) -> dict[str, Any]:
+    """A station may keep its transaction open until the cable is out: a car that has finished is told to go, and what
+    it costs to stay."""
+    asked = await service.last_stop(scope, session)
+    waits = asked is not None and asked.status in ("queued", "sent")
+    connection = await service.connection_of(scope, session.station_id)
+    if connection is not None and not connection.is_online:
+        silent = N_("It does not answer right now, and may go on charging.")
+        if not waits:
+            more = N_("What it gave is counted when it is back. To end now, unplug your car.")
+            return _words(N_("No word from the charger"), silent, more, tone="warning", step=2)
+        more = N_("It stops as soon as it hears us. To end now, unplug your car.")
+        return _words(
+            N_("The stop has not arrived yet"), silent, more, tone="warning", step=2, may_stop=False
+        )
+    state = (session.live.charging_state if session.live else None) or ""
+    is_recent = asked is not None and asked.created_at > scope.now - service.STOP_TAKES_AT_MOST
+    is_stopped = _is_stopped(session, asked)
+    is_over = is_stopped or (state in _NOT_CONNECTED and await service.has_charged(scope, session))
+    if asked is not None and is_recent and not (is_over and not waits):
+        if asked.status not in ("queued", "sent", "accepted"):
+            words = N_(
+                "The charger did not stop when it was asked. Try again, stop it at the charger, or call us."
+            )
+            return _words(N_("Still charging"), words, tone="warning", step=2)
+        words = N_("The charger was asked to stop. That takes a moment.")
+        return _words(N_("Stopping"), words, tone="info", step=2, may_stop=False)
+    title, words = _CHARGING.get(state, (N_("Charging"), N_("Energy is flowing into your car.")))
+    if is_over:
+        title, words = _FINISHED.get(state, _FINISHED["EVConnected"])
+    fee = ""
+    if (is_over or state == "SuspendedEV") and collection != "free":
+        price = await settlement.standing_price(scope, session)
+        fee = _("After charging, standing here costs %(price)s.") % {"price": price} if price else ""
+    tone, step = ("warning" if fee else "success"), (3 if is_over else 2)
+    return _words(title, words, fee, tone=tone, step=step, may_stop=not is_stopped, is_over=is_over)
+
+
+def _is_stopped(session: ChargingSession, asked: StationCommand | None) -> bool:
+    """The station took the stop, and no energy flows any more; what it waits for is the cable."""
+    state = session.live.charging_state if session.live else None
+    return asked is not None and asked.status == "accepted" and state not in (None, "Charging")
+
+
 def why_not_started(session: ChargingSession) -> str:
     """In a sentence or two; empty where the page knows no more either."""
     known = _NOT_STARTED.get(session.not_started or "")
@@ -435,15 +461,31 @@ def why_not_started(session: ChargingSession) -> str:
     return _(known[1]) if session.not_started == "given_up" else f"{_(known[0])}. {_(known[1])}"
 
 
-def _words(title: str, *sentences: str, tone: str, step: int, is_stopping: bool = False) -> dict[str, Any]:
-    text = " ".join(map(_, sentences))
-    return {"title": _(title), "text": text, "tone": tone, "step": step, "is_stopping": is_stopping}
+def _words(
+    title: str, *sentences: str, tone: str, step: int, may_stop: bool = True, is_over: bool = False
+) -> dict[str, Any]:
+    text = " ".join(_(sentence) for sentence in sentences if sentence)
+    return {
+        "title": _(title),
+        "text": text,
+        "tone": tone,
+        "step": step,
+        "may_stop": may_stop,
+        "is_over": is_over,
+    }
 
 
 _CHARGING = {
-    "SuspendedEV": (N_("Paused by the car"), N_("Your car takes no energy right now. It may be full, or it waits.")),
+    "SuspendedEV": (N_("Paused by the car"),
+                    N_("Your car takes no energy right now: it is full, or it waits. If it is full, unplug it.")),
     "SuspendedEVSE": (N_("Paused by the charger"), N_("The charger gives no energy right now. It goes on by itself.")),
     "EVConnected": (N_("Cable connected"), N_("Charging begins in a moment.")),
+    "Idle": (N_("Unplugged"), N_("No energy flows. Connect the cable to your car.")),
+}  # fmt: skip
+_NOT_CONNECTED = ("EVConnected", "Idle")
+_FINISHED = {
+    "EVConnected": (N_("Charging has ended"), N_("Unplug your car to end the session.")),
+    "Idle": (N_("Unplugged"), N_("No energy flows any more. The charger ends the session by itself.")),
 }  # fmt: skip
 _DECLINED = {
     "insufficient_funds": N_("Your bank says that there is not enough money for the hold."),

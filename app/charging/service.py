@@ -930,6 +930,17 @@ async def last_stop(scope: Scope, session: ChargingSession) -> StationCommand | 
     ).scalar_one_or_none()
 
 
+async def has_charged(scope: Scope, session: ChargingSession) -> bool:
+    """Energy has flowed, by the meter or by the station's word."""
+    if session.live is not None and (session.live.energy_wh or 0) > 0:
+        return True
+    told = select(SessionEvent.id).where(
+        SessionEvent.session_id == session.id, SessionEvent.kind == "state",
+        SessionEvent.data["state"].astext == "Charging",
+    )  # fmt: skip
+    return (await scope.db.execute(told.limit(1))).first() is not None
+
+
 async def lock_pending(scope: Scope, session_id: UUID) -> ChargingSession | None:
     """A wish that only we decide on until the commit; None where it is over, or has become a session."""
     query = select(ChargingSession.id).where(

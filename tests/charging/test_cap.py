@@ -149,8 +149,8 @@ async def visit(shop: Shop) -> Visit:
     return await begin(shop)
 
 
-async def begin(shop: Shop, language: str = "en") -> Visit:
-    station_id, session_id, epoch = await paid_for(shop, language)
+async def begin(shop: Shop, language: str = "en", version: str = "ocpp1.6") -> Visit:
+    station_id, session_id, epoch = await paid_for(shop, language, version)
     async with shop.scope() as scope:
         session = await service.get_session(scope, session_id)
         token = (
