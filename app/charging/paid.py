@@ -35,7 +35,8 @@ from themes.language import N_, _
 
 PAYING_LIFETIME = timedelta(minutes=35)
 PLUG_IN_LIFETIME = timedelta(minutes=10)
-# Per half hour. One address alone never comes to what closes an EVSE for everybody.
+# Per half hour. One address alone never comes to what closes an EVSE for everybody. By address only what came to no
+# hold counts: the phones of a whole carrier may have one, and whoever tries stolen cards is declined more often.
 STARTS_PER_ADDRESS, STARTS_PER_ADDRESS_AND_EVSE, STARTS_PER_EVSE = 8, 4, 24
 CHECKOUT_WINDOW = timedelta(minutes=30)
 DC_POWER_W = 25_000
@@ -109,14 +110,16 @@ async def request_start(
     location = evse.station.location
     if await _is_taken(scope, evse.id):  # before anybody gives a card for nothing
         raise Refused("evse_taken", N_("Somebody else has just started this charger."))
-    await _check_limits(scope, evse, remote)
     if location is not None and location.is_free_vend:
         await lock_evse(scope, evse.id)
         if await _is_taken(scope, evse.id):
             raise Refused("evse_taken", N_("Somebody else has just started this charger."))
         session, _command = await service.request_start(scope, evse_id=evse_id)
+        await _check_limits(scope, evse, remote, session.id)
         session.driver_id = driver_id
         return session, None
+    session_id = uuid7()
+    await _check_limits(scope, evse, remote, session_id)
     version = await tariffs.find_tariff_for(
         scope, driver_group_id=driver_group_id, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
     )  # fmt: skip
@@ -126,7 +129,7 @@ async def request_start(
     if offer is None:
         raise Refused("payments_off", N_("Cards cannot be taken here at the moment."))
     session = ChargingSession(
-        id=uuid7(), station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
+        id=session_id, station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
         origin="guest", id_token_masked="", started_at=scope.now, pending_until=scope.now + PAYING_LIFETIME,
         driver_id=driver_id, driver_group_id=driver_group_id,
     )  # fmt: skip
@@ -152,19 +155,23 @@ def _title(evse: EVSE) -> str:
     return _("Charging at %(place)s") % {"place": f"{name} · {evse.evse_no}" if evse.evse_no > 1 else name}
 
 
-async def _check_limits(scope: Scope, evse: EVSE, remote: str) -> None:
+async def _check_limits(scope: Scope, evse: EVSE, remote: str, session_id: UUID) -> None:
     """Against card testing (stolen cards are tried where many can be tried, money.md 4.5), and against whoever would
-    keep chargers busy with wishes."""
+    keep chargers busy with wishes. An address is forgiven what comes to a hold, or charges."""
     who = limits.network_of(remote)
-    for name, most in (
-        (f"start:address:{who}", STARTS_PER_ADDRESS),
-        (f"start:address:{who}:{evse.id}", STARTS_PER_ADDRESS_AND_EVSE), (f"start:evse:{evse.id}", STARTS_PER_EVSE),
-    ):  # fmt: skip
-        if not await limits.is_within(scope.redis, scope.tenant_id, name, most, CHECKOUT_WINDOW):
-            raise TooMany(
-                N_("Too many starts were begun here in a short time. Try again in half an hour."),
-                code="too_many_checkouts", retry_after_s=int(CHECKOUT_WINDOW.total_seconds()),
-            )  # fmt: skip
+    most = {
+        f"start:address:{who}": STARTS_PER_ADDRESS, f"start:address:{who}:{evse.id}": STARTS_PER_ADDRESS_AND_EVSE,
+    }  # fmt: skip
+    redis, tenant_id = scope.redis, scope.tenant_id
+    if await limits.claim(redis, tenant_id, session_id, most, CHECKOUT_WINDOW):
+        here = f"start:evse:{evse.id}"
+        if await limits.is_within(redis, tenant_id, here, STARTS_PER_EVSE, CHECKOUT_WINDOW):
+            return
+        await limits.forgive(redis, tenant_id, session_id)
+    raise TooMany(
+        N_("Too many starts were begun here in a short time. Try again in half an hour."),
+        code="too_many_checkouts", retry_after_s=int(CHECKOUT_WINDOW.total_seconds()),
+    )  # fmt: skip
 
 
 # -- the hold stands, or does not --------------------------------------------------------------------------------------
@@ -176,6 +183,7 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
     session, payment = await _subject(scope, event_id)
     if session is None or payment is None:
         return
+    await limits.forgive(scope.redis, scope.tenant_id, session.id)
     await lock_evse(scope, session.evse_id)
     pending = await service.lock_pending(scope, session.id)
     if pending is None or pending.cost_cap_minor is not None:
@@ -257,8 +265,11 @@ async def give_up(scope: Scope, session_id: UUID) -> None:
 
 async def session_started(scope: Scope, event_id: UUID) -> None:
     event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
-    if event is None or await scope.db.get(ChargingSession, (scope.tenant_id, event.source_id)) is None:
+    session = await scope.db.get(ChargingSession, (scope.tenant_id, event.source_id)) if event else None
+    if event is None or session is None:
         return  # a remote start took the transaction over since
+    if session.origin != "station":
+        await limits.forgive(scope.redis, scope.tenant_id, session.id)
     await watch_cap(scope, event.source_id)
 
 
