@@ -37,7 +37,7 @@ async def claim(
     if redis is None:
         return True
     now, length = time.time(), int(window.total_seconds())
-    counters = [key(tenant_id, "attempts", _hidden(name)) for name in most]
+    counters = [key(tenant_id, "limit", "attempts", _hidden(name)) for name in most]
     try:
         async with redis.client.pipeline(transaction=True) as pipe:
             for counter in counters:
@@ -45,7 +45,7 @@ async def claim(
                 pipe.zadd(counter, {str(attempt): now})
                 pipe.expire(counter, length)
                 pipe.zcard(counter)
-            known = key(tenant_id, "attempt", str(attempt))
+            known = key(tenant_id, "limit", "attempt", str(attempt))
             pipe.sadd(known, *counters)
             pipe.expire(known, length)
             counts = (await pipe.execute())[3::4]
@@ -61,7 +61,7 @@ async def forgive(redis: Redis | None, tenant_id: UUID, attempt: UUID) -> None:
     """The attempt was a good one and counts no more. Nothing where it counts nowhere."""
     if redis is None:
         return
-    known = key(tenant_id, "attempt", str(attempt))
+    known = key(tenant_id, "limit", "attempt", str(attempt))
     try:
         counters: Any = await redis.client.smembers(known)  # pyright: ignore[reportGeneralTypeIssues]
         async with redis.client.pipeline(transaction=True) as pipe:
