@@ -172,6 +172,7 @@ async def test_a_car_that_was_stopped_and_stands_there_is_told_to_unplug_and_wha
         assert words["text"] == f"Unplug your car to end the session. {FEE}"
     page = await guest_page(house, visit)
     assert FEE in page and "Stop charging" not in page and "Charging begins" not in page
+    assert "until this is settled: €30.00" in page and "We stop before" not in page
     assert steps_of(page) == ["*Card", "*Plug in", "*Charging", "Receipt"]
     german = await guest_page(house, visit, "de")
     assert "Nach dem Laden kostet das Stehen hier 0,10 € je Minute." in german and "per minute" not in german
