@@ -272,8 +272,13 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     payment = await payments.find_payment(scope, "charging_session", session_id)
     cdr = (await queries.cdrs_of(scope, [session.id])).get(session.id)
     collection = cdr.collection if cdr else await settlement.collection_of(scope, session)
-    words = await paid.state_words(scope, session, payment, collection, has_returned=has_returned)
-    price = await settlement.running_price(scope, session) if cdr is None else None
+    charged = cdr or await queries.find_credited(scope, session.id)
+    words = await paid.state_words(
+        scope, session, payment, collection, has_returned=has_returned,
+        owed_minor=charged.incl_vat_minor if charged else None,
+    )  # fmt: skip
+    price = await settlement.running_price(scope, session) if charged is None else None
+    cost_minor = charged.incl_vat_minor if charged else price.total_cost.incl_minor if price else None
     energy = session.energy_wh
     if energy is None and session.live is not None:
         energy = session.live.energy_wh
@@ -281,7 +286,8 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     power_w = await queries.power_now(scope, session)
     evse = await scope.db.get(EVSE, (scope.tenant_id, session.evse_id)) if session.evse_id else None
     return {
-        "session": session, "payment": payment, "words": words, "base": base, "cdr": cdr, "collection": collection,
+        "session": session, "payment": payment, "words": words, "base": base, "charged": charged,
+        "collection": collection, "most_minor": paid.most_taken(payment, cost_minor),
         "points": points, "curve_words": _curve_words(points, session, power_w), "has_returned": has_returned,
         "price": price, "energy_wh": energy,
         "power_w": power_w, "code": evse.code if evse else None,

@@ -26,7 +26,7 @@ from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.secrets import digest, digests, same
-from app.stations.models import EVSE, Connector
+from app.stations.models import EVSE, Connector, StationCommand
 from app.tariffs import service as tariffs
 from app.tariffs.ocpi_tariff import read_tariff
 from tenants.resolve import own_url
@@ -35,14 +35,14 @@ from themes.language import N_, _
 
 PAYING_LIFETIME = timedelta(minutes=35)
 PLUG_IN_LIFETIME = timedelta(minutes=10)
-# Per half hour. One address alone never comes to what closes an EVSE for everybody.
+# Per half hour. One address alone never comes to what closes an EVSE for everybody. By address only what came to no
+# hold counts: the phones of a whole carrier may have one, and whoever tries stolen cards is declined more often.
 STARTS_PER_ADDRESS, STARTS_PER_ADDRESS_AND_EVSE, STARTS_PER_EVSE = 8, 4, 24
 CHECKOUT_WINDOW = timedelta(minutes=30)
 DC_POWER_W = 25_000
 UNRATED_POWER_W = 22_000
 LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(seconds=5), timedelta(minutes=5)
 STOP_TAKES = timedelta(seconds=20)
-STOP_TAKES_AT_MOST = timedelta(minutes=1)  # then it is asked for again
 EXPIRY_MARGIN, SILENCE_MARGIN = timedelta(hours=6), timedelta(hours=2)
 
 
@@ -110,14 +110,16 @@ async def request_start(
     location = evse.station.location
     if await _is_taken(scope, evse.id):  # before anybody gives a card for nothing
         raise Refused("evse_taken", N_("Somebody else has just started this charger."))
-    await _check_limits(scope, evse, remote)
     if location is not None and location.is_free_vend:
         await lock_evse(scope, evse.id)
         if await _is_taken(scope, evse.id):
             raise Refused("evse_taken", N_("Somebody else has just started this charger."))
         session, _command = await service.request_start(scope, evse_id=evse_id)
+        await _check_limits(scope, evse, remote, session.id)
         session.driver_id = driver_id
         return session, None
+    session_id = uuid7()
+    await _check_limits(scope, evse, remote, session_id)
     version = await tariffs.find_tariff_for(
         scope, driver_group_id=driver_group_id, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
     )  # fmt: skip
@@ -127,7 +129,7 @@ async def request_start(
     if offer is None:
         raise Refused("payments_off", N_("Cards cannot be taken here at the moment."))
     session = ChargingSession(
-        id=uuid7(), station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
+        id=session_id, station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
         origin="guest", id_token_masked="", started_at=scope.now, pending_until=scope.now + PAYING_LIFETIME,
         driver_id=driver_id, driver_group_id=driver_group_id,
     )  # fmt: skip
@@ -153,19 +155,23 @@ def _title(evse: EVSE) -> str:
     return _("Charging at %(place)s") % {"place": f"{name} · {evse.evse_no}" if evse.evse_no > 1 else name}
 
 
-async def _check_limits(scope: Scope, evse: EVSE, remote: str) -> None:
+async def _check_limits(scope: Scope, evse: EVSE, remote: str, session_id: UUID) -> None:
     """Against card testing (stolen cards are tried where many can be tried, money.md 4.5), and against whoever would
-    keep chargers busy with wishes."""
+    keep chargers busy with wishes. An address is forgiven what comes to a hold, or charges."""
     who = limits.network_of(remote)
-    for name, most in (
-        (f"start:address:{who}", STARTS_PER_ADDRESS),
-        (f"start:address:{who}:{evse.id}", STARTS_PER_ADDRESS_AND_EVSE), (f"start:evse:{evse.id}", STARTS_PER_EVSE),
-    ):  # fmt: skip
-        if not await limits.is_within(scope.redis, scope.tenant_id, name, most, CHECKOUT_WINDOW):
-            raise TooMany(
-                N_("Too many starts were begun here in a short time. Try again in half an hour."),
-                code="too_many_checkouts", retry_after_s=int(CHECKOUT_WINDOW.total_seconds()),
-            )  # fmt: skip
+    most = {
+        f"start:address:{who}": STARTS_PER_ADDRESS, f"start:address:{who}:{evse.id}": STARTS_PER_ADDRESS_AND_EVSE,
+    }  # fmt: skip
+    redis, tenant_id = scope.redis, scope.tenant_id
+    if await limits.claim(redis, tenant_id, session_id, most, CHECKOUT_WINDOW):
+        here = f"start:evse:{evse.id}"
+        if await limits.is_within(redis, tenant_id, here, STARTS_PER_EVSE, CHECKOUT_WINDOW):
+            return
+        await limits.forgive(redis, tenant_id, session_id)
+    raise TooMany(
+        N_("Too many starts were begun here in a short time. Try again in half an hour."),
+        code="too_many_checkouts", retry_after_s=int(CHECKOUT_WINDOW.total_seconds()),
+    )  # fmt: skip
 
 
 # -- the hold stands, or does not --------------------------------------------------------------------------------------
@@ -177,6 +183,7 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
     session, payment = await _subject(scope, event_id)
     if session is None or payment is None:
         return
+    await limits.forgive(scope.redis, scope.tenant_id, session.id)
     await lock_evse(scope, session.evse_id)
     pending = await service.lock_pending(scope, session.id)
     if pending is None or pending.cost_cap_minor is not None:
@@ -258,8 +265,11 @@ async def give_up(scope: Scope, session_id: UUID) -> None:
 
 async def session_started(scope: Scope, event_id: UUID) -> None:
     event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
-    if event is None or await scope.db.get(ChargingSession, (scope.tenant_id, event.source_id)) is None:
+    session = await scope.db.get(ChargingSession, (scope.tenant_id, event.source_id)) if event else None
+    if event is None or session is None:
         return  # a remote start took the transaction over since
+    if session.origin != "station":
+        await limits.forgive(scope.redis, scope.tenant_id, session.id)
     await watch_cap(scope, event.source_id)
 
 
@@ -277,15 +287,15 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
     payment = await payments.find_payment(scope, "charging_session", session_id)
     expires_at = payment.capture_before if payment else None
     if payment is None or payment.state != "authorized":  # there is nothing left to pay from
-        await _stop(scope, session, comes_back=comes_back)
+        await _stop(scope, session, "hold_gone", comes_back=comes_back)
         return
     if expires_at is not None and scope.now > expires_at - EXPIRY_MARGIN:
-        await _stop(scope, session, comes_back=comes_back)
+        await _stop(scope, session, "hold_ends", comes_back=comes_back)
         if scope.now > expires_at - SILENCE_MARGIN:
             await service.close_silent(scope, session)
         return
     if await cost_by(scope, session, scope.now + STOP_TAKES) >= session.cost_cap_minor:
-        await _stop(scope, session, comes_back=comes_back)
+        await _stop(scope, session, "hold_used", comes_back=comes_back)
         return
     if not comes_back:
         return
@@ -318,12 +328,13 @@ async def _full_power_w(scope: Scope, session: ChargingSession) -> int:
     return max(rated, default=0) or UNRATED_POWER_W
 
 
-async def _stop(scope: Scope, session: ChargingSession, *, comes_back: bool) -> None:
+async def _stop(scope: Scope, session: ChargingSession, why: str, *, comes_back: bool) -> None:
     """Once: a stop that was asked for is repeated only when nothing came of it for a minute."""
     last = await service.last_stop(scope, session)
-    if last is None or last.created_at < scope.now - STOP_TAKES_AT_MOST:
-        await service.request_stop(scope, session.id)
-        await service.note(scope, session, f"cap:{scope.now.isoformat()}", "cap_reached", {})
+    is_long_ago = last is None or last.created_at < scope.now - service.STOP_TAKES_AT_MOST
+    if is_long_ago and not _is_stopped(session, last):
+        command = await service.request_stop(scope, session.id)
+        await service.note(scope, session, f"cap:{command.id}", "cap_reached", {"why": why})
     if comes_back:
         await queue.enqueue(
             scope, "charging.watch_cap", session_id=str(session.id), lock=f"cap:{session.id}",
@@ -331,17 +342,25 @@ async def _stop(scope: Scope, session: ChargingSession, *, comes_back: bool) -> 
         )  # fmt: skip
 
 
+def most_taken(payment: Payment | None, cost_minor: int | None) -> int | None:
+    """The hold, where it stands and does not come to the cost: no more can be taken. Else None."""
+    if payment is None or cost_minor is None or payment.state not in ("authorized", "capturing"):
+        return None
+    return payment.hold_minor if cost_minor > payment.hold_minor else None
+
+
 # -- what the driver sees ----------------------------------------------------------------------------------------------
 
 
 async def state_words(
     scope: Scope, session: ChargingSession, payment: Payment | None, collection: str = "card", *,
-    has_returned: bool = False,
+    has_returned: bool = False, owed_minor: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """{"title", "text", "tone", "step", "is_stopping"}: where it stands and what to do next, in words. `step` 0 to 4 of
-    the way.
+    """{"title", "text", "tone", "step", "may_stop", "is_over"}: where it stands and what to do next, in words. `step`
+    0 to 4 of the way; `may_stop`: asking the station to stop is of use; `is_over`: no energy flows any more.
 
-    `has_returned`: the driver comes from the payment page, and we may not have heard of it yet.
+    `has_returned`: the driver comes from the payment page, and we may not have heard of it yet. `owed_minor`: what its
+    CDR comes to.
     """
     if session.status == "PENDING":
         if payment is not None and session.cost_cap_minor is None:
@@ -370,31 +389,21 @@ async def state_words(
         sentences = [nothing if one is _NOTHING else one for one in sentences]
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
-        asked = await service.last_stop(scope, session)
-        connection = await service.connection_of(scope, session.station_id)
-        if connection is not None and not connection.is_online:
-            silent = N_("It does not answer right now, and may go on charging.")
-            if asked is None or asked.status not in ("queued", "sent"):
-                more = N_("What it gave is counted when it is back. To end now, unplug your car.")
-                return _words(N_("No word from the charger"), silent, more, tone="warning", step=2)
-            more = N_("It stops as soon as it hears us. To end now, unplug your car.")
-            return _words(N_("The stop has not arrived yet"), silent, more, tone="warning", step=2)
-        if asked is not None and asked.created_at > scope.now - STOP_TAKES_AT_MOST:
-            if asked.status not in ("queued", "sent", "accepted"):
-                words = N_(
-                    "The charger did not stop when it was asked. Try again, stop it at the charger, or call us."
-                )
-                return _words(N_("Still charging"), words, tone="warning", step=2)
-            words = N_("The charger was asked to stop. That takes a moment.")
-            return _words(N_("Stopping"), words, tone="info", step=2, is_stopping=True)
-        state = session.live.charging_state if session.live else None
-        title, words = _CHARGING.get(state or "", (N_("Charging"), N_("Energy is flowing into your car.")))
-        return _words(title, words, tone="success", step=2)
+        return await _running_words(scope, session, collection)
     if session.review:
         words = N_("The operator looks at this session before you pay. The receipt comes then.")
         return _words(N_("Being checked"), words, tone="warning", step=3)
     if collection in _NO_RECEIPT:
         return _words(N_("Finished"), _NO_RECEIPT[collection], tone="success", step=4)
+    is_nothing = owed_minor == 0 or (payment is not None and payment.failure == "nothing_owed")
+    if session.settled_at is not None and is_nothing and not (payment and payment.captured_minor):
+        had_hold = payment is not None and payment.hold_minor
+        words = (
+            N_("There was nothing to pay: the hold on your card is released.")
+            if had_hold
+            else N_("There was nothing to pay.")
+        )
+        return _words(N_("Finished"), words, tone="success", step=4)
     if session.settled_at is None or (payment is not None and payment.state in ("authorized", "capturing")):
         words = N_("Thank you. Your receipt is being written.")
         return _words(N_("Finished"), words, tone="success", step=3)
@@ -411,6 +420,50 @@ async def state_words(
     return _words(N_("Finished"), words, tone="success", step=4)
 
 
+async def _running_words(scope: Scope, session: ChargingSession, collection: str) -> dict[str, Any]:
+    """A station may keep its transaction open until the cable is out: a car that has finished is told to go, and what
+    it costs to stay."""
+    asked = await service.last_stop(scope, session)
+    waits = asked is not None and asked.status in ("queued", "sent")
+    connection = await service.connection_of(scope, session.station_id)
+    if connection is not None and not connection.is_online:
+        silent = N_("It does not answer right now, and may go on charging.")
+        if not waits:
+            more = N_("What it gave is counted when it is back. To end now, unplug your car.")
+            return _words(N_("No word from the charger"), silent, more, tone="warning", step=2)
+        more = N_("It stops as soon as it hears us. To end now, unplug your car.")
+        return _words(
+            N_("The stop has not arrived yet"), silent, more, tone="warning", step=2, may_stop=False
+        )
+    state = (session.live.charging_state if session.live else None) or ""
+    is_recent = asked is not None and asked.created_at > scope.now - service.STOP_TAKES_AT_MOST
+    is_stopped = _is_stopped(session, asked)
+    is_over = is_stopped or (state in _NOT_CONNECTED and await service.has_charged(scope, session))
+    if asked is not None and is_recent and not (is_over and not waits):
+        if asked.status not in ("queued", "sent", "accepted"):
+            words = N_(
+                "The charger did not stop when it was asked. Try again, stop it at the charger, or call us."
+            )
+            return _words(N_("Still charging"), words, tone="warning", step=2)
+        words = N_("The charger was asked to stop. That takes a moment.")
+        return _words(N_("Stopping"), words, tone="info", step=2, may_stop=False)
+    title, words = _CHARGING.get(state, (N_("Charging"), N_("Energy is flowing into your car.")))
+    if is_over:
+        title, words = _FINISHED.get(state, _FINISHED["EVConnected"])
+    fee = ""
+    if (is_over or state == "SuspendedEV") and collection != "free":
+        price = await settlement.standing_price(scope, session)
+        fee = _("After charging, standing here costs %(price)s.") % {"price": price} if price else ""
+    tone, step = ("warning" if fee else "success"), (3 if is_over else 2)
+    return _words(title, words, fee, tone=tone, step=step, may_stop=not is_stopped, is_over=is_over)
+
+
+def _is_stopped(session: ChargingSession, asked: StationCommand | None) -> bool:
+    """The station took the stop, and no energy flows any more; what it waits for is the cable."""
+    state = session.live.charging_state if session.live else None
+    return asked is not None and asked.status == "accepted" and state not in (None, "Charging")
+
+
 def why_not_started(session: ChargingSession) -> str:
     """In a sentence or two; empty where the page knows no more either."""
     known = _NOT_STARTED.get(session.not_started or "")
@@ -419,15 +472,31 @@ def why_not_started(session: ChargingSession) -> str:
     return _(known[1]) if session.not_started == "given_up" else f"{_(known[0])}. {_(known[1])}"
 
 
-def _words(title: str, *sentences: str, tone: str, step: int, is_stopping: bool = False) -> dict[str, Any]:
-    text = " ".join(map(_, sentences))
-    return {"title": _(title), "text": text, "tone": tone, "step": step, "is_stopping": is_stopping}
+def _words(
+    title: str, *sentences: str, tone: str, step: int, may_stop: bool = True, is_over: bool = False
+) -> dict[str, Any]:
+    text = " ".join(_(sentence) for sentence in sentences if sentence)
+    return {
+        "title": _(title),
+        "text": text,
+        "tone": tone,
+        "step": step,
+        "may_stop": may_stop,
+        "is_over": is_over,
+    }
 
 
 _CHARGING = {
-    "SuspendedEV": (N_("Paused by the car"), N_("Your car takes no energy right now. It may be full, or it waits.")),
+    "SuspendedEV": (N_("Paused by the car"),
+                    N_("Your car takes no energy right now: it is full, or it waits. If it is full, unplug it.")),
     "SuspendedEVSE": (N_("Paused by the charger"), N_("The charger gives no energy right now. It goes on by itself.")),
     "EVConnected": (N_("Cable connected"), N_("Charging begins in a moment.")),
+    "Idle": (N_("Unplugged"), N_("No energy flows. Connect the cable to your car.")),
+}  # fmt: skip
+_NOT_CONNECTED = ("EVConnected", "Idle")
+_FINISHED = {
+    "EVConnected": (N_("Charging has ended"), N_("Unplug your car to end the session.")),
+    "Idle": (N_("Unplugged"), N_("No energy flows any more. The charger ends the session by itself.")),
 }  # fmt: skip
 _DECLINED = {
     "insufficient_funds": N_("Your bank says that there is not enough money for the hold."),

@@ -16,6 +16,7 @@ from app.brands import faces
 from app.brands import service as brands
 from app.charging import (
     limit_pages,
+    paid,
     queries,
     reservation_pages,
     service,
@@ -158,7 +159,8 @@ async def _page(
 
 async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     cdr = (await queries.cdrs_of(scope, [session.id])).get(session.id)
-    price = await settlement.running_price(scope, session) if cdr is None else None
+    credited = await queries.find_credited(scope, session.id) if cdr is None else None
+    price = await settlement.running_price(scope, session) if cdr is None and credited is None else None
     command = (
         await scope.db.get(StationCommand, (scope.tenant_id, session.command_id))
         if session.command_id
@@ -167,7 +169,10 @@ async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     cdrs = await queries.all_cdrs(scope, session.id)
     invoices = [one for one_cdr in cdrs for one in await list_invoices_of(scope, "cdr", one_cdr.id)]
     why_not = queries.why_not_started(session.not_started) if session.not_started else None
-    return await _payment(scope, session) | {
+    paying = await _payment(scope, session)
+    cost_minor = cdr.incl_vat_minor if cdr else price.total_cost.incl_minor if price else None
+    return paying | {
+        "credited": credited, "most_minor": paid.most_taken(paying["payment"], cost_minor),
         "row": _row(session, cdr, scope), "session": session, "why_not": why_not, "cdr": cdr,
         "price": price, "cdrs": cdrs,
         "invoices": [(public_id("invoice", one.id), one) for one in invoices],

@@ -99,6 +99,14 @@ async def all_cdrs(scope: Scope, session_id: UUID) -> list[CDR]:
     return list((await scope.db.execute(query)).scalars())
 
 
+async def find_credited(scope: Scope, session_id: UUID) -> CDR | None:
+    """What a session had cost before all of it was credited; None while a CDR of it stands."""
+    cdrs = await all_cdrs(scope, session_id)
+    credited = {cdr.corrects_id for cdr in cdrs}
+    charged = [cdr for cdr in cdrs if cdr.kind == "cdr"]
+    return charged[-1] if charged and all(cdr.id in credited for cdr in charged) else None
+
+
 async def events_of(scope: Scope, session_id: UUID) -> list[SessionEvent]:
     query = select(SessionEvent).where(SessionEvent.session_id == session_id)
     return list((await scope.db.execute(query.order_by(SessionEvent.at, SessionEvent.id))).scalars())
@@ -118,7 +126,10 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "unplugged": ("Free, and no stop was told: closed", "triangle-alert", "warning"),
     "start_again": ("The station told the start once more", "triangle-alert", "warning"),
     "interrupted": ("The station restarted", "rotate-cw", "warning"),
+    "cap_reached": ("The hold was all but used up", "credit-card", "warning"),
+    "hold_ends": ("The hold was about to end: closed at the last reading", "credit-card", "warning"),
 }  # fmt: skip
+_CAP = {"hold_gone": "Nothing is held any more", "hold_ends": "The hold was about to end"}
 _STATES = {
     "Charging": "Charging", "SuspendedEV": "The car takes no energy", "SuspendedEVSE": "The station holds back",
     "EVConnected": "Plugged in", "Idle": "Unplugged",
@@ -147,12 +158,16 @@ def timeline(events: list[SessionEvent], not_started: str | None = None) -> list
     """What happened, in words. `not_started` is the session's own, for events that were noted without it."""
     found = []
     for event in events:
-        title, icon, tone = _WORDS.get(event.kind, (event.kind, "circle-dot", ""))
+        title, icon, tone = _WORDS.get(
+            event.kind, (event.kind.replace("_", " ").capitalize(), "circle-dot", "")
+        )
         if event.kind == "not_started":
             code = event.data.get("code") or not_started or "not_plugged_in"
             title, icon, tone = _NOT_STARTED.get(
                 code, (title, icon, tone) if code == "not_plugged_in" else ("Not started", "ban", "warning")
             )
+        if event.kind == "cap_reached":
+            title = _CAP.get(event.data.get("why") or "", title)
         if event.kind == "state":
             title = _STATES.get(event.data["state"], event.data["state"])
         found.append({"at": event.at, "title": title, "icon": icon, "tone": tone, "text": _text(event)})
@@ -184,8 +199,9 @@ def _text(event: SessionEvent) -> str:
 
 
 _ASKERS = {
-    "charging.stop_refused": "because the card was refused", "charging.watch_cap": "because the hold was used up",
-    "charging.check_cap": "because the hold was used up", "charging.payment_authorized": "because the card was good",
+    "charging.stop_refused": "because the card was refused", "charging.watch_cap": "because of the hold",
+    "charging.check_cap": "because of the hold", "charging.payment_ended": "because of the hold",
+    "charging.payment_authorized": "because the card was good",
     "guest": "by a guest", "driver": "by a driver", "demo": "by the demo", "command line": "by the command line",
 }  # fmt: skip
 

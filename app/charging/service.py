@@ -41,6 +41,7 @@ from themes.language import N_
 STARTED_JUST_NOW = timedelta(minutes=2)
 PENDING_LIFETIME = timedelta(minutes=3)
 REFUSED_LATENCY = timedelta(seconds=20)
+STOP_TAKES_AT_MOST = timedelta(minutes=1)  # then it is asked for again
 
 
 # --- what stations report ----------------------------------------------------------------------------------------
@@ -272,7 +273,10 @@ async def _wishes(scope: Scope, station_id: UUID) -> list[ChargingSession]:
 async def _pending_for(
     scope: Scope, wishes: Sequence[ChargingSession], evse_id: UUID | None, report: TransactionReport
 ) -> ChargingSession | None:
-    """The remote start this belongs to: by its id, by its token, or, for 3 minutes, by the EVSE alone."""
+    """The remote start this belongs to: by its id, by its token, or, for 3 minutes, by the EVSE alone.
+
+    A card that is not ours belongs to whoever holds it to the reader; it takes nobody's paid start.
+    """
     if report.remote_start_id is not None:
         for session in wishes:
             if session.remote_start_id == report.remote_start_id:
@@ -282,9 +286,29 @@ async def _pending_for(
     for session in waiting:
         if token is not None and session.id_token_id == token.id:
             return session
-    # Some 1.6 stations send another token or none; a token we know belongs to somebody else who came first.
-    if token is not None or report.offline or evse_id is None:
+    if not waiting or token is not None or not await _may_be_anybodys(scope, waiting[0].station_id, report):
         return None
+    return await _asked_lately(scope, waiting) if evse_id is not None else None
+
+
+async def _may_be_anybodys(scope: Scope, station_id: UUID, report: TransactionReport) -> bool:
+    """It may answer a remote start without naming whose. 2.x then says that it was asked for; in 1.6 the idTag is
+    empty, or, on stations that are known for it, one of its own that it never asked about."""
+    if report.offline:
+        return False
+    is_16 = report.natural_key is not None
+    if not is_16:
+        is_asked_for = report.trigger_reason == "RemoteStart" and report.remote_start_id is None
+        return is_asked_for and report.id_token is None
+    tag = report.id_token.value.strip() if report.id_token else ""
+    if not tag:
+        return True
+    return await stations.has_quirk(
+        scope, station_id, "other_tag_on_remote_start"
+    ) and not await stations.was_told(scope, station_id, "Authorize", tag, since=scope.now - PENDING_LIFETIME)
+
+
+async def _asked_lately(scope: Scope, waiting: Sequence[ChargingSession]) -> ChargingSession | None:
     asked = select(StationCommand.id).where(
         StationCommand.id.in_([one.command_id for one in waiting]),
         StationCommand.created_at > scope.now - PENDING_LIFETIME,
@@ -399,7 +423,8 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
 async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     session = await _find(scope, station_id, report) or await _without_start(scope, station_id, report)
     await _locate(scope, session, report)
-    if report.id_token is not None and session.id_token_status is None:
+    is_given = report.id_token is not None or report.trigger_reason == "RemoteStart"
+    if session.id_token_status is None and (is_given or report.remote_start_id is not None):
         session = await _authorised_late(scope, session, report)
         await _turn_away(scope, session, report)
     if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
@@ -426,7 +451,8 @@ async def _begin_came_late(scope: Scope, session: ChargingSession) -> None:
 async def _authorised_late(
     scope: Scope, session: ChargingSession, report: TransactionReport
 ) -> ChargingSession:
-    """A transaction that began with the cable or the parking bay, and whose driver comes now (2.x E03, F01).
+    """A transaction that began with the cable or the parking bay, and whose driver comes now (2.x E03, F01), by their
+    card or by a remote start, which a station may tell without its token.
 
     The visit begins with them: they pay for no minute of the time before, unless energy flowed already.
     """
@@ -434,6 +460,8 @@ async def _authorised_late(
     wish = await _wish_for(scope, wishes, session, report)
     if wish is not None:
         session = await _take_over(scope, wish, session)
+    elif report.id_token is None:
+        return session
     await _authorise(scope, session, report.id_token)
     given = select(SessionLive.energy_wh).where(SessionLive.session_id == session.id)
     has_energy = bool((await scope.db.execute(given)).scalar_one_or_none())
@@ -463,6 +491,9 @@ async def _wish_for(
             return wish
         if token is not None and wish.id_token_id == token.id and wish.evse_id == session.evse_id:
             return wish
+    here = [wish for wish in wishes if wish.evse_id == session.evse_id]
+    if here and await _may_be_anybodys(scope, session.station_id, report):
+        return await _asked_lately(scope, here)
     return None
 
 
@@ -860,10 +891,21 @@ def _by(scope: Scope) -> dict[str, str]:
 
 
 async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
-    """Asks the station to end the transaction; the session ends when the station says so. May wait for it."""
+    """Asks the station to end the transaction; the session ends when the station says so. May wait for it.
+
+    A stop that waits for its station, or was accepted a moment ago, is the answer to whoever asks again.
+    """
+    session = await get_session(scope, session_id)
+    await _lock_station(scope, session.station_id)
     session = await get_session(scope, session_id)
     if session.status != "ACTIVE" or session.ocpp_transaction_id is None:
         raise Refused("not_active", N_("Only a running session can be stopped."))
+    last = await last_stop(scope, session)
+    if last is not None and (
+        last.status in ("queued", "sent")
+        or (last.status == "accepted" and last.created_at > scope.now - STOP_TAKES_AT_MOST)
+    ):
+        return last
     if await _version(scope, session.station_id) == "ocpp1.6":
         action, payload = "RemoteStopTransaction", {"transactionId": int(session.ocpp_transaction_id)}
     else:
@@ -886,6 +928,17 @@ async def last_stop(scope: Scope, session: ChargingSession) -> StationCommand | 
     return (
         await scope.db.execute(query.order_by(StationCommand.created_at.desc()).limit(1))
     ).scalar_one_or_none()
+
+
+async def has_charged(scope: Scope, session: ChargingSession) -> bool:
+    """Energy has flowed, by the meter or by the station's word."""
+    if session.live is not None and (session.live.energy_wh or 0) > 0:
+        return True
+    told = select(SessionEvent.id).where(
+        SessionEvent.session_id == session.id, SessionEvent.kind == "state",
+        SessionEvent.data["state"].astext == "Charging",
+    )  # fmt: skip
+    return (await scope.db.execute(told.limit(1))).first() is not None
 
 
 async def lock_pending(scope: Scope, session_id: UUID) -> ChargingSession | None:

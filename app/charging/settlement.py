@@ -30,7 +30,7 @@ from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.money import to_minor
 from app.stations.models import EVSE, Location
-from app.tariffs import ocpi_tariff, pricing
+from app.tariffs import explain, ocpi_tariff, pricing
 from app.tariffs.pricing import Period, Price
 from tenants.scope import Scope
 from themes.language import N_, _, speaking
@@ -121,6 +121,17 @@ async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
     if energy is None:
         energy = max((live.energy_wh or 0) if live else 0, 0)
     return await price_at(scope, session, until, energy)
+
+
+async def standing_price(scope: Scope, session: ChargingSession) -> str:
+    """What it costs to stand there after charging, by the prices of the start, in words; empty where nothing."""
+    frozen = await _snapshot(scope, session.id)
+    if frozen is None or frozen.tariff is None:
+        return ""
+    on = scope.now.astimezone(ZoneInfo(frozen.time_zone)).date()
+    return explain.standing(
+        ocpi_tariff.read_tariff(frozen.tariff), default_vat=tax.vat_rate(frozen.country, on)
+    )
 
 
 async def price_at(scope: Scope, session: ChargingSession, at: datetime, energy_wh: int) -> Price | None:

@@ -54,6 +54,10 @@ QUIRKS: dict[str, Quirk] = {
         Quirk("no_boot_request", "Never ask it to boot again",
               "It does not take the request for a BootNotification after a reconnect well.",
               "A station that was accepted before and reconnects silently is not asked for a BootNotification."),
+        Quirk("other_tag_on_remote_start", "Believe its own tag after a remote start",
+              "It answers a remote start with another idTag than the one that was asked for.",
+              "A tag that nobody knows, within three minutes of a remote start, counts as that start's, unless the"
+              " station had asked about it: then somebody held a card to the reader (OCPP 1.6)."),
     )
 }  # fmt: skip
 

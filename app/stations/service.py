@@ -9,13 +9,13 @@ import re
 import secrets as stdlib_secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import insert, literal_column, select, text, update
+from sqlalchemy import func, insert, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import selectinload
 
@@ -348,6 +348,12 @@ async def _tolerances(scope: Scope, station: ChargingStation) -> dict[str, Any]:
     return holds
 
 
+async def has_quirk(scope: Scope, station_id: UUID, quirk: str) -> bool:
+    """As its model has it or its own word says."""
+    station = await scope.db.get(ChargingStation, (scope.tenant_id, station_id))
+    return station is not None and quirk in quirks.merged(station.quirks or [], station.leniency)
+
+
 async def find_quirks(scope: Scope, station: ChargingStation) -> None:
     """Its model's quirks, as they are known now; the gateway that holds the station hears of a change at once."""
     found = await quirks.of_model(scope, station.vendor, station.model)
@@ -670,6 +676,17 @@ async def record_frames(scope: Scope, station_id: UUID, frames: list[Frame]) -> 
     if rows:
         await scope.db.execute(insert(OCPPMessage), rows)
         scope.publish(f"station:{station_id}:log", {"count": len(rows)})
+
+
+async def was_told(scope: Scope, station_id: UUID, action: str, said: str, *, since: datetime) -> bool:
+    """By the raw log: a CALL of the station with this string in it, in any case."""
+    quoted = func.lower(json.dumps(said, ensure_ascii=False))
+    query = select(OCPPMessage.id).where(
+        OCPPMessage.station_id == station_id, OCPPMessage.at > since, OCPPMessage.direction == "in",
+        OCPPMessage.action == action, OCPPMessage.kind == "call",
+        func.strpos(func.lower(OCPPMessage.raw), quoted) > 0,
+    )  # fmt: skip
+    return (await scope.db.execute(query.limit(1))).first() is not None
 
 
 # --- for `charging` ----------------------------------------------------------------------------------------------

@@ -215,6 +215,32 @@ def _limit(tariff: Tariff, limit: PriceLimit, gross: bool) -> str:
     return f"{_money(limit.excl_vat, tariff.currency, current())} {_('before VAT')}"
 
 
+# -- for a car that stands there ---------------------------------------------------------------------------------------
+
+
+def standing(tariff: Tariff, *, default_vat: Decimal | None = None) -> str:
+    """`€0.10 per minute (08:00–20:00)`: what the time after charging costs, with its taxes where their rate is known
+    (`default_vat` in percent where a component names none); empty where it costs nothing."""
+    if default_vat is not None:
+        tariff = _with_vat(tariff, default_vat)
+    found: list[str] = []
+    for number, element in enumerate(tariff.elements):
+        for component in element.price_components:
+            if component.type != "PARKING_TIME" or component.price == 0 or element.restrictions.reservation:
+                continue
+            earlier = [one for other, one in _rivals(tariff, element, component) if other < number]
+            conditions = ", ".join(_conditions(element.restrictions) or _otherwise(earlier))
+            amount, is_included = _shown(tariff, component, gross=True)
+            by_minute = per_minute(amount)
+            words = _("%(price)s per hour") if by_minute is None else _("%(price)s per minute")
+            price = words % {
+                "price": _money(amount if by_minute is None else by_minute, tariff.currency, current())
+            }
+            tax = "" if is_included else _tax(tariff, component, is_included)
+            found.append(f"{price}{tax}" + (f" ({conditions})" if conditions else ""))
+    return ", ".join(found)
+
+
 # -- for a sticker -------------------------------------------------------------------------------------------------
 
 _SHORT = {

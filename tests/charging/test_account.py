@@ -24,7 +24,7 @@ from app.stations import service as stations
 from app.stations.models import EVSE, StationCommand
 from app.tariffs import service as tariffs
 from tenants.scope import Actor
-from tests.billing.conftest import Shop, jobs, shop
+from tests.billing.conftest import DECLINED, GOOD, Shop, jobs, shop
 from tests.cast import PLATES
 from tests.web import CLI
 
@@ -358,6 +358,73 @@ async def test_one_address_cannot_close_a_charger_for_everybody_else(yard: Yard)
             await press(yard, same_house)
         assert (refused.value.code, refused.value.retry_after_s) == ("too_many_checkouts", 1800)
     assert await press(yard, "192.0.2.9")
+
+
+async def pay(yard: Yard, remote: str, card: str) -> ChargingSession:
+    """Somebody starts, gives that card, and the worker hears of it; whoever got a hold leaves again."""
+    async with yard.shop.scope() as scope:
+        session, op = await paid.request_start(
+            scope, yard.evse_id, email="", language="en", origin="", remote=remote
+        )
+    assert op is not None
+    await payments.run_op(yard.shop.database, yard.shop.tenant_id, op.id)
+    async with yard.shop.scope() as scope:
+        payment = await payments.find_payment(scope, "charging_session", session.id)
+    assert payment is not None
+    await yard.shop.pay(payment, card)
+    await yard.shop.look(payment)
+    await yard.shop.jobs.run()
+    async with yard.shop.scope() as scope:
+        await paid.give_up(scope, session.id)
+    return session
+
+
+async def test_good_cards_behind_one_address_lock_nobody_out_and_bad_ones_do(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phones of one carrier share an address, and so do a car park's; stolen cards are tried by the dozen."""
+    monkeypatch.setattr(paid, "STARTS_PER_ADDRESS", 3)
+    monkeypatch.setattr(paid, "STARTS_PER_ADDRESS_AND_EVSE", 3)
+    for _ in range(4):
+        await pay(yard, "198.51.100.7", GOOD)
+    for card in (DECLINED, GOOD, DECLINED, DECLINED):
+        await pay(yard, "198.51.100.7", card)
+    with pytest.raises(TooMany) as refused:
+        await pay(yard, "198.51.100.7", GOOD)
+    assert refused.value.code == "too_many_checkouts"
+    await pay(yard, "198.51.100.8", GOOD)
+
+
+async def test_a_charger_closes_where_holds_come_and_go_by_the_dozen(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good cards are tested too; nobody charges at one place that often."""
+    monkeypatch.setattr(paid, "STARTS_PER_EVSE", 2)
+    for remote in ("192.0.2.1", "192.0.2.2"):
+        await pay(yard, remote, GOOD)
+    with pytest.raises(TooMany):
+        await pay(yard, "192.0.2.3", GOOD)
+
+
+async def test_starts_at_a_free_charger_count_until_they_charge(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paid, "STARTS_PER_ADDRESS", 2)
+    async with yard.shop.scope() as scope:
+        await stations.update_location(scope, yard.location_id, is_free_vend=True)
+    for number in range(3):
+        session = await press(yard, "192.0.2.1")
+        async with yard.shop.scope() as scope:
+            query = select(StationCommand).where(StationCommand.source_id == session.id)
+            tag = (await scope.db.execute(query)).scalar_one().payload["idTag"]
+        await yard.charge(tag, utcnow() - timedelta(minutes=9 - number), settled=False)
+        await yard.shop.jobs.run()
+    for _ in range(2):  # nobody plugs in
+        session = await press(yard, "192.0.2.1")
+        async with yard.shop.scope() as scope:
+            await paid.give_up(scope, session.id)
+    with pytest.raises(TooMany):
+        await press(yard, "192.0.2.1")
 
 
 async def test_a_free_charger_is_asked_once_while_somebody_is_on_the_way_to_the_plug(yard: Yard) -> None:

@@ -1,5 +1,6 @@
 """A guest never pays more than the hold: stopped in time, by reading and by clock; the rest is the operator's loss."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -12,7 +13,7 @@ from sqlalchemy import select
 from app.access.models import IdToken
 from app.access.verdict import IdTokenValue
 from app.billing import payments
-from app.charging import ingest, paid, service, settlement
+from app.charging import ingest, paid, queries, service, settlement
 from app.charging.models import ChargingSession
 from app.charging.reports import ENERGY, POWER, Reading, TransactionReport
 from app.kernel.clock import utcnow
@@ -98,7 +99,7 @@ class Visit:
             return found
 
 
-async def place_of(shop: Shop) -> tuple[UUID, int]:
+async def place_of(shop: Shop, version: str = "ocpp1.6") -> tuple[UUID, int]:
     """(station, connection's epoch): one AC place with a price, online."""
     async with shop.scope() as scope:
         location = await stations.create_location(
@@ -113,14 +114,14 @@ async def place_of(shop: Shop) -> tuple[UUID, int]:
     station_id = made.station.id
     async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
         epoch = await stations.connection_opened(
-            scope, station_id, node="n", ocpp_version="ocpp1.6", remote="127.0.0.1"
+            scope, station_id, node="n", ocpp_version=version, remote="127.0.0.1"
         )
     return station_id, epoch
 
 
-async def wish_for(shop: Shop, language: str = "en") -> tuple[UUID, UUID, int]:
+async def wish_for(shop: Shop, language: str = "en", version: str = "ocpp1.6") -> tuple[UUID, UUID, int]:
     """(station, session, connection's epoch): a guest is at the payment page and gave no card yet."""
-    station_id, epoch = await place_of(shop)
+    station_id, epoch = await place_of(shop, version)
     async with shop.scope() as scope:
         evse_id = (await scope.db.execute(select(EVSE.id))).scalar_one()
         session, op = await paid.request_start(
@@ -131,9 +132,9 @@ async def wish_for(shop: Shop, language: str = "en") -> tuple[UUID, UUID, int]:
     return station_id, session.id, epoch
 
 
-async def paid_for(shop: Shop, language: str = "en") -> tuple[UUID, UUID, int]:
+async def paid_for(shop: Shop, language: str = "en", version: str = "ocpp1.6") -> tuple[UUID, UUID, int]:
     """The same, when the hold of 30.00 stands and the station was asked to start."""
-    station_id, session_id, epoch = await wish_for(shop, language)
+    station_id, session_id, epoch = await wish_for(shop, language, version)
     async with shop.scope() as scope:
         payment = await payments.find_payment(scope, "charging_session", session_id)
         assert payment is not None
@@ -148,8 +149,8 @@ async def visit(shop: Shop) -> Visit:
     return await begin(shop)
 
 
-async def begin(shop: Shop, language: str = "en") -> Visit:
-    station_id, session_id, epoch = await paid_for(shop, language)
+async def begin(shop: Shop, language: str = "en", version: str = "ocpp1.6") -> Visit:
+    station_id, session_id, epoch = await paid_for(shop, language, version)
     async with shop.scope() as scope:
         session = await service.get_session(scope, session_id)
         token = (
@@ -178,6 +179,45 @@ async def test_a_reading_near_the_hold_stops_the_session_before_it_is_used_up(vi
     payment = await visit.payment()
     assert (session.status, payment.state, payment.captured_minor) == ("COMPLETED", "captured", 2999)
     assert (await visit.shop.balances()).get("driver_receivable", 0) == 0
+
+
+async def test_presses_on_stop_at_once_ask_the_station_once(visit: Visit) -> None:
+    """Whoever presses: while one stop waits, or was accepted a moment ago, it is the one that counts."""
+
+    async def press(minutes: float) -> StationCommand:
+        async with visit.scope(minutes=minutes) as scope:
+            return await service.request_stop(scope, visit.session_id)
+
+    asked = await asyncio.gather(*[press(10) for _ in range(5)])
+    assert len({one.id for one in asked}) == 1 and await visit.stops() == ["queued"]
+    assert await said(visit, "stop_requested") == 1
+    async with visit.scope(minutes=10) as scope:
+        claimed = await commands.claim_commands(scope, visit.station_id, visit.epoch, limit=9)
+        assert asked[0].id in {one.id for one in claimed}
+        assert (await service.request_stop(scope, visit.session_id)).id == asked[0].id
+        await commands.conclude_command(scope, asked[0].id, "accepted", {"status": "Accepted"})
+    assert (await press(10.9)).id == asked[0].id
+    again = await press(11.1)  # nothing came of it for a minute
+    assert again.id != asked[0].id
+    async with visit.scope(minutes=11.1) as scope:
+        await commands.claim_commands(scope, visit.station_id, visit.epoch)
+        await commands.conclude_command(scope, again.id, "rejected", {"status": "Rejected"})
+    assert (await press(11.2)).id not in (asked[0].id, again.id)
+
+
+async def said(visit: Visit, kind: str) -> int:
+    """How often the timeline tells it."""
+    async with visit.scope() as scope:
+        return [one.kind for one in await queries.events_of(scope, visit.session_id)].count(kind)
+
+
+async def test_readings_and_the_clock_together_stop_a_session_once(visit: Visit) -> None:
+    await visit.read(136, 49.9)
+    await asyncio.gather(*[visit.look(136) for _ in range(4)])
+    assert await visit.stops() == ["queued"]
+    assert (await said(visit, "cap_reached"), await said(visit, "stop_requested")) == (1, 1)
+    await visit.look(140)  # it still waits for the station
+    assert await visit.stops() == ["queued"] and await said(visit, "cap_reached") == 1
 
 
 async def test_a_silent_station_is_stopped_by_the_clock(visit: Visit) -> None:

@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 from app.charging import service as charging
 from app.charging.models import ChargingSession, MeterValue
 from app.stations import commands
+from app.stations import service as stations
 from app.stations.models import Connector, OCPPMessage, StationCommand, StationConnection
 from tests.cast import STAFF
 from tests.foreign_stations import Station16, Station201
@@ -160,6 +161,30 @@ async def test_a_remote_start_charges_and_a_remote_stop_ends(yard: Yard):
     assert len(await rows(yard, yard.nordlicht, ChargingSession)) == 1
     states = {c.status for c in await rows(yard, yard.nordlicht, StationCommand)}
     assert states == {"accepted"}
+    await box.close()
+
+
+async def test_a_16_station_known_for_its_own_tag_is_believed_but_for_a_card_it_asked_about(yard: Yard):
+    box = yard.station(yard.nordlicht, Station16)
+    assert isinstance(box, Station16)
+    async with yard.database.scope(yard.nordlicht.tenant_id, STAFF) as scope:
+        leniency = {"other_tag_on_remote_start": True}
+        await stations.update_station(scope, yard.nordlicht.station_id, leniency=leniency)
+    await box.connect()
+    await box.boot()
+    await box.status(1, "Available")
+    async with yard.database.scope(yard.nordlicht.tenant_id, STAFF) as scope:
+        wish, _ = await charging.request_start(scope, evse_id=yard.nordlicht.evse_ids[0])
+    await until(lambda: rows(yard, yard.nordlicht, StationCommand, StationCommand.status == "accepted"))
+    assert await box.authorize("04STRANGER") == "Invalid"
+    refused = await box.start(1, "04STRANGER", 100)
+    assert refused.id_tag_info["status"] == "Invalid"
+    same = ChargingSession.id == wish.id
+    assert (await rows(yard, yard.nordlicht, ChargingSession, same))[0].status == "PENDING"
+    await box.stop(refused.transaction_id, 100, reason="DeAuthorized")
+    own = await box.start(1, "REMOTE", 100)
+    assert own.id_tag_info["status"] == "Accepted"
+    assert (await rows(yard, yard.nordlicht, ChargingSession, same))[0].status == "ACTIVE"
     await box.close()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.tariffs.explain import explain, in_short
+from app.tariffs.explain import explain, in_short, standing
 from app.tariffs.ocpi_tariff import read_tariff
 
 
@@ -126,3 +126,24 @@ def test_what_is_left_by_conditions_of_another_kind_is_told_as_otherwise() -> No
     assert said(element("ENERGY", "0.30", start_time="20:00"), DAY)[1].endswith("(00:00–20:00)")
     assert said(element("ENERGY", "0.30", max_kwh=10), DAY)[1].endswith("(otherwise)")
     assert said(NIGHT, weekend, DAY)[2].endswith("(otherwise)")
+
+
+@pytest.mark.parametrize(
+    ("elements", "words"),
+    [
+        ([element("ENERGY", "0.49")], ""), ([element("PARKING_TIME", 0)], ""),
+        ([element("PARKING_TIME", 6, step=60)], "€0.119 per minute"),
+        ([element("PARKING_TIME", "5.00", vat=20)], "€0.10 per minute"),
+        ([element("PARKING_TIME", 1, vat=0)], "€1.00 per hour"),
+        ([element("PARKING_TIME", 6, vat=None)], "€0.10 per minute plus VAT"),
+        ([element("PARKING_TIME", 6, vat=0, start_time="08:00", end_time="20:00"), element("PARKING_TIME", 0)],
+         "€0.10 per minute (08:00–20:00)"),
+        ([element("PARKING_TIME", 6, vat=0, min_duration=14400), element("PARKING_TIME", 3, vat=0)],
+         "€0.10 per minute (after 240 min), €0.05 per minute (otherwise)"),
+        ([element("TIME", 6, reservation="RESERVATION")], ""),
+    ],
+)  # fmt: skip
+def test_what_it_costs_to_stand_there_is_told_by_the_minute_where_that_reads_well(
+    elements: Any, words: str
+) -> None:
+    assert standing(read_tariff({"currency": "EUR", "elements": elements})) == words
