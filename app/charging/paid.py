@@ -384,8 +384,8 @@ async def state_words(
             N_("Not charged"), N_("The operator looked at this session."), nothing, tone="info", step=4
         )
     if session.status == "INVALID":
-        unknown = (N_("Not started"), N_("Nothing was started."), _NOTHING)
-        title, *sentences = _NOT_STARTED.get(session.not_started or "", unknown)
+        has_page = payment is None or payment.state != "failed" or payment.checkout_ref is not None
+        title, *sentences = _NOT_STARTED.get(session.not_started or "", _UNKNOWN if has_page else _NO_PAGE)
         sentences = [nothing if one is _NOTHING else one for one in sentences]
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
@@ -509,6 +509,11 @@ _NO_RECEIPT = {
 }
 _RELEASED = N_("The hold on your card is released and nothing is charged.")
 _NOTHING = ""  # where it is said that nothing is charged, and of a hold only to whom one stood for
+_UNKNOWN = (N_("Not started"), N_("Nothing was started."), _NOTHING)
+_NO_PAGE = (
+    N_("The payment page could not be opened"), N_("The card provider refused to open it."), _NOTHING,
+    N_("Try again in a few minutes, or call us."),
+)  # fmt: skip
 _NOT_STARTED = {
     "not_plugged_in": (N_("Nobody plugged in"), N_("The charger waited for the cable and gave up."), _NOTHING),
     "station_refused": (N_("The charger said no"), N_("It refused to start."), _NOTHING,

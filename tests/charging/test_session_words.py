@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text, update
 
+from app.billing import payments
 from app.charging import paid, queries, service, settlement
 from app.charging.models import PriceSnapshot
 from app.charging.reports import TransactionReport
@@ -15,7 +16,7 @@ from app.identity import service as identity
 from app.kernel.ids import public_id
 from app.stations import commands
 from tests.billing.conftest import Shop, jobs, shop
-from tests.charging.test_cap import ELEMENT, Visit, begin, visit
+from tests.charging.test_cap import ELEMENT, Visit, begin, visit, wish_for
 from tests.charging.test_papers import words_of
 from tests.surfaces.conftest import house
 from tests.web import House
@@ -250,3 +251,18 @@ async def test_a_station_that_stopped_and_waits_for_the_cable_is_not_asked_again
     async with visit.scope(minutes=140) as scope:
         after = await service.last_stop(scope, await service.get_session(scope, visit.session_id))
     assert before is not None and after is not None and before.id == after.id
+
+
+async def test_a_payment_page_that_the_provider_refuses_is_told_as_that(shop: Shop, house: House) -> None:
+    """A hold below the provider's least: nobody can give a card for it."""
+    async with shop.scope() as scope:
+        account = await payments.find_account(scope)
+        assert account is not None
+        account.hold_ac_minor = account.hold_dc_minor = 20
+    _station_id, session_id, _epoch = await wish_for(shop)
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        link = paid.link_of(scope, session_id)
+    page = words_of((await house.driver("alpha").get(f"/s/{link}")).text)
+    assert "The payment page could not be opened" in page and "Nothing is charged." in page
+    assert "Try again in a few minutes, or call us." in page
