@@ -280,9 +280,7 @@ def page(
     now = scope.now if scope is not None else utcnow()
     values = _context(request) | {"title": title, "now": now, "flashes": _flashes(request)} | context
     html = _template(request, template).render(values)
-    if context.get(
-        "errors"
-    ):  # once more, now that the page has said what it calls its fields and in which order
+    if context.get("errors"):  # once more: the page has said now what it calls its fields, and in which order
         labels = labels_of(html, context["errors"])
         errors = {name: context["errors"][name] for name in (*labels, *context["errors"])}
         html = _template(request, template).render(values | {"labels": labels, "errors": errors})
