@@ -1,7 +1,8 @@
 """From readings and state changes to stretches that the price engine can price (pure).
 
-A stretch with energy is charging. One without is parking, unless the station itself says that it is charging; where
-nothing but start and stop is known, energy is spread evenly and all of it is charging. Nobody pays a minute of parking
+A stretch with energy is charging. One without is parking, unless the station itself says that it is charging. Between
+two readings energy flowed while the station said so, and evenly where it said nothing; where nothing but start and stop
+is known, all of it is charging. Nobody pays a minute of parking
 because the car took seconds to begin, or because a meter counts in whole Wh (docs/decisions/0007).
 """
 
@@ -51,9 +52,9 @@ def stretches(
 
     Samples outside the session, falling, or beyond the billed energy are not used: they would spread energy wrongly.
     """
-    curve = _curve(started_at, ended_at, energy_wh, meter_start_wh, samples)
-    inside = {change.at for change in states if started_at < change.at < ended_at}
-    cuts = sorted({sample.at for sample in curve} | inside)
+    inside = sorted({change.at for change in states if started_at < change.at < ended_at})
+    curve = _as_told(_curve(started_at, ended_at, energy_wh, meter_start_wh, samples), states, inside)
+    cuts = sorted({sample.at for sample in curve} | set(inside))
     if len(cuts) < 2:
         return [Stretch(started_at, ended_at, energy_wh, True)]
     found: list[Stretch] = []
@@ -99,6 +100,29 @@ def _curve(
     if ended_at > started_at:
         curve.append(Sample(ended_at, energy_wh))
     return curve
+
+
+def _as_told(
+    curve: Sequence[Sample], states: Sequence[StateChange], inside: Sequence[datetime]
+) -> list[Sample]:
+    """With a sample at each change of state: what was read after charging had ended flowed before that. Where the
+    station was charging at no moment between two readings and energy flowed all the same, it is not believed."""
+    told = list(curve[:1])
+    for before, after in pairwise(curve):
+        cuts = [before.at, *(at for at in inside if before.at < at < after.at), after.at]
+        lengths = [
+            (end - start) // _MICROSECOND if _state_at(states, start) in (None, "Charging") else 0
+            for start, end in pairwise(cuts)
+        ]
+        total, flowed = sum(lengths), 0
+        if total:
+            for at, length in zip(cuts[1:-1], lengths, strict=False):
+                flowed += length
+                share = Decimal(flowed) / Decimal(total)
+                since = before.meter_wh + (after.meter_wh - before.meter_wh) * share
+                told.append(Sample(at, since.quantize(_MICRO_WH)))
+        told.append(after)
+    return told
 
 
 def _at(curve: Sequence[Sample], at: datetime) -> Decimal:

@@ -176,7 +176,7 @@ async def _locate(scope: Scope, session: ChargingSession, report: TransactionRep
 
 async def _occupy(scope: Scope, session: ChargingSession) -> None:
     """Until somebody is authorised the EVSE is only plugged in or parked at: a driver may still start there."""
-    if session.evse_id is not None and session.id_token_status is not None:
+    if session.evse_id is not None and session.id_token_status == "Accepted":
         await stations.set_activity(scope, session.evse_id, "charging")
 
 
@@ -388,10 +388,14 @@ async def _turn_away(scope: Scope, session: ChargingSession, report: Transaction
 
 async def stop_refused(scope: Scope, session_id: UUID) -> None:
     """Asks once. What the station answers stands in the timeline."""
-    session = await get_session(scope, session_id)
-    await _lock_station(scope, session.station_id)
-    session = await get_session(scope, session_id)
-    if session.status != "ACTIVE" or not session.is_refused or await last_stop(scope, session) is not None:
+    begun = await scope.db.get(ChargingSession, (scope.tenant_id, session_id))
+    if begun is None:  # somebody's paid start took the transaction over since
+        return
+    await _lock_station(scope, begun.station_id)
+    session = await scope.db.get(ChargingSession, (scope.tenant_id, session_id), populate_existing=True)
+    if session is None or session.status != "ACTIVE" or not session.is_refused:
+        return
+    if await last_stop(scope, session) is not None:
         return
     try:
         await request_stop(scope, session.id)
@@ -424,7 +428,8 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
     session = await _find(scope, station_id, report) or await _without_start(scope, station_id, report)
     await _locate(scope, session, report)
     is_given = report.id_token is not None or report.trigger_reason == "RemoteStart"
-    if session.id_token_status is None and (is_given or report.remote_start_id is not None):
+    is_nobodys = session.id_token_status is None or (session.is_refused and session.status == "ACTIVE")
+    if is_nobodys and (is_given or report.remote_start_id is not None):
         session = await _authorised_late(scope, session, report)
         await _turn_away(scope, session, report)
     if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
@@ -452,19 +457,24 @@ async def _authorised_late(
     scope: Scope, session: ChargingSession, report: TransactionReport
 ) -> ChargingSession:
     """A transaction that began with the cable or the parking bay, and whose driver comes now (2.x E03, F01), by their
-    card or by a remote start, which a station may tell without its token.
+    card or by a remote start, which a station may tell without its token. A card that was refused before them changes
+    nothing, unless energy flowed to it: then staff look at the session.
 
     The visit begins with them: they pay for no minute of the time before, unless energy flowed already.
     """
-    wishes = await _wishes(scope, session.station_id)
+    was_refused, wishes = session.is_refused, await _wishes(scope, session.station_id)
     wish = await _wish_for(scope, wishes, session, report)
     if wish is not None:
         session = await _take_over(scope, wish, session)
     elif report.id_token is None:
         return session
+    elif was_refused:
+        session.id_token_id = None
     await _authorise(scope, session, report.id_token)
     given = select(SessionLive.energy_wh).where(SessionLive.session_id == session.id)
     has_energy = bool((await scope.db.execute(given)).scalar_one_or_none())
+    if was_refused and has_energy and session.id_token_status == "Accepted":
+        session.review = session.review or "orphan"
     if session.id_token_status == "Accepted" and session.review is None and not has_energy:
         session.started_at = max(session.started_at, report.at)
     key = f"authorised:{session.ocpp_transaction_id}"
@@ -621,10 +631,11 @@ async def _is_busy(scope: Scope, evse_id: UUID, *, except_for: UUID | None = Non
 
 
 async def _is_taken(scope: Scope, evse_id: UUID) -> bool:
-    """A transaction that nobody was authorised for (cable first, 2.x F01) is what a remote start can take over."""
+    """A transaction that nobody was authorised for (cable first, 2.x F01) is what a remote start can take over; a card
+    that was refused takes nobody's place."""
     query = select(ChargingSession.id).where(
         ChargingSession.evse_id == evse_id, ChargingSession.status == "ACTIVE",
-        ChargingSession.id_token_status.is_not(None) | ChargingSession.review.is_not(None),
+        (ChargingSession.id_token_status == "Accepted") | ChargingSession.review.is_not(None),
     )  # fmt: skip
     return (await scope.db.execute(query.limit(1))).first() is not None
 

@@ -56,6 +56,24 @@ def test_a_meter_that_stands_still_for_seconds_proves_nothing_unless_the_station
     assert [stretch.is_charging for stretch in found] == [True, False, True]
 
 
+def test_what_is_read_after_charging_has_ended_flowed_before_that_and_standing_stays_standing():
+    """The last reading is a minute old when the car is full; the rest stands on the meter of the stop."""
+    told = [StateChange(START, "Charging"), StateChange(minutes(61), "EVConnected")]
+    found = stretches(START, END, Decimal(10_500), Decimal(0), [Sample(minutes(60), Decimal(10_000))], told)
+    assert [(s.start, s.end, s.energy_wh, s.is_charging) for s in found] == [
+        (START, minutes(60), Decimal(10_000), True),
+        (minutes(60), minutes(61), Decimal(500), True),
+        (minutes(61), END, Decimal(0), False),
+    ]
+
+
+def test_a_station_that_says_it_gives_nothing_while_its_meter_runs_is_not_believed():
+    told = [StateChange(START, "Charging"), StateChange(minutes(30), "SuspendedEV")]
+    samples = [Sample(minutes(n), Decimal(n * 100)) for n in (30, 60, 90)]
+    found = stretches(START, END, Decimal(12_000), Decimal(0), samples, told)
+    assert all(stretch.is_charging for stretch in found)
+
+
 def test_a_session_without_energy_is_parking_from_end_to_end():
     samples = [Sample(minutes(1), Decimal(0)), Sample(minutes(60), Decimal(0))]
     assert not any(

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from app.access.verdict import IdTokenValue
 from app.charging import service
 from app.charging.models import ChargingSession
-from app.charging.reports import TransactionReport, TransactionVerdict
+from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
 from app.kernel.clock import utcnow
 from app.stations import service as stations
 from app.stations.models import StationCommand
@@ -177,6 +177,56 @@ async def test_a_cable_alone_is_nobodys_until_the_station_says_whose(plug201: Pl
     guests = await plug201.guests()
     assert (guests.status, guests.id_token_status) == ("ACTIVE", "Accepted")
     assert guests.ocpp_transaction_id == verdict.ocpp_transaction_id and await plug201.others() == []
+
+
+@pytest.mark.parametrize("by", ["request", "token"])
+@pytest.mark.parametrize("is_cable_first", [True, False])
+async def test_a_transaction_that_a_stranger_was_refused_in_is_the_guests_once_it_names_them(
+    plug201: Plug, is_cable_first: bool, by: str
+) -> None:
+    shop, at = plug201.shop, utcnow()
+    verdict = await plug201.start(at, None if is_cable_first else STRANGER, trigger_reason="CablePluggedIn")
+    told = {"ocpp_transaction_id": verdict.ocpp_transaction_id}
+    if is_cable_first:
+        refused = await plug201.report(
+            at + timedelta(seconds=1), kind="Updated", **told, id_token=STRANGER, trigger_reason="Authorized"
+        )
+        assert refused.id_token_status in ("Invalid", "Unknown")
+    assert (await plug201.guests()).status == "PENDING"
+    async with shop.scope() as scope:  # nor does the refused one keep the place from others
+        assert (await service.get_startable(scope, (await plug201.guests()).evse_id)).evse_no == 1
+    named = (
+        {"remote_start_id": plug201.asked["remoteStartId"]}
+        if by == "request"
+        else {"id_token": plug201.guest}
+    )
+    await plug201.report(
+        at + timedelta(seconds=9), kind="Updated", **told, **named, trigger_reason="RemoteStart"
+    )
+    guests = await plug201.guests()
+    assert (guests.status, guests.id_token_status, guests.review) == ("ACTIVE", "Accepted", None)
+    assert await plug201.others() == []
+    shop.jobs.ahead = timedelta(seconds=30)
+    await shop.jobs.run()  # the stop that the refused card had earned
+    assert not shop.jobs.failures
+    async with shop.scope() as scope:
+        actions = set((await scope.db.execute(select(StationCommand.action))).scalars())
+    assert "RequestStopTransaction" not in actions
+    await plug201.stop(at + timedelta(hours=1), verdict.ocpp_transaction_id, START_WH + 10_000)
+    await shop.jobs.run()
+    assert (await payment_of(shop, plug201.session_id)).captured_minor == 600
+
+
+async def test_energy_that_a_refused_card_got_is_not_the_guests_to_pay_unseen(plug201: Plug) -> None:
+    at = utcnow()
+    verdict = await plug201.start(at, STRANGER)
+    told = {"ocpp_transaction_id": verdict.ocpp_transaction_id, "kind": "Updated"}
+    wh = Reading(measurand=ENERGY, value=Decimal(START_WH + 500), unit="Wh", sampled_at=at, received_at=at)
+    await plug201.report(at + timedelta(seconds=5), **told, readings=(wh,))
+    named = {"remote_start_id": plug201.asked["remoteStartId"], "trigger_reason": "RemoteStart"}
+    await plug201.report(at + timedelta(seconds=9), **told, **named)
+    guests = await plug201.guests()
+    assert (guests.status, guests.review) == ("ACTIVE", "orphan")
 
 
 async def test_a_station_that_answers_with_another_tag_is_believed_where_that_is_known_of_it(
