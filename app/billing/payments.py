@@ -455,6 +455,28 @@ async def list_refunds(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, 
     return found
 
 
+async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[datetime, int]]:
+    """(when its credit note was issued, minor units) of each refund that was made, oldest first.
+
+    A refund belongs to the newest note that stood when it was planned: in that note's own transaction, or later where
+    the capture was still under way.
+    """
+    made = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
+    made = [op for op in made if op.state == "succeeded"]
+    if payment is None or not made:
+        return []
+    query = select(Invoice.issued_at).where(
+        Invoice.issued_at.between(payment.created_at, max(op.created_at for op in made)),
+        Invoice.corrects_id.is_not(None), Invoice.buyer["payment"].astext == public_id("payment", payment.id),
+    )  # fmt: skip
+    notes = list((await scope.db.execute(query)).scalars())
+    found: list[tuple[datetime, int]] = []
+    for op in made:
+        issued_at = max((at for at in notes if at <= op.created_at), default=op.created_at)
+        found.append((issued_at, op.request["amount_minor"]))
+    return found
+
+
 def refund_as_json(payment: Payment, op: PaymentOp) -> dict[str, Any]:
     """As REST shows it. `state`: pending until the provider answered, then succeeded or failed."""
     return {
