@@ -180,7 +180,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     left = payments.refundable_minor(row, ops)
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
-        ops=ops, errors={}, alert=None, words=OP_WORDS,
+        ops=ops, errors={}, alert=None, words=OP_WORDS, answer=outcomes.answer,
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
         outcome=outcomes.outcome(row), left_minor=left, on_its_way_minor=row.captured_minor - row.refunded_minor - left,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
-from app.billing import paper, payments, sandbox
+from app.billing import outcomes, paper, payments, sandbox
 from app.billing import service as billing
 from app.billing.models import Invoice
 from app.brands import service as brands
@@ -329,6 +329,7 @@ async def test_a_hold_that_expired_unseen_is_waived_when_the_bank_says_no(visit:
     await sandbox.set_clock(visit.shop.database, 8 * 86400)
     await visit.end(31, 10)
     await agree(visit, gross=600, captured=0, waived=600)
+    assert outcomes.outcome(await visit.payment()).why == "The hold had ended"
     [mail] = await letters(visit)
     assert "€6.00 could not be taken from the card any more" in mail.body
 
