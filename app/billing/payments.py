@@ -45,6 +45,7 @@ from tenants.scope import Actor, Scope
 
 ACTOR = Actor.job("billing.payments")
 STALE = timedelta(seconds=60)
+ANSWER_TAKES = timedelta(seconds=10)
 # Stripe takes no less than 30 minutes: the janitor's repetition after a crash must still find that much.
 CHECKOUT_LIFETIME = timedelta(minutes=45)
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
@@ -154,6 +155,16 @@ async def language_of(scope: Scope, payment_id: UUID) -> str:
     )
     request = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
     return request["language"] if request else "en"
+
+
+async def has_no_answer(scope: Scope, payment: Payment) -> bool:
+    """The provider was asked for the payment page and did not answer, or nobody heard; it is asked again."""
+    query = select(PaymentOp.state).where(
+        PaymentOp.payment_id == payment.id, PaymentOp.kind == "checkout_create"
+    )
+    state = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
+    is_long = payment.created_at < scope.now - ANSWER_TAKES
+    return payment.checkout_ref is None and (state == "unknown" or is_long)
 
 
 async def _locked(scope: Scope, payment_id: UUID) -> Payment:
