@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.billing.models import Payment
+from app.billing.models import Payment, PaymentOp
 
 PAYMENT_STATES = {
     "held": ("authorized", "capturing"), "taken": ("captured", "partially_refunded", "refunded"),
@@ -36,12 +36,29 @@ def _why(failure: str) -> str:
     return _FAILURES.get(failure) or failure.replace("_", " ").capitalize()
 
 
+def answer(op: PaymentOp) -> str:
+    """What the provider said to a call, where it said more than yes; else empty."""
+    if not op.response:
+        return ""
+    code = op.response.get("code")
+    if code in _ENDED and op.state in ("succeeded", "failed"):
+        known = _HAPPENED if op.state == "succeeded" else _CAME_TOO_LATE
+        if op.kind in known:
+            return known[op.kind]
+    return op.response.get("message") or code or "–"
+
+
+# What was asked for does not fit how the hold stands by now.
+_ENDED = ("payment_intent_unexpected_state", "charge_expired_for_capture")
+_HAPPENED = {"cancel": "The hold had ended by itself", "capture": "It had been taken already"}
+_CAME_TOO_LATE = {"cancel": "The hold had ended", "capture": "The hold had ended"}
 _FAILURES = {
     "below_minimum": "Too little for a card", "nothing_owed": "Nothing was owed", "over": "The session was over",
     "checkout_expired": "No card was given in time", "evse_taken": "Somebody else was quicker",
     "evse_busy": "The charger was in use", "evse_faulted": "The charger reported a fault",
     "evse_unavailable": "The charger was out of service", "station_offline": "The charger was offline",
     "station_refused": "The charger refused the start", "not_plugged_in": "Nobody plugged in",
+    **dict.fromkeys(_ENDED, "The hold had ended"),
 }  # fmt: skip
 
 

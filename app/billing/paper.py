@@ -6,6 +6,8 @@ plain data: nothing a person wrote is ever part of the program that sets it.
 """
 
 import json
+from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -71,13 +73,14 @@ _SHEET = b"""
 
 def content_of(
     invoice: Invoice, settled: Settled | None, time_zone: str, color: str = "", *, corrects: Invoice | None = None,
-    paid_by: Payment | None = None,
+    paid_by: Payment | None = None, given_back: Sequence[tuple[datetime, int]] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Everything the sheet says, as strings in the paper's own language.
 
     `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None, and `paid_by`
     that payment: what came later stands on later papers, and this one keeps what it said. `corrects` is a credit note's
-    invoice: it is named on the note, with its date and the reason (UStDV section 31 (5)). A line is
+    invoice: it is named on the note, with its date and the reason (UStDV section 31 (5)). `given_back` are the
+    payment's refunds (`payments.list_given_back`): a note tells its own, an invoice those before it. A line is
     {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing), vat, net,
     gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
     """
@@ -88,7 +91,7 @@ def content_of(
         return _content(invoice, then, time_zone, color) | {
             "waived": waived(then) or waived_before(corrects, payment),
             "corrects": _corrects(invoice, corrects, time_zone) if corrects else [],
-            "paid": _paid(invoice, settled, paid_by),
+            "paid": _paid(invoice, settled, paid_by, given_back),
         }
 
 
@@ -204,20 +207,23 @@ def waived_before(corrected: Invoice | None, payment: Payment | None) -> str:
     )
 
 
-def _paid(invoice: Invoice, settled: Settled | None, paid_by: Payment | None) -> str:
-    """That an invoice was paid by card; on the newest paper also what was given back since."""
+def _paid(
+    invoice: Invoice, settled: Settled | None, paid_by: Payment | None, given_back: Sequence[tuple[datetime, int]]
+) -> str:  # fmt: skip
+    """That an invoice was paid by card, and what earlier credit notes had given back of that; on a credit note what it
+    gave back itself. What was given back without a note stands on the newest paper, if that is an invoice."""
     payment = settled.payment if settled else paid_by
     if payment is None or not payment.captured_minor:
         return ""
-    back = money(payment.refunded_minor, payment.currency) if settled and payment.refunded_minor else ""
     if invoice.corrects_id:
-        words = (
-            _("%(amount)s given back to card %(card)s") % {"amount": back, "card": payment.method}
-            if back
-            else ""
-        )
-    elif settled is None and payment.captured_minor > invoice.gross_minor:
-        return ""  # it was paid on the paper before this one
+        back_minor = sum(amount for at, amount in given_back if at == invoice.issued_at)
+    else:
+        back_minor = sum(amount for at, amount in given_back if at <= invoice.issued_at)
+        back_minor = max(back_minor, payment.refunded_minor if settled else 0)
+    back = money(back_minor, payment.currency) if back_minor else ""
+    if invoice.corrects_id:
+        given = _("%(amount)s given back to card %(card)s") % {"amount": back, "card": payment.method}
+        words = given if back else ""
     else:
         amount = money(payment.captured_minor, payment.currency)
         words = _("%(amount)s paid by card %(card)s") % {"amount": amount, "card": payment.method}

@@ -45,6 +45,7 @@ from tenants.scope import Actor, Scope
 
 ACTOR = Actor.job("billing.payments")
 STALE = timedelta(seconds=60)
+ANSWER_TAKES = timedelta(seconds=10)
 # Stripe takes no less than 30 minutes: the janitor's repetition after a crash must still find that much.
 CHECKOUT_LIFETIME = timedelta(minutes=45)
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
@@ -154,6 +155,16 @@ async def language_of(scope: Scope, payment_id: UUID) -> str:
     )
     request = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
     return request["language"] if request else "en"
+
+
+async def has_no_answer(scope: Scope, payment: Payment) -> bool:
+    """The provider was asked for the payment page and did not answer, or nobody heard; it is asked again."""
+    query = select(PaymentOp.state).where(
+        PaymentOp.payment_id == payment.id, PaymentOp.kind == "checkout_create"
+    )
+    state = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
+    is_long = payment.created_at < scope.now - ANSWER_TAKES
+    return payment.checkout_ref is None and (state == "unknown" or is_long)
 
 
 async def _locked(scope: Scope, payment_id: UUID) -> Payment:
@@ -452,6 +463,28 @@ async def list_refunds(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, 
     found: dict[UUID, list[PaymentOp]] = {}
     for op in (await scope.db.execute(query)).scalars():
         found.setdefault(op.payment_id, []).append(op)
+    return found
+
+
+async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[datetime, int]]:
+    """(when its credit note was issued, minor units) of each refund that was made, oldest first.
+
+    A refund belongs to the newest note that stood when it was planned: in that note's own transaction, or later where
+    the capture was still under way.
+    """
+    made = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
+    made = [op for op in made if op.state == "succeeded"]
+    if payment is None or not made:
+        return []
+    query = select(Invoice.issued_at).where(
+        Invoice.issued_at.between(payment.created_at, max(op.created_at for op in made)),
+        Invoice.corrects_id.is_not(None), Invoice.buyer["payment"].astext == public_id("payment", payment.id),
+    )  # fmt: skip
+    notes = list((await scope.db.execute(query)).scalars())
+    found: list[tuple[datetime, int]] = []
+    for op in made:
+        issued_at = max((at for at in notes if at <= op.created_at), default=op.created_at)
+        found.append((issued_at, op.request["amount_minor"]))
     return found
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from litestar import Request, Response, get
@@ -122,10 +122,17 @@ class _Found:
     corrections: Sequence[Invoice]
     payment: Payment | None
     settled: payments.Settled | None
+    given_back: Sequence[tuple[datetime, int]]
 
     def content(self, time_zone: str, color: str = "") -> dict[str, Any]:
         return content_of(
-            self.invoice, self.settled, time_zone, color, corrects=self.corrects, paid_by=self.payment
+            self.invoice,
+            self.settled,
+            time_zone,
+            color,
+            corrects=self.corrects,
+            paid_by=self.payment,
+            given_back=self.given_back,
         )
 
 
@@ -138,6 +145,7 @@ async def _find(scope: Scope, invoice_id: str) -> _Found:
         invoice=row, corrections=corrections, payment=payment,
         corrects=await service.get_invoice(scope, row.corrects_id) if row.corrects_id else None,
         settled=await payments.find_settled(scope, payment) if is_last else None,
+        given_back=await payments.list_given_back(scope, payment),
     )  # fmt: skip
 
 
@@ -172,7 +180,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     left = payments.refundable_minor(row, ops)
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
-        ops=ops, errors={}, alert=None, words=OP_WORDS,
+        ops=ops, errors={}, alert=None, words=OP_WORDS, answer=outcomes.answer,
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
         outcome=outcomes.outcome(row), left_minor=left, on_its_way_minor=row.captured_minor - row.refunded_minor - left,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,

@@ -66,7 +66,8 @@ STARTABLE = ("AVAILABLE", "BLOCKED")
 
 @get("/", opt={"public": True})
 async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """`?free=1`, `?dc=1` and `?plug=` narrow the list; the address is shareable."""
+    """`?free=1`, `?dc=1` and `?plug=` narrow the list, `?near=latitude,longitude` puts the nearest first; the address is
+    shareable."""
     wanted = places.read_filter(request.query_params)
     profile = await brands.get_profile(tenant_scope)
     sites, kinds = await places.list_sites(tenant_scope, wanted)
@@ -353,31 +354,30 @@ async def _get_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
 async def _receipt_page(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[str]:
     time_zone = visit_of(request).time_zone
     papers = await _get_papers(scope, session_id)
-    settled = await _settled(scope, session_id)
-    shown = [
-        (public_id("invoice", one.id), _paper_content(one, papers, settled, time_zone)) for one in papers
-    ]
+    sheet = await _sheets(scope, session_id, papers, time_zone)
+    shown = [(public_id("invoice", one.id), sheet(one)) for one in papers]
     return page(
         request, scope, "charging/receipt.html", title=_("Receipt"), base=base, papers=shown,
         is_foreign=papers[-1].language != current(), profile=await brands.get_profile(scope),
     )  # fmt: skip
 
 
-def _paper_content(
-    one: Invoice, papers: Sequence[Invoice], settled: payments.Settled | None, time_zone: str, color: str = ""
-) -> dict[str, Any]:
-    """A sheet of the session's papers; what became of the payment the newest tells, or each would."""
-    return paper.content_of(
-        one, settled if one is papers[-1] else None, time_zone, color,
-        corrects=next((other for other in papers if other.id == one.corrects_id), None),
-        paid_by=settled.payment if settled else None,
-    )  # fmt: skip
-
-
-async def _settled(scope: Scope, session_id: UUID) -> payments.Settled | None:
-    """What became of the session's payment."""
+async def _sheets(
+    scope: Scope, session_id: UUID, papers: Sequence[Invoice], time_zone: str, color: str = ""
+) -> Callable[[Invoice], dict[str, Any]]:
+    """What each of the session's papers says; what became of the payment the newest tells, or each would."""
     payment = await payments.find_payment(scope, "charging_session", session_id)
-    return await payments.find_settled(scope, payment)
+    settled = await payments.find_settled(scope, payment)
+    given_back = await payments.list_given_back(scope, payment)
+
+    def sheet(one: Invoice) -> dict[str, Any]:
+        return paper.content_of(
+            one, settled if one is papers[-1] else None, time_zone, color,
+            corrects=next((other for other in papers if other.id == one.corrects_id), None), paid_by=payment,
+            given_back=given_back,
+        )  # fmt: skip
+
+    return sheet
 
 
 async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UUID]]) -> Response[bytes]:
@@ -390,9 +390,8 @@ async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UU
         found = next((one for one in papers if wanted in (None, public_id("invoice", one.id))), None)
         if found is None:
             raise NotFound("receipt")
-        settled = await _settled(scope, session_id)
         theme, _hash = await faces.get_theme(scope)
-        content = _paper_content(found, papers, settled, visit.time_zone, theme.primary)
+        content = (await _sheets(scope, session_id, papers, visit.time_zone, theme.primary))(found)
     return paper.pdf_file(content, await asyncio.to_thread(paper.as_pdf, content))
 
 

@@ -374,6 +374,12 @@ async def state_words(
                 why = _DECLINED.get(payment.failure, N_("Your bank gave no reason."))
                 words = N_("Nothing is held. Try another card on the payment page.")
                 return _words(N_("Your card was declined"), why, words, tone="warning", step=0)
+            if payment.checkout_ref is None:
+                if not await payments.has_no_answer(scope, payment):
+                    words = N_("One moment: nothing is taken yet.")
+                    return _words(N_("Opening the payment page"), words, tone="info", step=0)
+                words = N_("We keep trying; nothing is taken yet. You can cancel and try again later.")
+                return _words(N_("The payment service does not answer yet"), words, tone="warning", step=0)
             words = N_("Give your card on the payment page. Nothing is taken yet.")
             return _words(N_("Waiting for your card"), words, tone="info", step=0)
         words = N_("The charger is ready for you. Connect the cable to your car.")

@@ -1,5 +1,7 @@
 """Where a driver can charge, as it is right now: a brand's sites and their EVSEs, and what narrows the list."""
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,6 +22,9 @@ PLUGS = {
     "IEC_62196_T1": "Type 1", "IEC_62196_T2": "Type 2", "IEC_62196_T1_COMBO": "CCS 1", "IEC_62196_T2_COMBO": "CCS",
     "CHADEMO": "CHAdeMO", "DOMESTIC_F": "Schuko", "TESLA_S": "NACS",
 }  # fmt: skip
+
+
+_SPOT = re.compile(r"(-?\d{1,2}(?:\.\d{1,9})?),(-?\d{1,3}(?:\.\d{1,9})?)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +56,18 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
+    """`near` is (latitude, longitude) in degrees: the list goes by distance from there, and narrows nothing."""
+
     free: bool = False
     dc: bool = False
     plug: str = ""
+    near: tuple[float, float] | None = None
 
     @property
     def query(self) -> str:
-        wanted = {"free": "1" if self.free else "", "dc": "1" if self.dc else "", "plug": self.plug}
-        return urlencode({name: value for name, value in wanted.items() if value})
+        near = "{:.5f},{:.5f}".format(*self.near) if self.near else ""
+        wanted = {"free": "1" if self.free else "", "dc": "1" if self.dc else "", "plug": self.plug, "near": near}
+        return urlencode({name: value for name, value in wanted.items() if value}, safe=",")
 
     def takes(self, place: Place) -> bool:
         return (
@@ -69,11 +78,27 @@ class Filter:
 
 
 def read_filter(params: Mapping[str, str]) -> Filter:
-    """What nobody offers narrows nothing."""
+    """What nobody offers narrows nothing, and what is no spot on earth is near to nothing."""
     plug = params.get("plug", "")
     return Filter(
-        free=params.get("free") == "1", dc=params.get("dc") == "1", plug=plug if plug in PLUGS else ""
-    )
+        free=params.get("free") == "1", dc=params.get("dc") == "1", plug=plug if plug in PLUGS else "",
+        near=_spot(params.get("near", "")),
+    )  # fmt: skip
+
+
+def _spot(text: str) -> tuple[float, float] | None:
+    found = _SPOT.fullmatch(text)
+    spot = (float(found[1]), float(found[2])) if found else None
+    return spot if spot and abs(spot[0]) <= 90 and abs(spot[1]) <= 180 else None
+
+
+def _distance(location: Location, near: tuple[float, float]) -> float:
+    """In degrees of latitude, to compare: right for what lies close by. Sites without coordinates come last."""
+    if location.latitude is None or location.longitude is None:
+        return math.inf
+    north = float(location.latitude) - near[0]
+    east = abs(float(location.longitude) - near[1])
+    return math.hypot(north, min(east, 360 - east) * math.cos(math.radians(near[0])))
 
 
 def chips(wanted: Filter, kinds: Iterable[str]) -> list[tuple[str, str, bool]]:
@@ -91,7 +116,7 @@ def chips(wanted: Filter, kinds: Iterable[str]) -> list[tuple[str, str, bool]]:
 
 
 async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str]]:
-    """Sites with a place that fits, by name; and the kinds of plug that there are at all."""
+    """Sites with a place that fits, by name or by distance; and the kinds of plug that there are at all."""
     awaited = await awaited_until(scope)
     query = (
         select(Location)
@@ -117,6 +142,9 @@ async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str
         if fitting:
             free_count = sum(place.status == "AVAILABLE" for place in all_places)
             found.append(Site(location, fitting, free_count, len(all_places)))
+    if wanted.near is not None:
+        near = wanted.near
+        found.sort(key=lambda site: _distance(site.location, near))
     return found, [kind for kind in PLUGS if kind in kinds]
 
 

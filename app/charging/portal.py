@@ -279,7 +279,7 @@ async def refund_payment(request: AnyRequest, tenant_scope: Scope, payment_id: s
     form, path = await read_form(request), f"/payments/{payment_id}"
     try:
         await settlement.refund(tenant_scope, parse_id("payment", payment_id), form.text("reason"))
-    except Invalid as error:
+    except (Invalid, Refused) as error:  # the payment's page says how it stands by now
         visit_of(request).is_spoiled = True
         return redirect(request, path, flash=error.message, kind="error")
     return redirect(request, path, flash="The money goes back, and a credit note was issued.")

@@ -120,14 +120,18 @@ def way_back(name: str, url: str, payment: Payment) -> Letter:
 def receipt(name: str, url: str, settled: Settled) -> Letter:
     """The money was taken, or it never will be: then the mail says first that nothing is to be paid."""
     payment, waived = settled.payment, paper.waived(settled)
+    taken_words = (
+        _("%(amount)s were taken from %(card)s; the rest of the hold is released.")
+        if payment.captured_minor < payment.hold_minor
+        else _("%(amount)s were taken from %(card)s.")
+    )
     taken = {
-        "name": name, "amount": money(payment.captured_minor, payment.currency),
+        "amount": money(payment.captured_minor, payment.currency),
         "card": payment.method or _("your card"),
     }  # fmt: skip
     body = (
         _("Hello,"), _("Thank you for charging with %(name)s.") % {"name": name},
-        *([_("%(amount)s were taken from %(card)s; the rest of the hold is released.") % taken]
-          if payment.captured_minor else []),
+        *([taken_words % taken] if payment.captured_minor else []),
         *([waived] if waived else []),
         *([_("The hold on your card is released and nothing is charged.")]
           if waived and not payment.captured_minor else []),

@@ -87,6 +87,8 @@ def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
     made = as_livery_error(error)
     _note(request, error, made)
     visit = visit_of(request)
+    if made.status == 405 and request.method == "GET":
+        return _to_form(request)
     has_login = visit.surface in ("portal", "console", "driver")
     if made.code == "login_link_invalid":
         return page(
@@ -139,6 +141,13 @@ def _to_login(request: AnyRequest) -> Response[Any]:
     if is_part:
         return Response(None, status_code=401, headers={"HX-Redirect": login})
     return Response(None, status_code=303, headers={"Location": login})
+
+
+def _to_form(request: AnyRequest) -> Response[Any]:
+    """What only takes forms lies below the page that shows them. After a refusal the browser stands there: a reload, a
+    bookmark, or the way back from choosing a language comes as a GET."""
+    above = request.url.path.rstrip("/").rpartition("/")[0]
+    return Response(None, status_code=303, headers={"Location": local_path(above or "/")})
 
 
 def as_problem(request: AnyRequest, error: Exception) -> Response[Any]:

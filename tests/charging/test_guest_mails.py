@@ -123,6 +123,19 @@ async def test_what_is_too_little_for_a_card_is_one_mail_and_says_that_nothing_i
 
 
 @pytest.mark.parametrize(
+    ("kwh", "words"),
+    [(10, "€6.00 were taken from Visa •••• 4242; the rest of the hold is released."),
+     (50, "€30.00 were taken from Visa •••• 4242."), (62, "€30.00 were taken from Visa •••• 4242.")],
+)  # fmt: skip
+async def test_the_rest_of_a_hold_is_told_only_where_there_is_one(
+    visit: Visit, kwh: float, words: str
+) -> None:
+    await visit.end(170, kwh)
+    _first, told = await letters(visit.shop)
+    assert words in plain(told).split("\n\n")
+
+
+@pytest.mark.parametrize(
     ("language", "subject", "words", "reason"),
     [("en", "Alpha gave you money back", "Alpha gave €6.00 back to your card Visa •••• 4242.", "Reason: too loud"),
      ("de", "Alpha hat Ihnen Geld zurückgegeben",

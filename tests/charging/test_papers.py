@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
-from app.billing import paper, payments, sandbox
+from app.billing import outcomes, paper, payments, sandbox
 from app.billing import service as billing
 from app.billing.models import Invoice
 from app.brands import service as brands
@@ -184,6 +184,39 @@ async def test_an_invoice_was_paid_by_card_also_after_the_money_was_given_back(
     assert paid_by_card in words_of((await staff.get(f"/invoices/{public_id('invoice', invoice.id)}")).text)
 
 
+async def test_each_paper_tells_its_own_refund_and_keeps_its_words(shop: Shop, house: House) -> None:
+    """30.00 paid, corrected to 11.50 (18.50 back), then the rest refunded (11.50 back)."""
+    visit = await begin(shop)
+    await visit.end(140, 50)
+    async with shop.scope() as scope:
+        await brands.update_profile(scope, SELLER)
+        cdr = await settlement.find_cdr(scope, visit.session_id)
+        assert cdr is not None
+        await settlement.credit(scope, cdr.id, "the meter was wrong", energy_wh=20_000)
+    await shop.jobs.run()
+    paid_, first = "€30.00 paid by card Visa •••• 4242", "€18.00 given back to card Visa •••• 4242"
+    after = f"{paid_}; €18.00 given back"
+    staff = await house.staff("alpha", shop.tenant_id)
+
+    async def told() -> list[list[str]]:
+        async with shop.scope() as scope:
+            papers = await settlement.list_papers(scope, visit.session_id)
+        shown = (await receipt_page(house, visit, "en")).replace("<article", "SHEET <article").split("SHEET")
+        pages = [await staff.get(f"/invoices/{public_id('invoice', one.id)}") for one in papers]
+        words = re.compile(r"€[\d.]+ (?:paid by|given back to) card Visa •••• 4242(?:; €[\d.]+ given back)?")
+        return [
+            [found for html in htmls for found in words.findall(words_of(html))]
+            for htmls in zip(shown[1:], (one.text for one in pages), strict=True)
+        ]
+
+    assert await told() == [[paid_] * 2, [first] * 2, [after] * 2]
+    async with shop.scope() as scope:
+        await settlement.refund(scope, (await visit.payment()).id, "too loud")
+    await shop.jobs.run()
+    second = "€12.00 given back to card Visa •••• 4242"
+    assert await told() == [[paid_] * 2, [first] * 2, [after] * 2, [second] * 2]
+
+
 # -- lines and titles --------------------------------------------------------------------------------------------------
 
 
@@ -296,6 +329,7 @@ async def test_a_hold_that_expired_unseen_is_waived_when_the_bank_says_no(visit:
     await sandbox.set_clock(visit.shop.database, 8 * 86400)
     await visit.end(31, 10)
     await agree(visit, gross=600, captured=0, waived=600)
+    assert outcomes.outcome(await visit.payment()).why == "The hold had ended"
     [mail] = await letters(visit)
     assert "€6.00 could not be taken from the card any more" in mail.body
 

@@ -6,11 +6,12 @@ from html import unescape
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
-from app.billing import payments
+from app.billing import payments, sandbox
+from app.billing.provider import OutcomeUnknown
 from app.charging import paid, queries, service, settlement
-from app.charging.models import PriceSnapshot
+from app.charging.models import ChargingSession, PriceSnapshot
 from app.charging.reports import TransactionReport
 from app.identity import service as identity
 from app.kernel.ids import public_id
@@ -251,6 +252,34 @@ async def test_a_station_that_stopped_and_waits_for_the_cable_is_not_asked_again
     async with visit.scope(minutes=140) as scope:
         after = await service.last_stop(scope, await service.get_session(scope, visit.session_id))
     assert before is not None and after is not None and before.id == after.id
+
+
+async def test_while_the_payment_service_does_not_answer_nobody_is_sent_to_its_page(
+    shop: Shop, house: House
+) -> None:
+    """A 500 once: the page says that we try again; then it has the way to the payment page."""
+    await sandbox.set_faults(shop.database, [{"path": "POST /v1/checkout/sessions$", "fault": "500"}])
+    with pytest.raises(OutcomeUnknown):
+        await wish_for(shop)
+    async with shop.scope() as scope:
+        [session_id] = (await scope.db.execute(select(ChargingSession.id))).scalars()
+        link = paid.link_of(scope, session_id)
+    driver = house.driver("alpha")
+    page = words_of((await driver.get(f"/s/{link}", headers={"Accept-Language": "en"})).text)
+    assert "The payment service does not answer yet" in page and "Give your card" not in page
+    assert "We keep trying; nothing is taken yet. You can cancel and try again later." in page
+    german = words_of((await driver.get(f"/s/{link}", headers={"Accept-Language": "de"})).text)
+    assert "Der Zahlungsdienst antwortet noch nicht" in german and "Abbrechen" in german
+    async with shop.scope() as scope:
+        await scope.db.execute(text("update livery.payment_op set state = 'sent'"))
+    assert (
+        "Opening the payment page" in (await driver.get(f"/s/{link}", headers={"Accept-Language": "en"})).text
+    )
+    async with shop.scope() as scope:
+        op_id = (await scope.db.execute(text("select id from livery.payment_op"))).scalar_one()
+    await payments.run_op(shop.database, shop.tenant_id, op_id)
+    page = words_of((await driver.get(f"/s/{link}", headers={"Accept-Language": "en"})).text)
+    assert "Waiting for your card" in page and "Go to the payment page" in page
 
 
 async def test_a_payment_page_that_the_provider_refuses_is_told_as_that(shop: Shop, house: House) -> None:

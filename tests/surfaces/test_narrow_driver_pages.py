@@ -1,5 +1,6 @@
 """A driver's pages on the narrowest phone: no word is broken, and no place on the map covers another."""
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -107,4 +108,6 @@ async def test_places_that_would_cover_each_other_are_one_pin_that_leads_closer(
             ).click()  # they stand at one spot: the closest look parts them no more
             await _shows(page, "2 Orte")
             await page.locator("button.pin").click()
-            await page.wait_for_url(f"http://nordlicht.localhost:{house.port}/")
+            await page.wait_for_url(re.compile(r"/\?near=54\.79200%2C9\.43600$"))
+            listed = await page.locator("main [id^=loc_] h2").all_inner_texts()
+            assert listed == ["Hafen", "Werft", "Kai", "Watt"]  # these first, not by name

@@ -24,6 +24,12 @@ pytestmark = pytest.mark.anyio
             {"code": "gone", "message": "The hold is gone."},
             "The hold is gone.",
         ),
+        (
+            "cancel",
+            {},
+            {"code": "payment_intent_unexpected_state", "message": "You cannot cancel this PaymentIntent."},
+            "The hold had ended by itself",
+        ),
     ],
 )
 async def test_a_payment_can_be_looked_at_whatever_was_asked_of_the_provider(

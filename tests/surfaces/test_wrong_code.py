@@ -37,3 +37,15 @@ async def test_no_address_that_leads_nowhere_answers_a_german_in_english(house: 
     answer = await house.driver("nordlicht").get(path, headers=GERMAN)
     assert answer.status_code == 404 and "There is no" not in answer.text
     assert 'action="/go"' not in answer.text
+
+
+async def test_an_address_that_only_takes_forms_leads_to_the_page_that_shows_them(house: House) -> None:
+    """There a refused start leaves the browser: choosing a language, or opening it again, is no error."""
+    await found_brand(house.database)
+    driver = house.driver("nordlicht")
+    for path, above in (("/c/ABC123/start", "/c/ABC123"), ("/s/x/stop", "/s/x"), ("/s/x/cancel", "/s/x"),
+                        ("/account/sessions/x/stop", "/account/sessions/x"), ("/preferences", "/")):  # fmt: skip
+        answer = await driver.get(path)
+        assert (answer.status_code, answer.headers.get("location")) == (303, above)
+    staff = await house.portal("nordlicht").get("/payments/pay_1/refunds")
+    assert (staff.status_code, staff.headers.get("location")) == (303, "/payments/pay_1")

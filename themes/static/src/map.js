@@ -57,7 +57,12 @@ customElements.define("site-map", class extends HTMLElement {
     });
     const open = (members) => {
       isMoved = true;
-      if (map.getZoom() >= map.getMaxZoom() - 0.01) return location.assign(list); // nearer they stand no further apart
+      if (map.getZoom() >= map.getMaxZoom() - 0.01) {
+        // Nearer they stand no further apart: the list tells them one by one, these first.
+        const url = new URL(list, location.href), middle = (axis) => members.reduce((sum, { at }) => sum + at[axis], 0) / members.length;
+        url.searchParams.set("near", [middle(1), middle(0)].map((degrees) => degrees.toFixed(5)).join(","));
+        return location.assign(url);
+      }
       const around = members.reduce((found, { at }) => found.extend(at), new LngLatBounds());
       map.fitBounds(around, { padding: fit.padding, maxZoom: map.getMaxZoom() });
       map.getCanvas().focus();
