@@ -66,8 +66,8 @@ STARTABLE = ("AVAILABLE", "BLOCKED")
 
 @get("/", opt={"public": True})
 async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """`?free=1`, `?dc=1` and `?plug=` narrow the list, `?near=latitude,longitude` puts the nearest first; the address is
-    shareable."""
+    """`?free=1`, `?dc=1` and `?plug=` narrow the list, `?near=latitude,longitude` puts the nearest first; the address
+    is shareable."""
     wanted = places.read_filter(request.query_params)
     profile = await brands.get_profile(tenant_scope)
     sites, kinds = await places.list_sites(tenant_scope, wanted)

@@ -66,7 +66,12 @@ class Filter:
     @property
     def query(self) -> str:
         near = "{:.5f},{:.5f}".format(*self.near) if self.near else ""
-        wanted = {"free": "1" if self.free else "", "dc": "1" if self.dc else "", "plug": self.plug, "near": near}
+        wanted = {
+            "free": "1" if self.free else "",
+            "dc": "1" if self.dc else "",
+            "plug": self.plug,
+            "near": near,
+        }
         return urlencode({name: value for name, value in wanted.items() if value}, safe=",")
 
     def takes(self, place: Place) -> bool:
