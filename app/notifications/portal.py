@@ -21,7 +21,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self';
 async def show_mail_preview(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     _slug, name, _status = await own_tenant(tenant_scope)
     editing = await faces.get_editing(tenant_scope)
-    sample = Payment(captured_minor=1332, currency="EUR", method="Visa •••• 4242")
+    sample = Payment(hold_minor=3000, captured_minor=1332, currency="EUR", method="Visa •••• 4242")
     url = await own_url(tenant_scope, "driver", "/s/sample")
     _kind, subject, body = receipt(name, url, Settled(payment=sample, waived_minor=0))
     html = as_html(subject, body, editing.look.theme, name, "en")
