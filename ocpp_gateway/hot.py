@@ -80,11 +80,13 @@ class Evse(msgspec.Struct):
 class TransactionInfo(msgspec.Struct):
     transactionId: str  # noqa: N815
     chargingState: str | None = None  # noqa: N815
+    remoteStartId: msgspec.Raw | None = None  # noqa: N815
 
 
 class TransactionEvent(msgspec.Struct):
     eventType: str  # noqa: N815
     timestamp: str
+    triggerReason: str  # noqa: N815
     seqNo: int  # noqa: N815
     transactionInfo: TransactionInfo  # noqa: N815
     evse: Evse | None = None
@@ -97,6 +99,7 @@ _METERING_16 = msgspec.json.Decoder(MeterValues16)
 _METERING_201 = msgspec.json.Decoder(MeterValues201)
 _EVENT = msgspec.json.Decoder(TransactionEvent)
 _MAX_NO = 64
+_PERIODIC = ("MeterValuePeriodic", "MeterValueClock")
 
 
 def read(version: str, tenant_id: UUID, station: str, raw: str, received_us: int) -> HotReadings | None:
@@ -140,12 +143,17 @@ def _metering_201(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | No
 
 
 def _updated(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
-    """A token, or another kind of event, is a verb's affair."""
+    """Whose it is, by a token or a remote start, and another kind of event are a verb's affair. A station may repeat
+    the remote start's id with each of its readings; those tell nothing new."""
     said = _EVENT.decode(payload)
     info, evse = said.transactionInfo, said.evse
+    is_named = said.triggerReason == "RemoteStart" or (
+        info.remoteStartId is not None and said.triggerReason not in _PERIODIC
+    )
     if (
         said.eventType != "Updated"
         or said.idToken is not None
+        or is_named
         or not 0 < len(info.transactionId) <= codec.MAX_ID
     ):
         return None
