@@ -487,7 +487,11 @@ def _settings(fsync: bool) -> list[str]:
               "log_timezone": "UTC", "log_line_prefix": "%m [%p] %q%u@%d ", "shared_buffers": "512MB",
               "min_wal_size": "1GB", "max_wal_size": "4GB", "password_encryption": "scram-sha-256"}  # fmt: skip
     if not fsync:
+        # Small buffers: a test's database is a copy, and each copy first writes out all that is in them.
         chosen |= {
+            "shared_buffers": "128MB",
+            "min_wal_size": "80MB",
+            "max_wal_size": "1GB",
             "fsync": "off",
             "synchronous_commit": "off",
             "full_page_writes": "off",
