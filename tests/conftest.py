@@ -35,12 +35,23 @@ CHROMIUM = os.environ.get("LIVERY_CHROMIUM") or shutil.which("chromium") or shut
 NOT_RUN = "no Chromium on this machine"
 
 
+PLENTY = 4 * 2**30  # bytes for one worker's databases
+
+
 # -- servers and databases ---------------------------------------------------------------------------------------------
+
+
+def _place() -> str:
+    """Memory where there is plenty: each test copies a database of a thousand files, and disks look long for room."""
+    memory = Path("/dev/shm")  # noqa: S108 - the folder is made for this run
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > PLENTY:
+        return str(memory)
+    return "/tmp"
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[EmbeddedServers]:
-    folder = Path(tempfile.mkdtemp(prefix="livery-test-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="livery-test-", dir=_place()))
     with EmbeddedServers(folder, fsync=False, progress=lambda _line: None) as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
