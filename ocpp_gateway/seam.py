@@ -7,13 +7,14 @@ here: they are batched (`flusher.py`), and only the one that needs judgement is 
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from sqlalchemy import text
@@ -44,11 +45,25 @@ from tenants.scope import Actor, Scope
 
 log = logging.getLogger("livery.gateway")
 UNLOGGED = frozenset({"Heartbeat"})
+P = ParamSpec("P")
+T = TypeVar("T")
 MAX_FOREIGN = 4000  # characters kept of a DataTransfer
 
 
 class DatabaseAway(Exception):
     """The database did not come back in time: the link is closed, and the station sends again."""
+
+
+def aside(
+    method: Callable[Concatenate["Seam", P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["Seam", P], Coroutine[Any, Any, T]]:
+    """A method that works on the verbs' loop, whoever asks."""
+
+    @functools.wraps(method)
+    async def asked(seam: "Seam", *args: P.args, **more: P.kwargs) -> T:
+        return await seam.verbs.run(method(seam, *args, **more))
+
+    return asked
 
 
 class Seam:
@@ -75,8 +90,9 @@ class Seam:
         gathered = await self._gathered(route, version, call, raw, received_at)
         if gathered is not None:
             return gathered
-        return await self.verbs.run(self._answered(route, version, call, raw, received_at))
+        return await self._answered(route, version, call, raw, received_at)
 
+    @aside
     async def _answered(
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
     ) -> str:
@@ -223,11 +239,9 @@ class Seam:
         PARKED.inc()
         return out
 
+    @aside
     async def retry(self, tenant_id: UUID, parked_id: UUID) -> None:
         """What staff want tried again: handled in one transaction with its end, or parked again with its reason."""
-        await self.verbs.run(self._retry(tenant_id, parked_id))
-
-    async def _retry(self, tenant_id: UUID, parked_id: UUID) -> None:
         error = None
         try:
             async with self.verbs.database.scope(tenant_id, Actor.job("gateway.retry")) as scope:
@@ -263,14 +277,12 @@ class Seam:
             _frame("in", "call", call, raw, received_at, version.SUBPROTOCOL, error=code),
             _frame("out", "error", call, out, utcnow(), version.SUBPROTOCOL, error=code),
         ]
-        await self._keep(route, frames)
+        await self.keep(route, frames)
         return out
 
+    @aside
     async def keep(self, route: StationRoute, frames: list[Frame]) -> None:
         """Frames that cause nothing: refused ones, broken ones, commands and their answers."""
-        await self.verbs.run(self._keep(route, frames))
-
-    async def _keep(self, route: StationRoute, frames: list[Frame]) -> None:
         async with self._scope(route) as scope:
             await stations.record_frames(scope, route.station_id, frames)
 
@@ -283,13 +295,14 @@ class Seam:
             opened = await self._opening.ask(LinkUp(route.tenant_id, route.station_id, ocpp_version, remote))
         except (SQLAlchemyError, OSError) as error:
             log.warning("the link of station %s is left to its verb: %s", route.identity, _told(error))
-        return opened or await self.verbs.run(self._opened(route, ocpp_version, remote))
+        return opened or await self._opened(route, ocpp_version, remote)
 
     async def _open_many(self, asked: Sequence[LinkUp]) -> list[Opened | None]:
         opened = await links.open_links(self.database, self.node, asked, utcnow())
         self._tell("connection", [one for one, found in zip(asked, opened, strict=True) if found])
         return opened
 
+    @aside
     async def _opened(self, route: StationRoute, ocpp_version: str, remote: str) -> Opened:
         async with self._scope(route) as scope:
             epoch = await stations.connection_opened(
@@ -307,8 +320,9 @@ class Seam:
         with contextlib.suppress(SQLAlchemyError, OSError):
             was_open = await self._closing.ask(LinkDown(route.tenant_id, route.station_id, epoch, reason))
         if not was_open:
-            await self.verbs.run(self._closed(route, epoch, reason))
+            await self._closed(route, epoch, reason)
 
+    @aside
     async def _closed(self, route: StationRoute, epoch: int, reason: str) -> None:
         started = time.monotonic()
         while True:
@@ -333,10 +347,8 @@ class Seam:
 
     # -- commands --------------------------------------------------------------------------------------------------
 
+    @aside
     async def claim(self, route: StationRoute, epoch: int) -> ClaimedCommand | None:
-        return await self.verbs.run(self._claim(route, epoch))
-
-    async def _claim(self, route: StationRoute, epoch: int) -> ClaimedCommand | None:
         async with self._scope(route) as scope:
             claimed = await commands.claim_commands(scope, route.station_id, epoch, 1)
         return claimed[0] if claimed else None
@@ -344,13 +356,8 @@ class Seam:
     async def find_waiting(self, tenants: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
         return await links.find_waiting(self.database, self.node, tenants)
 
+    @aside
     async def conclude(
-        self, route: StationRoute, command_id: UUID, status: Outcome, answer: dict[str, Any] | None, error: str | None,
-        frames: list[Frame],
-    ) -> None:  # fmt: skip
-        await self.verbs.run(self._conclude(route, command_id, status, answer, error, frames))
-
-    async def _conclude(
         self, route: StationRoute, command_id: UUID, status: Outcome, answer: dict[str, Any] | None, error: str | None,
         frames: list[Frame],
     ) -> None:  # fmt: skip
