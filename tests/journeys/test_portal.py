@@ -344,6 +344,12 @@ async def test_a_wrong_form_says_which_field_and_keeps_what_was_typed(fjord: Per
     field = page.get_by_label("Per kWh, EUR")
     await expect(field).to_have_value("cheap")
     await expect(field).to_have_attribute("aria-invalid", "true")
-    await expect(page.get_by_text("This must be an amount such as 0.49.")).to_be_visible()
-    await expect(page.get_by_text("A time window has a beginning and an end.")).to_be_visible()
+    await expect(field).to_have_accessible_description(re.compile("This must be an amount such as 0.49."))
+    await (
+        page.get_by_role("alert")
+        .get_by_role("link", name="Per kWh, EUR: This must be an amount such as 0.49.")
+        .click()
+    )
+    await expect(field).to_be_focused()
+    await expect(page.get_by_role("alert")).to_contain_text("A time window has a beginning and an end.")
     fjord.complaints[:] = [one for one in fjord.complaints if "422" not in one]
