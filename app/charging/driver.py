@@ -288,6 +288,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     evse = await scope.db.get(EVSE, (scope.tenant_id, session.evse_id)) if session.evse_id else None
     return {
         "session": session, "payment": payment, "words": words, "base": base, "charged": charged,
+        "is_credited": charged is not None and cdr is None,
         "collection": collection, "most_minor": paid.most_taken(payment, cost_minor),
         "points": points, "curve_words": _curve_words(points, session, power_w), "has_returned": has_returned,
         "price": price, "energy_wh": energy,

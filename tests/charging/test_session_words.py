@@ -75,7 +75,7 @@ async def test_what_was_given_back_stands_beside_what_it_cost(visit: Visit, hous
     page = words_of(await staff_page(house, visit))
     assert "Cost so far" not in page
     assert "Cost €6.00 incl. VAT, €6.00 given back" in page
-    assert "Cost €6.00 incl. VAT" in words_of(await guest_page(house, visit))
+    assert "Cost €6.00 incl. VAT, credited" in words_of(await guest_page(house, visit))
 
 
 async def test_whatever_happened_is_told_in_words(visit: Visit) -> None:
