@@ -17,7 +17,7 @@ from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Payment, PaymentOp
-from app.charging import service, settlement
+from app.charging import service, settlement, snapshot
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity import limits
@@ -135,6 +135,7 @@ async def request_start(
     )  # fmt: skip
     scope.db.add(session)
     await scope.db.flush()
+    await snapshot.freeze(scope, session)  # what the driver was shown is what they pay, however long the cable takes
     url = await page_url(scope, session.id, origin)
     _payment, op = await payments.open_payment(
         scope, source_type="charging_session", source_id=session.id, hold_minor=offer.hold_minor,

@@ -98,6 +98,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     known = await _find(scope, station_id, report)
     if known is not None:
         if known.meter_start_wh is None or known.review == "orphan":
+            known = await _given_at_last(scope, known, report)
             await _locate(scope, known, report)
             await _complete_start(scope, known, report)
         await _store(scope, known, report)
@@ -294,7 +295,7 @@ async def _pending_for(
 async def _may_be_anybodys(scope: Scope, station_id: UUID, report: TransactionReport) -> bool:
     """It may answer a remote start without naming whose. 2.x then says that it was asked for; in 1.6 the idTag is
     empty, or, on stations that are known for it, one of its own that it never asked about."""
-    if report.offline:
+    if report.offline or report.kind == "Ended":
         return False
     is_16 = report.natural_key is not None
     if not is_16:
@@ -404,6 +405,17 @@ async def stop_refused(scope: Scope, session_id: UUID) -> None:
         _tell(scope, session, "stop_refused")
 
 
+async def _given_at_last(
+    scope: Scope, session: ChargingSession, report: TransactionReport
+) -> ChargingSession:
+    """A transaction whose later events came first, and of which only this one tells whose remote start it is."""
+    if session.settled_at is not None or session.id_token_status == "Accepted":
+        return session
+    wishes = await _wishes(scope, session.station_id)
+    wish = await _pending_for(scope, wishes, session.evse_id, report)
+    return session if wish is None else await _take_over(scope, wish, session)
+
+
 async def _complete_start(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """The Started of a transaction whose later events came first."""
     session.meter_start_wh = _start_meter(report)
@@ -511,14 +523,15 @@ async def _take_over(scope: Scope, wish: ChargingSession, begun: ChargingSession
     """The driver's page, their payment and their prices belong to the wish: what the station told moves there."""
     told = {
         name: getattr(begun, name)
-        for name in ("ocpp_transaction_id", "start_key", "evse_id", "evse_no", "connector_no", "started_at",
-                     "meter_start_wh", "is_offline", "interrupted_at")
+        for name in ("ocpp_transaction_id", "start_key", "evse_id", "evse_no", "connector_no", "started_at", "ended_at",
+                     "meter_start_wh", "meter_stop_wh", "energy_wh", "is_offline", "interrupted_at", "status", "review",
+                     "stopped_reason")
     }  # fmt: skip
     begun.ocpp_transaction_id = begun.start_key = None
     await scope.db.flush()
     for name, value in told.items():
         setattr(wish, name, value)
-    wish.status, wish.pending_until = "ACTIVE", None
+    wish.pending_until = None
     await scope.db.flush()
     keys = {"wish": wish.id, "begun": begun.id}
     for table in ("meter_value", "session_event", "session_live", "session_curve", "signed_meter_value"):
@@ -543,8 +556,11 @@ async def _without_start(scope: Scope, station_id: UUID, report: TransactionRepo
         start_key=report.natural_key,
     )  # fmt: skip
     scope.db.add(session)
-    await _authorise(scope, session, report.id_token)
     await scope.db.flush()
+    wish = await _pending_for(scope, await _wishes(scope, station_id), session.evse_id, report)
+    if wish is not None:
+        session = await _take_over(scope, wish, session)
+    await _authorise(scope, session, report.id_token)
     await snapshot.freeze(scope, session)
     if report.kind == "Updated" and evse is not None:
         await stations.set_activity(scope, evse.id, "charging")

@@ -258,3 +258,73 @@ async def test_a_station_of_20_names_the_request_whatever_is_known_of_its_make(p
     verdict = await plug201.start(utcnow(), STRANGER)
     assert verdict.id_token_status in ("Invalid", "Unknown")
     assert (await plug201.guests()).status == "PENDING"
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "start update end",
+        "update start end",
+        "update end start",
+        "end start",
+        "token start end",
+        "token-end start",
+    ],
+)
+async def test_the_guest_pays_in_whatever_order_the_events_of_their_start_come(
+    plug201: Plug, order: str
+) -> None:
+    """A queue that is emptied out of order; the driver's card, or the remote start's number, is told once."""
+    shop, at = plug201.shop, utcnow()
+
+    async def say(kind: str, second: int, wh: int, context: str, **more: Any) -> None:
+        when = at + timedelta(seconds=second)
+        reading = Reading(
+            measurand=ENERGY, value=Decimal(wh), unit="Wh", sampled_at=when, received_at=when, context=context
+        )
+        await plug201.report(
+            when, kind=kind, ocpp_transaction_id="tx1", readings=(reading,), received_at=at + timedelta(minutes=2),
+            **more,
+        )  # fmt: skip
+        await shop.jobs.run()
+
+    start = {
+        "id_token": plug201.guest, "remote_start_id": plug201.asked["remoteStartId"], "trigger_reason": "RemoteStart",
+    }  # fmt: skip
+    for what in order.split():
+        token = {"id_token": plug201.guest} if "token" in what else {}
+        if what == "start":
+            await say("Started", 0, START_WH, "Transaction.Begin", **start)
+        elif "end" in what:
+            end = START_WH + 10_000
+            await say("Ended", 3600, end, "Transaction.End", stopped_reason="EVDisconnected", **token)
+        else:
+            await say("Updated", 30, START_WH + 100, "Sample.Periodic", charging_state="Charging", **token)
+    guests, payment = await plug201.guests(), await payment_of(shop, plug201.session_id)
+    assert await plug201.others() == []
+    assert (guests.status, guests.review, guests.energy_wh) == ("COMPLETED", None, 10_000)
+    assert (payment.state, payment.captured_minor) == ("captured", 600) and not shop.jobs.failures
+    assert guests.started_at == at and guests.ended_at == at + timedelta(hours=1)
+
+
+async def test_an_end_without_its_start_waits_for_it_in_review_with_the_guests_hold(plug201: Plug) -> None:
+    at = utcnow()
+    await plug201.report(
+        at + timedelta(hours=1), kind="Ended", ocpp_transaction_id="tx1", meter_stop_wh=Decimal(START_WH + 10_000),
+        id_token=plug201.guest,
+    )  # fmt: skip
+    await plug201.shop.jobs.run()
+    guests = await plug201.guests()
+    assert (guests.status, guests.review) == ("COMPLETED", "orphan") and await plug201.others() == []
+    assert (await payment_of(plug201.shop, plug201.session_id)).state == "authorized"
+
+
+async def test_a_stop_that_names_nobody_takes_no_guests_start(plug: Plug) -> None:
+    """1.6 stations may leave the idTag of a stop away, 2.x stations the token."""
+    at = utcnow()
+    more = {"natural_key": "stop"} if plug.is_16 else {"trigger_reason": "RemoteStart"}
+    await plug.report(
+        at, kind="Ended", ocpp_transaction_id="4711", meter_stop_wh=Decimal(START_WH + 500),
+        id_token=IdTokenValue("") if plug.is_16 else None, **more,
+    )  # fmt: skip
+    assert (await plug.guests()).status == "PENDING" and len(await plug.others()) == 1
