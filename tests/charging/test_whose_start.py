@@ -16,6 +16,7 @@ from app.kernel.clock import utcnow
 from app.stations import service as stations
 from app.stations.models import StationCommand
 from app.stations.reports import Frame
+from app.tariffs import service as tariffs
 from tenants.scope import Actor
 from tests.billing.conftest import Shop, jobs, shop
 from tests.charging.test_cap import START_WH, paid_for
@@ -328,3 +329,20 @@ async def test_a_stop_that_names_nobody_takes_no_guests_start(plug: Plug) -> Non
         id_token=IdTokenValue("") if plug.is_16 else None, **more,
     )  # fmt: skip
     assert (await plug.guests()).status == "PENDING" and len(await plug.others()) == 1
+
+
+async def test_a_price_that_changes_while_the_guest_fetches_the_cable_is_not_theirs(plug: Plug) -> None:
+    """They pay by what the page said when they gave their card (money.md 4.5)."""
+    shop, at = plug.shop, utcnow()
+    dearer = {
+        "currency": "EUR",
+        "elements": [{"price_components": [{"type": "ENERGY", "price": "2.00", "vat": "20"}]}],
+    }
+    async with shop.scope() as scope:
+        (tariff,) = await tariffs.list_tariffs(scope)
+        await tariffs.replace_tariff(scope, tariff.id, dearer, {"default": True})
+    verdict = await plug.start(at, plug.guest)
+    await plug.stop(at + timedelta(hours=1), verdict.ocpp_transaction_id, START_WH + 10_000)
+    await shop.jobs.run()
+    payment = await payment_of(shop, plug.session_id)
+    assert (payment.state, payment.captured_minor) == ("captured", 600)
