@@ -26,6 +26,7 @@ from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.secrets import digest, digests, same
+from app.stations import commands
 from app.stations.models import EVSE, Connector, StationCommand
 from app.tariffs import service as tariffs
 from app.tariffs.ocpi_tariff import read_tariff
@@ -135,7 +136,9 @@ async def request_start(
     )  # fmt: skip
     scope.db.add(session)
     await scope.db.flush()
-    await snapshot.freeze(scope, session)  # what the driver was shown is what they pay, however long the cable takes
+    await snapshot.freeze(
+        scope, session
+    )  # what the driver was shown is what they pay, however long the cable takes
     url = await page_url(scope, session.id, origin)
     _payment, op = await payments.open_payment(
         scope, source_type="charging_session", source_id=session.id, hold_minor=offer.hold_minor,
@@ -383,8 +386,7 @@ async def state_words(
                 return _words(N_("The payment service does not answer yet"), words, tone="warning", step=0)
             words = N_("Give your card on the payment page. Nothing is taken yet.")
             return _words(N_("Waiting for your card"), words, tone="info", step=0)
-        words = N_("The charger is ready for you. Connect the cable to your car.")
-        return _words(N_("Plug in now"), words, tone="info", step=1)
+        return await _waiting_words(scope, session, payment)
     nothing = _RELEASED if payment is not None and payment.hold_minor else N_("Nothing is charged.")
     if session.status == "INVALID" and session.not_started is None:
         return _words(
@@ -425,6 +427,25 @@ async def state_words(
         return _words(N_("Given back"), words, tone="success", step=4)
     words = N_("Thank you for charging with us. Your receipt is ready.")
     return _words(N_("Finished"), words, tone="success", step=4)
+
+
+async def _waiting_words(scope: Scope, session: ChargingSession, payment: Payment | None) -> dict[str, Any]:
+    """The charger was asked; whether it heard that, and whether it is there at all, decides what the driver does."""
+    connection = await service.connection_of(scope, session.station_id)
+    if connection is None or not connection.is_online:
+        silent = N_("It does not answer right now.")
+        more = N_("If it stays silent, nothing starts and nothing is charged.")
+        if payment is not None:
+            more = N_("If it stays silent, nothing is charged and the hold on your card is released.")
+        return _words(N_("No word from the charger"), silent, more, tone="warning", step=1)
+    command = await commands.get_command(scope, session.command_id) if session.command_id else None
+    if command is not None and command.status != "accepted":
+        words = N_(
+            "It is asked to start and has not answered yet. You can connect the cable to your car already."
+        )
+        return _words(N_("Asking the charger"), words, tone="info", step=1)
+    words = N_("The charger is ready for you. Connect the cable to your car.")
+    return _words(N_("Plug in now"), words, tone="info", step=1)
 
 
 async def _running_words(scope: Scope, session: ChargingSession, collection: str) -> dict[str, Any]:

@@ -1010,19 +1010,30 @@ STOP_ACTIONS = ("RemoteStopTransaction", "RequestStopTransaction")
 
 
 async def command_ended(scope: Scope, event: events.Event) -> None:
-    """The station refused a remote start: the wish is over at once, and the page says why. A stop that it refused, or
-    that never reached it, is told too."""
+    """The station took a remote start: the page says so. It refused it, or was never reached: the wish is over at once,
+    and the page says why. A stop that it refused, or that never reached it, is told too."""
     status, action = event.data["status"], event.data["action"]
-    if "charging_session" not in event.data or status in ("sent", "accepted"):
+    if (
+        "charging_session" not in event.data
+        or status == "sent"
+        or (status == "accepted" and action in STOP_ACTIONS)
+    ):
         return
     command = await commands.get_command(scope, event.source_id)
     session_id, why = UUID(event.data["charging_session"]), {
         "status": command.status, "answer": command.answer, "error": command.error,
     }  # fmt: skip
-    if action in START_ACTIONS and status in ("rejected", "failed"):
+    if action in START_ACTIONS and status in ("accepted", "rejected", "failed", "expired"):
         session = await lock_pending(scope, session_id)
-        if session is not None:
-            await end_unstarted(scope, session, "station_refused", "start_refused", why)
+        if session is not None and status == "accepted":
+            _tell(scope, session, "start_accepted")
+        elif session is not None:
+            code, kind = (
+                ("station_offline", "not_started")
+                if status == "expired"
+                else ("station_refused", "start_refused")
+            )
+            await end_unstarted(scope, session, code, kind, why)
     elif action in STOP_ACTIONS:
         session = await get_session(scope, session_id)
         if session.status == "ACTIVE":

@@ -196,6 +196,50 @@ async def test_a_start_the_station_rejects_is_let_go(shop: Shop) -> None:
     await is_let_go(shop, session_id, "station_refused", "The charger said no")
 
 
+async def test_the_page_asks_for_the_cable_when_the_station_said_yes_and_says_who_is_waited_for_until_then(
+    shop: Shop,
+) -> None:
+    station_id, session_id, epoch = await paid_for(shop)
+    assert await title_of(shop, session_id) == "Asking the charger"
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
+        [command] = await commands.claim_commands(scope, station_id, epoch)
+    assert await title_of(shop, session_id) == "Asking the charger"
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
+        await commands.conclude_command(scope, command.id, "accepted", {"status": "Accepted"})
+    assert await title_of(shop, session_id) == "Plug in now"
+
+
+async def test_a_station_that_went_away_before_it_was_asked_ends_the_wait_when_the_asking_has_expired(
+    shop: Shop,
+) -> None:
+    station_id, session_id, epoch = await paid_for(shop)
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
+        await stations.connection_closed(scope, station_id, epoch, "lost")
+    assert await title_of(shop, session_id) == "No word from the charger"
+    async with shop.database.scope(shop.tenant_id, CLI, now=utcnow() + timedelta(minutes=4)) as scope:
+        assert await commands.expire_commands(scope) == 1
+    await shop.jobs.run()
+    assert await title_of(shop, session_id) == "The charger went offline"
+    assert (await payment_of(shop, session_id)).state == "canceled" and not shop.jobs.failures
+
+
+async def test_a_station_that_may_have_heard_the_start_is_waited_for_until_the_time_for_the_cable_is_over(
+    shop: Shop,
+) -> None:
+    station_id, session_id, epoch = await paid_for(shop)
+    async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
+        await commands.claim_commands(scope, station_id, epoch)
+        anew = await stations.connection_opened(
+            scope, station_id, node="n", ocpp_version="ocpp1.6", remote="127.0.0.1"
+        )
+        assert await commands.abandon_commands(scope, station_id, anew) == 1
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        (asked,) = (await scope.db.execute(select(StationCommand))).scalars()
+    assert asked.status == "unknown" and (await session_of(shop, session_id)).status == "PENDING"
+    assert await title_of(shop, session_id) == "Asking the charger"
+
+
 @pytest.mark.parametrize("card", [None, DECLINED, ASKS])
 async def test_nobody_pays_and_the_page_says_that_it_has_closed(shop: Shop, card: str | None) -> None:
     """Also after a declined card, and with 3-D Secure begun and given up."""
