@@ -6,7 +6,7 @@ Nothing of the uploaded bytes is ever served: no metadata, no second file hidden
 import io
 from functools import lru_cache
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from app.kernel.errors import Invalid
 from themes.theme import Theme, readable_on
@@ -28,7 +28,7 @@ def reencode(content: bytes, field: str, most: tuple[int, int]) -> tuple[bytes, 
             if opened.width * opened.height > MAX_PIXELS:
                 raise Invalid.field(field, "image_too_large", "The picture has more than 16 million pixels.")
             opened.load()
-            drawn = opened.convert("RGBA")
+            drawn = ImageOps.exif_transpose(opened).convert("RGBA")  # a phone's picture says how it was held
     except Invalid:
         raise
     except Exception as error:  # Pillow's decoders raise whatever the broken file leads them to
@@ -54,7 +54,7 @@ def icon_png(theme: Theme, mark: bytes | None, size: int) -> bytes:
     if mark is not None:
         ground, inner = Image.new("RGBA", (size, size), "#ffffff"), round(size * 0.78)
         with Image.open(io.BytesIO(mark)) as opened:
-            drawn = opened.convert("RGBA")
+            drawn = ImageOps.exif_transpose(opened).convert("RGBA")  # a phone's picture says how it was held
         drawn.thumbnail((inner, inner), Image.Resampling.LANCZOS)
         if max(drawn.size) < inner:
             scale = inner / max(drawn.size)

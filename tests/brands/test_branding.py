@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from app.brands import faces
 from app.brands.look import Look, check_look, paragraphs
@@ -131,6 +131,14 @@ def test_metadata_and_transparency_are_what_they_should_be():
     made, width, height = images.reencode(out.getvalue(), "logo", images.LOGO_SIZE)
     assert (width, height) == (640, 32)
     assert Image.open(io.BytesIO(made)).convert("RGBA").getpixel((5, 5))[3] == 0  # type: ignore[index]
+
+
+def test_a_picture_stands_as_its_camera_was_held():
+    tall, out = Image.new("RGB", (40, 20), "red"), io.BytesIO()
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    tall.save(out, "JPEG", exif=turned)
+    assert images.reencode(out.getvalue(), "logo", images.LOGO_SIZE)[1:] == (20, 40)
 
 
 @pytest.mark.parametrize("size", images.ICON_SIZES)

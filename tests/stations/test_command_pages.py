@@ -1,5 +1,8 @@
 """The portal offers every command as a form for the version the station speaks, and says why others cannot be."""
 
+import html
+import re
+
 import pytest
 from sqlalchemy import select
 
@@ -46,3 +49,31 @@ async def test_a_form_is_filled_in_and_sent_and_what_the_version_lacks_is_refuse
             "DataTransfer",
             {"vendorId": "com.example", "data": "{}"},
         )
+
+
+@pytest.mark.parametrize("version", ["ocpp1.6", "ocpp2.0.1"])
+async def test_no_form_that_is_filled_in_wrongly_breaks_its_page_or_loses_what_was_typed(
+    house: House, version: str
+) -> None:
+    tenant_id = await found_brand(house.database)
+    async with house.database.scope(tenant_id, CLI) as scope:
+        made = await service.create_station(scope, identity="CP1")
+        await service.connection_opened(
+            scope, made.station.id, node="n", ocpp_version=version, remote="192.0.2.1"
+        )
+        station = public_id("charging_station", made.station.id)
+    owner = await house.staff("nordlicht", tenant_id)
+    listed = (await owner.open(f"/stations/{station}/commands")).text
+    actions = sorted(set(re.findall(r'/commands/([A-Z]\w+)"', listed)))
+    assert len(actions) > 15
+    odd = 'what nobody "types" & <b>'
+    for action in actions:
+        path = f"/stations/{station}/commands/{action}"
+        fields = re.findall(r"<(?:input|textarea)[^>]*>", (await owner.get(path)).text)
+        written = [tag for tag in fields if "checkbox" not in tag and "_csrf" not in tag]
+        wrong = {re.findall(r' name="([^"]+)"', tag)[0]: odd for tag in written}
+        for form in ({}, wrong):
+            answer = await owner.post(path, form)
+            assert answer.status_code in (303, 409, 422), (action, form, answer.status_code)
+            if answer.status_code == 422 and written and form:
+                assert odd in html.unescape(answer.text), action
