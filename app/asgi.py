@@ -98,6 +98,8 @@ class FrontDoor:
             return
         if scope["path"] == TLS_ASK and self._is_proxys_own(scope):
             return await self._tls_ask(scope, send)
+        if scope["method"] == "HEAD":  # answered like a GET; the server leaves the body away (RFC 9110 9.3.2)
+            scope = {**scope, "method": "GET"}
         arrival = self._arrive(scope)
         visit = await self._visit(scope, arrival) if arrival is not None else None
         if arrival is None or visit is None:

@@ -175,3 +175,13 @@ def test_a_wrong_configuration_is_told_before_anything_starts(
     with pytest.raises(ConfigurationFault) as refused:
         load_settings(environment)
     assert named <= {fault.field for fault in refused.value.faults}
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/map", "/legal/imprint", "/nowhere"])
+async def test_who_asks_only_for_the_head_gets_that_of_the_page(house: House, path: str) -> None:
+    """Link checkers and monitors do (RFC 9110, 9.3.2)."""
+    await found_brand(house.database)
+    driver = house.driver("nordlicht")
+    head, page = await driver.send("HEAD", path), await driver.get(path)
+    assert (head.status_code, head.content) == (page.status_code, b"")
+    assert head.headers["content-type"] == page.headers["content-type"]
