@@ -42,10 +42,10 @@ CARDS = {
     "4000000000000069": ("visa", "expired_card", N_("has expired")),
 }
 DECLINES = {
-    "card_declined": "Your card was declined.",
-    "insufficient_funds": "Your card has insufficient funds.",
-    "expired_card": "Your card has expired.",
-    "payment_intent_authentication_failure": "The bank could not confirm that it is you.",
+    "card_declined": N_("Your card was declined."),
+    "insufficient_funds": N_("Your card has insufficient funds."),
+    "expired_card": N_("Your card has expired."),
+    "payment_intent_authentication_failure": N_("The bank could not confirm that it is you."),
 }
 FAULTS = ("before", "after", "500", "409", "429")
 

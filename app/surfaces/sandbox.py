@@ -8,7 +8,8 @@ import asyncio
 import json
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,12 +18,14 @@ import jinja2
 from litestar import Litestar, Request, Response, get, post
 
 from app.billing import sandbox
+from app.brands.look import LANGUAGES
 from app.kernel.errors import NotFound
 from app.kernel.settings import Settings
 from app.kernel.web import page, read_form, visit_of
 from app.surfaces.assembly import platform_file, surface
 from app.surfaces.headers import content_security_policy
 from tenants.database import Database
+from themes.language import SOURCE, _, choose, speaking
 
 AnyRequest = Request[Any, Any, Any]
 LOG = logging.getLogger("livery.sandbox")
@@ -35,12 +38,13 @@ MAX_BODY_BYTES = 100_000
 @get("/pay/{ref:str}", opt={"public": True})
 async def show_checkout(request: AnyRequest, ref: str) -> Response[Any]:
     _account, session = await _checkout(request, ref)
-    cards = [(number, what) for number, (_brand, _way, what) in sandbox.CARDS.items()]
     email = (session["customer_details"] or {}).get("email") or session["customer_email"] or ""
-    return page(
-        request, None, "surfaces/sandbox_pay.html", title="Payment", session=session, cards=cards, email=email,
-        currency=session["currency"].upper(), item=session["livery"]["item"], alert=session["livery"].get("said"),
-    )  # fmt: skip
+    with _in_its_language(request, session):
+        cards = [(number, _(what)) for number, (_brand, _way, what) in sandbox.CARDS.items()]
+        return page(
+            request, None, "surfaces/sandbox_pay.html", title=_("Payment"), session=session, cards=cards, email=email,
+            currency=session["currency"].upper(), item=session["livery"]["item"], alert=session["livery"].get("said"),
+        )  # fmt: skip
 
 
 @get("/pay/{ref:str}/bank", opt={"public": True})
@@ -49,10 +53,20 @@ async def show_bank(request: AnyRequest, ref: str) -> Response[Any]:
     _account, session = await _checkout(request, ref)
     if session["status"] != "open" or not session["livery"].get("asks_bank"):
         return _away(f"/pay/{ref}")
-    return page(
-        request, None, "surfaces/sandbox_3ds.html", title="Your bank", session=session,
-        currency=session["currency"].upper(),
-    )  # fmt: skip
+    with _in_its_language(request, session):
+        return page(
+            request, None, "surfaces/sandbox_3ds.html", title=_("Your bank"), session=session,
+            currency=session["currency"].upper(),
+        )  # fmt: skip
+
+
+@contextmanager
+def _in_its_language(request: AnyRequest, session: dict[str, Any]) -> Iterator[None]:
+    """The merchant said which (`locale`), as with Stripe's own page."""
+    visit = visit_of(request)
+    visit.language = choose(list(LANGUAGES), session["locale"] or "", "", SOURCE)
+    with speaking(visit.language):
+        yield
 
 
 @post("/pay/{ref:str}", opt={"public": True})
