@@ -167,7 +167,9 @@ def _updated(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
     told = _readings(said.meterValue, received_us, {
         "evse_no": evse.id if evse else None, "transaction": info.transactionId, "needs_session": True,
     })  # fmt: skip
-    if told is not None and info.chargingState:
+    if told is None or any(sample.kind.context == "Transaction.Begin" for sample in told["samples"]):
+        return None  # where its meter began (J02) is a session's, which a verb changes
+    if info.chargingState:
         told |= {
             "state": info.chargingState[:40], "state_us": _plausible(at, received_us)[0], "seq_no": said.seqNo,
         }  # fmt: skip

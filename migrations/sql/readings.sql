@@ -1,7 +1,7 @@
 -- The gateway's flush of hot messages: one transaction for many tenants, every row through FORCE RLS (SECURITY INVOKER).
 -- owners[n] is the tenant of message n, as a place in `tenants`; a station stands at most once in a call. Times are
--- microseconds since 1970. A message that needs judgement is `cold`: its session is not known, over, without its first
--- reading, or at another EVSE. Nothing of it was written, and the ordinary verb takes it.
+-- microseconds since 1970. A message that needs judgement is `cold`: its session is not known, was over by then, or is at
+-- another EVSE. Nothing of it was written, and the ordinary verb takes it.
 -- The arrays are taken apart once, into rows for each tenant: a slice of an array of texts is walked to from its start.
 
 drop function livery.ingest_readings(
@@ -54,16 +54,18 @@ begin
     ), target as materialized (
       select t.*, s.id as session, s.status, s.meter_start_wh, s.cost_cap_minor,
              coalesce(t.evse_no, s.evse_no, 1) as no, coalesce(s.evse_id, e.id) as evse,
-             case when t.needs then s.id is null or s.status <> 'ACTIVE' or s.meter_start_wh is null
-                    or s.evse_no is null or t.evse_no is distinct from s.evse_no and t.evse_no is not null
-                  else t.txn is not null and s.status <> 'ACTIVE' end is true as cold
+             (t.needs and (s.id is null or s.evse_no is null or t.evse_no <> s.evse_no)
+              or t.txn is not null and not (s.status = 'ACTIVE'
+                   or s.status = 'COMPLETED' and epoch + coalesce(t.read_at, t.state_at) * us <= s.ended_at)) is true as cold
         from told t
         left join livery.evse e on e.station_id = t.station and e.evse_no = t.evse_no
         left join lateral (
-          select f.id, f.status, f.meter_start_wh, f.cost_cap_minor, f.evse_no, f.evse_id from livery.charging_session f
+          select f.id, f.status, f.meter_start_wh, f.cost_cap_minor, f.evse_no, f.evse_id, f.ended_at
+            from livery.charging_session f
            where f.station_id = t.station and f.ocpp_transaction_id = t.txn
           union all
-          (select f.id, f.status, f.meter_start_wh, f.cost_cap_minor, f.evse_no, f.evse_id from livery.charging_session f
+          (select f.id, f.status, f.meter_start_wh, f.cost_cap_minor, f.evse_no, f.evse_id, f.ended_at
+             from livery.charging_session f
             where f.evse_id = e.id and f.station_id = t.station and f.status = 'ACTIVE' and not t.needs
             order by f.started_at desc limit 1)
           limit 1) s on true

@@ -166,6 +166,62 @@ async def test_an_update_of_a_transaction_nobody_knows_is_left_to_the_verb(datab
     assert sorted(states) == ["Charging", "Charging", "SuspendedEV"]  # a change is told, not each report
 
 
+def event(cast: Cast, wh: int, at: datetime, **sample: Any) -> dict[str, Any]:
+    return {
+        "eventType": "Updated", "timestamp": stamp(at), "triggerReason": "MeterValuePeriodic", "seqNo": 3,
+        "transactionInfo": {"transactionId": "1001", "chargingState": "Charging"}, "evse": {"id": 1, "connectorId": 1},
+        "meterValue": [{"timestamp": stamp(at), "sampledValue": [{"value": wh, **sample}]}],
+    }  # fmt: skip
+
+
+async def test_what_a_queue_tells_of_a_session_that_is_over_needs_no_verb_and_moves_nothing(
+    database: Database,
+):
+    """A reading of its time lies beside the others; one of later is judged."""
+    cast, end = await hire(database, NORDLICHT), AT + timedelta(minutes=4)
+    session = await start(database, cast)
+    await write(database, metering(cast, 1_500, at=AT + timedelta(minutes=1)))
+    async with database.scope(cast.tenant_id, Actor.station(cast.station_id)) as scope:
+        await charging.report_transaction(scope, cast.station_id, TransactionReport(
+            kind="Ended", at=end, received_at=end, ocpp_transaction_id="1001", evse_no=1, meter_stop_wh=Decimal(3000),
+        ))  # fmt: skip
+    inside = AT + timedelta(minutes=2)
+    for late in (
+        metering(cast, 2_000, at=inside),
+        read(cast, "ocpp2.0.1", "TransactionEvent", event(cast, 2_200, inside + timedelta(seconds=30))),
+    ):
+        assert await write(database, late) == [Written(None, 1, False)]
+    told = {int(v.value): v.session_id for v in await rows(database, cast, MeterValue) if v.unit == "Wh"}
+    assert told == {1_500: session.id, 2_000: session.id, 2_200: session.id}
+    (live,) = await rows(database, cast, SessionLive) or [None]
+    assert live is None or live.meter_wh == 1_500
+    for after in (
+        metering(cast, 9_000, at=end + timedelta(seconds=1)),
+        read(cast, "ocpp2.0.1", "TransactionEvent", event(cast, 9_000, end + timedelta(seconds=1))),
+    ):
+        assert (await write(database, after))[0].is_cold
+
+
+async def test_readings_of_a_session_whose_start_is_still_to_come_need_no_verb_but_its_begin_does(
+    database: Database,
+):
+    cast = await hire(database, NORDLICHT)
+    async with database.scope(cast.tenant_id, Actor.station(cast.station_id)) as scope:
+        await charging.report_transaction(scope, cast.station_id, TransactionReport(
+            kind="Updated", at=AT, received_at=AT, ocpp_transaction_id="1001", evse_no=1, connector_no=1,
+        ))  # fmt: skip
+    (session,) = await rows(database, cast, ChargingSession)
+    assert (session.review, session.meter_start_wh) == ("orphan", None)
+    later = event(cast, 2_000, AT + timedelta(minutes=1))
+    assert await write(database, read(cast, "ocpp2.0.1", "TransactionEvent", later)) == [
+        Written(session.id, 1, False)
+    ]
+    (live,) = await rows(database, cast, SessionLive)
+    assert (live.meter_wh, live.energy_wh) == (2_000, None)
+    begin = json.dumps([2, "m", "TransactionEvent", event(cast, 1_000, AT, context="Transaction.Begin")])
+    assert hot.read("ocpp2.0.1", cast.tenant_id, str(cast.station_id), begin, time.time_ns() // 1000) is None
+
+
 async def test_a_message_that_cannot_be_stored_undoes_its_whole_batch(database: Database):
     nordlicht, solmark = await hire(database, NORDLICHT), await hire(database, SOLMARK)
     await start(database, nordlicht)
