@@ -98,6 +98,7 @@ SHOTS = (
     Shot("api-keys", "/api-keys"),
     Shot("audit", "/audit"),
     Shot("settings", "/settings"),
+    Shot("settings-cards", "/settings/cards"),
     Shot("branding", "/branding"),
     Shot("domains", "/domains"),
     Shot("payments", "/payments"),

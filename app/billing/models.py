@@ -231,7 +231,7 @@ class PaymentAccount(TenantOwned, Base):
     """The tenant's own account at the provider: money of its drivers lands there (direct charges, money.md 1.1).
 
     `fee_percent` and `fee_fixed_minor` are the platform's fee, taken at capture. `hold_…_minor` is what a guest's card
-    is asked to hold at an AC or a DC place.
+    is asked to hold at an AC or a DC place; at first what `card_currencies` says of the currency.
     """
 
     __tablename__ = "payment_account"

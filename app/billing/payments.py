@@ -20,6 +20,7 @@ from uuid import UUID
 from sqlalchemy import or_, select, text, update
 
 from app.billing import ledger
+from app.billing.card_currencies import CARD_CURRENCIES, MOST_MINOR
 from app.billing.ledger import Posting
 from app.billing.models import (
     Invoice,
@@ -35,9 +36,9 @@ from app.brands.models import TenantProfile
 from app.identity.service import address_of, email_norm
 from app.kernel import audit, events, queue
 from app.kernel.clock import uuid7
-from app.kernel.errors import NotFound, Refused
+from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
-from app.kernel.money import half_up
+from app.kernel.money import Money, half_up
 from app.kernel.rest import money, rfc3339
 from app.kernel.settings import Settings
 from tenants.database import Database
@@ -49,7 +50,6 @@ ANSWER_TAKES = timedelta(seconds=10)
 # Stripe takes no less than 30 minutes: the janitor's repetition after a crash must still find that much.
 CHECKOUT_LIFETIME = timedelta(minutes=45)
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
-MINIMUM_MINOR = 50  # what a card charge must come to; less is written off (money.md 1.3)
 
 _RANK = {
     "created": 0, "requires_action": 1, "processing": 2, "authorized": 3, "capturing": 4, "failed": 5, "expired": 5,
@@ -181,11 +181,47 @@ async def _locked(scope: Scope, payment_id: UUID) -> Payment:
 
 
 async def find_account(scope: Scope) -> PaymentAccount | None:
-    """The tenant's account at the provider that is configured now; None: cards cannot be taken."""
+    """The tenant's account at the provider that is configured now; None: cards cannot be taken, nor in its currency."""
     name = "sandbox" if scope.settings.uses_sandbox else "stripe"
     query = select(PaymentAccount).where(PaymentAccount.provider == name)
     account = (await scope.db.execute(query)).scalar_one_or_none()
-    return account if account is not None and account.is_ready and scope.settings.takes_cards else None
+    if account is None or account.currency not in CARD_CURRENCIES:
+        return None
+    return account if account.is_ready and scope.settings.takes_cards else None
+
+
+async def set_holds(scope: Scope, hold_ac: str, hold_dc: str) -> None:
+    """What a guest's card is asked to hold from now on, as amounts of the account's currency: `30.00`. `payments_off`,
+    or Invalid of `hold_ac` and `hold_dc`: amount, too_low for a card charge, too_high."""
+    account = await find_account(scope)
+    if account is None:
+        raise Refused("payments_off", "Cards cannot be taken here at the moment.")
+    faults: list[FieldFault] = []
+    holds = [
+        _read_hold(field, value, account.currency, faults)
+        for field, value in (("hold_ac", hold_ac), ("hold_dc", hold_dc))
+    ]
+    if faults:
+        raise Invalid("invalid", "These amounts cannot be held.", faults=faults)
+    account.hold_ac_minor, account.hold_dc_minor = holds
+    data = {"hold_ac_minor": holds[0], "hold_dc_minor": holds[1], "currency": account.currency}
+    await audit.record(scope, "payment_account.holds_changed", "payment_account", account.id, data)
+
+
+def _read_hold(field: str, value: str, currency: str, faults: list[FieldFault]) -> int:
+    least = Money(CARD_CURRENCIES[currency].minimum_minor, currency)
+    try:
+        amount = Money.parse(value.strip(), currency)
+    except ValueError:
+        example = Money(CARD_CURRENCIES[currency].hold_ac_minor, currency).amount
+        faults.append(FieldFault(field, "amount", f"This must be an amount such as {example}."))
+        return 0
+    if amount < least:
+        faults.append(FieldFault(field, "too_low", f"A card cannot be charged less than {least.format()}."))
+    elif amount.amount_minor > MOST_MINOR:
+        most = Money(MOST_MINOR, currency).format()
+        faults.append(FieldFault(field, "too_high", f"A card cannot hold more than {most}."))
+    return amount.amount_minor
 
 
 async def open_account(database: Database, tenant_id: UUID) -> None:
@@ -197,9 +233,9 @@ async def open_account(database: Database, tenant_id: UUID) -> None:
         if await find_account(scope) is not None:
             return
         profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
-    if profile is None:
+    if profile is None or profile.currency not in CARD_CURRENCIES:
         return
-    provider = provider_of(settings)
+    provider, starts = provider_of(settings), CARD_CURRENCIES[profile.currency]
     asked = {
         "name": profile.name, "email": profile.support_email or "nobody@example.org", "country": profile.country[:2],
         "currency": profile.currency,
@@ -213,7 +249,7 @@ async def open_account(database: Database, tenant_id: UUID) -> None:
             return
         scope.db.add(PaymentAccount(
             id=uuid7(), provider=provider.name, account_ref=made.ref, is_ready=made.is_ready, is_live=made.is_live,
-            currency=profile.currency,
+            currency=profile.currency, hold_ac_minor=starts.hold_ac_minor, hold_dc_minor=starts.hold_dc_minor,
         ))  # fmt: skip
         await scope.db.execute(text("select platform.put_payment_route(:ref)"), {"ref": made.ref})
         await audit.record(scope, "payment_account.opened", "payment_account", tenant_id, {"ref": made.ref})
@@ -256,6 +292,12 @@ async def open_payment(
     return payment, await _plan(scope, payment, "checkout_create", f"co:{payment.id}", request)
 
 
+def minimum_minor(currency: str) -> int:
+    """What a card charge must come to; less is written off (money.md 1.3)."""
+    known = CARD_CURRENCIES.get(currency)
+    return known.minimum_minor if known else 0
+
+
 async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: int) -> None:
     """Takes what the supply cost, never more than the hold; the rest of the hold is released by that.
 
@@ -271,7 +313,7 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
         await _waive(scope, payment, gross_minor)
         return
     amount = min(gross_minor, payment.hold_minor)
-    if amount < MINIMUM_MINOR:
+    if amount < minimum_minor(payment.currency):
         await _release(scope, payment, "below_minimum" if gross_minor else "nothing_owed")
         await _waive(scope, payment, gross_minor)
         return
@@ -436,7 +478,8 @@ class Settled:
             return "above_hold" if payment.captured_minor >= payment.hold_minor else "corrected"
         if payment.state == "capturing":
             return "above_hold"
-        is_too_little = payment.failure == "below_minimum" and self.waived_minor < MINIMUM_MINOR
+        least = minimum_minor(payment.currency)
+        is_too_little = payment.failure == "below_minimum" and self.waived_minor < least
         return "below_minimum" if is_too_little else "not_taken"
 
 

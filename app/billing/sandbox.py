@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.billing.card_currencies import CARD_CURRENCIES
 from app.kernel.clock import utcnow
 from app.kernel.money import half_up
 from app.kernel.secrets import digest
@@ -32,7 +33,6 @@ from themes.language import N_
 API_VERSION = "2026-10-28.endive"
 HOLD_LIFETIME_S = 7 * 86400
 CHECKOUT_LIFETIME_S = 24 * 3600
-MINIMUM_MINOR = 50
 CARDS = {
     "4242424242424242": ("visa", "ok", N_("pays")),
     "5555555555554444": ("mastercard", "ok", N_("pays")),
@@ -307,6 +307,13 @@ async def _check_account(engine: Engine) -> None:
 # -- checkout --------------------------------------------------------------------------------------------------------
 
 
+def _check_minimum(amount: int, currency: str) -> None:
+    least = CARD_CURRENCIES.get(currency.upper())
+    if least is not None and amount < least.minimum_minor:
+        message = f"Amount must be at least {least.minimum_minor} {currency}."
+        raise WireError(400, "invalid_request_error", message, code="amount_too_small")
+
+
 async def _create_checkout(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
     now = await engine.now()
     items = params.get("line_items") or []
@@ -318,9 +325,7 @@ async def _create_checkout(engine: Engine, params: dict[str, Any]) -> dict[str, 
     amount = sum(
         _integer(item["price_data"], "unit_amount") * _integer(item, "quantity", 1) for item in items
     )
-    if amount < MINIMUM_MINOR:
-        raise WireError(400, "invalid_request_error", "Amount must convert to at least 50 cents.",
-                        code="amount_too_small")  # fmt: skip
+    _check_minimum(amount, currency)
     expires_at, ahead_s = _integer(params, "expires_at", now + CHECKOUT_LIFETIME_S), await engine.ahead_s()
     if expires_at < now + 1790 <= expires_at + ahead_s:
         expires_at += ahead_s  # asked by our clock, which the test clock left behind
@@ -578,9 +583,7 @@ async def _capture_intent(engine: Engine, ref: str, params: dict[str, Any]) -> d
         raise WireError(
             400, "invalid_request_error", message, code="amount_too_large", param="amount_to_capture"
         )
-    if amount < MINIMUM_MINOR:
-        message = "Amount must be at least 50 cents."
-        raise WireError(400, "invalid_request_error", message, code="amount_too_small")
+    _check_minimum(amount, intent["currency"])
     if fee > amount:
         message = "Fees must be less than or equal to the captured amount."
         raise WireError(400, "invalid_request_error", message, param="application_fee_amount")

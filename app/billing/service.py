@@ -61,7 +61,7 @@ async def issue_invoice(
     A second call for the same sources answers with the invoice that stands. An issued paper does not change its words:
     `language`, the payer's, is sealed with it, and its headings are set in no other. `payment_id` settles it.
     """
-    lines = [line for line in lines if line.gross_minor]
+    lines = [line for line in lines if line.gross_minor or line.net_minor]  # their sums are the CDR's
     if not lines:
         return None
     standing = await _find_standing(scope, lines)

@@ -171,8 +171,8 @@ async def _costs(scope: Scope, evse: EVSE, way: account.Way) -> dict[str, Any]:
     if way.collection == "free":
         return {"prices": [_("Free for you")], "example": None, "offer": None, "is_free": False}
     tariff = read_tariff(version.ocpi)
-    time_zone = location.time_zone if location else (await brands.get_profile(scope)).time_zone
-    local, default_vat = scope.now.astimezone(ZoneInfo(time_zone)), await tariffs.default_vat(scope)
+    _country, time_zone = await tariffs.tax_place(scope, location)
+    local, default_vat = scope.now.astimezone(ZoneInfo(time_zone)), await tariffs.default_vat(scope, location)
     return {
         "prices": explain(tariff, gross=True, default_vat=default_vat, at=local),
         "example": await _example(scope, version.ocpi, evse, location, scope.now),
@@ -188,9 +188,8 @@ async def _example(
     seconds = round(EXAMPLE_WH * 3600 / power_w)
     described = {
         "start": at.isoformat(), "charging_s": seconds, "energy_kwh": str(Decimal(EXAMPLE_WH) / 1000),
-        **({"time_zone": location.time_zone} if location else {}),
     }  # fmt: skip
-    price = await tariffs.preview(scope, tariff, described)
+    price = await tariffs.preview(scope, tariff, described, location)
     total_minor = to_minor(Decimal(price["total_cost"]["incl_vat"]), price["currency"])
     return {
         "total_minor": total_minor, "currency": price["currency"], "seconds": seconds, "kwh": EXAMPLE_WH // 1000,

@@ -394,7 +394,7 @@ async def _short_prices(scope: Scope, evse: EVSE, language: str) -> list[str]:
     )
     if version is None:
         return []
-    return in_short(read_tariff(version.ocpi), language, await tariffs.default_vat(scope))
+    return in_short(read_tariff(version.ocpi), language, await tariffs.default_vat(scope, location))
 
 
 routes = [

@@ -190,7 +190,7 @@ async def _freeze(scope: Scope, session: ChargingSession, *, revision_no: int = 
         ended_at=session.ended_at, energy_wh=session.energy_wh, currency=frozen.currency,
         excl_vat_minor=price.total_cost.excl_minor, incl_vat_minor=price.total_cost.incl_minor,
         price=price.as_json(), charging_periods=[_period(part) for part in parts], tariff=frozen.tariff,
-        location=await _place(scope, session), collection=await collection_of(scope, session),
+        location=await _place(scope, session, frozen), collection=await collection_of(scope, session),
         driver_group_id=session.driver_group_id, reason=reason, hash=b"",
     )  # fmt: skip
     cdr.hash = digest_of(
@@ -217,12 +217,14 @@ def _period(part: Stretch) -> dict[str, Any]:
     }
 
 
-async def _place(scope: Scope, session: ChargingSession) -> dict[str, Any]:
-    """Where it was, as it was called then: a CDR must not change when a site is renamed."""
+async def _place(scope: Scope, session: ChargingSession, frozen: PriceSnapshot) -> dict[str, Any]:
+    """Where it was, as it was called then: a CDR must not change when a site is renamed. Country and clock are those
+    of the price."""
     location: Location | None = session.station.location
     evse = await scope.db.get(EVSE, (scope.tenant_id, session.evse_id)) if session.evse_id else None
-    names = ("name", "address", "city", "postal_code", "country", "time_zone")
+    names = ("name", "address", "city", "postal_code")
     return ({name: getattr(location, name) for name in names} if location else {}) | {
+        "country": frozen.country, "time_zone": frozen.time_zone,
         "station": session.station.ocpp_identity, "station_name": session.station.name or session.station.ocpp_identity,
         "evse_no": session.evse_no, "evse_id": evse.evse_id if evse else None,
         "connector_no": session.connector_no, "token": session.id_token_masked,

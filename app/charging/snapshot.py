@@ -25,6 +25,7 @@ async def freeze(scope: Scope, session: ChargingSession, *, again: bool = False)
         return
     profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
     location = await _location(scope, session)
+    country, time_zone = await tariffs.tax_place(scope, location)
     version = await tariffs.find_tariff_for(
         scope, driver_group_id=session.driver_group_id, evse_id=session.evse_id,
         location_id=location.id if location else None, at=session.started_at,
@@ -33,8 +34,7 @@ async def freeze(scope: Scope, session: ChargingSession, *, again: bool = False)
     values = {
         "id": uuid7(), "session_id": session.id, "tariff_version_id": version.id if version else None,
         "currency": version.currency if version else (profile.currency if profile else "EUR"),
-        "time_zone": location.time_zone if location else (profile.time_zone if profile else "UTC"),
-        "country": location.country if location else "", "tariff": tariff,
+        "time_zone": time_zone, "country": country, "tariff": tariff,
         "is_free_vend": bool(location and location.is_free_vend), "hash": digest_of(tariff),
     }  # fmt: skip
     await scope.db.execute(upsert(PriceSnapshot).values(**values).on_conflict_do_nothing())

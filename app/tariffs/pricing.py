@@ -1,6 +1,6 @@
 """What a session costs by an OCPI tariff. Pure and exact: fractions until the end, then one rounding of the total.
 
-The total is rounded once, half up; categories and lines get their share of it by largest remainder, so that what a
+The total is rounded once, half up; VAT rates and lines get their share of it by largest remainder, so that what a
 CDR, an invoice and a payment say is one number. How it works: periods are cut wherever an element could begin or cease
 to apply (local midnight, clock times, daylight saving, kWh and duration thresholds), so that one price holds for each
 slice; each slice takes, per dimension, the first element that applies.
@@ -13,7 +13,7 @@ at that last component's price.
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -149,7 +149,7 @@ class Price:
 
 def free(currency: str) -> Price:
     """Free-vend, or nobody set a tariff: nothing is owed."""
-    return _rounded(currency, [], is_tax_included=False)
+    return _rounded(currency, [], is_gross=False, is_tax_included=False)
 
 
 def price(
@@ -168,8 +168,13 @@ def price(
     ]
     moments = [period.start_at for period in in_order] + [period.end_at for period in in_order]
     span = (min(moments, default=_EPOCH), max(moments, default=_EPOCH))
-    charges += _adjustments(tariff, charges, span, rate_of, has_session=bool(session))
-    return _rounded(tariff.currency, charges, is_tax_included=tariff.is_tax_included)
+    changes, is_gross = _adjustments(tariff, charges, span, rate_of, has_session=bool(session))
+    charges += changes
+    found = _rounded(tariff.currency, charges, is_gross=is_gross, is_tax_included=tariff.is_tax_included)
+    if _keeps_limits(tariff, found, has_session=bool(session)):
+        return found
+    other = _rounded(tariff.currency, charges, is_gross=not is_gross, is_tax_included=tariff.is_tax_included)
+    return other if _keeps_limits(tariff, other, has_session=bool(session)) else found
 
 
 def running_cost(
@@ -394,19 +399,14 @@ class _Charge:
     is_tax_included: bool
     element_no: int | None = None
     step_size: int = 0
-    amounts: tuple[Fraction, Fraction] | None = field(default=None)
 
     @property
     def excl(self) -> Fraction:
-        if self.amounts:
-            return self.amounts[0]
         amount = self.quantity * self.unit_price
         return amount / (1 + self.rate / 100) if self.is_tax_included else amount
 
     @property
     def incl(self) -> Fraction:
-        if self.amounts:
-            return self.amounts[1]
         amount = self.quantity * self.unit_price
         return amount if self.is_tax_included else amount * (1 + self.rate / 100)
 
@@ -496,6 +496,18 @@ def _round_up(run: list[_Charge], steps_per_unit: int) -> None:
 # --- limits and rounding -----------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class _Group:
+    """What is charged at one VAT rate."""
+
+    rate: Fraction
+    excl: Fraction = _ZERO
+
+    @property
+    def vat(self) -> Fraction:
+        return self.excl * self.rate / 100
+
+
 def _adjustments(
     tariff: Tariff,
     charges: Sequence[_Charge],
@@ -503,96 +515,165 @@ def _adjustments(
     rate_of: RateOf,
     *,
     has_session: bool,
-) -> list[_Charge]:
-    """What min_price adds and max_price takes away, before and after VAT each on its own, as OCPI has it."""
-    excl = sum((charge.excl for charge in charges), _ZERO)
-    incl = sum((charge.incl for charge in charges), _ZERO)
+) -> tuple[list[_Charge], bool]:
+    """What min_price adds and max_price takes away: one line per VAT rate, each with the VAT of that rate. And whether
+    the payable total is to be found from the gross: a limit that is reached holds to the cent on the side it names.
+    """
+    groups: dict[Fraction, _Group] = {}
+    for charge in charges:
+        groups.setdefault(charge.rate, _Group(charge.rate)).excl += charge.excl
     highest = max(
         (rate_of(one) for element in tariff.elements for one in element.price_components), default=_ZERO
     )
     found: list[_Charge] = []
+    is_gross = tariff.is_tax_included
     limits = [
-        ("MIN_PRICE", tariff.min_price if has_session else None, max),
-        ("MAX_PRICE", tariff.max_price, min),
+        ("MIN_PRICE", tariff.min_price if has_session else None, 1),
+        ("MAX_PRICE", tariff.max_price, -1),
     ]
-    for name, limit, pick in limits:
+    for name, limit, sign in limits:
         if limit is None:
             continue
-        new_excl, new_incl = (
-            pick(old, at) for old, at in zip((excl, incl), _limit_amounts(limit, highest), strict=True)
-        )
-        if (new_excl, new_incl) != (excl, incl):
-            found += _spread(name, new_excl - excl, new_incl - incl, charges, highest, span)
-            excl, incl = new_excl, new_incl
-    return found
+        if not any(group.excl for group in groups.values()):
+            groups.setdefault(highest, _Group(highest))
+        changes, binding = _changes(limit, sign, list(groups.values()))
+        is_gross = is_gross if binding is None else binding
+        for rate, excl in sorted(changes.items()):
+            groups[rate].excl += excl
+            charge = _Charge(
+                category="adjustment", component=name, quantity=Fraction(1), unit_price=excl, rate=rate,
+                start_at=span[0], end_at=span[1], is_tax_included=False,
+            )  # fmt: skip
+            found.append(charge)
+    return found, is_gross
 
 
-def _limit_amounts(limit: PriceLimit, rate: Fraction) -> tuple[Fraction, Fraction]:
-    """Where only one side of VAT is given, the other follows from the tariff's highest rate."""
-    factor = 1 + rate / 100
-    excl = Fraction(limit.excl_vat) if limit.excl_vat is not None else Fraction(limit.incl_vat or 0) / factor
-    incl = Fraction(limit.incl_vat) if limit.incl_vat is not None else excl * factor
-    return excl, incl
+def _changes(
+    limit: PriceLimit, sign: int, groups: Sequence[_Group]
+) -> tuple[dict[Fraction, Fraction], bool | None]:
+    """(net change per VAT rate, whether the limit after taxes decides), None where both or none do. `sign` 1 for a
+    minimum, -1 for a maximum.
+
+    Both sides of a limit hold (OCPI 2.3.0, PriceLimit): the change is the smallest that satisfies them, in proportion
+    to what is charged at each rate. Where another distribution meets both to the cent, it is that one, as in OCPI's
+    example of a maximum.
+    """
+    excl = sum((group.excl for group in groups), _ZERO)
+    incl = excl + sum((group.vat for group in groups), _ZERO)
+    by_excl = _ZERO if limit.excl_vat is None else Fraction(limit.excl_vat) - excl
+    by_incl = _ZERO if limit.incl_vat is None else Fraction(limit.incl_vat) - incl
+    if by_excl * sign <= 0 and by_incl * sign <= 0:
+        return {}, None
+    weights = _weights(groups)
+    if by_excl * sign > 0 and by_incl * sign > 0:
+        both = _meeting_both(groups, weights, by_excl, by_incl, sign)
+        if both is not None:
+            return both, None
+    average = sum((weights[group.rate] * group.rate for group in groups), _ZERO) / 100
+    net_of_incl = by_incl / (1 + average)
+    change = max(by_excl * sign, net_of_incl * sign) * sign
+    binding = None if by_excl == net_of_incl else change == net_of_incl
+    return {rate: change * weight for rate, weight in weights.items() if weight}, binding
 
 
-def _spread(
-    name: str, excl: Fraction, incl: Fraction, charges: Sequence[_Charge], rate: Fraction,
-    span: tuple[datetime, datetime],
-) -> list[_Charge]:  # fmt: skip
-    """One line per VAT rate, in proportion, so that an invoice can put it into its VAT groups."""
-    weights: dict[Fraction, Fraction] = {}
-    for charge in charges:
-        weights[charge.rate] = weights.get(charge.rate, _ZERO) + abs(charge.incl)
-    whole = sum(weights.values(), _ZERO)
-    shares = (
-        {at: weight / whole for at, weight in weights.items() if weight} if whole else {rate: Fraction(1)}
-    )
-    found: list[_Charge] = []
-    for at, share in sorted(shares.items()):
-        amounts = (excl * share, incl * share)
-        charge = _Charge(
-            category="adjustment", component=name, quantity=Fraction(1), unit_price=amounts[0], rate=at,
-            start_at=span[0], end_at=span[1], is_tax_included=False, amounts=amounts,
-        )  # fmt: skip
-        found.append(charge)
-    return found
-
-
-def _rounded(currency: str, charges: Sequence[_Charge], *, is_tax_included: bool) -> Price:
-    """The one place where amounts become payable."""
-    scale = 10 ** exponent_of(currency)
-    names = (*CATEGORIES, "adjustment")
-    groups = [[charge for charge in charges if charge.category == name] for name in names]
-    exact = [_sums(group, scale) for group in groups]
-    excl, incl = (sum((pair[side] for pair in exact), _ZERO) for side in (0, 1))
-    total = Cost(excl_minor=half_up(excl), incl_minor=half_up(incl))
-    costs = _shared(total, exact, is_tax_included=is_tax_included)
-    lines: list[PriceLine] = []
-    for group, cost in zip(groups, costs, strict=True):
-        shares = _shared(cost, [_sums([charge], scale) for charge in group], is_tax_included=is_tax_included)
-        lines += [_line(charge, share) for charge, share in zip(group, shares, strict=True)]
-    return Price(
-        currency=currency, total_cost=total, adjustment=costs[-1], lines=tuple(lines), is_tax_included=is_tax_included,
-        **{f"total_{name}_cost": cost for name, cost in zip(CATEGORIES, costs, strict=False)},
+def _keeps_limits(tariff: Tariff, found: Price, *, has_session: bool) -> bool:
+    """Also to the cent: not every gross is a whole net with its VAT, so that rounding may pass what the sum kept."""
+    scale, cost = 10 ** exponent_of(found.currency), found.total_cost
+    totals = {"excl_vat": cost.excl_minor, "incl_vat": cost.incl_minor}
+    limits = [(tariff.min_price if has_session else None, 1), (tariff.max_price, -1)]
+    return all(
+        (total - getattr(limit, side) * scale) * sign >= 0
+        for limit, sign in limits if limit is not None
+        for side, total in totals.items() if getattr(limit, side) is not None
     )  # fmt: skip
 
 
-def _sums(charges: Iterable[_Charge], scale: int) -> tuple[Fraction, Fraction]:
-    charges = list(charges)
-    excl = sum((charge.excl for charge in charges), _ZERO)
-    return excl * scale, sum((charge.incl for charge in charges), _ZERO) * scale
+def _weights(groups: Sequence[_Group]) -> dict[Fraction, Fraction]:
+    """The parts of the groups in what is charged; of nothing, the highest rate is all."""
+    whole = sum((abs(group.excl) for group in groups), _ZERO)
+    if not whole:
+        highest = max(group.rate for group in groups)
+        return {group.rate: Fraction(group.rate == highest) for group in groups}
+    return {group.rate: abs(group.excl) / whole for group in groups}
 
 
-def _shared(cost: Cost, exact: Sequence[tuple[Fraction, Fraction]], *, is_tax_included: bool) -> list[Cost]:
-    """Shares of the side the tariff speaks of, then of the VAT; the other side follows, so net + VAT = gross."""
-    if not exact:
-        return []
-    vats = split(cost.vat_minor, [incl - excl for excl, incl in exact])
-    if is_tax_included:
-        incls = split(cost.incl_minor, [incl for _, incl in exact])
-        return [Cost(excl_minor=incl - vat, incl_minor=incl) for incl, vat in zip(incls, vats, strict=True)]
-    excls = split(cost.excl_minor, [excl for excl, _ in exact])
-    return [Cost(excl_minor=excl, incl_minor=excl + vat) for excl, vat in zip(excls, vats, strict=True)]
+def _meeting_both(
+    groups: Sequence[_Group], weights: dict[Fraction, Fraction], by_excl: Fraction, by_incl: Fraction, sign: int
+) -> dict[Fraction, Fraction] | None:  # fmt: skip
+    """The change that reaches the limit before and after taxes at once: in proportion as far as may be, the rest at the
+    lowest or the highest rate. None where that cannot be, or would take from a rate more than is charged at it."""
+    wanted = (by_incl / by_excl - 1) * 100
+    average = sum((weights[group.rate] * group.rate for group in groups), _ZERO)
+    charged = [group.rate for group in groups if weights[group.rate]]
+    corner = max(charged) if wanted > average else min(charged)
+    part = (
+        _ZERO if wanted == average else (wanted - average) / (corner - average) if corner != average else None
+    )
+    if part is None or part > 1:
+        return None
+    changes = {
+        rate: by_excl * (weight * (1 - part) + (part if rate == corner else 0))
+        for rate, weight in weights.items()
+    }
+    if sign < 0 and any(group.excl + changes[group.rate] < 0 <= group.excl for group in groups):
+        return None
+    return {rate: change for rate, change in changes.items() if change}
+
+
+def _rounded(currency: str, charges: Sequence[_Charge], *, is_gross: bool, is_tax_included: bool) -> Price:
+    """The one place where amounts become payable.
+
+    One side of the tax is rounded, once: the gross where `is_gross`, else the net. VAT rates get their share of it and
+    lines theirs of that, by largest remainder; the tax follows from what each rate came to, so that whoever checks an
+    invoice finds it there. Of the gross it is that of each rate, half up. On the net it is rounded once too, and
+    shared: OCPI's complex example costs 10.30, not 10.31.
+    """
+    scale = 10 ** exponent_of(currency)
+    exact = [(charge.incl if is_gross else charge.excl) * scale for charge in charges]
+    by_rate: dict[Fraction, list[int]] = {}
+    for number, charge in enumerate(charges):
+        by_rate.setdefault(charge.rate, []).append(number)
+    shares = [sum((exact[number] for number in numbers), _ZERO) for numbers in by_rate.values()]
+    sums = split(half_up(sum(shares, _ZERO)), shares)
+    costs: dict[int, Cost] = {}
+    for (rate, numbers), amount, vat in zip(
+        by_rate.items(), sums, _vats(sums, list(by_rate), is_gross), strict=True
+    ):
+        amounts = split(amount, [exact[number] for number in numbers])
+        vats = split(vat, [_vat(one, rate, is_gross=is_gross) for one in amounts])
+        for number, one, tax in zip(numbers, amounts, vats, strict=True):
+            costs[number] = (
+                Cost(excl_minor=one - tax, incl_minor=one) if is_gross
+                else Cost(excl_minor=one, incl_minor=one + tax)
+            )  # fmt: skip
+    lines = [(charge, costs[number]) for number, charge in enumerate(charges)]
+    named = {
+        name: _sum(cost for charge, cost in lines if charge.category == name)
+        for name in (*CATEGORIES, "adjustment")
+    }
+    return Price(
+        currency=currency, total_cost=_sum(named.values()), adjustment=named.pop("adjustment"),
+        lines=tuple(_line(charge, cost) for name in (*CATEGORIES, "adjustment") for charge, cost in lines
+                    if charge.category == name),
+        is_tax_included=is_tax_included, **{f"total_{name}_cost": cost for name, cost in named.items()},
+    )  # fmt: skip
+
+
+def _vat(amount: int, rate: Fraction, *, is_gross: bool) -> Fraction:
+    return amount * rate / (100 + rate) if is_gross else amount * rate / 100
+
+
+def _vats(amounts: Sequence[int], rates: Sequence[Fraction], is_gross: bool) -> list[int]:
+    """In what each rate came to, or on it."""
+    exact = [_vat(amount, rate, is_gross=is_gross) for amount, rate in zip(amounts, rates, strict=True)]
+    return [half_up(one) for one in exact] if is_gross else split(half_up(sum(exact, _ZERO)), exact)
+
+
+def _sum(costs: Iterable[Cost]) -> Cost:
+    costs = list(costs)
+    return Cost(
+        excl_minor=sum(cost.excl_minor for cost in costs), incl_minor=sum(cost.incl_minor for cost in costs)
+    )
 
 
 def _line(charge: _Charge, cost: Cost) -> PriceLine:

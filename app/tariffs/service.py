@@ -21,7 +21,7 @@ from app.kernel.clock import uuid7
 from app.kernel.duplicates import refusing_duplicates
 from app.kernel.errors import FieldFault, Invalid, NotFound
 from app.kernel.names import MAX_NAME, check_name
-from app.stations.models import EVSE
+from app.stations.models import EVSE, Location
 from app.stations.service import get_location
 from app.tariffs import ocpi_tariff, pricing
 from app.tariffs.described import DescribedSession, read_session
@@ -262,13 +262,15 @@ def _holds_at(tariff: ocpi_tariff.Tariff, at: datetime) -> bool:
 # --- what would it cost? -----------------------------------------------------------------------------------------
 
 
-async def preview(scope: Scope, tariff: Any, session: Any) -> dict[str, Any]:
+async def preview(
+    scope: Scope, tariff: Any, session: Any, location: Location | None = None
+) -> dict[str, Any]:
     """What the session would cost, line by line, by the engine that bills. Nothing is written.
 
-    What the description leaves out is the tenant's: time zone, and the VAT of its country where a component names none.
+    What the description leaves out is the site's, or without one the tenant's: time zone, and the VAT of the country
+    where a component names none.
     """
-    profile = await _profile(scope)
-    zone, country = (profile.time_zone, profile.country) if profile else ("UTC", "")
+    country, zone = await tax_place(scope, location)
     content, described = _read_both(tariff, session, scope.now, zone)
     on = max(period.end_at for period in described.periods).astimezone(ZoneInfo(described.time_zone)).date()
     found = price_described(content, described, default_vat=tax.vat_rate(country, on))
@@ -303,12 +305,19 @@ def price_described(
     )  # fmt: skip
 
 
-async def default_vat(scope: Scope) -> Decimal | None:
-    """What a component that names no rate is taxed with today, in percent: the country's own rate, where we know it."""
+async def tax_place(scope: Scope, location: Location | None) -> tuple[str, str]:
+    """(country, time zone) whose VAT and whose clock a price follows: the site's, for a charger without one the brand's
+    own. Whatever shows a price asks here, and so does what freezes it for the bill (money.md 4.6)."""
+    if location is not None and location.country:
+        return location.country, location.time_zone
     profile = await _profile(scope)
-    if profile is None:
-        return None
-    return tax.find_vat_rate(profile.country, scope.now.astimezone(ZoneInfo(profile.time_zone)).date())
+    return (profile.country, profile.time_zone) if profile else ("", "UTC")
+
+
+async def default_vat(scope: Scope, location: Location | None) -> Decimal | None:
+    """What a component that names no rate is taxed with there today, in percent; None where we know no rate."""
+    country, zone = await tax_place(scope, location)
+    return tax.find_vat_rate(country, scope.now.astimezone(ZoneInfo(zone)).date())
 
 
 async def _profile(scope: Scope) -> TenantProfile | None:

@@ -107,6 +107,17 @@ async def test_nothing_is_owed_then_nothing_is_issued(database: Database, cast: 
         assert invoice is None
 
 
+async def test_a_line_without_gross_stays_where_it_has_a_net(database: Database, cast: Cast):
+    """The invoice adds up to the CDR, whose lines these are: also on the net side."""
+    source = uuid4()
+    lines = [line(source), line(source, "1", net=-1, vat=1), line(source, "2", net=0, vat=0)]
+    async with database.scope(cast.tenant_id, STAFF) as scope:
+        invoice = await issue(scope, *lines)
+        assert (invoice.net_minor, invoice.vat_minor, invoice.gross_minor) == (999, 191, 1190)
+        assert [one.source_part for one in invoice.lines] == ["0", "1"]
+        assert await service.unbalanced_postings(scope) == []
+
+
 async def test_a_credit_note_turns_every_line_and_brings_the_books_to_zero(database: Database, cast: Cast):
     source = uuid4()
     async with database.scope(cast.tenant_id, STAFF) as scope:

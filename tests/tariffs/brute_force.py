@@ -26,7 +26,7 @@ class Tally:
 
 
 def total(case: Case) -> tuple[Decimal, Decimal]:
-    """(excl, incl), rounded at the currency's decimals."""
+    """(excl, incl), exact and before any limit."""
     with localcontext() as context:
         context.prec = 60
         reserved = [one for one in case.stretches if one.kind == "reserved"]
@@ -36,10 +36,12 @@ def total(case: Case) -> tuple[Decimal, Decimal]:
             for part in (reserved, session)
             for key, amount in _billed(case, _count(case, part)).items()
         ]
-        excl, incl = sum((p[0] for p in pairs), Decimal(0)), sum((p[1] for p in pairs), Decimal(0))
-        excl, incl = _limited(case, excl, incl, has_session=bool(session))
-        unit = Decimal(1).scaleb(-DECIMALS[case.tariff["currency"]])
-        return excl.quantize(unit, ROUND_HALF_UP), incl.quantize(unit, ROUND_HALF_UP)
+        return sum((p[0] for p in pairs), Decimal(0)), sum((p[1] for p in pairs), Decimal(0))
+
+
+def payable(case: Case, amount: Decimal) -> Decimal:
+    """Rounded at the currency's decimals."""
+    return amount.quantize(Decimal(1).scaleb(-DECIMALS[case.tariff["currency"]]), ROUND_HALF_UP)
 
 
 def _count(case: Case, stretches: list[Stretch]) -> Tally:
@@ -149,10 +151,11 @@ def _rate(case: Case, component: dict[str, Any]) -> Decimal:
     return Decimal(str(component.get("vat", default)))
 
 
-def _limited(case: Case, excl: Decimal, incl: Decimal, *, has_session: bool) -> tuple[Decimal, Decimal]:
-    least, most = case.tariff.get("min_price"), case.tariff.get("max_price")
-    if least and has_session:
-        excl, incl = max(excl, Decimal(least["excl_vat"])), max(incl, Decimal(least["incl_vat"]))
-    if most:
-        excl, incl = min(excl, Decimal(most["excl_vat"])), min(incl, Decimal(most["incl_vat"]))
-    return excl, incl
+def is_limited(case: Case, excl: Decimal, incl: Decimal) -> bool:
+    """Whether a minimum or a maximum changes what was counted."""
+    least, most = case.tariff.get("min_price", {}), case.tariff.get("max_price", {})
+    sides = {"excl_vat": excl, "incl_vat": incl}
+    has_session = not case.is_expired and any(one.kind != "reserved" for one in case.stretches)
+    return (has_session and any(sides[side] < Decimal(least[side]) for side in least)) or any(
+        sides[side] > Decimal(most[side]) for side in most
+    )

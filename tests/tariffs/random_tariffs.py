@@ -83,13 +83,21 @@ def _stretch(random: Random, start: datetime, flow: int, longest_s: int) -> Stre
 def tariff(random: Random, flow: int) -> dict[str, Any]:
     raw: dict[str, Any] = {"currency": random.choice(("EUR", "EUR", "JPY", "KWD"))}
     raw["elements"] = [_element(random, flow) for _ in range(random.randrange(1, 6))]
-    if random.random() < 0.2:
-        raw["min_price"] = {"excl_vat": random.choice((1, 2)), "incl_vat": random.choice((2, 3))}
-    if random.random() < 0.2:
-        raw["max_price"] = {"excl_vat": random.choice((5, 10)), "incl_vat": random.choice((11, 12))}
+    if random.random() < 0.25:
+        raw["min_price"] = _limit(random, (1, 2), (2, "2.38", 3))
+    if random.random() < 0.25:
+        raw["max_price"] = _limit(random, (5, "8.4", "9.5"), ("9.99", 11, 12))
     if random.random() < 0.3:
         raw["tax_included"] = random.choice(("YES", "NO", "N/A"))
     return raw
+
+
+def _limit(random: Random, excl: tuple[Any, ...], incl: tuple[Any, ...]) -> dict[str, Any]:
+    """Before taxes, after taxes, or both."""
+    both = {"excl_vat": random.choice(excl), "incl_vat": random.choice(incl)}
+    return {
+        name: both[name] for name in random.choice((("excl_vat",), ("incl_vat",), ("excl_vat", "incl_vat")))
+    }
 
 
 def _element(random: Random, flow: int) -> dict[str, Any]:
