@@ -329,12 +329,21 @@ async def _full_power_w(scope: Scope, session: ChargingSession) -> int:
 
 
 async def _stop(scope: Scope, session: ChargingSession, why: str, *, comes_back: bool) -> None:
-    """Once: a stop that was asked for is repeated only when nothing came of it for a minute."""
+    """Once: a stop that was asked for is repeated only when nothing came of it for a minute. One that the station may
+    not be asked for is told, and tried again: the hold ends in time all the same."""
     last = await service.last_stop(scope, session)
     is_long_ago = last is None or last.created_at < scope.now - service.STOP_TAKES_AT_MOST
     if is_long_ago and not _is_stopped(session, last):
-        command = await service.request_stop(scope, session.id)
-        await service.note(scope, session, f"cap:{command.id}", "cap_reached", {"why": why})
+        try:
+            command = await service.request_stop(scope, session.id)
+            await service.note(scope, session, f"cap:{command.id}", "cap_reached", {"why": why})
+        except Refused as error:
+            if error.code not in service.NOT_ASKED:  # it ended this moment
+                return
+            await service.note(scope, session, f"cap:{why}:{error.code}", "cap_reached", {"why": why})
+            await service.note(
+                scope, session, f"stop_not_sent:{error.code}", "stop_not_sent", {"error": error.message}
+            )
     if comes_back:
         await queue.enqueue(
             scope, "charging.watch_cap", session_id=str(session.id), lock=f"cap:{session.id}",
@@ -431,6 +440,12 @@ async def _running_words(scope: Scope, session: ChargingSession, collection: str
     it costs to stay."""
     asked = await service.last_stop(scope, session)
     waits = asked is not None and asked.status in ("queued", "sent")
+    state = (session.live.charging_state if session.live else None) or ""
+    is_stopped = _is_stopped(session, asked)
+    is_over = is_stopped or (state in _NOT_CONNECTED and await service.has_charged(scope, session))
+    if not is_over and not service.may_be_asked(session.station):
+        title, _state = _CHARGING.get(state, _CHARGES)
+        return _words(title, NOT_FROM_HERE, tone="warning", step=2, may_stop=False)
     connection = await service.connection_of(scope, session.station_id)
     if connection is not None and not connection.is_online:
         silent = N_("It does not answer right now, and may go on charging.")
@@ -441,10 +456,7 @@ async def _running_words(scope: Scope, session: ChargingSession, collection: str
         return _words(
             N_("The stop has not arrived yet"), silent, more, tone="warning", step=2, may_stop=False
         )
-    state = (session.live.charging_state if session.live else None) or ""
     is_recent = asked is not None and asked.created_at > scope.now - service.STOP_TAKES_AT_MOST
-    is_stopped = _is_stopped(session, asked)
-    is_over = is_stopped or (state in _NOT_CONNECTED and await service.has_charged(scope, session))
     if asked is not None and is_recent and not (is_over and not waits):
         if asked.status not in ("queued", "sent", "accepted"):
             words = N_(
@@ -453,7 +465,7 @@ async def _running_words(scope: Scope, session: ChargingSession, collection: str
             return _words(N_("Still charging"), words, tone="warning", step=2)
         words = N_("The charger was asked to stop. That takes a moment.")
         return _words(N_("Stopping"), words, tone="info", step=2, may_stop=False)
-    title, words = _CHARGING.get(state, (N_("Charging"), N_("Energy is flowing into your car.")))
+    title, words = _CHARGING.get(state, _CHARGES)
     if is_over:
         title, words = _FINISHED.get(state, _FINISHED["EVConnected"])
     fee = ""
@@ -461,7 +473,8 @@ async def _running_words(scope: Scope, session: ChargingSession, collection: str
         price = await settlement.standing_price(scope, session)
         fee = _("After charging, standing here costs %(price)s.") % {"price": price} if price else ""
     tone, step = ("warning" if fee else "success"), (3 if is_over else 2)
-    return _words(title, words, fee, tone=tone, step=step, may_stop=not is_stopped, is_over=is_over)
+    may_stop = not is_stopped and service.may_be_asked(session.station)
+    return _words(title, words, fee, tone=tone, step=step, may_stop=may_stop, is_over=is_over)
 
 
 def _is_stopped(session: ChargingSession, asked: StationCommand | None) -> bool:
@@ -492,6 +505,8 @@ def _words(
     }
 
 
+NOT_FROM_HERE = N_("It cannot be stopped from here right now. To end now, unplug your car, or call us.")
+_CHARGES = (N_("Charging"), N_("Energy is flowing into your car."))
 _CHARGING = {
     "SuspendedEV": (N_("Paused by the car"),
                     N_("Your car takes no energy right now: it is full, or it waits. If it is full, unplug it.")),

@@ -123,6 +123,7 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "not_started": ("Nobody plugged in", "timer", "warning"),
     "start_refused": ("The station refused the start", "circle-x", "error"),
     "stop_refused": ("The station did not stop when asked", "circle-x", "error"),
+    "stop_not_sent": ("The station could not be asked to stop", "circle-x", "error"),
     "unplugged": ("Free, and no stop was told: closed", "triangle-alert", "warning"),
     "start_again": ("The station told the start once more", "triangle-alert", "warning"),
     "interrupted": ("The station restarted", "rotate-cw", "warning"),
@@ -187,6 +188,8 @@ def _text(event: SessionEvent) -> str:
     if event.kind in ("start_refused", "stop_refused"):
         answer = data.get("answer") or {}
         return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
+    if event.kind == "stop_not_sent":
+        return data.get("error") or ""
     if event.kind == "reviewed":
         return f"{data['decision']} by {data['by']}: {data['note']}"
     if event.kind == "superseded":

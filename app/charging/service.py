@@ -42,6 +42,7 @@ STARTED_JUST_NOW = timedelta(minutes=2)
 PENDING_LIFETIME = timedelta(minutes=3)
 REFUSED_LATENCY = timedelta(seconds=20)
 STOP_TAKES_AT_MOST = timedelta(minutes=1)  # then it is asked for again
+NOT_ASKED = ("station_quarantined", "station_retired")
 
 
 # --- what stations report ----------------------------------------------------------------------------------------
@@ -939,6 +940,11 @@ async def last_stop(scope: Scope, session: ChargingSession) -> StationCommand | 
     return (
         await scope.db.execute(query.order_by(StationCommand.created_at.desc()).limit(1))
     ).scalar_one_or_none()
+
+
+def may_be_asked(station: ChargingStation) -> bool:
+    """One that is retired, or whose identity two boxes use, is asked for nothing (`NOT_ASKED`)."""
+    return station.quarantined_at is None and station.retired_at is None
 
 
 async def has_charged(scope: Scope, session: ChargingSession) -> bool:

@@ -1,0 +1,115 @@
+"""No hold is forgotten: whatever keeps a session from ending as it should, what was measured is taken in time."""
+
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from sqlalchemy import text
+
+from app.charging import paid, queries, service
+from app.charging.models import ChargingSession
+from app.kernel.ids import public_id
+from tests.billing.conftest import Shop, jobs, shop
+from tests.charging.test_cap import BEGAN, Visit, visit
+from tests.surfaces.conftest import house
+from tests.web import House
+
+__all__ = ["house", "jobs", "shop", "visit"]
+pytestmark = pytest.mark.anyio
+
+
+async def session_of(visit: Visit) -> ChargingSession:
+    async with visit.scope() as scope:
+        return await service.get_session(scope, visit.session_id)
+
+
+async def told(visit: Visit) -> list[tuple[str, str]]:
+    """(title, text) of the session's timeline."""
+    async with visit.scope() as scope:
+        lines = queries.timeline(await queries.events_of(scope, visit.session_id))
+    return [(one["title"], one["text"]) for one in lines]
+
+
+async def minutes_to_the_end(visit: Visit, *, hours: float) -> float:
+    """From `BEGAN` until so many hours before the hold ends."""
+    ends = (await visit.payment()).capture_before
+    assert ends is not None
+    return (ends - timedelta(hours=hours) - BEGAN).total_seconds() / 60
+
+
+# -- a station that cannot be asked to stop ----------------------------------------------------------------------------
+
+
+async def put(shop: Shop, column: str, value: str = "now()") -> None:
+    async with shop.scope() as scope:
+        await scope.db.execute(text(f"update livery.charging_station set {column} = {value}"))  # noqa: S608
+
+
+@pytest.mark.parametrize("column", ["quarantined_at", "retired_at"])
+async def test_a_station_that_may_not_be_asked_to_stop_is_settled_within_the_hold_all_the_same(
+    visit: Visit, column: str
+) -> None:
+    await visit.read(130, 47)
+    await put(visit.shop, column)
+    for minutes in (140, 141, 142):
+        await visit.look(minutes)
+    assert await visit.stops() == []
+    titles = [title for title, _ in await told(visit)]
+    assert titles.count("The station could not be asked to stop") == 1
+    await visit.look(await minutes_to_the_end(visit, hours=1))
+    await visit.shop.jobs.run()
+    payment = await visit.payment()
+    assert ((await session_of(visit)).status, payment.state, payment.captured_minor) == (
+        "COMPLETED",
+        "captured",
+        2820,
+    )
+    assert "driver_receivable" not in await visit.shop.balances() and visit.shop.jobs.failures == []
+
+
+async def test_a_station_that_is_released_from_quarantine_is_asked_to_stop_at_the_next_look(
+    visit: Visit,
+) -> None:
+    await visit.read(130, 47)
+    await put(visit.shop, "quarantined_at")
+    await visit.look(140)
+    await put(visit.shop, "quarantined_at", "null")
+    await visit.look(141)
+    assert await visit.stops() == ["queued"]
+
+
+async def page(house: House, visit: Visit, language: str) -> str:
+    async with visit.shop.scope() as scope:
+        link = paid.link_of(scope, visit.session_id)
+    answer = await house.driver("alpha").get(f"/s/{link}", headers={"Accept-Language": language})
+    assert answer.status_code == 200
+    return unescape(answer.text).replace("\u00a0", " ")
+
+
+async def test_a_driver_whose_charger_is_being_checked_is_told_what_to_do_in_their_language(
+    visit: Visit, house: House
+) -> None:
+    """On the page, which offers no stop that nobody would hear, and as the answer to one that was pressed before."""
+    english = "It cannot be stopped from here right now. To end now, unplug your car, or call us."
+    german = "Er lässt sich von hier aus gerade nicht stoppen."
+    assert "/stop" in await page(house, visit, "en")
+    await put(visit.shop, "quarantined_at")
+    shown = await page(house, visit, "en")
+    assert english in shown and "/stop" not in shown
+    assert german in await page(house, visit, "de")
+    async with visit.shop.scope() as scope:
+        link = paid.link_of(scope, visit.session_id)
+    driver = house.driver("alpha")
+    await driver.post(f"/s/{link}/stop", headers={"Accept-Language": "de"})
+    answer = unescape((await driver.get(f"/s/{link}", headers={"Accept-Language": "de"})).text)
+    assert answer.count(german) == 2 and "Two boxes" not in answer
+
+
+async def test_staff_read_why_a_station_in_quarantine_is_not_stopped(visit: Visit, house: House) -> None:
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    await put(visit.shop, "quarantined_at")
+    address = f"/charging-sessions/{public_id('charging_session', visit.session_id)}"
+    await staff.open(address)
+    await staff.post(f"{address}/stop-requests", {})
+    shown = unescape((await staff.open(address)).text)
+    assert "Not stopped: Two boxes use this station's identity: until staff decide, it is only read." in shown
