@@ -105,8 +105,11 @@ async def list_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
 # --- what it costs -----------------------------------------------------------------------------------------------
 
 
-async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
-    """What the session has cost by now, at its frozen prices; None before it began to charge.
+async def running_price(
+    scope: Scope, session: ChargingSession, *, at: datetime | None = None
+) -> Price | None:
+    """What the session has cost by now, at its frozen prices; None before it began to charge. `at`: by then, if nothing
+    changes.
 
     Energy by its last reading. Time by the clock where the station says what goes on: many send nothing while the car
     only stands there. Without that nobody knows whether the time since the last reading was one of charging.
@@ -114,9 +117,9 @@ async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
     frozen = await _snapshot(scope, session.id)
     if frozen is None or session.status not in ("ACTIVE", "COMPLETED"):
         return None
-    live = session.live
-    read_at = scope.now if live is None or live.charging_state is not None else live.reading_at
-    until = session.ended_at or max(read_at or scope.now, session.started_at)
+    live, now = session.live, at or scope.now
+    read_at = now if live is None or live.charging_state is not None else live.reading_at
+    until = session.ended_at or max(read_at or now, session.started_at)
     energy = session.energy_wh
     if energy is None:
         energy = max((live.energy_wh or 0) if live else 0, 0)
