@@ -48,6 +48,18 @@ def answer(op: PaymentOp) -> str:
     return op.response.get("message") or code or "–"
 
 
+def why_refused(refund: PaymentOp) -> str:
+    """A clause without its full stop: why the provider gave nothing back."""
+    response = refund.response or {}
+    known = _REFUSED.get(response.get("code") or "")
+    return known or str(response.get("message") or response.get("code") or "it gave no reason").rstrip(".")
+
+
+_REFUSED = {
+    "balance_insufficient": "there is too little money in the account at the provider",
+    "charge_disputed": "the payer has disputed the payment at their bank",
+    "expired_or_canceled_card": "the card is no longer valid",
+}
 # What was asked for does not fit how the hold stands by now.
 _ENDED = ("payment_intent_unexpected_state", "charge_expired_for_capture")
 _HAPPENED = {"cancel": "The hold had ended by itself", "capture": "It had been taken already"}

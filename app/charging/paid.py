@@ -32,6 +32,7 @@ from app.tariffs.ocpi_tariff import read_tariff
 from tenants.resolve import own_url
 from tenants.scope import Scope
 from themes.language import N_, _
+from themes.render import money
 
 PAYING_LIFETIME = timedelta(minutes=35)
 PLUG_IN_LIFETIME = timedelta(minutes=10)
@@ -432,6 +433,13 @@ async def state_words(
     if payment is not None and payment.state in ("canceled", "expired", "failed"):
         words = N_("The hold on your card had ended before it was paid: this session is on us.")
         return _words(N_("Finished"), words, tone="success", step=4)
+    back = await payments.find_back(scope, payment)
+    if payment is not None and (back.on_its_way_minor or back.refused_minor):
+        amount = money(back.on_its_way_minor + back.refused_minor, payment.currency)
+        gets = _("You get %(amount)s back.") % {"amount": amount}
+        how = N_("It is not on your card yet: we will try again.")
+        how = how if back.refused_minor else N_("It is on its way to your card.")
+        return _words(N_("Credited"), gets, how, tone="info", step=4)
     if payment is not None and payment.refunded_minor and payment.state == "refunded":
         words = N_("What you paid was given back to your card.")
         return _words(N_("Given back"), words, tone="success", step=4)

@@ -363,7 +363,7 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     if cdr.kind != "cdr":
         raise Refused("not_creditable", "Only a CDR can be credited.")
     await _lock(scope, cdr.session_id)
-    if await _is_credited(scope, cdr):
+    if await _find_credit(scope, cdr) is not None:
         raise Refused("already_credited", "This CDR was credited already.")
     note = CDR(
         id=uuid7(), kind="credit", corrects_id=cdr.id, session_id=cdr.session_id, revision_no=cdr.revision_no,
@@ -385,8 +385,8 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     return note
 
 
-async def _is_credited(scope: Scope, cdr: CDR) -> bool:
-    return (await scope.db.execute(select(CDR.id).where(CDR.corrects_id == cdr.id))).first() is not None
+async def _find_credit(scope: Scope, cdr: CDR) -> CDR | None:
+    return (await scope.db.execute(select(CDR).where(CDR.corrects_id == cdr.id))).scalars().first()
 
 
 async def correct_payment(scope: Scope, session_id: UUID) -> None:
@@ -399,11 +399,16 @@ async def correct_payment(scope: Scope, session_id: UUID) -> None:
 
 
 async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
-    """All of a guest's payment goes back, with the credit note over what was supplied. Errors: `not_refundable`."""
+    """All of a guest's payment goes back, with the credit note over what was supplied; what the provider refused to give
+    back is asked for again, by the note that stands. Errors: `not_refundable`."""
     payment = await payments.get_payment(scope, payment_id)
     await _lock(scope, payment.source_id)
     cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
-    if cdr is not None and await _is_credited(scope, cdr):
+    note = await _find_credit(scope, cdr) if cdr is not None else None
+    if note is not None:
+        if (await payments.find_back(scope, payment)).refused_minor:
+            await payments.refund_again(scope, payment.id)
+            return note
         raise Refused("not_refundable", "This payment was given back already, or is on its way back.")
     if cdr is None or cdr.collection != "card" or payment.captured_minor <= payment.refunded_minor:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
