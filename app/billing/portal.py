@@ -231,5 +231,6 @@ def _source(source_type: str, source_id: Any) -> str | None:
 
 
 routes = [
-    list_payments, show_payment, retry_refund, list_invoices, export_invoices, show_invoice, download_invoice, show_ledger,
+    list_payments, show_payment, retry_refund, list_invoices, export_invoices, show_invoice, download_invoice,
+    show_ledger,
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from app.charging.models import CDR, ChargingSession, MeterHour, SessionEvent
 from app.charging.reports import POWER
 from app.stations.models import EVSE, ChargingStation, Location
 from tenants.scope import Scope
+from themes.render import kwh
 
 ROW = (
     selectinload(ChargingSession.station).selectinload(ChargingStation.location),
@@ -118,6 +119,7 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "state": ("State", "circle-dot", ""), "stop_requested": ("Stop requested", "send", "info"),
     "queue_asked": ("Asked what the station still holds", "eye", ""),
     "ended": ("Ended", "square", "success"),
+    "ended_late": ("The station told its end after this was closed", "square", "warning"),
     "superseded": ("Superseded by a newer session", "triangle-alert", "warning"),
     "stuck": ("No word for long: closed", "triangle-alert", "warning"), "reviewed": ("Reviewed", "eye", "info"),
     "not_started": ("Nobody plugged in", "timer", "warning"),
@@ -188,6 +190,8 @@ def _text(event: SessionEvent) -> str:
     if event.kind in ("start_refused", "stop_refused"):
         answer = data.get("answer") or {}
         return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
+    if event.kind == "ended_late":
+        return _late(data.get("meter_wh"), data.get("more_wh"))
     if event.kind == "stop_not_sent":
         return data.get("error") or ""
     if event.kind == "reviewed":
@@ -199,6 +203,15 @@ def _text(event: SessionEvent) -> str:
     if event.kind in ("requested", "stop_requested"):
         return _by(data.get("by") or "", data.get("kind") or "")
     return f"reason {data['reason']}" if data.get("reason") else ""
+
+
+def _late(meter_wh: int | None, more_wh: int | None) -> str:
+    if meter_wh is None:
+        return "without a reading of its meter"
+    told = f"its meter stood at {kwh(meter_wh)}"
+    return (
+        f"{told}, {kwh(more_wh)} more than was billed: nothing more is taken" if (more_wh or 0) > 0 else told
+    )
 
 
 _ASKERS = {

@@ -561,8 +561,10 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     if session.status == "COMPLETED" and session.review == "stuck" and session.settled_at is None:
         session.review = None  # we had closed it for its silence: its own word counts more
     elif session.status == "COMPLETED" and session.review != "superseded":
+        await _note_late_end(scope, session, report)
         return session  # a replay: idempotent, the CDR and the invoice stand (ocpp.md 2, row 40)
     if session.settled_at is not None:
+        await _note_late_end(scope, session, report)
         return session
     session.meter_stop_wh = _stop_meter(report)
     session.stopped_reason = report.stopped_reason or "Local"
@@ -572,6 +574,19 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     })  # fmt: skip
     await _close(scope, session)
     return session
+
+
+async def _note_late_end(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+    """The station's own word on the end of what was closed without it: told, and no more is taken for it."""
+    if session.stopped_reason not in ("Silence", "Superseded"):
+        return
+    meter, billed = _stop_meter(report), session.energy_wh
+    given = None if meter is None or session.meter_start_wh is None else meter - session.meter_start_wh
+    await _note(scope, session, f"ended:{session.ocpp_transaction_id}", report.at, "ended_late", report, {
+        "reason": report.stopped_reason or "Local", "meter_wh": meter,
+        "more_wh": None if given is None or billed is None else given - billed,
+    })  # fmt: skip
+    _tell(scope, session, "ended_late")
 
 
 async def _find_ended(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession | None:

@@ -399,8 +399,8 @@ async def correct_payment(scope: Scope, session_id: UUID) -> None:
 
 
 async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
-    """All of a guest's payment goes back, with the credit note over what was supplied; what the provider refused to give
-    back is asked for again, by the note that stands. Errors: `not_refundable`."""
+    """All of a guest's payment goes back, with the credit note over what was supplied; by the note that stands where the
+    provider refused before. Errors: `not_refundable`."""
     payment = await payments.get_payment(scope, payment_id)
     await _lock(scope, payment.source_id)
     cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None

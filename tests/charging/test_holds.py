@@ -113,3 +113,26 @@ async def test_staff_read_why_a_station_in_quarantine_is_not_stopped(visit: Visi
     await staff.post(f"{address}/stop-requests", {})
     shown = unescape((await staff.open(address)).text)
     assert "Not stopped: Two boxes use this station's identity: until staff decide, it is only read." in shown
+
+
+# -- the station's own word comes later --------------------------------------------------------------------------------
+
+
+async def test_an_end_that_is_told_after_the_hold_was_taken_stands_in_the_timeline_and_takes_no_more(
+    visit: Visit,
+) -> None:
+    await visit.read(30, 11)
+    at = await minutes_to_the_end(visit, hours=1)
+    await visit.look(at)
+    await visit.shop.jobs.run()
+    assert ((await session_of(visit)).status, (await visit.payment()).captured_minor) == ("COMPLETED", 660)
+    for _ in range(2):
+        await visit.end(at + 10, 39)
+    late = [
+        text for title, text in await told(visit) if title == "The station told its end after this was closed"
+    ]
+    assert [one.replace("\u00a0", " ") for one in late] == [
+        "its meter stood at 40.00 kWh, 28.00 kWh more than was billed: nothing more is taken"
+    ]
+    assert (await session_of(visit)).energy_wh == 11_000
+    assert await visit.shop.captures(await visit.payment()) == [660]
