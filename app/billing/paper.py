@@ -81,8 +81,8 @@ def content_of(
     that payment: what came later stands on later papers, and this one keeps what it said. `corrects` is a credit note's
     invoice: it is named on the note, with its date and the reason (UStDV section 31 (5)). `given_back` are the
     payment's refunds (`payments.list_given_back`): a note tells its own, made or still to come, an invoice those before
-    it. A line is {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing), vat, net,
-    gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
+    it. A line is {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing),
+    vat, net, gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
     """
     payment = settled.payment if settled else paid_by
     before = as_it_was(payment, invoice.gross_minor) if payment else None

@@ -410,6 +410,17 @@ async def state_words(
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
         return await _running_words(scope, session, collection)
+    if session.review and session.settled_at is not None and payment is not None and payment.captured_minor:
+        words = N_(
+            "What was measured is paid, and your receipt is ready. The operator still looks at this session:"
+        )
+        more = N_("if it was too much, you get the rest back.")
+        return _words(N_("Being checked"), words, more, tone="info", step=4)
+    if session.review and payment is not None and payment.failure == "under_review":
+        words = N_(
+            "The operator looks at this session. The hold on your card is released, and nothing is taken."
+        )
+        return _words(N_("Being checked"), words, tone="info", step=3)
     if session.review:
         words = N_("The operator looks at this session before you pay. The receipt comes then.")
         return _words(N_("Being checked"), words, tone="warning", step=3)

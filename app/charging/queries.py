@@ -130,6 +130,8 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "start_again": ("The station told the start once more", "triangle-alert", "warning"),
     "interrupted": ("The station restarted", "rotate-cw", "warning"),
     "cap_reached": ("The hold was all but used up", "credit-card", "warning"),
+    "review_taken": ("Not decided in time: what can be believed was taken", "credit-card", "warning"),
+    "review_let_go": ("Not decided in time: nothing can be believed, the hold is let go", "credit-card", "warning"),
     "hold_ends": ("The hold was about to end: closed at the last reading", "credit-card", "warning"),
 }  # fmt: skip
 _CAP = {"hold_gone": "Nothing is held any more", "hold_ends": "The hold was about to end"}
@@ -192,6 +194,8 @@ def _text(event: SessionEvent) -> str:
         return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
     if event.kind == "ended_late":
         return _late(data.get("meter_wh"), data.get("more_wh"))
+    if event.kind == "review_taken":
+        return f"{kwh(data['energy_wh'])}; the review stays open, and a credit gives back what was too much"
     if event.kind == "stop_not_sent":
         return data.get("error") or ""
     if event.kind == "reviewed":

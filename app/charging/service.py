@@ -1075,6 +1075,8 @@ async def _void(scope: Scope, session: ChargingSession) -> None:
 
 async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None) -> None:
     if session.settled_at is not None:
+        if energy_wh not in (None, session.energy_wh):
+            raise Refused("already_settled", "A CDR exists; a correction is a credit CDR.")
         return
     if energy_wh is not None:
         if isinstance(energy_wh, bool) or not 0 <= energy_wh <= 10_000_000:

@@ -44,10 +44,11 @@ DESCRIPTIONS = {
 DIMENSIONS = ("ENERGY", "TIME", "PARKING_TIME", "FLAT")  # what a limit changes is told without tax
 
 
-async def settle(scope: Scope, session_id: UUID) -> CDR | None:
+async def settle(scope: Scope, session_id: UUID, *, is_undecided: bool = False) -> CDR | None:
     """The CDR of a completed session, and what follows from it. None where there is nothing to bill.
 
-    A session under `no_tariff` ends in a CDR of 0 and stays under review.
+    A session under `no_tariff` ends in a CDR of 0 and stays under review; so does one that `is_undecided` while its
+    hold ends (`holds`).
     """
     await _lock(scope, session_id)
     session = await service.get_session(scope, session_id)
@@ -55,7 +56,7 @@ async def settle(scope: Scope, session_id: UUID) -> CDR | None:
         return await find_cdr(scope, session_id)
     if (
         session.status != "COMPLETED"
-        or session.review not in (None, "no_tariff")
+        or (session.review not in (None, "no_tariff") and not is_undecided)
         or session.energy_wh is None
     ):
         return None
@@ -399,8 +400,8 @@ async def correct_payment(scope: Scope, session_id: UUID) -> None:
 
 
 async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
-    """All of a guest's payment goes back, with the credit note over what was supplied; by the note that stands where the
-    provider refused before. Errors: `not_refundable`."""
+    """All of a guest's payment goes back, with the credit note over what was supplied; by the one that stands where
+    the provider refused before. Errors: `not_refundable`."""
     payment = await payments.get_payment(scope, payment_id)
     await _lock(scope, payment.source_id)
     cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None

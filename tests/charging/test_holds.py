@@ -6,8 +6,10 @@ from html import unescape
 import pytest
 from sqlalchemy import text
 
-from app.charging import paid, queries, service
+from app.billing import payments
+from app.charging import holds, paid, plausibility, queries, service, settlement
 from app.charging.models import ChargingSession
+from app.kernel.errors import Refused
 from app.kernel.ids import public_id
 from tests.billing.conftest import Shop, jobs, shop
 from tests.charging.test_cap import BEGAN, Visit, visit
@@ -136,3 +138,86 @@ async def test_an_end_that_is_told_after_the_hold_was_taken_stands_in_the_timeli
     ]
     assert (await session_of(visit)).energy_wh == 11_000
     assert await visit.shop.captures(await visit.payment()) == [660]
+
+
+# -- under review ------------------------------------------------------------------------------------------------------
+
+
+async def sweep(visit: Visit, minutes: float) -> None:
+    async with visit.scope(minutes=minutes) as scope:
+        await holds.sweep(scope)
+    async with visit.scope(minutes=minutes) as scope:
+        await holds.end_undecided(scope, visit.session_id)
+    await visit.shop.jobs.run()
+
+
+async def test_a_review_that_nobody_decides_takes_what_can_be_believed_and_stays_open(
+    visit: Visit, house: House
+) -> None:
+    await visit.read(30, 11)
+    session = await visit.end(60, 5)  # a meter that fell
+    assert (session.review, session.energy_wh) == ("implausible", None)
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    address = f"/charging-sessions/{public_id('charging_session', visit.session_id)}"
+    assert "Decide by" in (await staff.open(address)).text
+    assert "A card is held for a session under review" in (await staff.open("/")).text
+    await sweep(visit, 60 + 22 * 60)
+    assert (await visit.payment()).state == "authorized"
+    await sweep(visit, 60 + 23 * 60 + 1)
+    session, payment = await session_of(visit), await visit.payment()
+    assert (session.review, session.energy_wh, payment.state, payment.captured_minor) == (
+        "implausible",
+        11_000,
+        "captured",
+        660,
+    )
+    assert "What was measured is paid" in await page(house, visit, "en")
+    assert "Decide by" not in (await staff.open(address)).text
+    assert "Decide the review" in (await staff.open(address)).text
+    await sweep(visit, 60 + 24 * 60)
+    assert (
+        await visit.shop.captures(payment) == [660] and "driver_receivable" not in await visit.shop.balances()
+    )
+    async with visit.shop.scope() as scope:
+        with pytest.raises(Refused, match="credit CDR"):
+            await service.decide_review(scope, visit.session_id, "release", "I know better", energy_wh=5_000)
+    async with visit.shop.scope() as scope:
+        await service.decide_review(scope, visit.session_id, "release", "it is right")
+        cdr = await settlement.find_cdr(scope, visit.session_id)
+        assert cdr is not None
+        await settlement.credit(scope, cdr.id, "the stop was right", energy_wh=5_000)
+    await visit.shop.jobs.run()
+    assert (await visit.payment()).refunded_minor == 360
+
+
+async def test_a_hold_for_which_nothing_can_be_believed_is_let_go_in_time(visit: Visit, house: House) -> None:
+    await visit.end(30, 4_000)  # 4 MWh in half an hour, and no reading
+    await sweep(visit, 30 + 23 * 60 + 1)
+    payment = await visit.payment()
+    assert (payment.state, (await session_of(visit)).review) == ("canceled", "implausible")
+    assert "nothing is taken" in await page(house, visit, "en")
+    assert await visit.shop.balances() == {}
+
+
+async def test_a_hold_that_ends_sooner_than_staff_have_time_is_taken_six_hours_before(visit: Visit) -> None:
+    await visit.read(30, 11)
+    await visit.end(60, 5)
+    async with visit.shop.scope() as scope:
+        payment = await payments.get_payment(scope, (await visit.payment()).id)
+        payment.capture_before = BEGAN + timedelta(hours=10)
+    await sweep(visit, 3 * 60)
+    assert (await visit.payment()).state == "authorized"
+    await sweep(visit, 4 * 60 + 1)
+    assert (await visit.payment()).captured_minor == 660
+
+
+@pytest.mark.parametrize(
+    ("registers", "stop", "energy"),
+    [((3_000, 12_000), 6_000, 11_000), ((3_000, 900_000, 5_000), 6_000, 2_000), ((), 4_000_000, 0),
+     ((3_000,), None, 2_000), ((900,), 6_000, 0)],
+)  # fmt: skip
+def test_what_was_measured_before_it_cannot_be_believed_counts(
+    registers: tuple[int, ...], stop: int | None, energy: int
+) -> None:
+    found = plausibility.measured(plausibility.Evidence(1_000, stop, registers, timedelta(hours=1), 22_000))
+    assert found == energy
