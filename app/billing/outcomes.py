@@ -45,6 +45,8 @@ def answer(op: PaymentOp) -> str:
         known = _HAPPENED if op.state == "succeeded" else _CAME_TOO_LATE
         if op.kind in known:
             return known[op.kind]
+    if op.kind == "refund" and code in _REFUSED:
+        return _REFUSED[code].capitalize()
     return op.response.get("message") or code or "–"
 
 
