@@ -20,6 +20,7 @@ FAULT_WORDS = {
     "500": "answered 500, and again to the same key",
     "409": "answered 409: another request holds this key",
     "429": "answered 429: too many requests",
+    "balance_insufficient": "refused: too little money in the account",
 }
 PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "normal": ("delivered as they come", {}),

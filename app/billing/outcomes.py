@@ -45,9 +45,23 @@ def answer(op: PaymentOp) -> str:
         known = _HAPPENED if op.state == "succeeded" else _CAME_TOO_LATE
         if op.kind in known:
             return known[op.kind]
+    if op.kind == "refund" and code in _REFUSED:
+        return _REFUSED[code].capitalize()
     return op.response.get("message") or code or "–"
 
 
+def why_refused(refund: PaymentOp) -> str:
+    """A clause without its full stop: why the provider gave nothing back."""
+    response = refund.response or {}
+    known = _REFUSED.get(response.get("code") or "")
+    return known or str(response.get("message") or response.get("code") or "it gave no reason").rstrip(".")
+
+
+_REFUSED = {
+    "balance_insufficient": "there is too little money in the account at the provider",
+    "charge_disputed": "the payer has disputed the payment at their bank",
+    "expired_or_canceled_card": "the card is no longer valid",
+}
 # What was asked for does not fit how the hold stands by now.
 _ENDED = ("payment_intent_unexpected_state", "charge_expired_for_capture")
 _HAPPENED = {"cancel": "The hold had ended by itself", "capture": "It had been taken already"}
@@ -57,6 +71,7 @@ _FAILURES = {
     "checkout_expired": "No card was given in time", "evse_taken": "Somebody else was quicker",
     "evse_busy": "The charger was in use", "evse_faulted": "The charger reported a fault",
     "evse_unavailable": "The charger was out of service", "station_offline": "The charger was offline",
+    "under_review": "Nothing that was measured could be believed",
     "station_refused": "The charger refused the start", "not_plugged_in": "Nobody plugged in",
     **dict.fromkeys(_ENDED, "The hold had ended"),
 }  # fmt: skip

@@ -73,16 +73,16 @@ _SHEET = b"""
 
 def content_of(
     invoice: Invoice, settled: Settled | None, time_zone: str, color: str = "", *, corrects: Invoice | None = None,
-    paid_by: Payment | None = None, given_back: Sequence[tuple[datetime, int]] = (),
+    paid_by: Payment | None = None, given_back: Sequence[tuple[datetime, int, bool]] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Everything the sheet says, as strings in the paper's own language.
 
     `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None, and `paid_by`
     that payment: what came later stands on later papers, and this one keeps what it said. `corrects` is a credit note's
     invoice: it is named on the note, with its date and the reason (UStDV section 31 (5)). `given_back` are the
-    payment's refunds (`payments.list_given_back`): a note tells its own, an invoice those before it. A line is
-    {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing), vat, net,
-    gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
+    payment's refunds (`payments.list_given_back`): a note tells its own, made or still to come, an invoice those before
+    it. A line is {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing),
+    vat, net, gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
     """
     payment = settled.payment if settled else paid_by
     before = as_it_was(payment, invoice.gross_minor) if payment else None
@@ -208,7 +208,8 @@ def waived_before(corrected: Invoice | None, payment: Payment | None) -> str:
 
 
 def _paid(
-    invoice: Invoice, settled: Settled | None, paid_by: Payment | None, given_back: Sequence[tuple[datetime, int]]
+    invoice: Invoice, settled: Settled | None, paid_by: Payment | None,
+    given_back: Sequence[tuple[datetime, int, bool]],
 ) -> str:  # fmt: skip
     """That an invoice was paid by card, and what earlier credit notes had given back of that; on a credit note what it
     gave back itself. What was given back without a note stands on the newest paper, if that is an invoice."""
@@ -216,14 +217,18 @@ def _paid(
     if payment is None or not payment.captured_minor:
         return ""
     if invoice.corrects_id:
-        back_minor = sum(amount for at, amount in given_back if at == invoice.issued_at)
+        back_minor = sum(amount for at, amount, is_made in given_back if is_made and at == invoice.issued_at)
     else:
-        back_minor = sum(amount for at, amount in given_back if at <= invoice.issued_at)
+        back_minor = sum(amount for at, amount, is_made in given_back if is_made and at <= invoice.issued_at)
         back_minor = max(back_minor, payment.refunded_minor if settled else 0)
     back = money(back_minor, payment.currency) if back_minor else ""
     if invoice.corrects_id:
         given = _("%(amount)s given back to card %(card)s") % {"amount": back, "card": payment.method}
-        words = given if back else ""
+        to_come = sum(amount for at, amount, is_made in given_back if not is_made and at == invoice.issued_at)
+        still = _("%(amount)s still to be given back to card %(card)s") % {
+            "amount": money(to_come, payment.currency), "card": payment.method,
+        }  # fmt: skip
+        words = "; ".join([*([given] if back else []), *([still] if to_come else [])])
     else:
         amount = money(payment.captured_minor, payment.currency)
         words = _("%(amount)s paid by card %(card)s") % {"amount": amount, "card": payment.method}

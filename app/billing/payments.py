@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import or_, select, text, update
+from sqlalchemy import func, or_, select, text, update
 
 from app.billing import ledger
 from app.billing.card_currencies import CARD_CURRENCIES, MOST_MINOR
@@ -391,6 +391,48 @@ async def refund(
     return op
 
 
+@dataclass(frozen=True, slots=True)
+class Back:
+    """What the papers give back and the payer has not got yet, minor units: `refused` is asked for by nobody now."""
+
+    on_its_way_minor: int = 0
+    refused_minor: int = 0
+
+
+async def find_back(scope: Scope, payment: Payment | None) -> Back:
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
+    if payment is None or not refunds:
+        return Back()
+    left = payment.captured_minor - _given_back(payment, refunds)
+    asked = sum(op.request["amount_minor"] for op in refunds if op.state not in ("succeeded", "failed"))
+    refused = 0
+    if left and any(op.state == "failed" for op in refunds):
+        query = select(func.coalesce(func.sum(Invoice.gross_minor), 0)).where(
+            Invoice.buyer["payment"].astext == public_id("payment", payment.id)
+        )
+        refused = max(left - max(int((await scope.db.execute(query)).scalar_one()), 0), 0)
+    return Back(on_its_way_minor=asked, refused_minor=refused)
+
+
+async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
+    """What the provider refused to give back is asked for once more; its credit note stands."""
+    payment = await _locked(scope, payment_id)
+    waiting = (await find_back(scope, payment)).refused_minor
+    if not waiting:
+        raise Refused("not_refundable", "Nothing that was refused waits to be given back.")
+    refunds = (await list_refunds(scope, [payment.id]))[payment.id]
+    return await refund(scope, payment.id, refunds[-1].request["reason"], amount_minor=waiting)
+
+
+async def list_refused_refunds(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, int]]:
+    """(payment, minor units) of what the provider refused to give back and nobody asked for again, oldest first."""
+    failed = select(PaymentOp.payment_id).where(PaymentOp.kind == "refund", PaymentOp.state == "failed")
+    query = select(Payment).where(Payment.id.in_(failed), Payment.refunded_minor < Payment.captured_minor)
+    rows = (await scope.db.execute(query.order_by(Payment.id).limit(limit))).scalars().all()
+    found = [(row, (await find_back(scope, row)).refused_minor) for row in rows]
+    return [(row, minor) for row, minor in found if minor]
+
+
 def refundable_minor(payment: Payment, ops: Iterable[PaymentOp]) -> int:
     """What could still be given back, minor units; `ops`: all of the payment, or its refunds."""
     if payment.state not in TAKEN:
@@ -509,25 +551,30 @@ async def list_refunds(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, 
     return found
 
 
-async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[datetime, int]]:
-    """(when its credit note was issued, minor units) of each refund that was made, oldest first.
+async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[datetime, int, bool]]:
+    """(when its credit note was issued, minor units, is it made) of each refund that was made, oldest first; then what
+    is still to be given back, if anything, by the newest note.
 
     A refund belongs to the newest note that stood when it was planned: in that note's own transaction, or later where
-    the capture was still under way.
+    the capture was still under way, or the provider refused at first.
     """
-    made = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
-    made = [op for op in made if op.state == "succeeded"]
-    if payment is None or not made:
+    ops = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
+    if payment is None or not ops:
         return []
     query = select(Invoice.issued_at).where(
-        Invoice.issued_at.between(payment.created_at, max(op.created_at for op in made)),
-        Invoice.corrects_id.is_not(None), Invoice.buyer["payment"].astext == public_id("payment", payment.id),
+        Invoice.issued_at >= payment.created_at, Invoice.corrects_id.is_not(None),
+        Invoice.buyer["payment"].astext == public_id("payment", payment.id),
     )  # fmt: skip
     notes = list((await scope.db.execute(query)).scalars())
-    found: list[tuple[datetime, int]] = []
-    for op in made:
-        issued_at = max((at for at in notes if at <= op.created_at), default=op.created_at)
-        found.append((issued_at, op.request["amount_minor"]))
+    found: list[tuple[datetime, int, bool]] = []
+    for op in ops:
+        if op.state == "succeeded":
+            issued_at = max((at for at in notes if at <= op.created_at), default=op.created_at)
+            found.append((issued_at, op.request["amount_minor"], True))
+    back = await find_back(scope, payment)
+    waiting = back.on_its_way_minor + back.refused_minor
+    if waiting and notes:
+        found.append((max(notes), waiting, False))
     return found
 
 
@@ -697,6 +744,11 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
             await _release(
                 scope, payment, payment.failure
             )  # the payer was quicker than we: now there is a hold
+        elif op.kind == "refund":  # its credit note stands, and staff may ask again
+            news = {"amount_minor": op.request["amount_minor"], "code": error.code}
+            await audit.record(scope, "payment.refund_refused", "payment", payment.id, news)
+            await events.emit(scope, "RefundRefused", "payment", payment.id, news)
+            scope.publish(f"payment:{payment.source_id}", {"what": "refund_refused"})
         elif op.kind == "capture":
             payment.failure = error.code
             await _give_up(scope, payment, op.request["amount_minor"], "payment_op", op.id)

@@ -123,7 +123,7 @@ class _Found:
     corrections: Sequence[Invoice]
     payment: Payment | None
     settled: payments.Settled | None
-    given_back: Sequence[tuple[datetime, int]]
+    given_back: Sequence[tuple[datetime, int, bool]]
 
     def content(self, time_zone: str, color: str = "") -> dict[str, Any]:
         return content_of(
@@ -171,6 +171,8 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
         written_off=await payments.written_off(tenant_scope, (row.id for row in rows)),
         rows=[(public_id("payment", row.id), row) for row in rows[:PAGE]], held=await queries.held(tenant_scope),
         account=await payments.find_account(tenant_scope), state=state, outcome=outcomes.outcome,
+        refused=[(public_id("payment", row.id), row, minor)
+                 for row, minor in await payments.list_refused_refunds(tenant_scope)],
     )  # fmt: skip
 
 
@@ -178,12 +180,15 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
 async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[str]:
     row = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
     ops = await queries.ops_of(tenant_scope, row.id)
-    left = payments.refundable_minor(row, ops)
+    left, back = payments.refundable_minor(row, ops), await payments.find_back(tenant_scope, row)
+    refused = [op for op in ops if op.kind == "refund" and op.state == "failed"]
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
         ops=ops, errors={}, alert=None, words=OP_WORDS, answer=outcomes.answer,
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
-        outcome=outcomes.outcome(row), left_minor=left, on_its_way_minor=row.captured_minor - row.refunded_minor - left,
+        outcome=outcomes.outcome(row), back=back, why_refused=outcomes.why_refused(refused[-1]) if refused else "",
+        left_minor=left if left > back.refused_minor else 0,
+        on_its_way_minor=row.captured_minor - row.refunded_minor - left,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
     )  # fmt: skip
 
@@ -219,6 +224,17 @@ def _holds(account: PaymentAccount | None) -> dict[str, str]:
     return {name: str(to_decimal(minor, account.currency)) for name, minor in amounts.items()}
 
 
+@post("/payments/{payment_id:str}/refund-retries", opt={"permission": "invoices.manage"})
+async def retry_refund(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[Any]:
+    path = f"/payments/{payment_id}"
+    try:
+        await payments.refund_again(tenant_scope, parse_id("payment", payment_id))
+    except Refused as error:  # somebody was quicker: the page says how it stands by now
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=error.message, kind="error")
+    return redirect(request, path, flash="The provider is asked again. The credit note stands.")
+
+
 @get("/ledger", opt={"permission": "ledger.view"})
 async def show_ledger(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     after = request.query_params.get("after")
@@ -246,6 +262,6 @@ def _source(source_type: str, source_id: Any) -> str | None:
 
 
 routes = [
-    show_card_settings, change_card_settings, list_payments, show_payment, list_invoices, export_invoices, show_invoice,
-    download_invoice, show_ledger,
+    show_card_settings, change_card_settings, list_payments, show_payment, retry_refund, list_invoices, export_invoices,
+    show_invoice, download_invoice, show_ledger,
 ]  # fmt: skip

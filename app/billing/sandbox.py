@@ -47,7 +47,7 @@ DECLINES = {
     "expired_card": N_("Your card has expired."),
     "payment_intent_authentication_failure": N_("The bank could not confirm that it is you."),
 }
-FAULTS = ("before", "after", "500", "409", "429")
+FAULTS = ("before", "after", "500", "409", "429", "balance_insufficient")
 
 
 class LostAnswer(Exception):
@@ -135,6 +135,9 @@ async def handle(database: Database, wire: Wire) -> Answer:
     if fault in ("409", "429"):
         kind = "idempotency_error" if fault == "409" else "rate_limit_error"
         return Answer(int(fault), {"error": {"type": kind, "message": "Try again.", "code": "lock_timeout"}})
+    if fault == "balance_insufficient":
+        message = "Insufficient funds in your Stripe balance to refund this amount."
+        return Answer(400, {"error": {"type": "invalid_request_error", "message": message, "code": fault}})
     async with database.sandbox() as db:
         answer = await _answer(Engine(db, wire.account), wire, fails=fault == "500")
     if fault == "after":

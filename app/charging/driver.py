@@ -339,7 +339,8 @@ async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) 
         await service.request_stop(scope, session_id)
     except Refused as error:
         visit_of(request).is_spoiled = True
-        return redirect(request, base, flash=_(error.message), kind="error")
+        words = paid.NOT_FROM_HERE if error.code in service.NOT_ASKED else error.message
+        return redirect(request, base, flash=_(words), kind="error")
     return redirect(request, base)  # the page itself says that it stops, and goes on from there
 
 

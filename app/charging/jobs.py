@@ -4,6 +4,7 @@ from uuid import UUID
 
 from app.charging import (
     cost,
+    holds,
     paid,
     reservations,
     rollups,
@@ -38,6 +39,12 @@ async def watch(database: Database, tenant_id: UUID) -> None:
         await service.close_unplugged(scope)
         await service.expire_overdue(scope)
         await reservations.expire_overdue(scope)
+        await holds.sweep(scope)
+
+
+async def end_undecided(database: Database, tenant_id: UUID, session_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.end_undecided")) as scope:
+        await holds.end_undecided(scope, UUID(session_id))
 
 
 async def invoice_month(database: Database, tenant_id: UUID) -> None:
@@ -134,6 +141,7 @@ JOBS = {
     "charging.profiles_of_started": profiles_of_started,
     "charging.profiles_of_ended": profiles_of_ended,
     "charging.check_cap": check_cap,
+    "charging.end_undecided": end_undecided,
     "charging.roll_up": roll_up,
     "charging.settle": settle,
     "charging.expire_pending": expire_pending,

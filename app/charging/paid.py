@@ -33,6 +33,7 @@ from app.tariffs.ocpi_tariff import read_tariff
 from tenants.resolve import own_url
 from tenants.scope import Scope
 from themes.language import N_, _
+from themes.render import money
 
 PAYING_LIFETIME = timedelta(minutes=35)
 PLUG_IN_LIFETIME = timedelta(minutes=10)
@@ -315,14 +316,18 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
 
 
 async def cost_by(scope: Scope, session: ChargingSession, at: datetime) -> int:
-    """Minor units incl. VAT, had it run at full power since its last reading."""
+    """Minor units incl. VAT, had it run at full power since its last reading, or gone on as the station last said that
+    it does: standing there may cost more than charging."""
     live = session.live
     read_at = (live.reading_at if live else None) or session.started_at
     power_w = max(await _full_power_w(scope, session), (live.power_w or 0) if live else 0)
     seconds = max((at - read_at).total_seconds(), 0)
     energy_wh = ((live.energy_wh or 0) if live else 0) + round(power_w * seconds / 3600)
-    price = await settlement.price_at(scope, session, max(at, session.started_at), energy_wh)
-    return price.total_cost.incl_minor if price else 0
+    prices = (
+        await settlement.price_at(scope, session, max(at, session.started_at), energy_wh),
+        await settlement.running_price(scope, session, at=at),
+    )
+    return max(price.total_cost.incl_minor if price else 0 for price in prices)
 
 
 async def _full_power_w(scope: Scope, session: ChargingSession) -> int:
@@ -333,12 +338,21 @@ async def _full_power_w(scope: Scope, session: ChargingSession) -> int:
 
 
 async def _stop(scope: Scope, session: ChargingSession, why: str, *, comes_back: bool) -> None:
-    """Once: a stop that was asked for is repeated only when nothing came of it for a minute."""
+    """Once: a stop that was asked for is repeated only when nothing came of it for a minute. One that the station may
+    not be asked for is told, and tried again: the hold ends in time all the same."""
     last = await service.last_stop(scope, session)
     is_long_ago = last is None or last.created_at < scope.now - service.STOP_TAKES_AT_MOST
     if is_long_ago and not _is_stopped(session, last):
-        command = await service.request_stop(scope, session.id)
-        await service.note(scope, session, f"cap:{command.id}", "cap_reached", {"why": why})
+        try:
+            command = await service.request_stop(scope, session.id)
+            await service.note(scope, session, f"cap:{command.id}", "cap_reached", {"why": why})
+        except Refused as error:
+            if error.code not in service.NOT_ASKED:  # it ended this moment
+                return
+            await service.note(scope, session, f"cap:{why}:{error.code}", "cap_reached", {"why": why})
+            await service.note(
+                scope, session, f"stop_not_sent:{error.code}", "stop_not_sent", {"error": error.message}
+            )
     if comes_back:
         await queue.enqueue(
             scope, "charging.watch_cap", session_id=str(session.id), lock=f"cap:{session.id}",
@@ -399,6 +413,17 @@ async def state_words(
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
         return await _running_words(scope, session, collection)
+    if session.review and session.settled_at is not None and payment is not None and payment.captured_minor:
+        words = N_(
+            "What was measured is paid, and your receipt is ready. The operator still looks at this session:"
+        )
+        more = N_("if it was too much, you get the rest back.")
+        return _words(N_("Being checked"), words, more, tone="info", step=4)
+    if session.review and payment is not None and payment.failure == "under_review":
+        words = N_(
+            "The operator looks at this session. The hold on your card is released, and nothing is taken."
+        )
+        return _words(N_("Being checked"), words, tone="info", step=3)
     if session.review:
         words = N_("The operator looks at this session before you pay. The receipt comes then.")
         return _words(N_("Being checked"), words, tone="warning", step=3)
@@ -422,6 +447,13 @@ async def state_words(
     if payment is not None and payment.state in ("canceled", "expired", "failed"):
         words = N_("The hold on your card had ended before it was paid: this session is on us.")
         return _words(N_("Finished"), words, tone="success", step=4)
+    back = await payments.find_back(scope, payment)
+    if payment is not None and (back.on_its_way_minor or back.refused_minor):
+        amount = money(back.on_its_way_minor + back.refused_minor, payment.currency)
+        gets = _("You get %(amount)s back.") % {"amount": amount}
+        how = N_("It is not on your card yet: we will try again.")
+        how = how if back.refused_minor else N_("It is on its way to your card.")
+        return _words(N_("Credited"), gets, how, tone="info", step=4)
     if payment is not None and payment.refunded_minor and payment.state == "refunded":
         words = N_("What you paid was given back to your card.")
         return _words(N_("Given back"), words, tone="success", step=4)
@@ -453,6 +485,12 @@ async def _running_words(scope: Scope, session: ChargingSession, collection: str
     it costs to stay."""
     asked = await service.last_stop(scope, session)
     waits = asked is not None and asked.status in ("queued", "sent")
+    state = (session.live.charging_state if session.live else None) or ""
+    is_stopped = _is_stopped(session, asked)
+    is_over = is_stopped or (state in _NOT_CONNECTED and await service.has_charged(scope, session))
+    if not is_over and not service.may_be_asked(session.station):
+        title, _state = _CHARGING.get(state, _CHARGES)
+        return _words(title, NOT_FROM_HERE, tone="warning", step=2, may_stop=False)
     connection = await service.connection_of(scope, session.station_id)
     if connection is not None and not connection.is_online:
         silent = N_("It does not answer right now, and may go on charging.")
@@ -463,10 +501,7 @@ async def _running_words(scope: Scope, session: ChargingSession, collection: str
         return _words(
             N_("The stop has not arrived yet"), silent, more, tone="warning", step=2, may_stop=False
         )
-    state = (session.live.charging_state if session.live else None) or ""
     is_recent = asked is not None and asked.created_at > scope.now - service.STOP_TAKES_AT_MOST
-    is_stopped = _is_stopped(session, asked)
-    is_over = is_stopped or (state in _NOT_CONNECTED and await service.has_charged(scope, session))
     if asked is not None and is_recent and not (is_over and not waits):
         if asked.status not in ("queued", "sent", "accepted"):
             words = N_(
@@ -475,7 +510,7 @@ async def _running_words(scope: Scope, session: ChargingSession, collection: str
             return _words(N_("Still charging"), words, tone="warning", step=2)
         words = N_("The charger was asked to stop. That takes a moment.")
         return _words(N_("Stopping"), words, tone="info", step=2, may_stop=False)
-    title, words = _CHARGING.get(state, (N_("Charging"), N_("Energy is flowing into your car.")))
+    title, words = _CHARGING.get(state, _CHARGES)
     if is_over:
         title, words = _FINISHED.get(state, _FINISHED["EVConnected"])
     fee = ""
@@ -483,7 +518,8 @@ async def _running_words(scope: Scope, session: ChargingSession, collection: str
         price = await settlement.standing_price(scope, session)
         fee = _("After charging, standing here costs %(price)s.") % {"price": price} if price else ""
     tone, step = ("warning" if fee else "success"), (3 if is_over else 2)
-    return _words(title, words, fee, tone=tone, step=step, may_stop=not is_stopped, is_over=is_over)
+    may_stop = not is_stopped and service.may_be_asked(session.station)
+    return _words(title, words, fee, tone=tone, step=step, may_stop=may_stop, is_over=is_over)
 
 
 def _is_stopped(session: ChargingSession, asked: StationCommand | None) -> bool:
@@ -514,6 +550,8 @@ def _words(
     }
 
 
+NOT_FROM_HERE = N_("It cannot be stopped from here right now. To end now, unplug your car, or call us.")
+_CHARGES = (N_("Charging"), N_("Energy is flowing into your car."))
 _CHARGING = {
     "SuspendedEV": (N_("Paused by the car"),
                     N_("Your car takes no energy right now: it is full, or it waits. If it is full, unplug it.")),

@@ -50,25 +50,51 @@ def weigh(evidence: Evidence) -> tuple[int | None, Review | None]:
     return energy, None
 
 
+def measured(evidence: Evidence) -> int:
+    """Energy in Wh up to the first register that cannot be believed (pure); 0 where nothing can be."""
+    start = last = evidence.meter_start_wh
+    if start is None or last is None:
+        return 0
+    hours = max(evidence.duration, MIN_DURATION).total_seconds() / 3600
+    most = evidence.max_power_w * hours * TOLERANCE + SLACK_WH
+    stop = () if evidence.meter_stop_wh is None else (evidence.meter_stop_wh,)
+    for register in (*evidence.register_wh, *stop):
+        if register < last or register - start > most:
+            break
+        last = register
+    return last - start
+
+
 async def judge(scope: Scope, session: ChargingSession) -> tuple[int | None, Review | None]:
     ended_at = session.ended_at or scope.now
     registers = await _registers(scope, session, ended_at)
     if session.meter_start_wh is None and await _gave_nothing(scope, session):
         return 0, None
-    energy, review = weigh(
-        Evidence(
-            meter_start_wh=session.meter_start_wh,
-            meter_stop_wh=session.meter_stop_wh,
-            register_wh=registers,
-            duration=ended_at - session.started_at,
-            max_power_w=await _max_power(scope, session),
-        )
-    )
+    energy, review = weigh(await _evidence(scope, session, ended_at, registers))
     if review is None and energy and session.id_token_status not in (None, "Accepted"):
         review = "orphan"  # energy went to somebody we refused: nobody to bill until staff say who
     if review is None and await _has_no_tariff(scope, session):
         review = "no_tariff"
     return energy, review
+
+
+async def judge_measured(scope: Scope, session: ChargingSession) -> int:
+    """What can be believed of a session whose whole cannot; see `measured`."""
+    ended_at = session.ended_at or scope.now
+    registers = await _registers(scope, session, ended_at)
+    return measured(await _evidence(scope, session, ended_at, registers))
+
+
+async def _evidence(
+    scope: Scope, session: ChargingSession, ended_at: datetime, registers: tuple[int, ...]
+) -> Evidence:
+    return Evidence(
+        meter_start_wh=session.meter_start_wh,
+        meter_stop_wh=session.meter_stop_wh,
+        register_wh=registers,
+        duration=ended_at - session.started_at,
+        max_power_w=await _max_power(scope, session),
+    )
 
 
 async def _gave_nothing(scope: Scope, session: ChargingSession) -> bool:

@@ -15,6 +15,7 @@ from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
 from app.charging import (
+    holds,
     limit_pages,
     paid,
     queries,
@@ -170,8 +171,10 @@ async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     invoices = [one for one_cdr in cdrs for one in await list_invoices_of(scope, "cdr", one_cdr.id)]
     why_not = queries.why_not_started(session.not_started) if session.not_started else None
     paying = await _payment(scope, session)
+    undecided = await holds.list_undecided(scope, session.id)
     cost_minor = cdr.incl_vat_minor if cdr else price.total_cost.incl_minor if price else None
     return paying | {
+        "decide_by": undecided[0].until if undecided else None,
         "credited": credited, "most_minor": paid.most_taken(paying["payment"], cost_minor),
         "row": _row(session, cdr, scope), "session": session, "why_not": why_not, "cdr": cdr,
         "price": price, "cdrs": cdrs,

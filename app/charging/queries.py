@@ -16,6 +16,7 @@ from app.charging.models import CDR, ChargingSession, MeterHour, SessionEvent
 from app.charging.reports import POWER
 from app.stations.models import EVSE, ChargingStation, Location
 from tenants.scope import Scope
+from themes.render import kwh
 
 ROW = (
     selectinload(ChargingSession.station).selectinload(ChargingStation.location),
@@ -118,15 +119,19 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "state": ("State", "circle-dot", ""), "stop_requested": ("Stop requested", "send", "info"),
     "queue_asked": ("Asked what the station still holds", "eye", ""),
     "ended": ("Ended", "square", "success"),
+    "ended_late": ("The station told its end after this was closed", "square", "warning"),
     "superseded": ("Superseded by a newer session", "triangle-alert", "warning"),
     "stuck": ("No word for long: closed", "triangle-alert", "warning"), "reviewed": ("Reviewed", "eye", "info"),
     "not_started": ("Nobody plugged in", "timer", "warning"),
     "start_refused": ("The station refused the start", "circle-x", "error"),
     "stop_refused": ("The station did not stop when asked", "circle-x", "error"),
+    "stop_not_sent": ("The station could not be asked to stop", "circle-x", "error"),
     "unplugged": ("Free, and no stop was told: closed", "triangle-alert", "warning"),
     "start_again": ("The station told the start once more", "triangle-alert", "warning"),
     "interrupted": ("The station restarted", "rotate-cw", "warning"),
     "cap_reached": ("The hold was all but used up", "credit-card", "warning"),
+    "review_taken": ("Not decided in time: what can be believed was taken", "credit-card", "warning"),
+    "review_let_go": ("Not decided in time: nothing can be believed, the hold is let go", "credit-card", "warning"),
     "hold_ends": ("The hold was about to end: closed at the last reading", "credit-card", "warning"),
 }  # fmt: skip
 _CAP = {"hold_gone": "Nothing is held any more", "hold_ends": "The hold was about to end"}
@@ -187,6 +192,12 @@ def _text(event: SessionEvent) -> str:
     if event.kind in ("start_refused", "stop_refused"):
         answer = data.get("answer") or {}
         return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
+    if event.kind == "ended_late":
+        return _late(data.get("meter_wh"), data.get("more_wh"))
+    if event.kind == "review_taken":
+        return f"{kwh(data['energy_wh'])}; the review stays open, and a credit gives back what was too much"
+    if event.kind == "stop_not_sent":
+        return data.get("error") or ""
     if event.kind == "reviewed":
         return f"{data['decision']} by {data['by']}: {data['note']}"
     if event.kind == "superseded":
@@ -196,6 +207,15 @@ def _text(event: SessionEvent) -> str:
     if event.kind in ("requested", "stop_requested"):
         return _by(data.get("by") or "", data.get("kind") or "")
     return f"reason {data['reason']}" if data.get("reason") else ""
+
+
+def _late(meter_wh: int | None, more_wh: int | None) -> str:
+    if meter_wh is None:
+        return "without a reading of its meter"
+    told = f"its meter stood at {kwh(meter_wh)}"
+    return (
+        f"{told}, {kwh(more_wh)} more than was billed: nothing more is taken" if (more_wh or 0) > 0 else told
+    )
 
 
 _ASKERS = {

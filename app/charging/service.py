@@ -42,6 +42,7 @@ STARTED_JUST_NOW = timedelta(minutes=2)
 PENDING_LIFETIME = timedelta(minutes=3)
 REFUSED_LATENCY = timedelta(seconds=20)
 STOP_TAKES_AT_MOST = timedelta(minutes=1)  # then it is asked for again
+NOT_ASKED = ("station_quarantined", "station_retired")
 
 
 # --- what stations report ----------------------------------------------------------------------------------------
@@ -576,8 +577,10 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     if session.status == "COMPLETED" and session.review == "stuck" and session.settled_at is None:
         session.review = None  # we had closed it for its silence: its own word counts more
     elif session.status == "COMPLETED" and session.review != "superseded":
+        await _note_late_end(scope, session, report)
         return session  # a replay: idempotent, the CDR and the invoice stand (ocpp.md 2, row 40)
     if session.settled_at is not None:
+        await _note_late_end(scope, session, report)
         return session
     session.meter_stop_wh = _stop_meter(report)
     session.stopped_reason = report.stopped_reason or "Local"
@@ -587,6 +590,19 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     })  # fmt: skip
     await _close(scope, session)
     return session
+
+
+async def _note_late_end(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+    """The station's own word on the end of what was closed without it: told, and no more is taken for it."""
+    if session.stopped_reason not in ("Silence", "Superseded"):
+        return
+    meter, billed = _stop_meter(report), session.energy_wh
+    given = None if meter is None or session.meter_start_wh is None else meter - session.meter_start_wh
+    await _note(scope, session, f"ended:{session.ocpp_transaction_id}", report.at, "ended_late", report, {
+        "reason": report.stopped_reason or "Local", "meter_wh": meter,
+        "more_wh": None if given is None or billed is None else given - billed,
+    })  # fmt: skip
+    _tell(scope, session, "ended_late")
 
 
 async def _find_ended(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession | None:
@@ -957,6 +973,11 @@ async def last_stop(scope: Scope, session: ChargingSession) -> StationCommand | 
     ).scalar_one_or_none()
 
 
+def may_be_asked(station: ChargingStation) -> bool:
+    """One that is retired, or whose identity two boxes use, is asked for nothing (`NOT_ASKED`)."""
+    return station.quarantined_at is None and station.retired_at is None
+
+
 async def has_charged(scope: Scope, session: ChargingSession) -> bool:
     """Energy has flowed, by the meter or by the station's word."""
     if session.live is not None and (session.live.energy_wh or 0) > 0:
@@ -1081,6 +1102,8 @@ async def _void(scope: Scope, session: ChargingSession) -> None:
 
 async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None) -> None:
     if session.settled_at is not None:
+        if energy_wh not in (None, session.energy_wh):
+            raise Refused("already_settled", "A CDR exists; a correction is a credit CDR.")
         return
     if energy_wh is not None:
         if isinstance(energy_wh, bool) or not 0 <= energy_wh <= 10_000_000:

@@ -44,10 +44,11 @@ DESCRIPTIONS = {
 DIMENSIONS = ("ENERGY", "TIME", "PARKING_TIME", "FLAT")  # what a limit changes is told without tax
 
 
-async def settle(scope: Scope, session_id: UUID) -> CDR | None:
+async def settle(scope: Scope, session_id: UUID, *, is_undecided: bool = False) -> CDR | None:
     """The CDR of a completed session, and what follows from it. None where there is nothing to bill.
 
-    A session under `no_tariff` ends in a CDR of 0 and stays under review.
+    A session under `no_tariff` ends in a CDR of 0 and stays under review; so does one that `is_undecided` while its
+    hold ends (`holds`).
     """
     await _lock(scope, session_id)
     session = await service.get_session(scope, session_id)
@@ -55,7 +56,7 @@ async def settle(scope: Scope, session_id: UUID) -> CDR | None:
         return await find_cdr(scope, session_id)
     if (
         session.status != "COMPLETED"
-        or session.review not in (None, "no_tariff")
+        or (session.review not in (None, "no_tariff") and not is_undecided)
         or session.energy_wh is None
     ):
         return None
@@ -105,8 +106,11 @@ async def list_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
 # --- what it costs -----------------------------------------------------------------------------------------------
 
 
-async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
-    """What the session has cost by now, at its frozen prices; None before it began to charge.
+async def running_price(
+    scope: Scope, session: ChargingSession, *, at: datetime | None = None
+) -> Price | None:
+    """What the session has cost by now, at its frozen prices; None before it began to charge. `at`: by then, if nothing
+    changes.
 
     Energy by its last reading. Time by the clock where the station says what goes on: many send nothing while the car
     only stands there. Without that nobody knows whether the time since the last reading was one of charging.
@@ -114,9 +118,9 @@ async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
     frozen = await _snapshot(scope, session.id)
     if frozen is None or session.status not in ("ACTIVE", "COMPLETED"):
         return None
-    live = session.live
-    read_at = scope.now if live is None or live.charging_state is not None else live.reading_at
-    until = session.ended_at or max(read_at or scope.now, session.started_at)
+    live, now = session.live, at or scope.now
+    read_at = now if live is None or live.charging_state is not None else live.reading_at
+    until = session.ended_at or max(read_at or now, session.started_at)
     energy = session.energy_wh
     if energy is None:
         energy = max((live.energy_wh or 0) if live else 0, 0)
@@ -362,7 +366,7 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     if cdr.kind != "cdr":
         raise Refused("not_creditable", "Only a CDR can be credited.")
     await _lock(scope, cdr.session_id)
-    if await _is_credited(scope, cdr):
+    if await _find_credit(scope, cdr) is not None:
         raise Refused("already_credited", "This CDR was credited already.")
     note = CDR(
         id=uuid7(), kind="credit", corrects_id=cdr.id, session_id=cdr.session_id, revision_no=cdr.revision_no,
@@ -384,8 +388,8 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     return note
 
 
-async def _is_credited(scope: Scope, cdr: CDR) -> bool:
-    return (await scope.db.execute(select(CDR.id).where(CDR.corrects_id == cdr.id))).first() is not None
+async def _find_credit(scope: Scope, cdr: CDR) -> CDR | None:
+    return (await scope.db.execute(select(CDR).where(CDR.corrects_id == cdr.id))).scalars().first()
 
 
 async def correct_payment(scope: Scope, session_id: UUID) -> None:
@@ -398,11 +402,16 @@ async def correct_payment(scope: Scope, session_id: UUID) -> None:
 
 
 async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
-    """All of a guest's payment goes back, with the credit note over what was supplied. Errors: `not_refundable`."""
+    """All of a guest's payment goes back, with the credit note over what was supplied; by the one that stands where
+    the provider refused before. Errors: `not_refundable`."""
     payment = await payments.get_payment(scope, payment_id)
     await _lock(scope, payment.source_id)
     cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
-    if cdr is not None and await _is_credited(scope, cdr):
+    note = await _find_credit(scope, cdr) if cdr is not None else None
+    if note is not None:
+        if (await payments.find_back(scope, payment)).refused_minor:
+            await payments.refund_again(scope, payment.id)
+            return note
         raise Refused("not_refundable", "This payment was given back already, or is on its way back.")
     if cdr is None or cdr.collection != "card" or payment.captured_minor <= payment.refunded_minor:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")

@@ -31,9 +31,7 @@ READING = frozenset({
     "GetInstalledCertificateIds", "GetLocalListVersion", "GetMonitoringReport", "GetReport", "GetTransactionStatus",
     "GetVariables", "TriggerMessage", "ExtendedTriggerMessage",
 })  # fmt: skip
-QUARANTINED = (
-    "Two boxes use this station's identity: until staff decide, it is only read, and nothing is started."
-)
+QUARANTINED = "Two boxes use this station's identity: until staff decide, it is only read."
 
 
 @dataclass(frozen=True, slots=True)

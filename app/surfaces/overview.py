@@ -5,6 +5,7 @@ from typing import Any
 from litestar import Request, Response, get
 from litestar.response import Stream
 
+from app.charging import holds
 from app.charging import queries as sessions
 from app.kernel.ids import public_id
 from app.kernel.web import NavItem, fragment, live, page, visit_of
@@ -52,11 +53,13 @@ async def _parts(scope: Scope, time_zone: str) -> dict[str, Any]:
     )
     counts = await sessions.counts(scope)
     figures = await sessions.today(scope, time_zone)
+    undecided = await holds.list_undecided(scope)
     problems = [problem for station in everything for problem in _problems(station)]
     return {
         "states": {state: states.count(state) for state in sorted(set(states))}, "evse_count": len(states),
         "station_count": len(everything), "power_w": sum(_power(station) for station in everything),
         "running": [(public_id("charging_session", session.id), session) for session, _cdr in rows],
+        "undecided": [(public_id("charging_session", one.session_id), one.until) for one in undecided],
         "counts": counts, "figures": figures, "problems": problems[:PROBLEMS], "problem_count": len(problems),
     }  # fmt: skip
 

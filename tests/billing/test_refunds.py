@@ -4,16 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from html import unescape
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select
 
-from app.billing import payments
+from app.billing import payments, sandbox
 from app.billing.models import Invoice, Payment
+from app.charging import paid, settlement
 from app.charging import service as charging
-from app.charging import settlement
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.errors import Refused
@@ -197,3 +198,106 @@ async def test_a_cdr_that_is_credited_four_times_at_once_is_credited_once(shop: 
 
     found = await asyncio.gather(*(credit() for _ in range(4)))
     assert sorted(found) == ["already_credited"] * 3 + ["credited"]
+
+
+# -- the provider refuses ----------------------------------------------------------------------------------------------
+
+POOR = [{"path": "POST /v1/refunds", "fault": "balance_insufficient", "times": 1}]
+
+
+async def driver_page(
+    shop: Shop, house: House, payment: Payment, part: str = "", language: str = "en"
+) -> str:
+    async with shop.scope() as scope:
+        link = paid.link_of(scope, payment.source_id)
+    shown = await house.driver("alpha").get(f"/s/{link}{part}", headers={"Accept-Language": language})
+    assert shown.status_code == 200
+    return " ".join(unescape(shown.text).replace("\u00a0", " ").split())
+
+
+async def test_a_refund_that_the_provider_refused_is_told_to_staff_and_tried_again_with_the_same_credit_note(
+    shop: Shop, house: House
+) -> None:
+    payment = await paid_session(shop)
+    address = f"/payments/{public_id('payment', payment.id)}"
+    await sandbox.set_faults(shop.database, POOR)
+    owner = await house.staff("alpha", shop.tenant_id)
+    await owner.open(address)
+    await owner.post(f"{address}/refunds", {"reason": "The charger was broken"})
+    await shop.jobs.run()
+    assert await refunds(shop, payment.id) == ["failed"]
+    assert (await shop.balances())["driver_receivable"] == -595
+    shown = unescape((await owner.open(address)).text).replace("\u00a0", " ")
+    assert "€5.95 was not given back: there is too little money in the account at the provider." in shown
+    assert "Try again: €5.95" in shown and "Refund €5.95" not in shown
+    assert "1 refund was refused" in (await owner.open("/payments")).text
+
+    await owner.open(address)
+    asked = [owner.post(f"{address}/refund-retries", {}) for _ in range(3)]
+    assert {one.status_code for one in await asyncio.gather(*asked)} == {303}
+    on_its_way = (await owner.open(address)).text
+    assert "on its way" in on_its_way and "Try again" not in on_its_way
+    await shop.jobs.run()
+    assert await refunds(shop, payment.id) == ["failed", "succeeded"]
+    assert await kinds(shop) == ["receipt", "receipt_reversal"]
+    assert (await shop.read(payment.id)).refunded_minor == 595
+    assert "driver_receivable" not in await shop.balances()
+    done = (await owner.open(address)).text
+    assert "was not given back" not in done and "Try again" not in done
+    assert "refused" not in (await owner.open("/payments")).text
+    nothing = await owner.post(f"{address}/refund-retries", {})
+    assert nothing.status_code == 303 and await refunds(shop, payment.id) == ["failed", "succeeded"]
+
+
+async def test_a_refused_refund_is_asked_for_again_by_rest_too(shop: Shop, house: House) -> None:
+    payment = await paid_session(shop)
+    await sandbox.set_faults(shop.database, POOR)
+    api = await house.api("alpha", shop.tenant_id, "invoices.manage", "invoices.view")
+    first = (await api.send("POST", "/api/v1/refunds", json=body(payment))).json()
+    await shop.jobs.run()
+    again = await api.send("POST", "/api/v1/refunds", json=body(payment))
+    assert again.status_code == 201 and again.json()["id"] != first["id"]
+    assert (await api.send("POST", "/api/v1/refunds", json=body(payment))).status_code == 409
+    await shop.jobs.run()
+    (shown,) = (await api.get("/api/v1/payments")).json()["data"]
+    assert [one["state"] for one in shown["refunds"]] == ["failed", "succeeded"]
+    assert await kinds(shop) == ["receipt", "receipt_reversal"]
+
+
+async def test_a_part_that_was_refused_is_tried_again_as_that_part(shop: Shop, house: House) -> None:
+    payment = await paid_session(shop)
+    await sandbox.set_faults(shop.database, POOR)
+    async with shop.scope() as scope:
+        (cdr,) = (await scope.db.execute(select(CDR))).scalars()
+        await settlement.credit(scope, cdr.id, "the meter was wrong", energy_wh=6_000)
+    await shop.jobs.run()
+    address = f"/payments/{public_id('payment', payment.id)}"
+    owner = await house.staff("alpha", shop.tenant_id)
+    shown = (await owner.open(address)).text
+    assert "Try again: €2.38" in shown and "Refund €5.95" in shown
+    assert "You get €2.38 back" in await driver_page(shop, house, payment)
+    await owner.post(f"{address}/refund-retries", {})
+    await shop.jobs.run()
+    assert (await shop.read(payment.id)).refunded_minor == 238
+    assert "driver_receivable" not in await shop.balances()
+
+
+async def test_a_driver_is_told_that_the_money_is_not_back_yet(shop: Shop, house: House) -> None:
+    payment = await paid_session(shop)
+    await sandbox.set_faults(shop.database, POOR)
+    async with shop.scope() as scope:
+        await settlement.refund(scope, payment.id, "The charger was broken")
+    assert "You get €5.95 back. It is on its way to your card." in await driver_page(shop, house, payment)
+    await shop.jobs.run()
+    refused = await driver_page(shop, house, payment)
+    assert "You get €5.95 back. It is not on your card yet: we will try again." in refused
+    assert "Your receipt is ready" not in refused
+    assert "Sie bekommen 5,95 € zurück." in await driver_page(shop, house, payment, language="de")
+    paper = await driver_page(shop, house, payment, "/receipt")
+    assert "€5.95 still to be given back to card" in paper and "€5.95 given back to card" not in paper
+    async with shop.scope() as scope:
+        await payments.refund_again(scope, payment.id)
+    await shop.jobs.run()
+    assert "Given back" in await driver_page(shop, house, payment)
+    paper = await driver_page(shop, house, payment, "/receipt")
+    assert "€5.95 given back to card" in paper and "still to be given back" not in paper

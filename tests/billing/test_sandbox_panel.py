@@ -109,7 +109,7 @@ async def test_a_planned_fault_meets_the_request_it_names_and_no_other(house: Ho
     ("change", "sentence"),
     [
         ({"request": "POST /v1/everything"}, "Choose one of the sandbox"),
-        ({"fault": "fire"}, "A fault is one of before, after, 500, 409, 429."),
+        ({"fault": "fire"}, "A fault is one of before, after, 500, 409, 429, balance_insufficient."),
         ({"times": "0"}, "How often is 1 to 100."),
         ({"times": ""}, "How often is 1 to 100."),
         ({"times": "often"}, "This must be a whole number."),

@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.access.models import IdToken
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.charging import ingest, paid, queries, service, settlement
-from app.charging.models import ChargingSession
+from app.charging.models import ChargingSession, PriceSnapshot
 from app.charging.reports import ENERGY, POWER, Reading, TransactionReport
 from app.kernel.clock import utcnow
 from app.kernel.secrets import unseal
@@ -226,6 +226,32 @@ async def test_a_silent_station_is_stopped_by_the_clock(visit: Visit) -> None:
     assert await visit.stops() == []
     await visit.look(136)  # what it may have given by now at full power
     assert len(await visit.stops()) == 1
+
+
+async def test_what_standing_costs_counts_towards_the_hold_while_the_meter_says_nothing(visit: Visit) -> None:
+    """11 kWh for 3.96, then 10.80 an hour: 30.00 are reached after 174.7 minutes, at full power after 227."""
+    parts = [
+        {"type": "ENERGY", "price": "0.30", "vat": "20", "step_size": 1},
+        {"type": "PARKING_TIME", "price": "9.00", "vat": "20", "step_size": 1},
+    ]
+    tariff = {"id": "T", "currency": "EUR", "elements": [{"price_components": parts}]}
+    async with visit.shop.scope() as scope:
+        await scope.db.execute(update(PriceSnapshot).values(tariff=tariff))
+    for minutes, state in ((0.1, "Charging"), (30, "SuspendedEV")):
+        async with visit.scope(minutes=minutes) as scope:
+            session = await service.get_session(scope, visit.session_id)
+            await service.report_transaction(scope, visit.station_id, TransactionReport(
+                kind="Updated", at=scope.now, received_at=scope.now, charging_state=state,
+                ocpp_transaction_id=session.ocpp_transaction_id,
+            ))  # fmt: skip
+    await visit.read(30, 11)
+    await visit.look(174)
+    assert await visit.stops() == []
+    await visit.look(174.5)  # a stop takes a moment
+    assert len(await visit.stops()) == 1
+    await visit.end(174.6, 11)
+    assert 2990 < (await visit.payment()).captured_minor <= 3000
+    assert "write_off" not in await visit.shop.balances()
 
 
 async def test_offline_when_the_hold_is_reached_it_is_stopped_later_and_the_rest_is_the_operators_loss(

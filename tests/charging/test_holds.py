@@ -1,0 +1,223 @@
+"""No hold is forgotten: whatever keeps a session from ending as it should, what was measured is taken in time."""
+
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from sqlalchemy import text
+
+from app.billing import payments
+from app.charging import holds, paid, plausibility, queries, service, settlement
+from app.charging.models import ChargingSession
+from app.kernel.errors import Refused
+from app.kernel.ids import public_id
+from tests.billing.conftest import Shop, jobs, shop
+from tests.charging.test_cap import BEGAN, Visit, visit
+from tests.surfaces.conftest import house
+from tests.web import House
+
+__all__ = ["house", "jobs", "shop", "visit"]
+pytestmark = pytest.mark.anyio
+
+
+async def session_of(visit: Visit) -> ChargingSession:
+    async with visit.scope() as scope:
+        return await service.get_session(scope, visit.session_id)
+
+
+async def told(visit: Visit) -> list[tuple[str, str]]:
+    """(title, text) of the session's timeline."""
+    async with visit.scope() as scope:
+        lines = queries.timeline(await queries.events_of(scope, visit.session_id))
+    return [(one["title"], one["text"]) for one in lines]
+
+
+async def minutes_to_the_end(visit: Visit, *, hours: float) -> float:
+    """From `BEGAN` until so many hours before the hold ends."""
+    ends = (await visit.payment()).capture_before
+    assert ends is not None
+    return (ends - timedelta(hours=hours) - BEGAN).total_seconds() / 60
+
+
+# -- a station that cannot be asked to stop ----------------------------------------------------------------------------
+
+
+async def put(shop: Shop, column: str, value: str = "now()") -> None:
+    async with shop.scope() as scope:
+        await scope.db.execute(text(f"update livery.charging_station set {column} = {value}"))  # noqa: S608
+
+
+@pytest.mark.parametrize("column", ["quarantined_at", "retired_at"])
+async def test_a_station_that_may_not_be_asked_to_stop_is_settled_within_the_hold_all_the_same(
+    visit: Visit, column: str
+) -> None:
+    await visit.read(130, 47)
+    await put(visit.shop, column)
+    for minutes in (140, 141, 142):
+        await visit.look(minutes)
+    assert await visit.stops() == []
+    titles = [title for title, _ in await told(visit)]
+    assert titles.count("The station could not be asked to stop") == 1
+    await visit.look(await minutes_to_the_end(visit, hours=1))
+    await visit.shop.jobs.run()
+    payment = await visit.payment()
+    assert ((await session_of(visit)).status, payment.state, payment.captured_minor) == (
+        "COMPLETED",
+        "captured",
+        2820,
+    )
+    assert "driver_receivable" not in await visit.shop.balances() and visit.shop.jobs.failures == []
+
+
+async def test_a_station_that_is_released_from_quarantine_is_asked_to_stop_at_the_next_look(
+    visit: Visit,
+) -> None:
+    await visit.read(130, 47)
+    await put(visit.shop, "quarantined_at")
+    await visit.look(140)
+    await put(visit.shop, "quarantined_at", "null")
+    await visit.look(141)
+    assert await visit.stops() == ["queued"]
+
+
+async def page(house: House, visit: Visit, language: str) -> str:
+    async with visit.shop.scope() as scope:
+        link = paid.link_of(scope, visit.session_id)
+    answer = await house.driver("alpha").get(f"/s/{link}", headers={"Accept-Language": language})
+    assert answer.status_code == 200
+    return unescape(answer.text).replace("\u00a0", " ")
+
+
+async def test_a_driver_whose_charger_is_being_checked_is_told_what_to_do_in_their_language(
+    visit: Visit, house: House
+) -> None:
+    """On the page, which offers no stop that nobody would hear, and as the answer to one that was pressed before."""
+    english = "It cannot be stopped from here right now. To end now, unplug your car, or call us."
+    german = "Er lässt sich von hier aus gerade nicht stoppen."
+    assert "/stop" in await page(house, visit, "en")
+    await put(visit.shop, "quarantined_at")
+    shown = await page(house, visit, "en")
+    assert english in shown and "/stop" not in shown
+    assert german in await page(house, visit, "de")
+    async with visit.shop.scope() as scope:
+        link = paid.link_of(scope, visit.session_id)
+    driver = house.driver("alpha")
+    await driver.post(f"/s/{link}/stop", headers={"Accept-Language": "de"})
+    answer = unescape((await driver.get(f"/s/{link}", headers={"Accept-Language": "de"})).text)
+    assert answer.count(german) == 2 and "Two boxes" not in answer
+
+
+async def test_staff_read_why_a_station_in_quarantine_is_not_stopped(visit: Visit, house: House) -> None:
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    await put(visit.shop, "quarantined_at")
+    address = f"/charging-sessions/{public_id('charging_session', visit.session_id)}"
+    await staff.open(address)
+    await staff.post(f"{address}/stop-requests", {})
+    shown = unescape((await staff.open(address)).text)
+    assert "Not stopped: Two boxes use this station's identity: until staff decide, it is only read." in shown
+
+
+# -- the station's own word comes later --------------------------------------------------------------------------------
+
+
+async def test_an_end_that_is_told_after_the_hold_was_taken_stands_in_the_timeline_and_takes_no_more(
+    visit: Visit,
+) -> None:
+    await visit.read(30, 11)
+    at = await minutes_to_the_end(visit, hours=1)
+    await visit.look(at)
+    await visit.shop.jobs.run()
+    assert ((await session_of(visit)).status, (await visit.payment()).captured_minor) == ("COMPLETED", 660)
+    for _ in range(2):
+        await visit.end(at + 10, 39)
+    late = [
+        text for title, text in await told(visit) if title == "The station told its end after this was closed"
+    ]
+    assert [one.replace("\u00a0", " ") for one in late] == [
+        "its meter stood at 40.00 kWh, 28.00 kWh more than was billed: nothing more is taken"
+    ]
+    assert (await session_of(visit)).energy_wh == 11_000
+    assert await visit.shop.captures(await visit.payment()) == [660]
+
+
+# -- under review ------------------------------------------------------------------------------------------------------
+
+
+async def sweep(visit: Visit, minutes: float) -> None:
+    async with visit.scope(minutes=minutes) as scope:
+        await holds.sweep(scope)
+    async with visit.scope(minutes=minutes) as scope:
+        await holds.end_undecided(scope, visit.session_id)
+    await visit.shop.jobs.run()
+
+
+async def test_a_review_that_nobody_decides_takes_what_can_be_believed_and_stays_open(
+    visit: Visit, house: House
+) -> None:
+    await visit.read(30, 11)
+    session = await visit.end(60, 5)  # a meter that fell
+    assert (session.review, session.energy_wh) == ("implausible", None)
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    address = f"/charging-sessions/{public_id('charging_session', visit.session_id)}"
+    assert "Decide by" in (await staff.open(address)).text
+    assert "A card is held for a session under review" in (await staff.open("/")).text
+    await sweep(visit, 60 + 22 * 60)
+    assert (await visit.payment()).state == "authorized"
+    await sweep(visit, 60 + 23 * 60 + 1)
+    session, payment = await session_of(visit), await visit.payment()
+    assert (session.review, session.energy_wh, payment.state, payment.captured_minor) == (
+        "implausible",
+        11_000,
+        "captured",
+        660,
+    )
+    assert "What was measured is paid" in await page(house, visit, "en")
+    assert "Decide by" not in (await staff.open(address)).text
+    assert "Decide the review" in (await staff.open(address)).text
+    await sweep(visit, 60 + 24 * 60)
+    assert (
+        await visit.shop.captures(payment) == [660] and "driver_receivable" not in await visit.shop.balances()
+    )
+    async with visit.shop.scope() as scope:
+        with pytest.raises(Refused, match="credit CDR"):
+            await service.decide_review(scope, visit.session_id, "release", "I know better", energy_wh=5_000)
+    async with visit.shop.scope() as scope:
+        await service.decide_review(scope, visit.session_id, "release", "it is right")
+        cdr = await settlement.find_cdr(scope, visit.session_id)
+        assert cdr is not None
+        await settlement.credit(scope, cdr.id, "the stop was right", energy_wh=5_000)
+    await visit.shop.jobs.run()
+    assert (await visit.payment()).refunded_minor == 360
+
+
+async def test_a_hold_for_which_nothing_can_be_believed_is_let_go_in_time(visit: Visit, house: House) -> None:
+    await visit.end(30, 4_000)  # 4 MWh in half an hour, and no reading
+    await sweep(visit, 30 + 23 * 60 + 1)
+    payment = await visit.payment()
+    assert (payment.state, (await session_of(visit)).review) == ("canceled", "implausible")
+    assert "nothing is taken" in await page(house, visit, "en")
+    assert await visit.shop.balances() == {}
+
+
+async def test_a_hold_that_ends_sooner_than_staff_have_time_is_taken_six_hours_before(visit: Visit) -> None:
+    await visit.read(30, 11)
+    await visit.end(60, 5)
+    async with visit.shop.scope() as scope:
+        payment = await payments.get_payment(scope, (await visit.payment()).id)
+        payment.capture_before = BEGAN + timedelta(hours=10)
+    await sweep(visit, 3 * 60)
+    assert (await visit.payment()).state == "authorized"
+    await sweep(visit, 4 * 60 + 1)
+    assert (await visit.payment()).captured_minor == 660
+
+
+@pytest.mark.parametrize(
+    ("registers", "stop", "energy"),
+    [((3_000, 12_000), 6_000, 11_000), ((3_000, 900_000, 5_000), 6_000, 2_000), ((), 4_000_000, 0),
+     ((3_000,), None, 2_000), ((900,), 6_000, 0)],
+)  # fmt: skip
+def test_what_was_measured_before_it_cannot_be_believed_counts(
+    registers: tuple[int, ...], stop: int | None, energy: int
+) -> None:
+    found = plausibility.measured(plausibility.Evidence(1_000, stop, registers, timedelta(hours=1), 22_000))
+    assert found == energy
