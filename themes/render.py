@@ -152,6 +152,18 @@ def day(on: date) -> str:
     return format_date(on, "long", locale=_DAYS_OF.get(current(), current()))
 
 
+def zone_name(at: datetime) -> str:
+    """`CET`, `MEZ`, `UTC-1`: what the clock that a moment is told by is called then, in short."""
+    name = format_datetime(at, "z", tzinfo=at.tzinfo, locale=_DAYS_OF.get(current(), current()))
+    offset = re.fullmatch(r"([+-])(\d\d)(\d\d)", name)
+    if offset is None:
+        return name
+    hours, minutes = int(offset[2]), int(offset[3])
+    if not hours and not minutes:
+        return "UTC"
+    return f"UTC{offset[1]}{hours}" + (f":{minutes:02d}" if minutes else "")
+
+
 _DAYS_OF = {"en": "en_GB"}  # days before months, as everywhere on our pages
 
 

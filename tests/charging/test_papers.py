@@ -2,6 +2,7 @@
 where nothing is to be paid; and that hold, capture, invoice, CDR and ledger agree to the cent."""
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 from html import unescape
 from typing import Any
@@ -135,6 +136,21 @@ async def test_a_credit_note_names_its_invoice_and_the_reason_to_driver_and_staf
     assert words in words_of(await receipt_page(house, visit, "en"))
     staff = await house.staff("alpha", visit.shop.tenant_id)
     assert words in words_of((await staff.get(f"/invoices/{public_id('invoice', note.id)}")).text)
+
+
+async def test_papers_and_mail_say_when_and_where_by_the_clock_of_the_site(shop: Shop, house: House) -> None:
+    """At a site where it is another day than in Berlin, the brand's own zone: the supply is of the site's day."""
+    ended = BEGAN + timedelta(minutes=60)
+    berlin = ended.astimezone(ZoneInfo("Europe/Berlin"))
+    zone = "Pacific/Kiritimati" if berlin.hour >= 12 else "Pacific/Pago_Pago"
+    visit = await begin(shop, zone=zone)
+    invoice, note = await refunded(visit)
+    there = ended.astimezone(ZoneInfo(zone))
+    assert invoice.supplied_on == note.supplied_on == there.date() != berlin.date()
+    page = words_of(await receipt_page(house, visit, "en"))
+    assert page.count("Charging point CP1") == 2 and page.count(f"{there:%H:%M} UTC{there:%z}"[:12]) == 2
+    [mail] = await letters(visit)
+    assert f"{there:%H:%M}\u00a0UTC" in mail.body and "Charging point: CP1\n" in mail.body
 
 
 PDF = re.compile(r'href="(/[^"]*/receipt\.pdf[^"]*)"')
