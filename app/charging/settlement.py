@@ -130,7 +130,7 @@ async def standing_price(scope: Scope, session: ChargingSession) -> str:
         return ""
     on = scope.now.astimezone(ZoneInfo(frozen.time_zone)).date()
     return explain.standing(
-        ocpi_tariff.read_tariff(frozen.tariff), default_vat=tax.vat_rate(frozen.country, on)
+        ocpi_tariff.read_tariff(frozen.tariff), default_vat=tax.vat_rate(frozen.country, on), on=on
     )
 
 
