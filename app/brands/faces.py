@@ -87,7 +87,7 @@ def _face_of(name: str, look: Look, text_kinds: tuple[str, ...] = ()) -> BrandFa
 
 def _icon_hash(look: Look) -> str:
     """Of what an icon is drawn from."""
-    seed = look.mark or f"{look.theme.primary}:{look.theme.logo_text}"
+    seed = look.mark or f"{look.theme.primary}:{look.theme.logo_text}:DejaVu"
     return hashlib.sha256(seed.encode()).hexdigest()[:16]
 
 

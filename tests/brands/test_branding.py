@@ -3,6 +3,7 @@
 import io
 import re
 import zlib
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -146,6 +147,24 @@ def test_a_picture_stands_as_its_camera_was_held():
 def test_icons_are_square_and_of_their_size(size: int, mark: bytes | None):
     made = Image.open(io.BytesIO(images.icon_png(preset("solmark"), mark, size)))
     assert made.size == (size, size)
+
+
+def icon_of(name: str) -> bytes:
+    return images.icon_png(replace(preset("solmark"), logo_text=name), None, 192)
+
+
+def test_an_icon_shows_the_brands_letter_or_a_bolt_and_never_an_empty_box():
+    names = ["Łódź", "Żar", "Ćma", "Ęko", "Ωmega", "Україна", "Єва", "Їжак", "שמש", "Nord", "ßtrom"]
+    bolt = icon_of("")
+    assert len({icon_of(name) for name in names} - {bolt}) == len(names)
+    assert icon_of("北京") == icon_of("充電") == icon_of("–") == bolt
+    ink = (
+        Image.open(io.BytesIO(bolt))
+        .convert("L")
+        .point([255 * (value > 200) for value in range(256)])
+        .getbbox()
+    )
+    assert ink is not None and all(0.1 < edge / 192 < 0.9 for edge in ink), "a launcher may cut it round"
 
 
 async def test_colours_that_cannot_be_seen_are_refused_with_the_nearest_that_can(house: House):
