@@ -6,6 +6,7 @@ numbered version, rolling back publishes an old one again.
 Errors: `invalid_look`, `contrast`, `image`, `image_too_large`, `no_draft`, `draft_changed`.
 """
 
+import asyncio
 import hashlib
 import json
 import re
@@ -314,7 +315,7 @@ async def list_versions(scope: Scope, limit: int = 20) -> list[BrandVersion]:
 async def store_picture(scope: Scope, content: bytes, field: str) -> str:
     """The digest under which it is kept; the same picture twice is one."""
     most = images.LOGO_SIZE if field == "logo" else images.MARK_SIZE
-    png, width, height = images.reencode(content, field, most)
+    png, width, height = await asyncio.to_thread(images.reencode, content, field, most)  # up to half a second
     digest = hashlib.sha256(png).hexdigest()[:16]
     row = {"id": uuid7(), "digest": digest, "content": png, "width": width, "height": height}
     await scope.db.execute(upsert(BrandPicture).values(**row).on_conflict_do_nothing())

@@ -69,8 +69,8 @@ async def show_branding(request: AnyRequest, tenant_scope: Scope) -> Response[An
 async def _outrun(
     request: AnyRequest, scope: Scope, error: Refused, form: Form | None, note: str = ""
 ) -> Response[Any]:
-    """Somebody saved since: what was typed stays, what stands now is shown beside it, and pressing again puts the one in
-    the other's place. Without a form it is the draft that was to be published or discarded, shown as it is now."""
+    """Somebody saved since: what was typed stays, what stands now is shown beside it, and pressing again puts the one
+    in the other's place. Without a form it is the draft that was to be published or discarded, shown as it is now."""
     editing = await faces.get_editing(scope)
     values = _values(editing.look) | {"note": note}
     theirs = []
