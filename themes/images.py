@@ -6,9 +6,10 @@ Nothing of the uploaded bytes is ever served: no metadata, no second file hidden
 import io
 from functools import lru_cache
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from app.kernel.errors import Invalid
+from themes import fonts
 from themes.theme import Theme, readable_on
 
 MAX_BYTES = 2_000_000
@@ -49,8 +50,9 @@ def _as_png(image: Image.Image) -> bytes:
 
 @lru_cache(maxsize=200)
 def icon_png(theme: Theme, mark: bytes | None, size: int) -> bytes:
-    """A square icon: the brand's own mark on white, else the first letter of its name on its colour. Everything that
-    matters lies in the inner 80 %, so that a launcher may cut it round (maskable)."""
+    """A square icon: the brand's own mark on white, else the first letter of its name on its colour (a bolt
+    where our face does not have that letter). Everything that matters lies in the inner 80 %, so that a launcher may
+    cut it round (maskable)."""
     if mark is not None:
         ground, inner = Image.new("RGBA", (size, size), "#ffffff"), round(size * 0.78)
         with Image.open(io.BytesIO(mark)) as opened:
@@ -61,18 +63,18 @@ def icon_png(theme: Theme, mark: bytes | None, size: int) -> bytes:
             drawn = drawn.resize((max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale))))
         ground.alpha_composite(drawn, ((size - drawn.width) // 2, (size - drawn.height) // 2))
         return _as_png(ground.convert("RGB"))
-    image = Image.new("RGB", (size, size), theme.primary)
-    letter = next((one for one in theme.logo_text if one.isalnum()), "L").upper()
-    ImageDraw.Draw(image).text(
-        (size / 2, size / 2),
-        letter,
-        fill=readable_on(theme.primary),
-        font=_font(round(size * 0.56)),
-        anchor="mm",
-    )
+    image, ink = Image.new("RGB", (size, size), theme.primary), readable_on(theme.primary)
+    letter = next((one for one in theme.logo_text if one.isalnum()), "").upper()[:1]
+    if letter and fonts.covers(letter):
+        font = fonts.bold(round(size * 0.56))
+        ImageDraw.Draw(image).text((size / 2, size / 2), letter, fill=ink, font=font, anchor="mm")
+    else:
+        large = 4 * size  # then shrunk: its edges are smooth
+        bolt = Image.new("L", (large, large))
+        ImageDraw.Draw(bolt).polygon([(x * large, y * large) for x, y in _BOLT], fill=255)
+        image.paste(ink, mask=bolt.resize((size, size), Image.Resampling.LANCZOS))
     return _as_png(image)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own face: no file of the system is needed."""
-    return ImageFont.load_default(size)
+# What stands for a name whose letters our face does not have: shares of the icon's width and height.
+_BOLT = ((0.56, 0.20), (0.29, 0.56), (0.47, 0.56), (0.44, 0.80), (0.71, 0.44), (0.53, 0.44))

@@ -55,7 +55,7 @@ def environment(folders: Mapping[str, Path]) -> jinja2.Environment:
     made.filters |= {
         "epoch": epoch, "moment": moment, "zipped": zipped, "public": public, "money": money, "kwh": kwh, "kw": kw,
         "duration": duration, "local": local, "ago": ago, "number": number, "volume": volume,
-        "price": price, "day": day,
+        "price": price, "day": day, "zone_hint": zone_hint,
     }  # fmt: skip
     return made
 
@@ -150,6 +150,25 @@ def local(at: datetime | None, time_zone: str, pattern: str = "d MMM y, HH:mm") 
 def day(on: date) -> str:
     """`26 November 2026`, `26. November 2026`; of a moment, in its own time zone."""
     return format_date(on, "long", locale=_DAYS_OF.get(current(), current()))
+
+
+def zone_name(at: datetime) -> str:
+    """`CET`, `MEZ`, `UTC-1`: what the clock that a moment is told by is called then, in short."""
+    name = format_datetime(at, "z", tzinfo=at.tzinfo, locale=_DAYS_OF.get(current(), current()))
+    offset = re.fullmatch(r"([+-])(\d\d)(\d\d)", name)
+    if offset is None:
+        return name
+    hours, minutes = int(offset[2]), int(offset[3])
+    if not hours and not minutes:
+        return "UTC"
+    return f"UTC{offset[1]}{hours}" + (f":{minutes:02d}" if minutes else "")
+
+
+def zone_hint(at: datetime, time_zone: str, home: str) -> str:
+    """` UTC-1` after a time that is told by another clock than the page's own; empty where both agree."""
+    there = at.astimezone(ZoneInfo(time_zone))
+    is_same = there.utcoffset() == at.astimezone(ZoneInfo(home)).utcoffset()
+    return "" if is_same else f" {zone_name(there)}"
 
 
 _DAYS_OF = {"en": "en_GB"}  # days before months, as everywhere on our pages

@@ -30,7 +30,8 @@ class Invoice(TenantOwned, Base):
 
     Immutable once written; `prev_hash` chains the numbered ones of a series and year. `buyer` is {name, email,
     language, driver_id?, payment?, reason?}: `language` is what the paper is written in for good, `payment` the public
-    id of the payment that settles it, `reason` a credit note's.
+    id of the payment that settles it, `reason` a credit note's. `supply` is {start_at, end_at, time_zone, place}: when
+    it was by which clock, and where; empty where a paper holds many, and of papers issued before that was kept.
     """
 
     __tablename__ = "invoice"
@@ -62,6 +63,7 @@ class Invoice(TenantOwned, Base):
     gross_minor: Mapped[int]
     seller: Mapped[dict[str, Any]]
     buyer: Mapped[dict[str, Any]]
+    supply: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     vat_groups: Mapped[list[Any]]
     is_test: Mapped[bool] = mapped_column(server_default=text("false"))
     prev_hash: Mapped[bytes]

@@ -19,7 +19,7 @@ from app.billing.models import Invoice, InvoiceLine, Payment
 from app.billing.payments import Settled, as_it_was
 from app.kernel.money import per_minute
 from themes.language import N_, _, current, speaking
-from themes.render import day, money, number, price, volume
+from themes.render import day, money, number, price, volume, zone_name
 
 NAMES = {
     "invoice": N_("Invoice"), "credit_note": N_("Credit note"), "receipt": N_("Receipt"),
@@ -98,6 +98,7 @@ def content_of(
 def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: str) -> dict[str, Any]:
     seller, currency, name = invoice.seller, invoice.currency, _(NAMES[invoice.kind])
     place = " ".join(filter(None, (seller.get("postal_code"), seller.get("city"))))
+    charged = charged_of(invoice)
     tax = next((f"{word} {seller[name]}" for word, name in ((_("VAT id"), "vat_id"), (_("Tax number"), "tax_number"))
                 if seller.get(name)), "")  # fmt: skip
     return {
@@ -110,6 +111,7 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
             [_("Buyer"), [*filter(None, (invoice.buyer.get("name"), invoice.buyer.get("email")))] or ["–"]],
             [_("Issued"), [_issued(invoice, time_zone)]],
             [_("Supplied"), [day(invoice.supplied_on)]],
+            *([[_("Charged"), charged], [_("Charging point"), [invoice.supply["place"]]]] if charged else []),
         ],
         "lines_name": _("Lines"),
         "head": [_("What"), _("Amount"), _("Unit price, gross"), _("VAT"), _("Net"), _("Gross")],
@@ -121,6 +123,21 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
 
 def _issued(invoice: Invoice, time_zone: str) -> str:
     return day(invoice.issued_at.astimezone(ZoneInfo(time_zone)))
+
+
+def charged_of(invoice: Invoice) -> list[str]:
+    """From when to when, by the clock of the place: one line for the day and one for the times, or one for each end of
+    a night. Empty where the paper does not tell it. In the language that is being spoken."""
+    if not invoice.supply:
+        return []
+    zone = ZoneInfo(invoice.supply["time_zone"])
+    start, end = (
+        datetime.fromisoformat(invoice.supply[name]).astimezone(zone) for name in ("start_at", "end_at")
+    )
+    if start.date() == end.date() and start.utcoffset() == end.utcoffset():
+        return [day(start), f"{start:%H:%M}–{end:%H:%M}{_FIRM}{zone_name(end)}"]
+    first, last = (f"{day(at)}, {at:%H:%M}{_FIRM}{zone_name(at)}" for at in (start, end))
+    return [f"{first}{_FIRM}–", last]
 
 
 def _corrects(note: Invoice, corrected: Invoice, time_zone: str) -> list[str]:

@@ -7,7 +7,7 @@ Errors: `already_invoiced`, `credit_too_high`, `nothing_to_credit`.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -54,12 +54,15 @@ class Line:
 
 async def issue_invoice(
     scope: Scope, *, currency: str, lines: Sequence[Line], buyer: dict[str, Any], supplied_at: datetime,
-    language: str = "en", payment_id: UUID | None = None,
+    began_at: datetime | None = None, time_zone: str = "", place: str = "", language: str = "en",
+    payment_id: UUID | None = None,
 ) -> Invoice | None:  # fmt: skip
     """The supply is done: the invoice is due, whether or not the money comes. None when nothing is owed.
 
     A second call for the same sources answers with the invoice that stands. An issued paper does not change its words:
     `language`, the payer's, is sealed with it, and its headings are set in no other. `payment_id` settles it.
+    `time_zone` is the place's, whose day the supply is of (the tenant's where none is named, as the VAT has it); where
+    one supply is billed, it says from `began_at` to `supplied_at` and at what `place`.
     """
     lines = [line for line in lines if line.gross_minor or line.net_minor]  # their sums are the CDR's
     if not lines:
@@ -72,9 +75,16 @@ async def issue_invoice(
     buyer = buyer | {"language": language}
     if payment_id is not None:
         buyer["payment"] = public_id("payment", payment_id)
+    zone = time_zone or profile.time_zone
+    supply: dict[str, Any] = {}
+    if began_at is not None:
+        supply = {
+            "start_at": began_at.isoformat(), "end_at": supplied_at.isoformat(), "time_zone": zone, "place": place,
+        }  # fmt: skip
     invoice = _draft(
-        scope, kind, currency, lines, _seller(profile), buyer, supplied_at, ZoneInfo(profile.time_zone)
-    )
+        scope, kind, currency, lines, _seller(profile), buyer, supplied_at.astimezone(ZoneInfo(zone)).date(), supply,
+        ZoneInfo(profile.time_zone),
+    )  # fmt: skip
     await _write(scope, invoice, lines)
     await ledger.post(scope, "invoice_issued", "invoice", invoice.id, scope.now, _sale(lines, currency))
     await events.emit(
@@ -103,13 +113,13 @@ def _seller(profile: TenantProfile) -> dict[str, Any]:
 
 def _draft(
     scope: Scope, kind: str, currency: str, lines: Sequence[Line], seller: dict[str, Any], buyer: dict[str, Any],
-    supplied_at: datetime, zone: ZoneInfo,
+    supplied_on: date, supply: dict[str, Any], zone: ZoneInfo,
 ) -> Invoice:  # fmt: skip
-    """Invoice years and days are the tenant's (contract.md)."""
+    """Invoice years and days of issue are the tenant's (contract.md)."""
     issued_on = scope.now.astimezone(zone).date()
     return Invoice(
         id=uuid7(), kind=kind, series=SERIES[kind], year=issued_on.year, issued_at=scope.now, issued_on=issued_on,
-        supplied_on=supplied_at.astimezone(zone).date(), currency=currency, seller=seller, buyer=buyer,
+        supplied_on=supplied_on, supply=supply, currency=currency, seller=seller, buyer=buyer,
         net_minor=sum(line.net_minor for line in lines), vat_minor=sum(line.vat_minor for line in lines),
         gross_minor=sum(line.gross_minor for line in lines), vat_groups=vat_groups(lines), number_no=None,
         number=None, prev_hash=b"", is_test=False,
@@ -170,7 +180,8 @@ def _content(invoice: Invoice, lines: Sequence[Line]) -> dict[str, Any]:
         for name in ("kind", "number", "issued_at", "supplied_on", "currency", "net_minor", "vat_minor",
                      "gross_minor", "seller", "buyer", "vat_groups", "corrects_id")
     }  # fmt: skip
-    return head | {"lines": [asdict(line) for line in lines]}
+    supply = {"supply": invoice.supply} if invoice.supply else {}  # papers from before are sealed without
+    return head | supply | {"lines": [asdict(line) for line in lines]}
 
 
 def _sale(lines: Sequence[Line], currency: str) -> list[Posting]:
@@ -202,7 +213,7 @@ async def credit_source(scope: Scope, source_type: str, source_id: UUID, reason:
     profile = (await scope.db.execute(select(TenantProfile))).scalar_one()
     note = _draft(
         scope, REVERSAL[original.kind], original.currency, lines, original.seller, original.buyer | {"reason": reason},
-        scope.now, ZoneInfo(profile.time_zone),
+        original.supplied_on, original.supply, ZoneInfo(profile.time_zone),
     )  # fmt: skip
     note.corrects_id = original.id
     await _write(scope, note, lines)

@@ -3,10 +3,12 @@
 Draft -> preview -> publish -> roll back: a draft is checked whole when it is saved, publishing makes a
 numbered version, rolling back publishes an old one again.
 
-Errors: `invalid_look`, `contrast`, `image`, `image_too_large`, `no_draft`.
+Errors: `invalid_look`, `contrast`, `image`, `image_too_large`, `no_draft`, `draft_changed`.
 """
 
+import asyncio
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -87,7 +89,7 @@ def _face_of(name: str, look: Look, text_kinds: tuple[str, ...] = ()) -> BrandFa
 
 def _icon_hash(look: Look) -> str:
     """Of what an icon is drawn from."""
-    seed = look.mark or f"{look.theme.primary}:{look.theme.logo_text}"
+    seed = look.mark or f"{look.theme.primary}:{look.theme.logo_text}:DejaVu"
     return hashlib.sha256(seed.encode()).hexdigest()[:16]
 
 
@@ -222,6 +224,7 @@ class Editing:
     version_no: int
     drafted_by: str
     drafted_at: Any
+    state: str  # changes with whatever is drafted or published: who acts on an older one did not see what they act on
 
 
 async def get_editing(scope: Scope) -> Editing:
@@ -229,33 +232,51 @@ async def get_editing(scope: Scope) -> Editing:
     published = replace(_look(brand), texts=brand.texts)
     draft = read_look(brand.draft) if brand.draft else None
     return Editing(
-        draft or published, published, draft is not None, brand.version_no, brand.drafted_by, brand.drafted_at
-    )
+        draft or published, published, draft is not None, brand.version_no, brand.drafted_by, brand.drafted_at,
+        _state(brand),
+    )  # fmt: skip
 
 
-async def save_draft(scope: Scope, look: Look) -> None:
-    """Checked whole: what cannot be seen or read is refused here, with what would pass."""
+def _state(brand: Brand) -> str:
+    seen = json.dumps(brand.draft or brand.version_no, sort_keys=True)
+    return hashlib.sha256(seen.encode()).hexdigest()[:16]
+
+
+def _check_state(brand: Brand, state: str | None) -> None:
+    if state is not None and state != _state(brand):
+        who = brand.drafted_by if brand.draft else ""
+        raise Refused("draft_changed", f"{who or 'Somebody'} saved since you opened this page.")
+
+
+async def save_draft(scope: Scope, look: Look, *, state: str | None = None) -> None:
+    """Checked whole: what cannot be seen or read is refused here, with what would pass. `state` is what the editor had
+    before their eyes (`Editing.state`): what somebody else has saved since is not lost to an older form."""
     check_look(look)
     for name in ("logo", "mark"):
         digest = getattr(look, name)
         if digest is not None and await _picture(scope, digest) is None:
             raise Invalid.field(name, "image", "There is no such picture.")
     brand = await _brand(scope, lock=True)
+    _check_state(brand, state)
     brand.draft, brand.drafted_at, brand.drafted_by = look.values(), scope.now, scope.actor.name
     await scope.db.flush()
 
 
-async def discard_draft(scope: Scope) -> None:
+async def discard_draft(scope: Scope, *, state: str | None = None) -> None:
+    """`state` as in `save_draft`."""
     brand = await _brand(scope, lock=True)
+    _check_state(brand, state)
     brand.draft, brand.drafted_at, brand.drafted_by = None, None, ""
     await scope.db.flush()
 
 
-async def publish_draft(scope: Scope, note: str = "") -> int:
-    """The version's number. Every page wears it from its next request on."""
+async def publish_draft(scope: Scope, note: str = "", *, state: str | None = None) -> int:
+    """The version's number. Every page wears it from its next request on. `state` as in `save_draft`: nothing goes out
+    that whoever publishes has not seen."""
     brand = await _brand(scope, lock=True)
     if brand.draft is None:
         raise Refused("no_draft", "There is nothing drafted that could be published.")
+    _check_state(brand, state)
     look = check_look(read_look(brand.draft))
     brand.draft, brand.drafted_at, brand.drafted_by = None, None, ""
     return await _publish(scope, brand, look, note)
@@ -294,7 +315,7 @@ async def list_versions(scope: Scope, limit: int = 20) -> list[BrandVersion]:
 async def store_picture(scope: Scope, content: bytes, field: str) -> str:
     """The digest under which it is kept; the same picture twice is one."""
     most = images.LOGO_SIZE if field == "logo" else images.MARK_SIZE
-    png, width, height = images.reencode(content, field, most)
+    png, width, height = await asyncio.to_thread(images.reencode, content, field, most)  # up to half a second
     digest = hashlib.sha256(png).hexdigest()[:16]
     row = {"id": uuid7(), "digest": digest, "content": png, "width": width, "height": height}
     await scope.db.execute(upsert(BrandPicture).values(**row).on_conflict_do_nothing())

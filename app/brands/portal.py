@@ -66,6 +66,42 @@ async def show_branding(request: AnyRequest, tenant_scope: Scope) -> Response[An
     )  # fmt: skip
 
 
+async def _outrun(
+    request: AnyRequest, scope: Scope, error: Refused, form: Form | None, note: str = ""
+) -> Response[Any]:
+    """Somebody saved since: what was typed stays, what stands now is shown beside it, and pressing again puts the one
+    in the other's place. Without a form it is the draft that was to be published or discarded, shown as it is now."""
+    editing = await faces.get_editing(scope)
+    values = _values(editing.look) | {"note": note}
+    theirs = []
+    if form is not None:
+        theirs = _theirs(form, values)
+        values = form.values | {"state": editing.state}
+    return page(
+        request, scope, "brands/branding.html", title="Branding", errors={}, alert=None, status=error.status,
+        outrun=error.message, is_typed=form is not None, theirs=theirs, values=values,
+        **await _branding(scope, editing),
+    )  # fmt: skip
+
+
+_NAMES = {
+    "logo_text": "Name", "primary": "Main colour", "accent": "Accent", "neutral": "Grey", "secondary": "Second colour",
+    "radius": "Corners", "font": "Type", "density": "Density", "lock_mode": "Light and dark",
+} | {f"language_{key}": f"{name} for drivers" for key, name in LANGUAGES.items()}  # fmt: skip
+
+
+def _theirs(form: Form, values: dict[str, str]) -> list[tuple[str, str]]:
+    """(field, what stands there now) where that is another than what was typed."""
+    names = _NAMES | {
+        f"{kind}_{key}": f"{kind.capitalize()}, {name}" for kind in TEXTS for key, name in LANGUAGES.items()
+    }  # fmt: skip
+    return [
+        (words, values.get(name, ""))
+        for name, words in names.items()
+        if " ".join(form.text(name).split()) != " ".join(values.get(name, "").split())
+    ]
+
+
 async def _branding(scope: Scope, editing: faces.Editing) -> dict[str, Any]:
     look = editing.look
     digest = hashlib.sha256(preview_stylesheet(look.theme).encode()).hexdigest()[:16]
@@ -97,7 +133,9 @@ async def save_branding(request: AnyRequest, tenant_scope: Scope) -> Response[An
     editing = await faces.get_editing(tenant_scope)
     try:
         look = await _read(tenant_scope, editing.look, form, sent)
-        await faces.save_draft(tenant_scope, look)
+        await faces.save_draft(tenant_scope, look, state=form.text("state"))
+    except Refused as error:
+        return await _outrun(request, tenant_scope, error, form)
     except Invalid as error:
         return form_again(
             request, tenant_scope, "brands/branding.html", error, form, title="Branding",
@@ -143,15 +181,21 @@ async def preview_css(tenant_scope: Scope, preview_name: str) -> Response[str]:
 async def publish_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
     form = await read_form(request)
     try:
-        number = await faces.publish_draft(tenant_scope, form.text("note"))
+        number = await faces.publish_draft(tenant_scope, form.text("note"), state=form.text("state"))
     except Refused as error:
+        if error.code == "draft_changed":
+            return await _outrun(request, tenant_scope, error, None, form.text("note"))
         return redirect(request, "/branding", flash=error.message, kind="error")
     return redirect(request, "/branding", flash=f"Version {number} is what everybody sees now.")
 
 
 @post("/branding/discards", opt={"permission": "brand.manage"})
 async def discard_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    await faces.discard_draft(tenant_scope)
+    form = await read_form(request)
+    try:
+        await faces.discard_draft(tenant_scope, state=form.text("state"))
+    except Refused as error:
+        return await _outrun(request, tenant_scope, error, None, form.text("note"))
     return redirect(request, "/branding", flash="The draft is gone. Nothing that people see has changed.")
 
 

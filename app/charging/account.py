@@ -154,17 +154,24 @@ def cost_of(cdr: CDR | None) -> tuple[int, str] | None:
     return (0 if cdr.collection == "free" else cdr.incl_vat_minor, cdr.currency) if cdr else None
 
 
+def zone_of(session: ChargingSession, brands_own: str) -> str:
+    """The clock of the place; of a charger without a site the brand's own."""
+    location = session.station.location
+    return location.time_zone if location is not None and location.country else brands_own
+
+
 def cells(row: Row, time_zone: str) -> list[Cell]:
-    """A line of the download, in the order of its head: start, end, place, charger, kWh, cost, currency, card."""
+    """A line of the download, in the order of its head: start, end, place, charger, kWh, cost, currency, card, time
+    zone. Times are the place's; `time_zone` is the brand's own."""
     session, cdr = row
-    zone, station, cost = ZoneInfo(time_zone), session.station, cost_of(cdr)
+    zone, station, cost = ZoneInfo(zone_of(session, time_zone)), session.station, cost_of(cdr)
     return [
         f"{session.started_at.astimezone(zone):%Y-%m-%d %H:%M}",
         f"{session.ended_at.astimezone(zone):%Y-%m-%d %H:%M}" if session.ended_at else "",
         station.location.name if station.location else "", station.name or station.ocpp_identity,
         Decimal(session.energy_wh) / 1000 if session.energy_wh is not None else None,
         to_decimal(*cost) if cost else None, cost[1] if cost else "",
-        "" if session.cost_cap_minor is not None else session.id_token_masked,
+        "" if session.cost_cap_minor is not None else session.id_token_masked, zone.key,
     ]  # fmt: skip
 
 

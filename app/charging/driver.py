@@ -47,7 +47,7 @@ from app.kernel.web import (
     with_retry_after,
 )
 from app.stations import service as stations
-from app.stations.models import EVSE, Location
+from app.stations.models import EVSE, ChargingStation, Location
 from app.tariffs import service as tariffs
 from app.tariffs.explain import explain
 from app.tariffs.ocpi_tariff import read_tariff
@@ -134,10 +134,17 @@ async def _place_page(
     way = await _way(scope, evse)
     return page(
         request, scope, "charging/place.html", title=evse.station.name or evse.station.ocpp_identity, status=status,
-        place=place, location=evse.station.location, plug=places.plug, can_start=place.status in STARTABLE,
+        place=place, location=evse.station.location, time_zone=await _clock(scope, evse.station),
+        plug=places.plug, can_start=place.status in STARTABLE,
         profile=await brands.get_profile(scope), test_cards=_test_cards(scope.settings), way=way,
         **await _costs(scope, evse, way), **form,
     )  # fmt: skip
+
+
+async def _clock(scope: Scope, station: ChargingStation) -> str:
+    """Whose time a page about a place or a session tells: that by which its prices take turns, and which hangs on the
+    wall there."""
+    return (await tariffs.tax_place(scope, station.location))[1]
 
 
 def _test_cards(settings: Settings) -> list[tuple[str, str]]:
@@ -287,6 +294,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     evse = await scope.db.get(EVSE, (scope.tenant_id, session.evse_id)) if session.evse_id else None
     return {
         "session": session, "payment": payment, "words": words, "base": base, "charged": charged,
+        "time_zone": await _clock(scope, session.station),
         "is_credited": charged is not None and cdr is None,
         "collection": collection, "most_minor": paid.most_taken(payment, cost_minor),
         "points": points, "curve_words": _curve_words(points, session, power_w), "has_returned": has_returned,
@@ -460,7 +468,7 @@ async def show_history(request: AnyRequest, tenant_scope: Scope) -> Response[str
         months.setdefault(account.month_of(row[0].started_at, time_zone), []).append(row)
     since = min((account.month_start(month, time_zone) for month in months), default=scope.now)
     return page(
-        request, scope, "charging/history.html", title=_("Your sessions"), is_first=not before,
+        request, scope, "charging/history.html", title=_("Your sessions"), is_first=not before, zone_of=account.zone_of,
         months=[(account.month_start(month, time_zone), month, found) for month, found in months.items()],
         totals=await account.totals(scope, driver, since=since, time_zone=time_zone) if months else {},
         next_before=public_id("charging_session", shown[-1][0].id) if len(rows) > PAGE else None,
@@ -480,6 +488,7 @@ async def download_history(request: AnyRequest, tenant_scope: Scope) -> Response
         _("Cost incl. VAT"),
         _("Currency"),
         _("Card"),
+        _("Time zone"),
     )
     text = await asyncio.to_thread(
         csv_text, head, [account.cells(row, visit.time_zone) for row in rows if row[0].status == "COMPLETED"]

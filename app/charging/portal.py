@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from litestar import Request, Response, get, post
 from litestar.response import Stream
@@ -397,7 +398,12 @@ async def _short_prices(scope: Scope, evse: EVSE, language: str) -> list[str]:
     )
     if version is None:
         return []
-    return in_short(read_tariff(version.ocpi), language, await tariffs.default_vat(scope, location))
+    _country, zone = await tariffs.tax_place(scope, location)
+    default_vat, today = (
+        await tariffs.default_vat(scope, location),
+        scope.now.astimezone(ZoneInfo(zone)).date(),
+    )
+    return in_short(read_tariff(version.ocpi), language, default_vat, on=today)
 
 
 routes = [

@@ -134,7 +134,7 @@ async def standing_price(scope: Scope, session: ChargingSession) -> str:
         return ""
     on = scope.now.astimezone(ZoneInfo(frozen.time_zone)).date()
     return explain.standing(
-        ocpi_tariff.read_tariff(frozen.tariff), default_vat=tax.vat_rate(frozen.country, on)
+        ocpi_tariff.read_tariff(frozen.tariff), default_vat=tax.vat_rate(frozen.country, on), on=on
     )
 
 
@@ -260,7 +260,9 @@ async def invoice(scope: Scope, cdr: CDR) -> None:
         with speaking(language):
             await billing.issue_invoice(
                 scope, currency=cdr.currency, lines=lines_of(cdr), buyer=_buyer(session, payment),
-                supplied_at=cdr.ended_at, language=language, payment_id=payment.id if payment else None,
+                began_at=cdr.started_at, supplied_at=cdr.ended_at, time_zone=cdr.location.get("time_zone") or "",
+                place=cdr.location.get("evse_id") or _charger({**cdr.location, "name": ""}),
+                language=language, payment_id=payment.id if payment else None,
             )  # fmt: skip
 
 
@@ -342,12 +344,13 @@ async def invoice_month(scope: Scope) -> int:
     for cdr in waiting:
         bundles[cdr.driver_group_id, cdr.currency].append(cdr)
     for (group_id, currency), cdrs in bundles.items():
+        last = max(cdrs, key=lambda cdr: cdr.ended_at)
         group = await scope.db.get(DriverGroup, (scope.tenant_id, group_id)) if group_id else None
         with speaking(profile.language):
             await billing.issue_invoice(
                 scope, currency=currency, lines=[line for cdr in cdrs for line in lines_of(cdr, dated=True)],
                 buyer={"name": group.name if group else "", "email": ""},
-                supplied_at=max(cdr.ended_at for cdr in cdrs), language=profile.language,
+                supplied_at=last.ended_at, time_zone=last.location.get("time_zone") or "", language=profile.language,
             )  # fmt: skip
     return len(bundles)
 

@@ -173,11 +173,13 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         if not payment.payer_email:
             return
         settled = await payments.find_settled(scope, payment)
+        papers = await settlement.list_papers(scope, payment.source_id)
+        invoice = next((one for one in reversed(papers) if one.corrects_id is None), None)
 
         def letter(name: str, url: str) -> Letter:
             if event.kind == "PaymentAuthorized" or settled is None:
                 return way_back(name, url, payment)
-            return receipt(name, url, settled)
+            return receipt(name, url, settled, invoice)
 
         await _tell_payer(scope, payment, f"guest:{event.kind}:{payment.id}", letter)
 

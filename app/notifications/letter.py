@@ -117,7 +117,7 @@ def way_back(name: str, url: str, payment: Payment) -> Letter:
     )
 
 
-def receipt(name: str, url: str, settled: Settled) -> Letter:
+def receipt(name: str, url: str, settled: Settled, invoice: Invoice | None = None) -> Letter:
     """The money was taken, or it never will be: then the mail says first that nothing is to be paid."""
     payment, waived = settled.payment, paper.waived(settled)
     taken_words = (
@@ -131,13 +131,22 @@ def receipt(name: str, url: str, settled: Settled) -> Letter:
     }  # fmt: skip
     body = (
         _("Hello,"), _("Thank you for charging with %(name)s.") % {"name": name},
-        *([taken_words % taken] if payment.captured_minor else []),
+        *_charged(invoice), *([taken_words % taken] if payment.captured_minor else []),
         *([waived] if waived else []),
         *([_("The hold on your card is released and nothing is charged.")]
           if waived and not payment.captured_minor else []),
         _("Your receipt:"), f"{url}/receipt", _("The receipt as PDF:"), f"{url}/receipt.pdf",
     )  # fmt: skip
     return "receipt", _("Your receipt from %(name)s") % {"name": name}, "\n\n".join(body) + "\n"
+
+
+def _charged(invoice: Invoice | None) -> list[str]:
+    """When and where, as the paper says it."""
+    when = paper.charged_of(invoice) if invoice else []
+    if invoice is None or not when:
+        return []
+    times = (" " if when[0].endswith("–") else ", ").join(when)
+    return [f"{_('Charged')}: {times}\n{_('Charging point')}: {invoice.supply['place']}"]
 
 
 def hold_released(name: str, url: str, session: ChargingSession, payment: Payment) -> Letter:

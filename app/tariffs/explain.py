@@ -5,10 +5,10 @@ prices are told with their taxes (Directive 98/6/EC, Art. 2(a)): `gross`.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, time
+from datetime import date, datetime, time
 from decimal import Decimal
 
-from babel.dates import get_day_names
+from babel.dates import format_date, get_day_names
 from babel.numbers import format_currency, get_decimal_symbol
 from msgspec.structs import replace
 
@@ -47,10 +47,12 @@ def explain(
 
     `gross` adds the tax to a price that is told without it, where its rate is known: the component's own, else
     `default_vat` in percent, as the bill has it. `at`, local time at the charger: of prices that take turns the one
-    that applies then stands first and is called so.
+    that applies then stands first and is called so, and what is over by then is left out.
     """
     if gross and default_vat is not None:
         tariff = _with_vat(tariff, default_vat)
+    if at is not None:
+        tariff = _without_past(tariff, at.date())
     sentences: list[tuple[int, bool, int, str]] = []
     for number, element in enumerate(tariff.elements):
         for component in element.price_components:
@@ -64,6 +66,8 @@ def explain(
             text = _sentence(tariff, component, conditions, element.restrictions.reservation, gross)
             sentences.append((place, number in off, number, text))
     limits = [(_("At least"), tariff.min_price), (_("At most"), tariff.max_price)]
+    if not sentences and tariff.min_price is None:  # the last price is over: nothing costs anything any more
+        return [_("Free")]
     return [text for *_place, text in sorted(sentences)] + [
         f"{word} {_limit(tariff, limit, gross)} {_('per session')}"
         for word, limit in limits
@@ -80,6 +84,15 @@ def _with_vat(tariff: Tariff, rate: Decimal) -> Tariff:
         for element in tariff.elements
     )  # fmt: skip
     return replace(tariff, elements=elements)
+
+
+def _without_past(tariff: Tariff, today: date) -> Tariff:
+    """Without what can no longer apply; `end_date` is the first day on which it does not (OCPI 11.4.6)."""
+    kept = tuple(
+        one for one in tariff.elements
+        if one.restrictions.end_date is None or one.restrictions.end_date > today
+    )  # fmt: skip
+    return replace(tariff, elements=kept)
 
 
 _Rivals = Sequence[tuple[int, TariffRestrictions]]
@@ -166,7 +179,7 @@ def _conditions(restrictions: TariffRestrictions) -> list[str]:
     found = [_days(restrictions.day_of_week)] if restrictions.day_of_week else []
     start, end = restrictions.start_time, restrictions.end_time
     if start or end:
-        found.append(f"{start or '00:00':%H:%M}–{_end(end)}" if start else f"00:00–{_end(end)}")
+        found.append(_hours(start or time.min, end or time.min, is_of_days=bool(restrictions.day_of_week)))
     if restrictions.start_date:
         found.append(f"{_('from')} {restrictions.start_date.isoformat()}")
     if restrictions.end_date:
@@ -181,9 +194,12 @@ def _conditions(restrictions: TariffRestrictions) -> list[str]:
     return found
 
 
-def _end(end: object) -> str:
-    text = f"{end:%H:%M}" if end else "24:00"
-    return "24:00" if text == "00:00" else text
+def _hours(start: time, end: time, *, is_of_days: bool) -> str:
+    """`22:00–06:00`. Days and times are those of the moment, each on its own: of a Friday those are its first six hours
+    and its last two, and not Saturday's morning."""
+    if is_of_days and start > end > time.min:
+        return f"00:00–{end:%H:%M} {_('and')} {start:%H:%M}–24:00"
+    return f"{start:%H:%M}–{'24:00' if end == time.min else f'{end:%H:%M}'}"
 
 
 def _range(least: Decimal | None, most: Decimal | None, unit: str, below: str, above: str) -> list[str]:
@@ -205,22 +221,32 @@ def _days(days: tuple[str, ...]) -> str:
 
 
 def _limit(tariff: Tariff, limit: PriceLimit, gross: bool) -> str:
+    amount, is_included = _limit_shown(tariff, limit, gross)
+    tax = f"{_('including')} {_('VAT')}" if is_included else _("before VAT")
+    return f"{_money(amount, tariff.currency, current())} {tax}"
+
+
+def _limit_shown(tariff: Tariff, limit: PriceLimit, gross: bool) -> tuple[Decimal, bool]:
+    """The amount that is told, and whether the tax is in it."""
+    if limit.incl_vat is not None:
+        return limit.incl_vat, True
+    assert limit.excl_vat is not None
     rates = {component.vat for element in tariff.elements for component in element.price_components}
     rate = next(iter(rates)) if len(rates) == 1 else None
-    if gross and limit.incl_vat is None and limit.excl_vat is not None and rate is not None:
-        limit = replace(limit, incl_vat=limit.excl_vat * (1 + rate / 100))
-    if limit.incl_vat is not None:
-        return f"{_money(limit.incl_vat, tariff.currency, current())} {_('including')} {_('VAT')}"
-    assert limit.excl_vat is not None
-    return f"{_money(limit.excl_vat, tariff.currency, current())} {_('before VAT')}"
+    if gross and rate is not None:
+        return limit.excl_vat * (1 + rate / 100), True
+    return limit.excl_vat, False
 
 
 # -- for a car that stands there ---------------------------------------------------------------------------------------
 
 
-def standing(tariff: Tariff, *, default_vat: Decimal | None = None) -> str:
+def standing(tariff: Tariff, *, default_vat: Decimal | None = None, on: date | None = None) -> str:
     """`€0.10 per minute (08:00–20:00)`: what the time after charging costs, with its taxes where their rate is known
-    (`default_vat` in percent where a component names none); empty where it costs nothing."""
+    (`default_vat` in percent where a component names none); empty where it costs nothing. What is over by the day `on`
+    is left out."""
+    if on is not None:
+        tariff = _without_past(tariff, on)
     if default_vat is not None:
         tariff = _with_vat(tariff, default_vat)
     found: list[str] = []
@@ -246,9 +272,11 @@ def standing(tariff: Tariff, *, default_vat: Decimal | None = None) -> str:
 _SHORT = {
     "en": {"ENERGY": "{}/kWh", "TIME": "{}/{} while charging", "FLAT": "{} per session",
            "PARKING_TIME": "{}/{} after charging", "between": "{} to {}", "highest": "up to ", "free": "Free",
+           "from": "from {}: {}", "least": "at least {} per session", "most": "at most {} per session",
            "YES": " incl. VAT", "NO": " plus VAT"},
     "de": {"ENERGY": "{}/kWh", "TIME": "{}/{} beim Laden", "FLAT": "{} je Ladevorgang",
            "PARKING_TIME": "{}/{} nach dem Laden", "between": "{} bis {}", "highest": "bis ", "free": "Kostenlos",
+           "from": "ab {}: {}", "least": "mindestens {} je Ladevorgang", "most": "höchstens {} je Ladevorgang",
            "YES": " inkl. MwSt.", "NO": " zzgl. MwSt."},
 }  # fmt: skip
 
@@ -257,39 +285,71 @@ def free_in_short(language: str) -> str:
     return _SHORT[language]["free"]
 
 
-def in_short(tariff: Tariff, language: str, default_vat: Decimal | None = None) -> list[str]:
-    """`["€0.39 to €0.49/kWh incl. VAT", "up to €0.10/min after charging"]`: one line per kind of price, reservations
-    left out. Of a price that changes both ends are told: the lower alone would promise what is not so by day.
+def in_short(
+    tariff: Tariff, language: str, default_vat: Decimal | None = None, *, on: date | None = None
+) -> list[str]:
+    """`["€0.39 to €0.49/kWh incl. VAT", "up to €0.10/min after charging", "at least €5.95 per session"]`: one line per
+    kind of price, reservations left out. Of a price that changes both ends are told: the lower alone would promise what
+    is not so by day. By the day `on`, at the charger, what is over is left out, and what is to come has its own line
+    that says from when.
 
     With taxes, as consumers are told prices; without them only where a rate is not known.
     """
-    words, lines = _SHORT[language], []
+    words = _SHORT[language]
     if default_vat is not None:
         tariff = _with_vat(tariff, default_vat)
+    if on is not None:
+        tariff = _without_past(tariff, on)
     are_known = all(
         component.vat is not None for element in tariff.elements for component in element.price_components
     )
+    lines: list[str] = []
     for kind in _ORDER:
-        prices = {
-            _shown(tariff, component, are_known)[0]
-            for element in tariff.elements if not element.restrictions.reservation
-            for component in element.price_components if component.type == kind
-        }  # fmt: skip
-        if not any(prices):
-            continue
-        unit, by_minute = "h", [per_minute(price) for price in prices if kind in _PER_MINUTE]
-        if by_minute and None not in by_minute:
-            unit, prices = "min", {price for price in by_minute if price is not None}
-        low, high = min(prices), max(prices)
-        amount = _money(high, tariff.currency, language)
-        if low != high:
-            amount = _between(low, amount, tariff.currency, language) if low else words["highest"] + amount
-        lines.append(words[kind].format(amount, unit))
-    if not lines:
+        by_start: dict[date | None, set[Decimal]] = {}
+        for element in tariff.elements:
+            if element.restrictions.reservation:
+                continue
+            start = element.restrictions.start_date
+            coming = start if on is not None and start is not None and start > on else None
+            by_start.setdefault(coming, set()).update(
+                _shown(tariff, one, are_known)[0] for one in element.price_components if one.type == kind
+            )
+        # What costs nothing is told only where something else does.
+        told = [(start, prices) for start, prices in by_start.items() if any(prices)]
+        for start, prices in sorted(told, key=lambda one: one[0] or date.min):
+            line = _kind_in_short(kind, prices, tariff.currency, language)
+            day = (
+                format_date(start, "medium", locale={"en": "en_GB"}.get(language, language)) if start else ""
+            )
+            lines.append(words["from"].format(day, line) if start else line)
+    is_told_gross = tariff.is_tax_included or are_known
+    limits = [
+        (words[name], *_limit_shown(tariff, limit, are_known))
+        for name, limit in (("least", tariff.min_price), ("most", tariff.max_price))
+        if limit is not None
+    ]
+    if not lines and not any(amount for _words, amount, _is_included in limits[:1] if tariff.min_price):
         return [words["free"]]
-    if tariff.tax_included != "N/A":
-        lines[0] += words["YES" if tariff.is_tax_included or are_known else "NO"]
+    if lines and tariff.tax_included != "N/A":
+        lines[0] += words["YES" if is_told_gross else "NO"]
+    for told_as, amount, is_included in limits:
+        line = told_as.format(_money(amount, tariff.currency, language))
+        is_clear = tariff.tax_included == "N/A" or (lines and is_included == is_told_gross)
+        lines.append(line if is_clear else line + words["YES" if is_included else "NO"])
     return lines
+
+
+def _kind_in_short(kind: str, prices: set[Decimal], currency: str, language: str) -> str:
+    """`€0.39 to €0.49/kWh`."""
+    words, unit = _SHORT[language], "h"
+    by_minute = [per_minute(price) for price in prices if kind in _PER_MINUTE]
+    if by_minute and None not in by_minute:
+        unit, prices = "min", {price for price in by_minute if price is not None}
+    low, high = min(prices), max(prices)
+    amount = _money(high, currency, language)
+    if low != high:
+        amount = _between(low, amount, currency, language) if low else words["highest"] + amount
+    return words[kind].format(amount, unit)
 
 
 def _between(low: Decimal, high: str, currency: str, language: str) -> str:

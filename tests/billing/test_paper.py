@@ -25,6 +25,7 @@ def _invoice(text: str, number: str | None = "INV-2026-000001", language: str = 
         supplied_on=date(2026, 11, 24), currency="EUR", net_minor=473, vat_minor=90, gross_minor=563, lines=[line],
         seller={"legal_name": text, "address": text, "city": text, "vat_id": "DE1", "support_email": text},
         buyer={"name": text, "email": text, "language": language}, vat_groups=[{"vat_rate": "19", "vat_minor": 90}],
+        supply={},
     )  # fmt: skip
 
 
@@ -85,6 +86,33 @@ def test_time_costs_by_the_unit_in_which_its_price_was_told(
     assert [" ".join(shown[name].split()) for name in ("amount", "price", "net_price", "gross")] == [
         "2 min", price, net, "€5.63",
     ]  # fmt: skip
+
+
+WHEN = {
+    ("en", "2026-11-24T13:05:00+00:00", "2026-11-24T14:10:00+00:00", "Europe/Berlin"):
+        ["24 November 2026", "14:05–15:10 CET"],
+    ("de", "2026-07-24T13:05:00+00:00", "2026-07-24T14:10:00+00:00", "Europe/Berlin"):
+        ["24. Juli 2026", "15:05–16:10 MESZ"],
+    ("en", "2026-11-24T00:30:00+00:00", "2026-11-24T01:10:00+00:00", "Atlantic/Azores"):
+        ["23 November 2026, 23:30 UTC-1 –", "24 November 2026, 00:10 UTC-1"],
+    ("de", "2026-10-25T00:30:00+00:00", "2026-10-25T02:10:00+00:00", "Europe/Berlin"):
+        ["25. Oktober 2026, 02:30 MESZ –", "25. Oktober 2026, 03:10 MEZ"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("language", "start", "end", "zone"), WHEN)
+def test_a_paper_says_from_when_to_when_and_where(language: str, start: str, end: str, zone: str) -> None:
+    invoice = _invoice("A", language=language)
+    invoice.supply = {"start_at": start, "end_at": end, "time_zone": zone, "place": "DE*NLN*E1"}
+    content = paper.content_of(invoice, None, "Europe/Berlin", "#1f5fbf")
+    charged, point = ({"en": ("Charged", "Charging point"), "de": ("Geladen", "Ladepunkt")})[language]
+    facts = {words: [" ".join(line.split()) for line in lines] for words, lines in content["facts"]}
+    assert (facts[charged], facts[point]) == (WHEN[language, start, end, zone], ["DE*NLN*E1"])
+    assert paper.as_pdf(content).startswith(b"%PDF-")
+
+
+def test_a_paper_from_before_that_was_kept_stays_as_it_was_issued() -> None:
+    assert len(paper.content_of(_invoice("A"), None, "Europe/Berlin")["facts"]) == 3
 
 
 CORRECTED = {

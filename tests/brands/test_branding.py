@@ -3,7 +3,9 @@
 import io
 import re
 import zlib
+from dataclasses import replace
 from datetime import timedelta
+from html import unescape
 from typing import Any
 from uuid import UUID
 
@@ -41,8 +43,19 @@ async def editor(house: House) -> tuple[Visitor, UUID]:
     return visitor, tenant_id
 
 
+async def state_of(visitor: Visitor) -> str:
+    """What the forms of the page as it is now say of what their reader sees."""
+    [state] = set(re.findall(r'name="state" value="(\w+)"', (await visitor.get("/branding")).text))
+    return state
+
+
+async def publish(visitor: Visitor, note: str = "") -> Any:
+    return await visitor.post("/branding/publications", {"note": note, "state": await state_of(visitor)})
+
+
 async def save(visitor: Visitor, files: dict[str, Any] | None = None, **changes: str) -> Any:
-    data = {"_csrf": visitor.csrf, **COLOURS, **SHAPE, **changes}
+    seen = {} if "state" in changes else {"state": await state_of(visitor)}
+    data = {"_csrf": visitor.csrf, **COLOURS, **SHAPE, **seen, **changes}
     parts = files or {"logo": ("", b"", "application/octet-stream")}
     return await visitor.send("POST", "/branding", data=data, files=parts)
 
@@ -58,13 +71,58 @@ async def test_a_draft_is_seen_by_staff_alone_until_it_is_published_and_can_come
     assert "Neu" in page
     driver_css = re.search(r"/brand/[0-9a-f]{16}\.css", before)
     assert driver_css and driver_css.group(0) in (await driver.get("/")).text
-    assert (await visitor.post("/branding/publications", {"note": "Herbst"})).status_code == 303
+    assert (await publish(visitor, "Herbst")).status_code == 303
     after = (await driver.get("/")).text
     assert "Neu" in after and driver_css.group(0) not in after
     await visitor.open("/branding")
     assert (await visitor.post("/branding/rollbacks", {"version_no": "1"})).status_code == 303
     assert driver_css.group(0) in (await driver.get("/")).text
     assert "As version 1" in (await visitor.get("/branding")).text
+
+
+async def test_of_two_editors_neither_loses_to_the_others_older_form(house: House):
+    """Ann's form is older than Ben's draft: hers is refused, kept as typed, with his beside it, and her next press
+    counts."""
+    ann, tenant_id = await editor(house)
+    ben = await house.staff("nordlicht", tenant_id)
+    await ben.open("/branding")
+    old = await state_of(ann)
+    assert (await save(ben, imprint_en="Ben's imprint")).status_code == 303
+    answer = await save(ann, state=old, terms_en="Ann's terms", logo_text="Anns")
+    page = unescape(answer.text)
+    assert (
+        answer.status_code == 409
+        and "saved since you opened this page" in page
+        and "Nothing was lost" in page
+    )
+    assert "Ann's terms</textarea>" in page and 'value="Anns"' in page
+    beside = page.partition("What stands now")[2].partition("</section>")[0]
+    assert "Ben's imprint" in beside and "Nordlicht" in beside and "Main colour" not in beside
+    async with house.database.scope(tenant_id, CLI) as scope:
+        assert (await faces.get_editing(scope)).look.texts["imprint"]["en"] == "Ben's imprint"
+    invalid = await save(ann, state=old, primary="#ffe600")
+    assert invalid.status_code == 422 and f'name="state" value="{old}"' in invalid.text, "no back door"
+    [again] = set(re.findall(r'name="state" value="(\w+)"', answer.text))
+    saved = await save(ann, state=again, terms_en="Ann's terms", imprint_en="Ben's imprint", logo_text="Anns")
+    assert saved.status_code == 303
+
+
+async def test_nobody_publishes_or_discards_a_draft_that_they_have_not_seen(house: House):
+    ann, tenant_id = await editor(house)
+    assert (await save(ann, logo_text="Anns")).status_code == 303
+    seen = await state_of(ann)
+    ben = await house.staff("nordlicht", tenant_id)
+    await ben.open("/branding")
+    assert (await save(ben, logo_text="Bens")).status_code == 303
+    for act in ("publications", "discards"):
+        answer = await ann.post(f"/branding/{act}", {"note": "Autumn", "state": seen})
+        assert (
+            answer.status_code == 409 and 'value="Bens"' in answer.text and 'value="Autumn"' in answer.text
+        ), act
+    assert (await ann.post("/branding/publications", {"note": "Autumn"})).status_code == 409
+    assert "Bens" not in (await house.driver("nordlicht").get("/")).text
+    assert (await publish(ann, "Autumn")).status_code == 303
+    assert "Bens" in (await house.driver("nordlicht").get("/")).text
 
 
 async def test_a_logo_is_drawn_anew_and_stands_on_the_drivers_page(house: House):
@@ -74,7 +132,7 @@ async def test_a_logo_is_drawn_anew_and_stands_on_the_drivers_page(house: House)
     answer = await save(visitor, {"logo": ("a.php.png", sent, "image/svg+xml")})
     assert answer.status_code == 303, answer.text
     await visitor.open("/branding")
-    await visitor.post("/branding/publications", {"note": ""})
+    await publish(visitor)
     driver = house.driver("nordlicht")
     src = re.search(r"/brand/picture-[0-9a-f]{16}\.png", (await driver.get("/")).text)
     assert src
@@ -148,6 +206,24 @@ def test_icons_are_square_and_of_their_size(size: int, mark: bytes | None):
     assert made.size == (size, size)
 
 
+def icon_of(name: str) -> bytes:
+    return images.icon_png(replace(preset("solmark"), logo_text=name), None, 192)
+
+
+def test_an_icon_shows_the_brands_letter_or_a_bolt_and_never_an_empty_box():
+    names = ["Łódź", "Żar", "Ćma", "Ęko", "Ωmega", "Україна", "Єва", "Їжак", "שמש", "Nord", "ßtrom"]
+    bolt = icon_of("")
+    assert len({icon_of(name) for name in names} - {bolt}) == len(names)
+    assert icon_of("北京") == icon_of("充電") == icon_of("–") == bolt
+    ink = (
+        Image.open(io.BytesIO(bolt))
+        .convert("L")
+        .point([255 * (value > 200) for value in range(256)])
+        .getbbox()
+    )
+    assert ink is not None and all(0.1 < edge / 192 < 0.9 for edge in ink), "a launcher may cut it round"
+
+
 async def test_colours_that_cannot_be_seen_are_refused_with_the_nearest_that_can(house: House):
     visitor, _tenant = await editor(house)
     answer = await save(visitor, primary="#ffe600")
@@ -190,7 +266,7 @@ async def test_template_syntax_and_markup_in_texts_are_only_letters(house: House
     text = "# {{ 7*7 }} <b>bold</b>\n\n- one\n- {% raw %}\n\n<img src=x onerror=alert(1)>"
     assert (await save(visitor, imprint_en=text)).status_code == 303
     await visitor.open("/branding")
-    await visitor.post("/branding/publications", {"note": "{{ 7*7 }}"})
+    await publish(visitor, "{{ 7*7 }}")
     page = (await house.driver("nordlicht").get("/legal/imprint")).text
     assert (
         "{{ 7*7 }} &lt;b&gt;" in page

@@ -26,9 +26,10 @@ from app.tariffs import service as tariffs
 from tenants.scope import Actor
 from tests.billing.conftest import DECLINED, GOOD, Shop, jobs, shop
 from tests.cast import PLATES
-from tests.web import CLI
+from tests.surfaces.conftest import house
+from tests.web import CLI, House
 
-__all__ = ["jobs", "shop"]
+__all__ = ["house", "jobs", "shop"]
 pytestmark = pytest.mark.anyio
 
 
@@ -182,6 +183,21 @@ async def test_months_add_up_in_the_brands_own_calendar_and_what_is_free_costs_n
     async with yard.scope(free) as scope:
         (line,) = (await account.totals(scope, free, since=since, time_zone="Europe/Berlin"))["2026-11"]
     assert (line["energy_wh"], line["incl_vat_minor"]) == (10_000, 0)
+
+
+async def test_times_are_those_of_the_place_and_a_list_names_another_clock(yard: Yard, house: House) -> None:
+    """A charger on the Azores of a brand in Berlin: 08:00 UTC is 07:00 there and 09:00 in Berlin."""
+    async with yard.shop.scope() as scope:
+        await stations.update_location(scope, yard.location_id, time_zone="Atlantic/Azores", country="PRT")
+    jule = await yard.driver("jule@example.org", card="CARD1")
+    await yard.charge("CARD1", datetime.fromisoformat("2026-11-02T08:00:00+00:00"))
+    async with yard.scope(jule) as scope:
+        [row] = await account.list_history(scope, jule)
+    line = account.cells(row, "Europe/Berlin")
+    assert (line[:2], line[-1]) == (["2026-11-02 07:00", "2026-11-02 08:00"], "Atlantic/Azores")
+    rider = await house.rider("alpha", yard.shop.tenant_id, "jule@example.org")
+    assert "Mon 2 Nov, 07:00 UTC-1 ·" in (await rider.get("/account")).text
+    assert "Atlantic/Azores" in (await rider.get("/account/sessions.csv")).text
 
 
 async def test_a_months_invoice_is_shown_to_none_of_its_drivers(yard: Yard) -> None:

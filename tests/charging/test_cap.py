@@ -99,12 +99,12 @@ class Visit:
             return found
 
 
-async def place_of(shop: Shop, version: str = "ocpp1.6") -> tuple[UUID, int]:
+async def place_of(shop: Shop, version: str = "ocpp1.6", zone: str = "Europe/Berlin") -> tuple[UUID, int]:
     """(station, connection's epoch): one AC place with a price, online."""
     async with shop.scope() as scope:
         location = await stations.create_location(
             scope, name="Hafen", address="Weg 1", city="Berlin", postal_code="10115", country="DEU",
-            time_zone="Europe/Berlin",
+            time_zone=zone,
         )  # fmt: skip
         made = await stations.create_station(
             scope, identity="CP1", location_id=location.id,
@@ -119,9 +119,11 @@ async def place_of(shop: Shop, version: str = "ocpp1.6") -> tuple[UUID, int]:
     return station_id, epoch
 
 
-async def wish_for(shop: Shop, language: str = "en", version: str = "ocpp1.6") -> tuple[UUID, UUID, int]:
+async def wish_for(
+    shop: Shop, language: str = "en", version: str = "ocpp1.6", zone: str = "Europe/Berlin"
+) -> tuple[UUID, UUID, int]:
     """(station, session, connection's epoch): a guest is at the payment page and gave no card yet."""
-    station_id, epoch = await place_of(shop, version)
+    station_id, epoch = await place_of(shop, version, zone)
     async with shop.scope() as scope:
         evse_id = (await scope.db.execute(select(EVSE.id))).scalar_one()
         session, op = await paid.request_start(
@@ -132,9 +134,11 @@ async def wish_for(shop: Shop, language: str = "en", version: str = "ocpp1.6") -
     return station_id, session.id, epoch
 
 
-async def paid_for(shop: Shop, language: str = "en", version: str = "ocpp1.6") -> tuple[UUID, UUID, int]:
+async def paid_for(
+    shop: Shop, language: str = "en", version: str = "ocpp1.6", zone: str = "Europe/Berlin"
+) -> tuple[UUID, UUID, int]:
     """The same, when the hold of 30.00 stands and the station was asked to start."""
-    station_id, session_id, epoch = await wish_for(shop, language, version)
+    station_id, session_id, epoch = await wish_for(shop, language, version, zone)
     async with shop.scope() as scope:
         payment = await payments.find_payment(scope, "charging_session", session_id)
         assert payment is not None
@@ -149,8 +153,10 @@ async def visit(shop: Shop) -> Visit:
     return await begin(shop)
 
 
-async def begin(shop: Shop, language: str = "en", version: str = "ocpp1.6") -> Visit:
-    station_id, session_id, epoch = await paid_for(shop, language, version)
+async def begin(
+    shop: Shop, language: str = "en", version: str = "ocpp1.6", zone: str = "Europe/Berlin"
+) -> Visit:
+    station_id, session_id, epoch = await paid_for(shop, language, version, zone)
     async with shop.scope() as scope:
         session = await service.get_session(scope, session_id)
         token = (

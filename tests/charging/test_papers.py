@@ -2,6 +2,7 @@
 where nothing is to be paid; and that hold, capture, invoice, CDR and ledger agree to the cent."""
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 from html import unescape
 from typing import Any
@@ -14,14 +15,15 @@ from app.billing import outcomes, paper, payments, sandbox
 from app.billing import service as billing
 from app.billing.models import Invoice
 from app.brands import service as brands
-from app.charging import paid, settlement
+from app.charging import paid, service, settlement
 from app.charging.models import CDR
 from app.kernel.clock import uuid7
 from app.kernel.ids import public_id
 from app.notifications import service as mails
+from app.stations import service as stations
 from app.stations.models import ChargingStation
 from tests.billing.conftest import Shop, jobs, shop
-from tests.charging.test_cap import BEGAN, Visit, begin, visit
+from tests.charging.test_cap import BEGAN, Visit, begin, paid_for, visit
 from tests.surfaces.conftest import house
 from tests.web import House
 from themes import render
@@ -135,6 +137,35 @@ async def test_a_credit_note_names_its_invoice_and_the_reason_to_driver_and_staf
     assert words in words_of(await receipt_page(house, visit, "en"))
     staff = await house.staff("alpha", visit.shop.tenant_id)
     assert words in words_of((await staff.get(f"/invoices/{public_id('invoice', note.id)}")).text)
+
+
+async def test_papers_and_mail_say_when_and_where_by_the_clock_of_the_site(shop: Shop, house: House) -> None:
+    """At a site where it is another day than in Berlin, the brand's own zone: the supply is of the site's day."""
+    ended = BEGAN + timedelta(minutes=60)
+    berlin = ended.astimezone(ZoneInfo("Europe/Berlin"))
+    zone = "Pacific/Kiritimati" if berlin.hour >= 12 else "Pacific/Pago_Pago"
+    visit = await begin(shop, zone=zone)
+    invoice, note = await refunded(visit)
+    there = ended.astimezone(ZoneInfo(zone))
+    assert invoice.supplied_on == note.supplied_on == there.date() != berlin.date()
+    page = words_of(await receipt_page(house, visit, "en"))
+    assert page.count("Charging point CP1") == 2 and page.count(f"{there:%H:%M} UTC{there:%z}"[:12]) == 2
+    [mail] = await letters(visit)
+    assert f"{there:%H:%M}\u00a0UTC" in mail.body and "Charging point: CP1\n" in mail.body
+
+
+async def test_the_pages_of_a_place_and_of_a_session_tell_the_time_of_the_site(
+    shop: Shop, house: House
+) -> None:
+    station_id, session_id, _epoch = await paid_for(shop, zone="Atlantic/Azores")
+    async with shop.scope() as scope:
+        session = await service.get_session(scope, session_id)
+        [evse] = (await stations.get_station(scope, station_id)).evses
+        link, until = paid.link_of(scope, session_id), session.pending_until
+    assert until is not None
+    there = f"{until.astimezone(ZoneInfo('Atlantic/Azores')):%H:%M}"
+    assert f"free again at {there}, unless" in (await house.driver("alpha").get(f"/c/{evse.code}")).text
+    assert f"You have until {there}." in (await house.driver("alpha").get(f"/s/{link}")).text
 
 
 PDF = re.compile(r'href="(/[^"]*/receipt\.pdf[^"]*)"')

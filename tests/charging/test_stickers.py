@@ -1,13 +1,17 @@
 """A sticker opens the right place, says what it costs, and runs nothing that anybody wrote."""
 
 import io
+import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from html import unescape
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import segno
+import typst
 from PIL import Image
 
 from app.brands import service as brands
@@ -21,6 +25,7 @@ from app.tariffs.ocpi_tariff import read_tariff
 from tests.billing.test_paper import NASTY
 from tests.cast import PLATES
 from tests.web import CLI, House, found_brand
+from themes import fonts
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -124,10 +129,77 @@ def test_any_text_is_set_as_text(text: str) -> None:
     assert not set("".join(said)) & set("\u202e\u2066")
 
 
+PRICES = [
+    "€0.39 to €0.49/kWh incl. VAT", "up to €0.10/min while charging", "€1.00 per session",
+    "up to €0.10/min after charging", "at least €5.95 per session", "at most €59.50 per session",
+    "from 1 Jan 2027: €0.60/kWh", "from 1 Jan 2027: €2.00 per session",
+]  # fmt: skip
+
+
+def lines_on(content: dict[str, Any]) -> list[float]:
+    """Where the lines of a sheet stand, in mm from its top; each has been drawn."""
+    drawing = typst.compile(
+        stickers._SHEET,
+        format="svg",
+        font_paths=fonts.for_typst(),
+        sys_inputs={"content": json.dumps(content)},  # pyright: ignore[reportPrivateUsage]
+    )
+    found: set[float] = set()
+
+    def walk(node: ET.Element, y: float) -> None:
+        numbers = [float(one) for one in re.findall(r"-?[\d.]+", node.attrib.get("transform", ""))]
+        y += numbers[-1] if numbers else 0
+        if node.find(f"{SVG}use") is not None:
+            found.add(round(y * 25.4 / 72, 2))
+        for child in node:
+            walk(child, y)
+
+    assert isinstance(drawing, bytes)
+    walk(ET.fromstring(drawing), 0)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 8])
+def test_no_price_is_lost_and_none_is_printed_over(form: stickers.Format, count: int) -> None:
+    content = sheets([sticker(prices=PRICES[:count])], form)
+    [[label]] = content["pages"]
+    if count <= form.most_prices:
+        assert label["prices"] == PRICES[:count]
+    else:
+        assert label["prices"] == [*PRICES[: form.most_prices - 1], "More prices: see the page"]
+    lines = lines_on(content)
+    others = 5 if form.width < form.height else 4  # brand, invitation, code, phone; on A6 the address too
+    assert len(lines) == len(label["prices"]) + others
+    assert form.top < lines[0] and lines[-1] < form.top + form.height - 1
+    assert min(later - line for line, later in pairwise(lines)) > 1.9, "below the letters of the one above"
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 7, 8])
+def test_a_sticker_for_the_print_shop_has_all_of_them_too(count: int) -> None:
+    root = ET.fromstring(as_svg(sticker(prices=PRICES[:count])))
+    said = [
+        (line.text, float(line.attrib["y"]), float(line.attrib["font-size"]))
+        for line in root.iter(f"{SVG}text")
+    ]
+    texts = [text for text, _y, _size in said]
+    assert texts[4:-1] == PRICES[:count] if count < 8 else texts[-2] == "More prices: see the page"
+    assert all(later[1] - one[1] > later[2] * 0.75 for one, later in pairwise(said)) and said[-1][1] < 148 - 3
+    code = root.find(f"{SVG}svg")
+    assert code is not None
+    assert float(code.attrib["y"]) + float(code.attrib["height"]) < said[2][1] - said[2][2] * 0.7
+    assert float(code.attrib["width"]) > 50
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_whose_name_our_face_cannot_write_is_named_by_the_address(form: stickers.Format) -> None:
+    names = ["Łódź Żółć", "ΩΜΕΓΑ", "Заряд Їжак", "שמש", "北京充電", "Nord⚡東"]
+    pages = sheets([sticker(brand=name) for name in names], form)["pages"]
+    assert [one["brand"] for page in pages for one in page] == [*names[:4], *["nordlicht.example"] * 2]
+
+
 def test_nothing_that_is_imported_is_run() -> None:
     """The positive control: as code it would stop typst."""
-    import typst
-
     with pytest.raises(typst.TypstError):
         typst.compile(b'#import "/etc/passwd": *')
     assert as_pdf(sheets([sticker(brand='#import "/etc/passwd": *')], FORMATS["A6"]))

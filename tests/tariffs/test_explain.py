@@ -1,6 +1,6 @@
 """People understand what they will pay."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -39,6 +39,10 @@ def test_prices_come_in_the_order_of_the_law() -> None:
         ({"day_of_week": ["MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY"], "start_time": "08:00",
          "end_time": "18:00"},
          "Monday to Friday, 08:00–18:00"),
+        ({"day_of_week": ["FRIDAY"], "start_time": "22:00", "end_time": "06:00"},
+         "Friday, 00:00–06:00 and 22:00–24:00"),
+        ({"day_of_week": ["FRIDAY"], "start_time": "22:00", "end_time": "00:00"}, "Friday, 22:00–24:00"),
+        ({"start_time": "22:00", "end_time": "06:00"}, "22:00–06:00"),
         ({"day_of_week": ["SUNDAY", "SATURDAY"]}, "Saturday and Sunday"), ({"start_time": "20:00"}, "20:00–24:00"),
         ({"end_time": "06:00"}, "00:00–06:00"), ({"start_time": "20:00", "end_time": "00:00"}, "20:00–24:00"),
         ({"max_kwh": 10}, "the first 10 kWh"), ({"min_kwh": "10.5"}, "after 10.5 kWh"),
@@ -147,3 +151,61 @@ def test_what_it_costs_to_stand_there_is_told_by_the_minute_where_that_reads_wel
     elements: Any, words: str
 ) -> None:
     assert standing(read_tariff({"currency": "EUR", "elements": elements})) == words
+
+
+def test_an_overnight_price_of_a_day_is_told_for_the_hours_in_which_it_is_billed() -> None:
+    """Days and times are the moment's (OCPI): Friday 02:00 and 23:00 belong to it, Saturday 02:00 does not."""
+    low = element("ENERGY", "0.30", day_of_week=["FRIDAY"], start_time="22:00", end_time="06:00")
+    tariff = read_tariff({"currency": "EUR", "elements": [low, DAY]})
+    for at, is_low in (("2026-11-27T02", True), ("2026-11-27T23", True), ("2026-11-28T02", False)):
+        first = explain(tariff, at=datetime.fromisoformat(f"{at}:00"))[0]
+        assert (
+            first == "€0.30 per kWh plus 19 % VAT (now, Friday, 00:00–06:00 and 22:00–24:00)"
+        ) is is_low, at
+
+
+def test_what_can_no_longer_apply_is_not_told_and_what_is_to_come_says_from_when() -> None:
+    elements = [
+        element("ENERGY", "0.20", end_date="2026-11-26"), element("ENERGY", "0.60", start_date="2027-01-01"),
+        element("ENERGY", "0.40"), element("FLAT", 9, end_date="2026-11-01"),
+        element("TIME", 6, start_date="2026-12-01", end_date="2026-12-24"),
+    ]  # fmt: skip
+    tariff = read_tariff({"currency": "EUR", "tax_included": "YES", "elements": elements})
+    assert explain(tariff, at=datetime(2026, 11, 26, 12)) == [
+        "€0.40 per kWh including 19 % VAT (now, otherwise)",
+        "€0.60 per kWh including 19 % VAT (from 2027-01-01)",
+        "€0.10 per minute of charging including 19 % VAT (from 2026-12-01, until 2026-12-24)",
+    ]
+    assert in_short(tariff, "en", on=date(2026, 11, 26)) == [
+        "€0.40/kWh incl. VAT", "from 1 Jan 2027: €0.60/kWh", "from 1 Dec 2026: €0.10/min while charging",
+    ]  # fmt: skip
+    assert (
+        in_short(tariff, "de", on=date(2026, 11, 26))[1].replace("\xa0", " ") == "ab 01.01.2027: 0,60 €/kWh"
+    )
+    over = read_tariff({"currency": "EUR", "elements": elements[:1]})
+    assert (explain(over, at=datetime(2026, 11, 26)), in_short(over, "en", on=date(2026, 11, 26))) == (
+        ["Free"], ["Free"],
+    )  # fmt: skip
+    parking = read_tariff(
+        {"currency": "EUR", "elements": [element("PARKING_TIME", 6, end_date="2026-11-26")]}
+    )
+    assert (standing(parking, on=date(2026, 11, 26)), standing(parking, on=date(2026, 11, 25)) != "") == (
+        "",
+        True,
+    )
+
+
+def test_a_sticker_tells_the_least_and_the_most_that_a_session_costs() -> None:
+    limited = {"min_price": {"before_taxes": 5}, "max_price": {"before_taxes": 50, "after_taxes": "59.5"}}
+    tariff = read_tariff({"currency": "EUR", "elements": [element("ENERGY", "0.45")], **limited})
+    assert in_short(tariff, "en") == [
+        "€0.5355/kWh incl. VAT", "at least €5.95 per session", "at most €59.50 per session",
+    ]  # fmt: skip
+    assert in_short(tariff, "de")[1].replace("\xa0", " ") == "mindestens 5,95 € je Ladevorgang"
+    mixed = [element("ENERGY", "0.45"), element("FLAT", 1, vat=7)]  # of no single rate: told without
+    tariff = read_tariff({"currency": "EUR", "elements": mixed, "min_price": {"before_taxes": 5}})
+    assert in_short(tariff, "en")[-1] == "at least €5.00 per session plus VAT"
+    free = read_tariff(
+        {"currency": "EUR", "elements": [element("ENERGY", 0)], "min_price": {"before_taxes": 5}}
+    )
+    assert in_short(free, "en") == ["at least €5.95 per session incl. VAT"]
