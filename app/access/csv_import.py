@@ -3,8 +3,10 @@
 File -> `decode` -> `read_table` -> `guess_columns` (which the person may change) -> `read_rows` -> `match` against
 what is known. Row numbers are the spreadsheet's: the header is row 1.
 
-A driver is found by mail, else by name; a card by its value. A column that is left out leaves things alone; an empty
-cell in a column that is there empties group, label and expiry, and says nothing of name, mail and status.
+A driver is found by mail. A row without one means whom its card belongs to, if that is their name, else the driver
+of that name whom staff made without a mail: a driver with a mail logs in and chooses the name, so that a name alone
+never leads to them. A card is found by its value. A column that is left out leaves things alone; an empty cell in a
+column that is there empties group, label and expiry, and says nothing of name, mail and status.
 """
 
 import csv
@@ -269,6 +271,10 @@ class DriverState:
     grouped_in: int = 0
     before: tuple[object, ...] = ()
 
+    @property
+    def called(self) -> str:
+        return f"{self.name} ({self.email})" if self.email else self.name
+
     def facts(self) -> tuple[object, ...]:
         return self.name, self.email, self.group
 
@@ -308,10 +314,11 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row and what becomes of it; no effects: it is there already."""
+    """A row and what becomes of it; no effects: it is there already. `driver` is who is meant, as they will be."""
 
     row: Row
     effects: list[str]
+    driver: DriverState | None = None
 
     @property
     def words(self) -> str:
@@ -345,7 +352,8 @@ class Plan:
 
 
 def match(rows: Iterable[Row], columns: Iterable[str], known: Known) -> Plan:
-    """Rows with a mail address first: a row with a name only may mean one of theirs, in whatever order they stand."""
+    """Rows with a mail address first: one of them may give an address to a driver without, in whatever order they
+    stand."""
     return _Matching(list(rows), frozenset(columns), known).plan()
 
 
@@ -410,18 +418,29 @@ class _Matching:
         if not row.name:
             self.driver_of[row.number] = None
             return
-        found = names.get(row.name, [])
+        found, card = names.get(row.name, []), self._find_card(row)
+        if card is not None and card.driver in found:
+            self.driver_of[row.number] = card.driver
+            return
         without_mail = [one for one in found if not one.email]
-        candidates = without_mail or found
-        if len(candidates) > 1:
+        if len(without_mail) > 1:
             self._fault(
                 row,
                 "name",
-                f"{len(candidates)} drivers have this name. Say by the mail address who is meant.",
+                f"{len(without_mail)} drivers have this name. Say by the mail address who is meant.",
             )
             return
-        driver = candidates[0] if candidates else self._new_driver(row)
-        if not candidates:
+        if found and not without_mail:
+            mails = ", ".join(one.email for one in found[:3]) + (" and others" if len(found) > 3 else "")
+            self._fault(
+                row,
+                "email",
+                f"This is the name of {mails}, and drivers with a login choose their own. Say by the mail address who"
+                " is meant.",
+            )
+            return
+        driver = without_mail[0] if without_mail else self._new_driver(row)
+        if not found:
             names.setdefault(row.name, []).append(driver)
         self.driver_of[row.number] = driver
 
@@ -453,17 +472,19 @@ class _Matching:
             self.out.new_groups.append(found)
         return found
 
-    def _card(self, row: Row, driver: DriverState | None, group: str) -> None:
+    def _find_card(self, row: Row) -> CardState | None:
         """Without a type a value means its only card."""
-        same_value = self.by_value.setdefault(row.card.lower(), [])
+        same_value = self.by_value.get(row.card.lower(), [])
         if not row.card_type and len(same_value) == 1:
-            card: CardState | None = same_value[0]
-        else:
-            kind = row.card_type or "ISO14443"
-            card = next((one for one in same_value if one.type == kind), None)
+            return same_value[0]
+        kind = row.card_type or "ISO14443"
+        return next((one for one in same_value if one.type == kind), None)
+
+    def _card(self, row: Row, driver: DriverState | None, group: str) -> None:
+        card = self._find_card(row)
         if card is None:
             card = CardState(value=row.card, type=row.card_type or "ISO14443", driver=driver)
-            same_value.append(card)
+            self.by_value.setdefault(row.card.lower(), []).append(card)
             self.cards.append(card)
         if card.stands_in:
             self._fault(row, "card", f"This card stands in row {card.stands_in} already.")
@@ -472,7 +493,7 @@ class _Matching:
             self._fault(row, "card", "This number is in use for a start from the portal.")
             return
         if driver is not None and card.driver is not None and card.driver is not driver:
-            self._fault(row, "card", f"This card belongs to {card.driver.name} already.")
+            self._fault(row, "card", f"This card belongs to {card.driver.called} already.")
             return
         card.stands_in = row.number
         card.driver = driver or card.driver
@@ -498,7 +519,10 @@ class _Matching:
         wrong = {fault.row for fault in out.faults}
         for row in self.rows:
             if row.number not in wrong:
-                out.lines.append(Line(row, list(self._effects(row, new_groups, told))))
+                driver = self.driver_of.get(row.number)
+                if driver is None and row.number in self.card_of:
+                    driver = self.card_of[row.number].driver
+                out.lines.append(Line(row, list(self._effects(row, new_groups, told)), driver))
         return out
 
     def _effects(self, row: Row, new_groups: set[str], told: set[object]) -> Iterable[str]:

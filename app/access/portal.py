@@ -62,7 +62,11 @@ async def list_id_tokens(request: AnyRequest, tenant_scope: Scope) -> Response[s
 
 
 async def _choices(scope: Scope) -> dict[str, Any]:
-    drivers = [(public_id("driver", one.id), one.name) for one in await queries.list_drivers(scope)]
+    """Drivers with their mail address: they choose their name themselves."""
+    drivers = [
+        (public_id("driver", one.id), f"{one.name} · {one.email}" if one.email else one.name)
+        for one in await queries.list_drivers(scope)
+    ]
     groups = [
         (public_id("driver_group", one.id), one.name) for one in await service.list_driver_groups(scope)
     ]

@@ -164,8 +164,27 @@ def test_two_rows_that_contradict_each_other_are_named() -> None:
     assert "Row 2 gives this mail" in faults_of("name,email\nA,a@x.org\nB,A@x.org")[0][1]
     assert "Row 2 puts this driver" in faults_of("name,group\nA,One\nA,Two")[0][1]
     assert "stands in row 2" in faults_of("name,card\nA,04aa\nB,04AA")[0][1]
-    assert "2 drivers have this name" in faults_of("name,email\nA,a@x.org\nA,b@x.org\nA,")[0][1]
+    assert "Say by the mail address" in faults_of("name,email\nA,a@x.org\nA,b@x.org\nA,")[0][1]
     assert not faults_of("name,group,card\nA,One,1\nA,,2\nA,ONE,3")
+
+
+def test_a_name_alone_never_leads_to_a_driver_who_chose_it() -> None:
+    """Whoever has a mail address logs in, and may call themselves like anybody else."""
+
+    def known(*others: DriverState) -> Known:
+        eve = DriverState(id=_ID, name="Anna Beck", email="eve@x.org")
+        return Known([eve, *others], [CardState(id=_ID, value="04EE", type="ISO14443", driver=eve)])
+
+    ((row, message),) = faults_of("name,group,card\nAnna Beck,Fleet,04A2", known())
+    assert row == 2 and "eve@x.org" in message and "Say by the mail address" in message
+    assert faults_of("name,email,card\nAnna Beck,eve@x.org,\nAnna Beck,,04A2", known())
+    # The card says who is meant, and the preview shows the address.
+    plan = plan_of("name,label,card\nAnna Beck,Blue,04EE", known())
+    assert not plan.faults and plan.lines[0].driver is not None and plan.lines[0].driver.email == "eve@x.org"
+    # Whom staff made without a mail address is meant by the name.
+    made = DriverState(id=UUID(int=8), name="Anna Beck")
+    plan = plan_of("name,group,card\nAnna Beck,Fleet,04A2", known(made))
+    assert not plan.faults and plan.new_cards[0].driver is made
 
 
 def test_a_card_of_somebody_else_is_not_taken() -> None:
@@ -427,7 +446,7 @@ async def test_the_other_exports_run_nothing_either(house: House) -> None:
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
-    rows = ["Anna,a@x.org,One,1", "Anna,,,2", "Bert,,Two,3", ",a@x.org,,4", "Cem,c@x.org,,", ",,Two,5"]
+    rows = ["Anna,a@x.org,One,1", "Anna,a@x.org,,2", "Bert,,Two,3", ",a@x.org,,4", "Cem,c@x.org,,", ",,Two,5"]
     ends = set()
     for seed in range(200):
         random.Random(seed).shuffle(rows)
