@@ -264,10 +264,7 @@ COLUMN_NAMES = [
 
 @get("/drivers.csv", opt={"permission": "id_tokens.view"})
 async def export_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
-    """Where a comma is the decimal sign, spreadsheets expect semicolons between cells."""
-    visit = visit_of(request)
-    separator = ";" if visit.language == "de" else ","
-    text = await service.export_drivers(tenant_scope, time_zone=visit.time_zone, separator=separator)
+    text = await service.export_drivers(tenant_scope, time_zone=visit_of(request).time_zone)
     return csv_file("drivers.csv", text)
 
 

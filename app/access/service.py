@@ -407,7 +407,7 @@ def _fill_card(token: IdToken, card: CardState, groups: dict[str, UUID | None], 
         token.expires_at = end_of_day(card.expires, time_zone) if card.expires else None
 
 
-async def export_drivers(scope: Scope, *, time_zone: str, separator: str) -> str:
+async def export_drivers(scope: Scope, *, time_zone: str) -> str:
     """CSV with the columns an import reads: a row per card, and one per driver without any.
 
     Card numbers are whole for those who may see them, and that is in the audit log.
@@ -441,7 +441,7 @@ async def export_drivers(scope: Scope, *, time_zone: str, separator: str) -> str
     def write() -> str:
         rows = [cells(one, token) for one in drivers for token in owned.get(one.id, [None])]
         rows += [cells(None, token) for token in owned.get(None, [])]
-        return csv_text(csv_import.HEADERS, rows, separator=separator)
+        return csv_text(csv_import.HEADERS, rows)
 
     return await asyncio.to_thread(write)
 
