@@ -19,7 +19,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from app.access.models import STATUSES, TYPES
-from app.identity.service import email_norm
+from app.identity.service import check_email, email_norm
 from app.kernel.errors import Invalid
 from app.kernel.names import MAX_NAME, name_fault
 from app.kernel.spreadsheet import plain
@@ -27,7 +27,6 @@ from app.kernel.spreadsheet import plain
 MAX_BYTES, MAX_ROWS, MAX_COLUMNS = 5_000_000, 10_000, 50
 FIELDS = ("name", "email", "group", "card", "card_type", "label", "status", "expires")
 HEADERS = ("name", "email", "group", "card", "card type", "label", "status", "expires")
-MAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]{2,}")
 _LONGEST = {"name": MAX_NAME, "email": 254, "group": MAX_NAME, "card": 255, "label": MAX_NAME}
 _KNOWN_AS = {
     "name": "name fullname driver drivername fahrer fahrername vollername mitarbeiter employee person user nutzer",
@@ -214,7 +213,11 @@ def _read(name: str, cell: str, values: dict[str, str | date | None]) -> str | N
     if fault is not None:
         return fault.message
     if name == "email":
-        return None if MAIL.fullmatch(cell) else "This is not a mail address."
+        try:
+            check_email(cell)
+        except Invalid as error:
+            return error.message
+        return None
     if name == "card":
         return _card_fault(cell)
     if name == "card_type":

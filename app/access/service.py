@@ -19,7 +19,7 @@ from app.access import csv_import, local_lists
 from app.access.csv_import import CardState, DriverState, Known, Plan
 from app.access.models import STATUSES, TYPES, Driver, DriverGroup, DriverGroupLocation, IdToken
 from app.access.verdict import Accepted, AuthorizationStatus, IdTokenValue, Refused, Verdict
-from app.identity.service import email_norm
+from app.identity.service import check_email, email_norm
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.duplicates import refusing_duplicates
@@ -33,7 +33,6 @@ from app.stations.redaction import mask
 from app.stations.service import get_location
 from tenants.scope import Scope
 from themes.language import N_
-from themes.letters import is_plain_line
 
 ONE_OFF_LIFETIME = timedelta(minutes=15)
 _TOKEN_TAKEN = "id_token_taken", "There is a token with this value and type already."
@@ -260,8 +259,7 @@ async def _set_driver(
     scope: Scope, driver: Driver, name: str, email: str | None, driver_group_id: UUID | None
 ) -> None:
     name, address = check_name(name, required="The driver needs a name."), (email or "").strip()
-    if address and not (csv_import.MAIL.fullmatch(address) and is_plain_line(address)):
-        raise Invalid.field("email", "email", "This is not a mail address.")
+    address = check_email(address) if address else ""
     if address:
         taken = select(Driver.id).where(Driver.email_norm == email_norm(address), Driver.id != driver.id)
         if (await scope.db.execute(taken)).first():

@@ -130,7 +130,9 @@ def test_columns_that_make_no_sense_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("cells", "words"),
-    [("Anna,nobody,,,,,,", "not a mail address"), (f"{'x' * 201},,,,,,,", "too long"),
+    [("Anna,nobody,,,,,,", "no e-mail address"), ('Anna,"a,b@x.de",,,,,,', "no e-mail address"),
+     ('Anna,"x@y.de,z.de",,,,,,', "no e-mail address"), ("Anna,<x>@y.de,,,,,,", "no e-mail address"),
+     (f"{'x' * 201},,,,,,,", "too long"),
      (f"A,,,{'F' * 256},,,,", "too long"), ("A,,,••••••B2C4,,,,", "masked"), ("A,,,??????B2C4,,,,", "masked"),
      ("A,,,4.12E+13,,,,", "spreadsheet made a number"), ("A,,,04ÄÖ,,,,", "ASCII"),
      ("A,,,04,Paper,,,", "no kind of card"),
@@ -350,7 +352,7 @@ async def test_a_row_that_is_wrong_leaves_nothing_behind(house: House) -> None:
     await owner.open("/drivers/import")
     form = {"csv": f"{HEAD}\n{ANNA}\nX,nobody,New,1,,,,", "column": list(csv_import.FIELDS)}
     answer = await send(owner, **form, seen=",".join(csv_import.FIELDS), action="import")
-    assert answer.status_code == 422 and "This is not a mail address." in answer.text
+    assert answer.status_code == 422 and "This is no e-mail address." in answer.text
     assert await counts(house, tenant_id) == (0, 0, 0)
     answer = await send(owner, csv=f"{HEAD}\n{ANNA}\nX,nobody,New,1,,,,")
     assert answer.status_code == 200 and 'name="seen"' not in answer.text
