@@ -9,7 +9,9 @@ never leads to them. A card is found by its value. A column that is left out lea
 column that is there empties group, label and expiry, and says nothing of name, mail and status.
 """
 
+import codecs
 import csv
+import hashlib
 import io
 import re
 import unicodedata
@@ -27,6 +29,12 @@ from app.kernel.spreadsheet import plain
 MAX_BYTES, MAX_ROWS, MAX_COLUMNS = 5_000_000, 10_000, 50
 FIELDS = ("name", "email", "group", "card", "card_type", "label", "status", "expires")
 HEADERS = ("name", "email", "group", "card", "card type", "label", "status", "expires")
+# What other Windows encodings become when they are read as Western European: signs in the middle of words, and words of
+# accents only.
+_FOREIGN = re.compile(
+    r"[\x80-\x9f]|[¢£¤¥¦¨¬¯±²³´¶¸¹¼¾×÷](?=[^\W\d_])|(?<=[^\W\d_])[¡¢£¤¥¦¨¬¯±´¶¸¼¾¿×÷]|(?<=[^\W\d_]{3})[²³¹]"
+    r"|(?<!\w)[À-ÖØ-öø-ÿ]{3,}(?!\w)"
+)
 _LONGEST = {"name": MAX_NAME, "email": 254, "group": MAX_NAME, "card": 255, "label": MAX_NAME}
 _KNOWN_AS = {
     "name": "name fullname driver drivername fahrer fahrername vollername mitarbeiter employee person user nutzer",
@@ -66,19 +74,29 @@ class Table:
     separator: str
 
 
-def decode(raw: bytes) -> str:
-    """UTF-8, else what Windows saves. Errors of `file`: too_large, encoding."""
+def decode(raw: bytes) -> tuple[str, bool]:
+    """The text, and whether its encoding is a guess: Western European Windows, where nothing names another.
+
+    Errors of `file`: too_large, encoding.
+    """
     if len(raw) > MAX_BYTES:
         raise _too_large()
-    for encoding in ("utf-8-sig", "cp1252"):
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ("utf-16",)
+    else:
+        encodings = ("utf-8-sig",) if raw.startswith(codecs.BOM_UTF8) else ("utf-8", "cp1252")
+    for encoding in encodings:
         try:
             found = raw.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if "\0" not in found:
-            return found
+        is_guess = encoding == "cp1252"
+        if "\0" not in found and not (is_guess and _FOREIGN.search(found)):
+            return found, is_guess
     raise Invalid.field(
-        "file", "encoding", "This is not a CSV file. In your spreadsheet, save it as “CSV UTF-8”."
+        "file",
+        "encoding",
+        "The letters of this file cannot be read. In your spreadsheet, save it as “CSV UTF-8”.",
     )
 
 
@@ -301,6 +319,10 @@ class CardState:
     def facts(self) -> tuple[object, ...]:
         return self.driver, self.label, self.status, self.expires, self.group
 
+    @property
+    def is_unblocked(self) -> bool:
+        return self.id is not None and self.before[2] == "blocked" != self.status
+
 
 @dataclass(slots=True)
 class Known:
@@ -322,6 +344,7 @@ class Line:
     row: Row
     effects: list[str]
     driver: DriverState | None = None
+    is_unblocking: bool = False
 
     @property
     def words(self) -> str:
@@ -338,6 +361,24 @@ class Plan:
     new_groups: list[str] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    digest: str = ""
+    is_done: bool = False
+
+    @property
+    def changing(self) -> list[Line]:
+        """What opens a card that was blocked comes first."""
+        return sorted((line for line in self.lines if line.effects), key=lambda line: not line.is_unblocking)
+
+    @property
+    def unblocked(self) -> int:
+        return sum(line.is_unblocking for line in self.lines)
+
+    def seal(self) -> None:
+        """`digest`: of all that it would do, and to whom."""
+        whole = (
+            self.lines, self.new_drivers, self.changed_drivers, self.new_cards, self.changed_cards, self.new_groups
+        )  # fmt: skip
+        self.digest = hashlib.sha256(repr(whole).encode()).hexdigest()
 
     @property
     def unchanged(self) -> int:
@@ -522,10 +563,11 @@ class _Matching:
         wrong = {fault.row for fault in out.faults}
         for row in self.rows:
             if row.number not in wrong:
-                driver = self.driver_of.get(row.number)
-                if driver is None and row.number in self.card_of:
-                    driver = self.card_of[row.number].driver
-                out.lines.append(Line(row, list(self._effects(row, new_groups, told)), driver))
+                card = self.card_of.get(row.number)
+                driver = self.driver_of.get(row.number) or (card.driver if card else None)
+                effects = list(self._effects(row, new_groups, told))
+                out.lines.append(Line(row, effects, driver, card is not None and card.is_unblocked))
+        out.seal()
         return out
 
     def _effects(self, row: Row, new_groups: set[str], told: set[object]) -> Iterable[str]:
@@ -547,5 +589,8 @@ def _difference(one: DriverState | CardState, kind: str, names: tuple[str, ...])
         yield f"new {kind}"
         return
     changed = [name for name, was, now in zip(names, one.before, one.facts(), strict=True) if was != now]
+    if isinstance(one, CardState) and one.is_unblocked:
+        changed.remove("state")
+        yield "unblocks this blocked card"
     if changed:
         yield f"{kind}: {', '.join(changed)}"

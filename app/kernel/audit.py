@@ -58,6 +58,8 @@ async def record_all(scope: Scope, deeds: Iterable[tuple[str, str, object, dict[
         )  # fmt: skip
         previous = entry.hash = chain_hash(previous, _content(entry))
         scope.db.add(entry)
+        if seq % 250 == 0:  # thousands at once would keep everybody else waiting
+            await scope.db.flush()
     await scope.db.flush()
 
 

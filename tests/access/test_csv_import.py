@@ -1,8 +1,10 @@
 """A spreadsheet of drivers, groups and cards: seen before it is written, all or nothing, and twice is once."""
 
+import asyncio
 import html as entities
 import random
 import re
+import time
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -49,22 +51,44 @@ def faults_of(text: str, known: Known | None = None) -> list[tuple[int, str]]:
 # --- the file ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r"])
 def test_a_file_is_read_as_spreadsheets_save_it(encoding: str, separator: str, line_break: str) -> None:
-    text = line_break.join(["Name", "Größe"]).replace("Größe", "Jörg – Weiß") + line_break
     text = separator.join(["Fahrer", "E-Mail", "Gruppe", "Karte"]) + line_break
     text += separator.join(['"Weiß, Jörg"', "j@example.org", '"a;b\t€"', "04AA"]) + line_break
-    rows, faults = read(csv_import.decode(text.encode(encoding)))
+    found, is_guess = csv_import.decode(text.encode(encoding))
+    assert is_guess is (encoding == "cp1252")
+    rows, faults = read(found)
     assert not faults
     assert [(row.number, row.name, row.email, row.group, row.card) for row in rows] == [
         (2, "Weiß, Jörg", "j@example.org", "a;b €", "04AA")
     ]
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [("cp1250", "Paweł Dąbrowski"), ("cp1250", "Łukasz"), ("cp1251", "Иван Петров"), ("cp1253", "Μαρία"),
+     ("cp1250", "Wałęsa")],
+)  # fmt: skip
+def test_letters_of_another_encoding_are_refused_and_never_guessed(encoding: str, name: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        csv_import.decode(f"name,card\n{name},04AA".encode(encoding))
+    assert refused.value.faults[0].code == "encoding"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Jörg Weiß – 50 m², 20 °C", "Señor Íñigo ¿Qué?", "Crêpe «à emporter» №".replace("№", "½"),
+     "Øre Åse, Ærø", "5 µg £5 ±3"],
+)  # fmt: skip
+def test_western_european_letters_are_taken_and_said_to_be_a_guess(text: str) -> None:
+    assert csv_import.decode(text.encode("cp1252")) == (text, True)
+
+
 def test_what_is_no_csv_is_refused() -> None:
-    for raw, code in ((b"PK\x03\x04\0\0", "encoding"), ("a,b\n1,2".encode("utf-16"), "encoding"),
+    for raw, code in ((b"PK\x03\x04\0\0", "encoding"), ("a,b\n1,2".encode("utf-16-le"), "encoding"),
+                      (b"\xef\xbb\xbfname\nJ\xf6rg", "encoding"),
                       (b"x" * (csv_import.MAX_BYTES + 1), "too_large")):  # fmt: skip
         with pytest.raises(Invalid) as refused:
             csv_import.decode(raw)
@@ -252,6 +276,24 @@ def test_columns_that_are_left_out_leave_things_alone_and_empty_cells_empty_them
     assert plan.lines[0].words == "Driver: group; card: label, expiry"
 
 
+def test_a_card_that_works_again_is_said_first_and_in_words() -> None:
+    def known() -> Known:
+        cards = [
+            CardState(id=UUID(int=n), value=f"04{n:02}", type="ISO14443", status="blocked") for n in range(40)
+        ]
+        return Known([], cards, [])
+
+    rows = [f"04{n:02},{'accepted' if n == 35 else 'blocked'},{'L' if n == 3 else ''}" for n in range(40)]
+    plan = plan_of("\n".join(["card,status,label", *rows]), known())
+    assert [(line.row.number, line.words) for line in plan.changing] == [
+        (37, "Unblocks this blocked card"), (5, "Card: label"),
+    ]  # fmt: skip
+    assert (plan.unblocked, plan.unchanged) == (1, 38)
+    same = plan_of("\n".join(["card,status,label", *rows]), known())
+    other = plan_of("\n".join(["card,status,label", *rows[:-1]]), known())
+    assert plan.digest == same.digest != other.digest
+
+
 def test_one_mailbox_is_one_driver_however_its_domain_is_written() -> None:
     known = Known([DriverState(id=_ID, name="Anna", email="anna@exämple.org")])
     plan = plan_of("name,email,card\nAnna,Anna@xn--exmple-cua.org,04AA\n,anna@EXÄMPLE.org,04BB", known)
@@ -302,6 +344,7 @@ async def test_a_file_is_seen_then_imported_and_the_second_time_nothing_changes(
     file = f"{HEAD}\n{ANNA}\n{BERT}\nAnna Beck,anna@example.org,,'=04,,,,\n".encode("cp1252")
     seen = await send(owner, file=file)
     assert seen.status_code == 200 and "Bert Öz" in seen.text and "New driver; new card" in seen.text
+    assert "Western European (Windows-1252)" in seen.text and 'name="is_guess"' in seen.text
     assert await counts(house, tenant_id) == (0, 0, 0)
 
     done = await send(owner, **form_of(seen.text), action="import")
@@ -368,13 +411,45 @@ async def test_another_choice_of_columns_is_seen_before_it_is_imported(house: Ho
     form = form_of(seen.text) | {"column": ["name", "card"]}
     seen = await send(owner, **form, action="import")
     assert seen.status_code == 200 and await counts(house, tenant_id) == (0, 0, 0)
-    assert form_of(seen.text)["seen"] == "name,card"
+    swapped = form_of(seen.text) | {"column": ["name", "label"]}
+    again = await send(owner, **swapped, action="import")
+    assert again.status_code == 409 and "Nothing is imported yet" in again.text
     assert (await send(owner, **form_of(seen.text), action="import")).status_code == 303
     assert await counts(house, tenant_id) == (1, 0, 1)
 
 
 @pytest.mark.anyio
-async def test_a_file_as_large_as_it_may_be_goes_through_and_a_larger_one_does_not(house: House) -> None:
+async def test_what_has_changed_since_it_was_looked_at_is_shown_before_it_is_imported(house: House) -> None:
+    tenant_id = await found_brand(house.database)
+    owner = await house.staff("nordlicht", tenant_id)
+    await owner.open("/drivers/import")
+    seen = await send(owner, csv="name,card\nAnna Beck,04AA")
+    async with house.database.scope(tenant_id, CLI) as scope:
+        await service.create_driver(scope, name="Anna Beck")
+    again = await send(owner, **form_of(seen.text), action="import")
+    assert again.status_code == 409 and "Nothing is imported yet" in again.text and "New card" in again.text
+    assert await counts(house, tenant_id) == (1, 0, 0)
+    assert (await send(owner, **form_of(again.text), action="import")).status_code == 303
+    assert await counts(house, tenant_id) == (1, 0, 1)
+
+
+@pytest.mark.anyio
+async def test_a_second_import_at_the_same_time_is_told_to_wait(house: House) -> None:
+    tenant_id = await found_brand(house.database)
+    owner = await house.staff("nordlicht", tenant_id)
+    await owner.open("/drivers/import")
+    seen = await send(owner, csv="name,card\nAnna Beck,04AA")
+    table = csv_import.read_table("name\nBert")
+    async with house.database.scope(tenant_id, CLI) as scope:
+        await service.import_drivers(scope, table, ["name"], time_zone="UTC", seen="")
+        answer = await send(owner, **form_of(seen.text), action="import")
+    assert answer.status_code == 409 and "Another import is being written right now." in answer.text
+    assert await counts(house, tenant_id) == (0, 0, 0)
+
+
+@pytest.mark.anyio
+async def test_a_file_as_large_as_it_may_be_goes_through_while_others_are_served(house: House) -> None:
+    """And a larger one does not."""
     tenant_id = await found_brand(house.database)
     owner = await house.staff("nordlicht", tenant_id)
     await owner.open("/drivers/import")
@@ -383,11 +458,26 @@ async def test_a_file_as_large_as_it_may_be_goes_through_and_a_larger_one_does_n
     ]
     file = "\n".join([HEAD, *rows]).encode()
     assert len(file) > 2_000_000
+    waits: list[float] = []
+
+    async def heart() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.01)
+            waits.append(time.perf_counter() - before)
+
+    beating = asyncio.create_task(heart())
     seen = await send(owner, file=file)
-    assert seen.status_code == 200 and "10,000" in seen.text
-    done = await send(owner, **form_of(seen.text), action="import")
+    assert seen.status_code == 200 and "And 9,900 more rows that change something." in seen.text
+    form = form_of(seen.text)
+    done = await send(owner, **form, action="import")
+    beating.cancel()
     assert done.status_code == 303, done.text[:2000]
+    print("LONGEST", sorted(waits)[-8:])
+    assert max(waits) < 2
     assert await counts(house, tenant_id) == (10_000, 50, 10_000)
+    first = await owner.get("/drivers")
+    assert first.text.count('data-label="Driver"') == 50 and "Next page" in first.text
     answer = await send(owner, file=b"card\n" + b"x" * csv_import.MAX_BYTES)
     assert answer.status_code == 422 and "larger than 5 MB" in answer.text
     assert (await send(owner, file=b"x" * 16_000_000)).status_code == 413
