@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, delete, select, text
+from sqlalchemy import ColumnElement, Select, delete, insert, select, text
 from sqlalchemy.orm import selectinload
 
 from app.access import csv_import, local_lists
@@ -384,32 +384,31 @@ async def _write(scope: Scope, plan: Plan, time_zone: str) -> None:
     groups = {one.name: one.id for one in await list_driver_groups(scope)} | {"": None}
     for states in _slices(plan.new_drivers):
         for state in states:
-            driver = Driver(id=uuid7())
-            state.id = driver.id
-            scope.db.add(driver)
-            _fill_driver(driver, state, groups)
-            deeds.append(("driver.created", "driver", driver.id, {}))
-        await scope.db.flush()
+            state.id = uuid7()
+            deeds.append(("driver.created", "driver", state.id, {}))
+        rows = [{"id": state.id, **_driver_values(state, groups)} for state in states]
+        await scope.db.execute(insert(Driver), rows)
     changed = {state.id: state for state in plan.changed_drivers}
     async for drivers in _in_parts(scope, select(Driver), _column(Driver.id), changed):
         for driver in drivers:
-            _fill_driver(driver, changed[driver.id], groups)
+            _fill(driver, _driver_values(changed[driver.id], groups))
             deeds.append(("driver.updated", "driver", driver.id, {}))
         await scope.db.flush()
     for cards in _slices(plan.new_cards):
         hidden = await asyncio.to_thread(lambda some: [_hidden(scope, card.value) for card in some], cards)
-        for card, stored in zip(cards, hidden, strict=True):
-            token = IdToken(id=uuid7(), type=card.type, **stored)
-            scope.db.add(token)
-            _fill_card(token, card, groups, time_zone)
-            deeds.append(
-                ("id_token.created", "id_token", token.id, {"type": token.type, "masked": token.masked})
-            )
-        await scope.db.flush()
+        rows = [
+            {"id": uuid7(), "type": card.type, **stored, **_card_values(card, groups, time_zone)}
+            for card, stored in zip(cards, hidden, strict=True)
+        ]
+        await scope.db.execute(insert(IdToken), rows)
+        deeds += [
+            ("id_token.created", "id_token", row["id"], {"type": row["type"], "masked": row["masked"]})
+            for row in rows
+        ]
     changed_cards = {card.id: card for card in plan.changed_cards}
     async for tokens in _in_parts(scope, select(IdToken), _column(IdToken.id), changed_cards):
         for token in tokens:
-            _fill_card(token, changed_cards[token.id], groups, time_zone)
+            _fill(token, _card_values(changed_cards[token.id], groups, time_zone, token.expires_at))
             deeds.append(("id_token.updated", "id_token", token.id, {"masked": token.masked}))
         await scope.db.flush()
     counts = {"drivers": len(plan.new_drivers), "cards": len(plan.new_cards), "groups": len(plan.new_groups)}
@@ -421,17 +420,28 @@ def _slices(found: list[_Found]) -> Iterable[list[_Found]]:
     return (found[start : start + _SLICE] for start in range(0, len(found), _SLICE))
 
 
-def _fill_driver(driver: Driver, state: DriverState, groups: dict[str, UUID | None]) -> None:
-    driver.name, driver.driver_group_id = state.name, groups[state.group]
-    driver.email, driver.email_norm = state.email or None, email_norm(state.email) or None
+def _driver_values(state: DriverState, groups: dict[str, UUID | None]) -> dict[str, Any]:
+    return {
+        "name": state.name, "driver_group_id": groups[state.group], "email": state.email or None,
+        "email_norm": email_norm(state.email) or None,
+    }  # fmt: skip
 
 
-def _fill_card(token: IdToken, card: CardState, groups: dict[str, UUID | None], time_zone: str) -> None:
-    token.label, token.status, token.driver_group_id = card.label, card.status, groups[card.group]
-    token.driver_id = card.driver.id if card.driver else None
-    zone = ZoneInfo(time_zone)
-    if (token.expires_at.astimezone(zone).date() if token.expires_at else None) != card.expires:
-        token.expires_at = end_of_day(card.expires, time_zone) if card.expires else None
+def _card_values(
+    card: CardState, groups: dict[str, UUID | None], time_zone: str, expires_at: datetime | None = None
+) -> dict[str, Any]:
+    """`expires_at`: as it is so far; its time of the day stays where the day does."""
+    if (expires_at.astimezone(ZoneInfo(time_zone)).date() if expires_at else None) != card.expires:
+        expires_at = end_of_day(card.expires, time_zone) if card.expires else None
+    return {
+        "label": card.label, "status": card.status, "driver_group_id": groups[card.group],
+        "driver_id": card.driver.id if card.driver else None, "expires_at": expires_at,
+    }  # fmt: skip
+
+
+def _fill(row: Driver | IdToken, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(row, name, value)
 
 
 async def export_drivers(scope: Scope, *, time_zone: str) -> str:

@@ -473,7 +473,6 @@ async def test_a_file_as_large_as_it_may_be_goes_through_while_others_are_served
     done = await send(owner, **form, action="import")
     beating.cancel()
     assert done.status_code == 303, done.text[:2000]
-    print("LONGEST", sorted(waits)[-8:])
     assert max(waits) < 2
     assert await counts(house, tenant_id) == (10_000, 50, 10_000)
     first = await owner.get("/drivers")
