@@ -3,11 +3,15 @@
 File -> `decode` -> `read_table` -> `guess_columns` (which the person may change) -> `read_rows` -> `match` against
 what is known. Row numbers are the spreadsheet's: the header is row 1.
 
-A driver is found by mail, else by name; a card by its value. A column that is left out leaves things alone; an empty
-cell in a column that is there empties group, label and expiry, and says nothing of name, mail and status.
+A driver is found by mail. A row without one means whom its card belongs to, if that is their name, else the driver
+of that name whom staff made without a mail: a driver with a mail logs in and chooses the name, so that a name alone
+never leads to them. A card is found by its value. A column that is left out leaves things alone; an empty cell in a
+column that is there empties group, label and expiry, and says nothing of name, mail and status.
 """
 
+import codecs
 import csv
+import hashlib
 import io
 import re
 import unicodedata
@@ -17,7 +21,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from app.access.models import STATUSES, TYPES
-from app.identity.service import email_norm
+from app.identity.service import check_email, email_norm
 from app.kernel.errors import Invalid
 from app.kernel.names import MAX_NAME, name_fault
 from app.kernel.spreadsheet import plain
@@ -25,7 +29,12 @@ from app.kernel.spreadsheet import plain
 MAX_BYTES, MAX_ROWS, MAX_COLUMNS = 5_000_000, 10_000, 50
 FIELDS = ("name", "email", "group", "card", "card_type", "label", "status", "expires")
 HEADERS = ("name", "email", "group", "card", "card type", "label", "status", "expires")
-MAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]{2,}")
+# What other Windows encodings become when they are read as Western European: signs in the middle of words, and words of
+# accents only.
+_FOREIGN = re.compile(
+    r"[\x80-\x9f]|[¢£¤¥¦¨¬¯±²³´¶¸¹¼¾×÷](?=[^\W\d_])|(?<=[^\W\d_])[¡¢£¤¥¦¨¬¯±´¶¸¼¾¿×÷]|(?<=[^\W\d_]{3})[²³¹]"
+    r"|(?<!\w)[À-ÖØ-öø-ÿ]{3,}(?!\w)"
+)
 _LONGEST = {"name": MAX_NAME, "email": 254, "group": MAX_NAME, "card": 255, "label": MAX_NAME}
 _KNOWN_AS = {
     "name": "name fullname driver drivername fahrer fahrername vollername mitarbeiter employee person user nutzer",
@@ -65,19 +74,29 @@ class Table:
     separator: str
 
 
-def decode(raw: bytes) -> str:
-    """UTF-8, else what Windows saves. Errors of `file`: too_large, encoding."""
+def decode(raw: bytes) -> tuple[str, bool]:
+    """The text, and whether its encoding is a guess: Western European Windows, where nothing names another.
+
+    Errors of `file`: too_large, encoding.
+    """
     if len(raw) > MAX_BYTES:
         raise _too_large()
-    for encoding in ("utf-8-sig", "cp1252"):
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ("utf-16",)
+    else:
+        encodings = ("utf-8-sig",) if raw.startswith(codecs.BOM_UTF8) else ("utf-8", "cp1252")
+    for encoding in encodings:
         try:
             found = raw.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if "\0" not in found:
-            return found
+        is_guess = encoding == "cp1252"
+        if "\0" not in found and not (is_guess and _FOREIGN.search(found)):
+            return found, is_guess
     raise Invalid.field(
-        "file", "encoding", "This is not a CSV file. In your spreadsheet, save it as “CSV UTF-8”."
+        "file",
+        "encoding",
+        "The letters of this file cannot be read. In your spreadsheet, save it as “CSV UTF-8”.",
     )
 
 
@@ -212,7 +231,11 @@ def _read(name: str, cell: str, values: dict[str, str | date | None]) -> str | N
     if fault is not None:
         return fault.message
     if name == "email":
-        return None if MAIL.fullmatch(cell) else "This is not a mail address."
+        try:
+            check_email(cell)
+        except Invalid as error:
+            return error.message
+        return None
     if name == "card":
         return _card_fault(cell)
     if name == "card_type":
@@ -269,6 +292,10 @@ class DriverState:
     grouped_in: int = 0
     before: tuple[object, ...] = ()
 
+    @property
+    def called(self) -> str:
+        return f"{self.name} ({self.email})" if self.email else self.name
+
     def facts(self) -> tuple[object, ...]:
         return self.name, self.email, self.group
 
@@ -292,6 +319,10 @@ class CardState:
     def facts(self) -> tuple[object, ...]:
         return self.driver, self.label, self.status, self.expires, self.group
 
+    @property
+    def is_unblocked(self) -> bool:
+        return self.id is not None and self.before[2] == "blocked" != self.status
+
 
 @dataclass(slots=True)
 class Known:
@@ -308,10 +339,12 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row and what becomes of it; no effects: it is there already."""
+    """A row and what becomes of it; no effects: it is there already. `driver` is who is meant, as they will be."""
 
     row: Row
     effects: list[str]
+    driver: DriverState | None = None
+    is_unblocking: bool = False
 
     @property
     def words(self) -> str:
@@ -328,6 +361,24 @@ class Plan:
     new_groups: list[str] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    digest: str = ""
+    is_done: bool = False
+
+    @property
+    def changing(self) -> list[Line]:
+        """What opens a card that was blocked comes first."""
+        return sorted((line for line in self.lines if line.effects), key=lambda line: not line.is_unblocking)
+
+    @property
+    def unblocked(self) -> int:
+        return sum(line.is_unblocking for line in self.lines)
+
+    def seal(self) -> None:
+        """`digest`: of all that it would do, and to whom."""
+        whole = (
+            self.lines, self.new_drivers, self.changed_drivers, self.new_cards, self.changed_cards, self.new_groups
+        )  # fmt: skip
+        self.digest = hashlib.sha256(repr(whole).encode()).hexdigest()
 
     @property
     def unchanged(self) -> int:
@@ -345,7 +396,8 @@ class Plan:
 
 
 def match(rows: Iterable[Row], columns: Iterable[str], known: Known) -> Plan:
-    """Rows with a mail address first: a row with a name only may mean one of theirs, in whatever order they stand."""
+    """Rows with a mail address first: one of them may give an address to a driver without, in whatever order they
+    stand."""
     return _Matching(list(rows), frozenset(columns), known).plan()
 
 
@@ -410,18 +462,29 @@ class _Matching:
         if not row.name:
             self.driver_of[row.number] = None
             return
-        found = names.get(row.name, [])
+        found, card = names.get(row.name, []), self._find_card(row)
+        if card is not None and card.driver in found:
+            self.driver_of[row.number] = card.driver
+            return
         without_mail = [one for one in found if not one.email]
-        candidates = without_mail or found
-        if len(candidates) > 1:
+        if len(without_mail) > 1:
             self._fault(
                 row,
                 "name",
-                f"{len(candidates)} drivers have this name. Say by the mail address who is meant.",
+                f"{len(without_mail)} drivers have this name. Say by the mail address who is meant.",
             )
             return
-        driver = candidates[0] if candidates else self._new_driver(row)
-        if not candidates:
+        if found and not without_mail:
+            mails = ", ".join(one.email for one in found[:3]) + (" and others" if len(found) > 3 else "")
+            self._fault(
+                row,
+                "email",
+                f"This is the name of {mails}, and drivers with a login choose their own. Say by the mail address who"
+                " is meant.",
+            )
+            return
+        driver = without_mail[0] if without_mail else self._new_driver(row)
+        if not found:
             names.setdefault(row.name, []).append(driver)
         self.driver_of[row.number] = driver
 
@@ -453,17 +516,19 @@ class _Matching:
             self.out.new_groups.append(found)
         return found
 
-    def _card(self, row: Row, driver: DriverState | None, group: str) -> None:
+    def _find_card(self, row: Row) -> CardState | None:
         """Without a type a value means its only card."""
-        same_value = self.by_value.setdefault(row.card.lower(), [])
+        same_value = self.by_value.get(row.card.lower(), [])
         if not row.card_type and len(same_value) == 1:
-            card: CardState | None = same_value[0]
-        else:
-            kind = row.card_type or "ISO14443"
-            card = next((one for one in same_value if one.type == kind), None)
+            return same_value[0]
+        kind = row.card_type or "ISO14443"
+        return next((one for one in same_value if one.type == kind), None)
+
+    def _card(self, row: Row, driver: DriverState | None, group: str) -> None:
+        card = self._find_card(row)
         if card is None:
             card = CardState(value=row.card, type=row.card_type or "ISO14443", driver=driver)
-            same_value.append(card)
+            self.by_value.setdefault(row.card.lower(), []).append(card)
             self.cards.append(card)
         if card.stands_in:
             self._fault(row, "card", f"This card stands in row {card.stands_in} already.")
@@ -472,7 +537,7 @@ class _Matching:
             self._fault(row, "card", "This number is in use for a start from the portal.")
             return
         if driver is not None and card.driver is not None and card.driver is not driver:
-            self._fault(row, "card", f"This card belongs to {card.driver.name} already.")
+            self._fault(row, "card", f"This card belongs to {card.driver.called} already.")
             return
         card.stands_in = row.number
         card.driver = driver or card.driver
@@ -498,7 +563,11 @@ class _Matching:
         wrong = {fault.row for fault in out.faults}
         for row in self.rows:
             if row.number not in wrong:
-                out.lines.append(Line(row, list(self._effects(row, new_groups, told))))
+                card = self.card_of.get(row.number)
+                driver = self.driver_of.get(row.number) or (card.driver if card else None)
+                effects = list(self._effects(row, new_groups, told))
+                out.lines.append(Line(row, effects, driver, card is not None and card.is_unblocked))
+        out.seal()
         return out
 
     def _effects(self, row: Row, new_groups: set[str], told: set[object]) -> Iterable[str]:
@@ -520,5 +589,8 @@ def _difference(one: DriverState | CardState, kind: str, names: tuple[str, ...])
         yield f"new {kind}"
         return
     changed = [name for name, was, now in zip(names, one.before, one.facts(), strict=True) if was != now]
+    if isinstance(one, CardState) and one.is_unblocked:
+        changed.remove("state")
+        yield "unblocks this blocked card"
     if changed:
         yield f"{kind}: {', '.join(changed)}"

@@ -1,6 +1,7 @@
 """Portal pages of access: tokens, drivers, groups."""
 
 import asyncio
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
 nav = [NavItem("Access", "/id-tokens", "nfc", "id_tokens.view", order=40)]
-PAGE = 50
+PAGE, CHOICES = 50, 500
 TYPE_NAMES = {
     "ISO14443": "RFID card (ISO 14443)", "ISO15693": "RFID card (ISO 15693)", "eMAID": "Contract (eMAID)",
     "KeyCode": "Key code", "Central": "Central", "Local": "Local", "MacAddress": "MAC address",
@@ -61,13 +62,23 @@ async def list_id_tokens(request: AnyRequest, tenant_scope: Scope) -> Response[s
     )  # fmt: skip
 
 
-async def _choices(scope: Scope) -> dict[str, Any]:
-    drivers = [(public_id("driver", one.id), one.name) for one in await queries.list_drivers(scope)]
+async def _choices(scope: Scope, chosen: str = "") -> dict[str, Any]:
+    """Drivers with their mail address: they choose their name themselves. `chosen` is among them however many there
+    are."""
+    found = await queries.list_drivers(scope, limit=CHOICES + 1)
+    is_cut, found = len(found) > CHOICES, found[:CHOICES]
+    if chosen and chosen not in {public_id("driver", one.id) for one in found}:
+        with suppress(NotFound):
+            found.insert(0, await service.get_driver(scope, parse_id("driver", chosen)))
+    drivers = [
+        (public_id("driver", one.id), f"{one.name} · {one.email}" if one.email else one.name) for one in found
+    ]
     groups = [
         (public_id("driver_group", one.id), one.name) for one in await service.list_driver_groups(scope)
     ]
     return {
-        "drivers": [("", "Nobody in particular"), *drivers], "groups": [("", "The driver's group"), *groups],
+        "drivers": [("", "Nobody in particular"), *drivers], "are_drivers_cut": is_cut,
+        "groups": [("", "The driver's group"), *groups],
         "types": list(TYPE_NAMES.items()),
         "statuses": [("accepted", "Accepted"), ("blocked", "Blocked"), ("expired", "Expired"), ("invalid", "Invalid")],
     }  # fmt: skip
@@ -78,7 +89,7 @@ async def new_id_token(request: AnyRequest, tenant_scope: Scope) -> Response[str
     values = {name: request.query_params.get(name, "") for name in ("driver_id", "value")}
     return page(
         request, tenant_scope, "access/token_new.html", title="New token", values=values, errors={}, alert=None,
-        **await _choices(tenant_scope),
+        **await _choices(tenant_scope, values["driver_id"]),
     )  # fmt: skip
 
 
@@ -93,7 +104,7 @@ async def create_id_token(request: AnyRequest, tenant_scope: Scope) -> Response[
     except (Invalid, Refused) as error:
         return form_again(
             request, tenant_scope, "access/token_new.html", error, form, title="New token",
-            **await _choices(tenant_scope),
+            **await _choices(tenant_scope, form.text("driver_id")),
         )  # fmt: skip
     return redirect(
         request, f"/id-tokens/{public_id('id_token', token.id)}", flash="The token may charge now."
@@ -149,7 +160,7 @@ async def _token_parts(
     return {
         "token": token, "token_id": public_id("id_token", token.id), "values": values, "revealed": revealed,
         "type_name": TYPE_NAMES.get(token.type, token.type),
-    } | await _choices(scope)  # fmt: skip
+    } | await _choices(scope, values["driver_id"])  # fmt: skip
 
 
 @post("/id-tokens/{id_token_id:str}", opt={"permission": "id_tokens.manage"})
@@ -200,27 +211,36 @@ async def delete_id_token(request: AnyRequest, tenant_scope: Scope, id_token_id:
 
 @get("/drivers", opt={"permission": "id_tokens.view"})
 async def list_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    params = request.query_params
+    q, after = params.get("q", "").strip()[:100], params.get("after")
+    parts = await _drivers(tenant_scope, q, parse_id("driver", after) if after else None)
     return page(
-        request, tenant_scope, "access/drivers.html", title="Drivers", values={}, errors={}, alert=None,
-        **await _drivers(tenant_scope),
+        request, tenant_scope, "access/drivers.html", title="Drivers", values={}, errors={}, alert=None, **parts
     )  # fmt: skip
 
 
-async def _drivers(scope: Scope) -> dict[str, Any]:
-    drivers = await queries.list_drivers(scope)
+async def _drivers(scope: Scope, q: str = "", after: UUID | None = None) -> dict[str, Any]:
+    drivers = await queries.list_drivers(scope, q, after=after, limit=PAGE + 1)
+    more = public_id("driver", drivers[PAGE - 1].id) if len(drivers) > PAGE else None
+    drivers = drivers[:PAGE]
     counts = await queries.tokens_of_drivers(scope, [one.id for one in drivers])
-    groups = {one.id: one.name for one in await service.list_driver_groups(scope)}
+    groups = await _group_choices(scope)
+    names = dict(groups)
     return {
-        "tabs": _tabs("/drivers"),
-        "groups": [("", "None"), *((public_id("driver_group", key), name) for key, name in groups.items())],
+        "tabs": _tabs("/drivers"), "groups": groups, "q": q, "next_after": more, "is_first": after is None,
         "rows": [
             {
                 "id": public_id("driver", one.id), "driver": one, "token_count": counts.get(one.id, 0),
-                "group": groups.get(one.driver_group_id) if one.driver_group_id else None,
+                "group": names[public_id("driver_group", one.driver_group_id)] if one.driver_group_id else None,
             }
             for one in drivers
         ],
     }  # fmt: skip
+
+
+async def _group_choices(scope: Scope) -> list[tuple[str, str]]:
+    groups = await service.list_driver_groups(scope)
+    return [("", "None"), *((public_id("driver_group", one.id), one.name) for one in groups)]
 
 
 @post("/drivers", opt={"permission": "id_tokens.manage"})
@@ -250,7 +270,7 @@ async def create_driver(request: AnyRequest, tenant_scope: Scope) -> Response[An
 
 # A file of the largest size in its form, its umlauts two bytes each.
 IMPORT_BODY_BYTES = 3 * csv_import.MAX_BYTES
-SHOWN_ROWS, SHOWN_FAULTS = 20, 100
+SHOWN_ROWS, SHOWN_FAULTS = 100, 100
 COLUMN_NAMES = [
     ("", "– leave out –"), ("name", "Driver’s name"), ("email", "Mail"), ("group", "Group"), ("card", "Card number"),
     ("card_type", "Kind of card"), ("label", "Card’s label"), ("status", "Card’s state"),
@@ -260,10 +280,7 @@ COLUMN_NAMES = [
 
 @get("/drivers.csv", opt={"permission": "id_tokens.view"})
 async def export_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
-    """Where a comma is the decimal sign, spreadsheets expect semicolons between cells."""
-    visit = visit_of(request)
-    separator = ";" if visit.language == "de" else ","
-    text = await service.export_drivers(tenant_scope, time_zone=visit.time_zone, separator=separator)
+    text = await service.export_drivers(tenant_scope, time_zone=visit_of(request).time_zone)
     return csv_file("drivers.csv", text)
 
 
@@ -282,45 +299,59 @@ async def show_import(request: AnyRequest, tenant_scope: Scope) -> Response[str]
 async def import_drivers(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
     """A look at what the file would change; with `action=import` the change. The page brings the file back to us.
 
-    What is imported is what was looked at: another choice of columns is shown first.
+    What is imported is what was looked at: where the plan is another one by now, it is shown first.
     """
     form, zone = await read_form(request), visit_of(request).time_zone
     again: dict[str, Any] = {"title": "Import drivers", "headers": csv_import.HEADERS}
     try:
-        text = await _sent_text(request)
+        text, is_guess = await _sent_text(request, form)
         table = await asyncio.to_thread(csv_import.read_table, text)
     except Invalid as error:
         return form_again(request, tenant_scope, "access/import.html", error, form, plan=None, **again)
     columns = form.texts("column")
     if len(columns) != len(table.header):
         columns = csv_import.guess_columns(table.header)
-    again |= {"columns": list(zip(table.header, columns, strict=True)), "names": COLUMN_NAMES, "text": text}
-    is_import = form.text("action") == "import" and form.text("seen") == ",".join(columns)
-    change = service.import_drivers if is_import else service.plan_import
+    again |= {
+        "columns": list(zip(table.header, columns, strict=True)), "names": COLUMN_NAMES, "text": text,
+        "is_guess": is_guess,
+    }  # fmt: skip
+    is_import, seen = form.text("action") == "import", form.text("seen")
     try:
-        plan = await change(tenant_scope, table, columns, time_zone=zone)
-    except Invalid as error:
+        if is_import:
+            plan = await service.import_drivers(tenant_scope, table, columns, time_zone=zone, seen=seen)
+        else:
+            plan = await service.plan_import(tenant_scope, table, columns, time_zone=zone)
+    except (Invalid, Refused) as error:
         return form_again(request, tenant_scope, "access/import.html", error, form, plan=None, **again)
-    if is_import and not plan.faults:
+    if plan.is_done:
         return redirect(request, "/drivers", flash=_imported(plan))
+    is_other = is_import and bool(seen) and not plan.faults
+    lines = plan.changing[:SHOWN_ROWS]
+    status = 422 if is_import and plan.faults else 409 if is_other else 200
     return page(
-        request, tenant_scope, "access/import.html", status=422 if is_import else 200, values={}, errors={},
-        alert=None, plan=plan, lines=plan.lines[:SHOWN_ROWS], faults=plan.faults[:SHOWN_FAULTS],
-        row_count=len(table.rows), seen=",".join(columns), **again,
+        request, tenant_scope, "access/import.html", status=status,
+        values={}, errors={}, alert=_OTHER_PLAN if is_other else None, plan=plan, lines=lines,
+        faults=plan.faults[:SHOWN_FAULTS], row_count=len(table.rows),
+        unshown=len(plan.lines) - plan.unchanged - len(lines), **again,
     )  # fmt: skip
 
 
-async def _sent_text(request: AnyRequest) -> str:
-    """The file, or the text that was pasted or that our own page brought back."""
+_OTHER_PLAN = (
+    "Nothing is imported yet: the columns, or the drivers and cards that are here, have changed since you looked."
+    " This is what the file would do now."
+)
+
+
+async def _sent_text(request: AnyRequest, form: Form) -> tuple[str, bool]:
+    """The file, or the text that was pasted or that our own page brought back; and whether its encoding is a guess."""
     sent = await request.form()
     upload, pasted = sent.get("file"), sent.get("csv")
     if isinstance(upload, UploadFile):
         raw = await upload.read(csv_import.MAX_BYTES + 1)
         if raw:
-            return csv_import.decode(raw)
-    return (
-        pasted if isinstance(pasted, str) else ""
-    )  # as it came: what is no text in it is refused, not left out
+            return await asyncio.to_thread(csv_import.decode, raw)
+    # As it came: what is no text in it is refused, not left out.
+    return pasted if isinstance(pasted, str) else "", form.flag("is_guess")
 
 
 def _imported(plan: csv_import.Plan) -> str:
@@ -351,7 +382,7 @@ async def _driver_parts(scope: Scope, driver: Driver) -> dict[str, Any]:
     return {
         "driver_id": public_id("driver", driver.id), "types": TYPE_NAMES,
         "tokens": [(public_id("id_token", one.id), one) for one in tokens],
-        "groups": (await _drivers(scope))["groups"],
+        "groups": await _group_choices(scope),
     }  # fmt: skip
 
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, literal, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, selectinload
 
 from app.access.models import Driver, DriverGroup, DriverGroupLocation, IdToken, LocalList, LocalListGroup
 from app.access.service import list_driver_groups
+from app.kernel.errors import NotFound
 from app.stations.models import ChargingStation, Location
 from tenants.scope import Scope
 
@@ -38,7 +39,7 @@ async def list_id_tokens(
         query = query.where(
             or_(
                 IdToken.label.icontains(wanted.q, autoescape=True),
-                func.right(IdToken.masked, 4).icontains(wanted.q[-4:], autoescape=True),
+                _ends_with(wanted.q),
                 IdToken.driver_id.in_(drivers),
             )
         )
@@ -52,9 +53,30 @@ async def list_id_tokens_of(scope: Scope, driver_id: UUID) -> list[IdToken]:
     return list((await scope.db.execute(query)).scalars())
 
 
-async def list_drivers(scope: Scope, limit: int = 500) -> list[Driver]:
+async def list_drivers(
+    scope: Scope, q: str = "", *, after: UUID | None = None, limit: int = 50
+) -> list[Driver]:
+    """By name. `q` is part of the name or the mail address, or ends in the last four of a card as it is shown."""
     query = select(Driver).where(Driver.deleted_at.is_(None)).order_by(Driver.name, Driver.id).limit(limit)
+    if q:
+        found = Driver.name.icontains(q, autoescape=True) | Driver.email.icontains(q, autoescape=True)
+        if len(q) >= 4:  # fewer are part of many a card's and of many a name
+            cards = select(IdToken.driver_id).where(
+                IdToken.driver_id.is_not(None), IdToken.is_single_use.is_(False), _ends_with(q)
+            )
+            found |= Driver.id.in_(cards)
+        query = query.where(found)
+    if after is not None:
+        last = await scope.db.get(Driver, (scope.tenant_id, after))
+        if last is None:
+            raise NotFound("driver")
+        query = query.where(tuple_(Driver.name, Driver.id) > tuple_(literal(last.name), literal(last.id)))
     return list((await scope.db.execute(query)).scalars())
+
+
+def _ends_with(q: str) -> ColumnElement[bool]:
+    """The last digits of a card, however many signs were copied with them."""
+    return func.right(IdToken.masked, 4).icontains(q[-4:], autoescape=True)
 
 
 async def tokens_of_drivers(scope: Scope, driver_ids: list[UUID]) -> dict[UUID, int]:

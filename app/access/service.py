@@ -6,20 +6,20 @@ used, not_at_this_location, tenant_suspended.
 
 import asyncio
 import secrets as stdlib_secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, delete, select, text
+from sqlalchemy import ColumnElement, Select, delete, insert, select, text
 from sqlalchemy.orm import selectinload
 
 from app.access import csv_import, local_lists
 from app.access.csv_import import CardState, DriverState, Known, Plan
 from app.access.models import STATUSES, TYPES, Driver, DriverGroup, DriverGroupLocation, IdToken
 from app.access.verdict import Accepted, AuthorizationStatus, IdTokenValue, Refused, Verdict
-from app.identity.service import email_norm
+from app.identity.service import check_email, email_norm
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.duplicates import refusing_duplicates
@@ -33,7 +33,6 @@ from app.stations.redaction import mask
 from app.stations.service import get_location
 from tenants.scope import Scope
 from themes.language import N_
-from themes.letters import is_plain_line
 
 ONE_OFF_LIFETIME = timedelta(minutes=15)
 _TOKEN_TAKEN = "id_token_taken", "There is a token with this value and type already."
@@ -260,8 +259,7 @@ async def _set_driver(
     scope: Scope, driver: Driver, name: str, email: str | None, driver_group_id: UUID | None
 ) -> None:
     name, address = check_name(name, required="The driver needs a name."), (email or "").strip()
-    if address and not (csv_import.MAIL.fullmatch(address) and is_plain_line(address)):
-        raise Invalid.field("email", "email", "This is not a mail address.")
+    address = check_email(address) if address else ""
     if address:
         taken = select(Driver.id).where(Driver.email_norm == email_norm(address), Driver.id != driver.id)
         if (await scope.db.execute(taken)).first():
@@ -299,44 +297,60 @@ async def plan_import(
 
 
 async def import_drivers(
-    scope: Scope, table: csv_import.Table, columns: Sequence[str], *, time_zone: str
+    scope: Scope, table: csv_import.Table, columns: Sequence[str], *, time_zone: str, seen: str
 ) -> Plan:
-    """All of the file, or nothing: Plan.faults is not empty, and nothing was written. Importing twice is once."""
-    lock = text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext('drivers.import'))")
-    await scope.db.execute(lock, {"tenant": str(scope.tenant_id)})
+    """All of the file, or nothing: Plan.is_done is False where it has faults, and where it would do something else than
+    the plan of which `seen` is the digest. Importing twice is once.
+
+    Errors: `import_running`.
+    """
+    lock = text("select pg_try_advisory_xact_lock(hashtext(:tenant), hashtext('drivers.import'))")
+    if not (await scope.db.execute(lock, {"tenant": str(scope.tenant_id)})).scalar_one():
+        raise RefusedError(
+            "import_running", "Another import is being written right now. Look again when it is done."
+        )
     plan = await plan_import(scope, table, columns, time_zone=time_zone)
-    if not plan.faults and not plan.is_empty:
+    plan.is_done = not plan.faults and (plan.is_empty or plan.digest == seen)
+    if plan.is_done and not plan.is_empty:
         await _write(scope, plan, time_zone)
     return plan
 
 
 _Found = TypeVar("_Found")
+_SLICE = 250  # rows after which others are served
 
 
 async def _in_parts(
     scope: Scope, query: Select[_Found], column: ColumnElement[Any], wanted: Iterable[Any]
-) -> list[_Found]:
-    """A statement takes 65,535 parameters."""
-    values, found = list(wanted), list[Any]()
-    for start in range(0, len(values), 10_000):
-        part = query.where(column.in_(values[start : start + 10_000]))
-        found += (await scope.db.execute(part)).scalars()
-    return found
+) -> AsyncIterator[list[_Found]]:
+    """A statement takes 65,535 parameters, and who reads thousands of rows at once keeps everybody waiting."""
+    values = list(wanted)
+    for start in range(0, len(values), _SLICE):
+        part = query.where(column.in_(values[start : start + _SLICE]))
+        yield list((await scope.db.execute(part)).scalars())
 
 
 async def _known(scope: Scope, rows: list[csv_import.Row], time_zone: str) -> Known:
     """What is there of the drivers, cards and groups that the rows name."""
     groups = {one.id: one.name for one in await list_driver_groups(scope)}
-    by_digest = {found: row.card for row in rows if row.card for found in _digests(scope, row.card)}
-    tokens = await _in_parts(scope, select(IdToken), _column(IdToken.value_digest), by_digest)
+
+    def sought() -> tuple[dict[bytes, str], set[str]]:
+        by_digest = {found: row.card for row in rows if row.card for found in _digests(scope, row.card)}
+        return by_digest, {email_norm(row.email) for row in rows if row.email}
+
+    by_digest, mails = await asyncio.to_thread(sought)
+    tokens = list[IdToken]()
+    async for part in _in_parts(scope, select(IdToken), _column(IdToken.value_digest), by_digest):
+        tokens += part
     everybody: dict[UUID, Driver] = {}
     for column, wanted in (
-        (_column(Driver.email_norm), {email_norm(row.email) for row in rows if row.email}),
+        (_column(Driver.email_norm), mails),
         (_column(Driver.name), {row.name for row in rows if row.name}),
         (_column(Driver.id), {one.driver_id for one in tokens if one.driver_id}),
     ):
         here = select(Driver).where(Driver.deleted_at.is_(None))
-        everybody |= {one.id: one for one in await _in_parts(scope, here, column, wanted)}
+        async for part in _in_parts(scope, here, column, wanted):
+            everybody |= {one.id: one for one in part}
     states = {
         key: DriverState(
             id=key, name=one.name, email=one.email or "", group=groups.get(one.driver_group_id or key, "")
@@ -368,46 +382,69 @@ async def _write(scope: Scope, plan: Plan, time_zone: str) -> None:
         deeds.append(("driver_group.created", "driver_group", group.id, {"name": name}))
     await scope.db.flush()
     groups = {one.name: one.id for one in await list_driver_groups(scope)} | {"": None}
-    for state in plan.new_drivers:
-        driver = Driver(id=uuid7())
-        state.id = driver.id
-        scope.db.add(driver)
-        _fill_driver(driver, state, groups)
-        deeds.append(("driver.created", "driver", driver.id, {}))
+    for states in _slices(plan.new_drivers):
+        for state in states:
+            state.id = uuid7()
+            deeds.append(("driver.created", "driver", state.id, {}))
+        rows = [{"id": state.id, **_driver_values(state, groups)} for state in states]
+        await scope.db.execute(insert(Driver), rows)
     changed = {state.id: state for state in plan.changed_drivers}
-    for driver in await _in_parts(scope, select(Driver), _column(Driver.id), changed):
-        _fill_driver(driver, changed[driver.id], groups)
-        deeds.append(("driver.updated", "driver", driver.id, {}))
-    await scope.db.flush()
-    for card in plan.new_cards:
-        token = IdToken(id=uuid7(), type=card.type, **_hidden(scope, card.value))
-        scope.db.add(token)
-        _fill_card(token, card, groups, time_zone)
-        deeds.append(("id_token.created", "id_token", token.id, {"type": token.type, "masked": token.masked}))
+    async for drivers in _in_parts(scope, select(Driver), _column(Driver.id), changed):
+        for driver in drivers:
+            _fill(driver, _driver_values(changed[driver.id], groups))
+            deeds.append(("driver.updated", "driver", driver.id, {}))
+        await scope.db.flush()
+    for cards in _slices(plan.new_cards):
+        hidden = await asyncio.to_thread(lambda some: [_hidden(scope, card.value) for card in some], cards)
+        rows = [
+            {"id": uuid7(), "type": card.type, **stored, **_card_values(card, groups, time_zone)}
+            for card, stored in zip(cards, hidden, strict=True)
+        ]
+        await scope.db.execute(insert(IdToken), rows)
+        deeds += [
+            ("id_token.created", "id_token", row["id"], {"type": row["type"], "masked": row["masked"]})
+            for row in rows
+        ]
     changed_cards = {card.id: card for card in plan.changed_cards}
-    for token in await _in_parts(scope, select(IdToken), _column(IdToken.id), changed_cards):
-        _fill_card(token, changed_cards[token.id], groups, time_zone)
-        deeds.append(("id_token.updated", "id_token", token.id, {"masked": token.masked}))
-    await scope.db.flush()
+    async for tokens in _in_parts(scope, select(IdToken), _column(IdToken.id), changed_cards):
+        for token in tokens:
+            _fill(token, _card_values(changed_cards[token.id], groups, time_zone, token.expires_at))
+            deeds.append(("id_token.updated", "id_token", token.id, {"masked": token.masked}))
+        await scope.db.flush()
     counts = {"drivers": len(plan.new_drivers), "cards": len(plan.new_cards), "groups": len(plan.new_groups)}
     await audit.record_all(scope, [*deeds, ("drivers.imported", "tenant", scope.tenant_id, counts)])
     await local_lists.changed(scope)
 
 
-def _fill_driver(driver: Driver, state: DriverState, groups: dict[str, UUID | None]) -> None:
-    driver.name, driver.driver_group_id = state.name, groups[state.group]
-    driver.email, driver.email_norm = state.email or None, email_norm(state.email) or None
+def _slices(found: list[_Found]) -> Iterable[list[_Found]]:
+    return (found[start : start + _SLICE] for start in range(0, len(found), _SLICE))
 
 
-def _fill_card(token: IdToken, card: CardState, groups: dict[str, UUID | None], time_zone: str) -> None:
-    token.label, token.status, token.driver_group_id = card.label, card.status, groups[card.group]
-    token.driver_id = card.driver.id if card.driver else None
-    zone = ZoneInfo(time_zone)
-    if (token.expires_at.astimezone(zone).date() if token.expires_at else None) != card.expires:
-        token.expires_at = end_of_day(card.expires, time_zone) if card.expires else None
+def _driver_values(state: DriverState, groups: dict[str, UUID | None]) -> dict[str, Any]:
+    return {
+        "name": state.name, "driver_group_id": groups[state.group], "email": state.email or None,
+        "email_norm": email_norm(state.email) or None,
+    }  # fmt: skip
 
 
-async def export_drivers(scope: Scope, *, time_zone: str, separator: str) -> str:
+def _card_values(
+    card: CardState, groups: dict[str, UUID | None], time_zone: str, expires_at: datetime | None = None
+) -> dict[str, Any]:
+    """`expires_at`: as it is so far; its time of the day stays where the day does."""
+    if (expires_at.astimezone(ZoneInfo(time_zone)).date() if expires_at else None) != card.expires:
+        expires_at = end_of_day(card.expires, time_zone) if card.expires else None
+    return {
+        "label": card.label, "status": card.status, "driver_group_id": groups[card.group],
+        "driver_id": card.driver.id if card.driver else None, "expires_at": expires_at,
+    }  # fmt: skip
+
+
+def _fill(row: Driver | IdToken, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(row, name, value)
+
+
+async def export_drivers(scope: Scope, *, time_zone: str) -> str:
     """CSV with the columns an import reads: a row per card, and one per driver without any.
 
     Card numbers are whole for those who may see them, and that is in the audit log.
@@ -441,7 +478,7 @@ async def export_drivers(scope: Scope, *, time_zone: str, separator: str) -> str
     def write() -> str:
         rows = [cells(one, token) for one in drivers for token in owned.get(one.id, [None])]
         rows += [cells(None, token) for token in owned.get(None, [])]
-        return csv_text(csv_import.HEADERS, rows, separator=separator)
+        return csv_text(csv_import.HEADERS, rows)
 
     return await asyncio.to_thread(write)
 

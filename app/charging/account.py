@@ -213,7 +213,9 @@ async def totals(
 
 
 async def close(scope: Scope, typed: str) -> None:
-    """Personal data goes, invoices and CDRs stay, their driver nobody any more. Refused while a session runs."""
+    """Personal data goes, invoices and CDRs stay, their driver nobody any more. Refused while a session runs, and until
+    its paper is written: an invoice names its buyer, and what the law has kept comes before erasure (GDPR 17(3)(b)).
+    Errors: `session_running`, `session_in_review`, `session_unsettled`."""
     driver = await accounts.get_own(scope)
     mailbox = driver.email_norm or ""
     if email_norm(typed) != mailbox:
@@ -223,6 +225,19 @@ async def close(scope: Scope, typed: str) -> None:
     )
     if (await scope.db.execute(running.limit(1))).first():
         raise Refused("session_running", N_("A session of yours waits or runs. End it first."))
+    unsettled = select(ChargingSession.review).where(
+        _own(driver), ChargingSession.status == "COMPLETED", ChargingSession.settled_at.is_(None)
+    )
+    reviews = (await scope.db.execute(unsettled)).scalars().all()
+    if any(reviews):
+        raise Refused("session_in_review", N_(
+            "The operator still checks a session of yours, and its invoice needs your name. You can close your account"
+            " once that is done; ask the operator if it takes long."
+        ))  # fmt: skip
+    if reviews:
+        raise Refused("session_unsettled", N_(
+            "Your last session is being settled, and its invoice needs your name. Try again in a few minutes."
+        ))  # fmt: skip
     await scope.db.execute(update(ChargingSession).where(_own(driver)).values(driver_id=driver.id))
     sessions = select(ChargingSession.id).where(ChargingSession.driver_id == driver.id)
     await payments.forget_payer(scope, mailbox, (await scope.db.execute(sessions)).scalars())

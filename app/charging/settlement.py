@@ -259,15 +259,19 @@ async def invoice(scope: Scope, cdr: CDR) -> None:
             language = (await scope.db.execute(select(TenantProfile.language))).scalar_one()
         with speaking(language):
             await billing.issue_invoice(
-                scope, currency=cdr.currency, lines=lines_of(cdr), buyer=_buyer(session, payment),
+                scope, currency=cdr.currency, lines=lines_of(cdr), buyer=await _buyer(scope, session, payment),
                 began_at=cdr.started_at, supplied_at=cdr.ended_at, time_zone=cdr.location.get("time_zone") or "",
                 place=cdr.location.get("evse_id") or _charger({**cdr.location, "name": ""}),
                 language=language, payment_id=payment.id if payment else None,
             )  # fmt: skip
 
 
-def _buyer(session: ChargingSession, payment: Payment | None) -> dict[str, Any]:
+async def _buyer(scope: Scope, session: ChargingSession, payment: Payment | None) -> dict[str, Any]:
+    """Whoever closed their account since stays the buyer whom the session's first paper names."""
     driver = session.driver
+    if driver is not None and driver.deleted_at is not None:
+        for paper in await list_papers(scope, session.id):
+            return {name: paper.buyer[name] for name in ("name", "email", "driver_id") if name in paper.buyer}
     if session.cost_cap_minor is not None and driver is None:
         return {"name": _("Guest"), "email": payment.payer_email if payment else ""}
     if driver is not None:

@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.identity.limits import is_within
+from app.identity.limits import is_within, network_of
 from app.identity.permissions import ADMIN_PERMISSIONS
 from app.identity.service import (
     IDLE_LIFETIME,
@@ -80,7 +80,9 @@ async def request_admin_login(database: Database, email: str, *, remote: str = "
     now = utcnow()
     async with database.platform_login() as db:
         platform_id = await platform_tenant_id(db)
-        if not await is_within(database.redis, platform_id, f"login:{remote}", LOGINS_PER_REMOTE, WINDOW):
+        if not await is_within(
+            database.redis, platform_id, f"login:{network_of(remote)}", LOGINS_PER_REMOTE, WINDOW
+        ):
             raise TooMany(retry_after_s=int(WINDOW.total_seconds()))
         admin = await _find_admin(db, email)
         if admin is None or admin.status != "active" or await _has_many_links(db, admin, now):

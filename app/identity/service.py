@@ -17,7 +17,7 @@ from uuid import UUID
 import idna
 from sqlalchemy import ColumnElement, delete, func, select, text, update
 
-from app.identity.limits import is_within
+from app.identity.limits import is_within, network_of
 from app.identity.models import ApiKey, LoginLink, LoginSession, StaffMember
 from app.identity.permissions import (
     ALL,
@@ -211,7 +211,9 @@ async def request_driver_login(scope: Scope, email: str, *, language: str, remot
 
 
 async def _refuse_haste(scope: Scope, remote: str) -> None:
-    if not await is_within(scope.redis, scope.tenant_id, f"login:{remote}", LOGINS_PER_REMOTE, WINDOW):
+    if not await is_within(
+        scope.redis, scope.tenant_id, f"login:{network_of(remote)}", LOGINS_PER_REMOTE, WINDOW
+    ):
         raise TooMany(N_("Too many requests; try again later."), retry_after_s=int(WINDOW.total_seconds()))
 
 

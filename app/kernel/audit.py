@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import UniqueConstraint, select, text
+from sqlalchemy import UniqueConstraint, insert, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tenants.models import Base, TenantOwned
@@ -51,13 +51,20 @@ async def record_all(scope: Scope, deeds: Iterable[tuple[str, str, object, dict[
         await scope.db.execute(select(AuditEntry).order_by(AuditEntry.seq.desc()).limit(1))
     ).scalar_one_or_none()
     first, previous = (last.seq + 1, last.hash) if last else (1, b"")
+    entries: list[dict[str, Any]] = []
     for seq, (action, object_type, object_id, data) in enumerate(deeds, first):
-        entry = AuditEntry(
-            seq=seq, at=scope.now, actor_kind=scope.actor.kind, actor_name=scope.actor.name, action=action,
-            object_type=object_type, object_id=str(object_id), data=data, prev_hash=previous,
-        )  # fmt: skip
-        previous = entry.hash = chain_hash(previous, _content(entry))
-        scope.db.add(entry)
+        values: dict[str, Any] = {
+            "seq": seq, "at": scope.now, "actor_kind": scope.actor.kind, "actor_name": scope.actor.name,
+            "action": action, "object_type": object_type, "object_id": str(object_id), "data": data,
+            "prev_hash": previous,
+        }  # fmt: skip
+        previous = chain_hash(previous, _content(AuditEntry(**values)))
+        entries.append(values | {"hash": previous})
+        if len(entries) == 250:  # thousands at once would keep everybody else waiting
+            await scope.db.execute(insert(AuditEntry), entries)
+            entries = []
+    if entries:
+        await scope.db.execute(insert(AuditEntry), entries)
     await scope.db.flush()
 
 

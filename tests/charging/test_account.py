@@ -342,6 +342,27 @@ async def test_closing_an_account_keeps_invoice_and_cdr_and_forgets_who_it_was(y
         assert kept.driver is not None and (kept.driver.name, kept.driver.email) == (accounts.LEFT, None)
 
 
+async def test_an_account_is_closed_when_its_last_paper_names_its_buyer(yard: Yard) -> None:
+    """An invoice needs its buyer; what the law asks to keep comes before erasure."""
+    jule = await yard.driver("jule@example.org", card="CARD1")
+    session_id = await yard.charge("CARD1", utcnow() - timedelta(days=2), settled=False)
+    for review, told in (("implausible", "still checks"), (None, "being settled")):
+        async with yard.shop.scope() as scope:
+            (await service.get_session(scope, session_id)).review = review
+        async with yard.scope(jule) as scope:
+            with pytest.raises(Refused, match=told):
+                await account.close(scope, "jule@example.org")
+    async with yard.shop.scope() as scope:
+        await settlement.settle(scope, session_id)
+    async with yard.scope(jule) as scope:
+        await account.close(scope, "jule@example.org")
+    async with yard.shop.scope() as scope:
+        cdr = (await scope.db.execute(select(CDR))).scalar_one()
+        await settlement.credit(scope, cdr.id, "The meter was wrong.", energy_wh=5_000)
+        papers = await settlement.list_papers(scope, session_id)
+    assert [one.buyer["name"] for one in papers] == ["jule@example.org"] * 3
+
+
 async def test_what_a_stranger_begins_with_somebodys_address_is_not_theirs_until_it_was_paid(
     yard: Yard,
 ) -> None:

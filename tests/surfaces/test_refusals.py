@@ -47,7 +47,7 @@ async def test_every_form_names_its_wrong_field(house: House, tenant_id: UUID) -
     owner = await house.staff("nordlicht", tenant_id)
     await owner.open("/drivers")
     wrong = await owner.post("/drivers", {"name": "Gerd", "email": "gerd"})
-    assert ways(wrong.text) == [("email", "Mail: This is not a mail address.")]
+    assert ways(wrong.text) == [("email", "Mail: This is no e-mail address.")]
     await owner.post("/drivers", {"name": "Gerd", "email": "gerd@a.example"})
     taken = await owner.post("/drivers", {"name": "Gerd", "email": "gerd@a.example"})
     assert taken.status_code == 409 and ways(taken.text) == []
