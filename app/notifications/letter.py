@@ -5,8 +5,10 @@ it where that ends with a colon; no picture, no tracking, nothing is loaded from
 """
 
 from dataclasses import dataclass
-from email.headerregistry import Address
+from email.header import Header
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UniqueAddressHeader
 from email.message import EmailMessage
+from email.policy import Policy, default
 from functools import lru_cache
 
 import jinja2
@@ -62,11 +64,37 @@ def as_html(subject: str, body: str, theme: Theme, sender: str, language: str) -
     )  # fmt: skip
 
 
+class _OneMailbox(UniqueAddressHeader, BaseHeader):  # type: ignore[misc]
+    """One name and its address, whatever the name: written as RFC 2047 words, which hold nothing that a reader could
+    take for an address. The standard library's own folding drops the quotes of a long name, and its commas then
+    part mailboxes."""
+
+    def fold(self, *, policy: Policy) -> str:
+        (mailbox,) = self.addresses
+        name, address = mailbox.display_name, mailbox.addr_spec
+        if not address.isascii():  # SMTPUTF8: the library knows how, and there is no name
+            return super().fold(policy=policy)
+        if not name:
+            return f"{self.name}: {address}{policy.linesep}"
+        if not (name.isascii() and name.replace(" ", "").isalnum() and len(name) <= _SHORT):
+            name = (
+                Header(name, "utf-8", header_name=self.name).encode(linesep=policy.linesep) + policy.linesep
+            )
+        return f"{self.name}: {name} <{address}>{policy.linesep}"
+
+
+_SHORT = 40
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("from", _OneMailbox)
+_HEADERS.map_to_type("to", _OneMailbox)
+_POLICY = default.clone(header_factory=_HEADERS)
+
+
 def compose(
     *, sender: str, domain: str, message_id: str, to: str, subject: str, body: str, html: str
 ) -> EmailMessage:
     """Names that people chose become header values, never header lines."""
-    message = EmailMessage()
+    message = EmailMessage(_POLICY)
     message["From"] = Address(one_line(sender), "no-reply", domain)
     # The same however often it is tried, so that a mailbox can tell a repetition.
     message["Message-ID"] = f"<{message_id}@{domain}>"
