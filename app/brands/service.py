@@ -200,6 +200,8 @@ async def update_profile(scope: Scope, changes: Mapping[str, Any]) -> TenantProf
     cleaned = check_profile(changes)
     for field, value in cleaned.items():
         setattr(profile, field, value)
+    if "name" in cleaned:
+        await scope.db.execute(text("select platform.put_own_name(:name)"), {"name": cleaned["name"]})
     profile.updated_at = scope.now
     await audit.record(
         scope, "tenant.profile_changed", "tenant", scope.tenant_id, {"fields": sorted(cleaned)}
@@ -285,6 +287,6 @@ def _is_time_zone(name: str) -> bool:
 
 
 async def own_tenant(scope: Scope) -> tuple[str, str, str]:
-    """(slug, name, status) of the tenant this scope serves."""
+    """(slug, name, status) of the tenant this scope serves. The name is its profile's."""
     row = (await scope.db.execute(text("select slug, name, status from platform.own_tenant()"))).one()
     return row.slug, row.name, row.status

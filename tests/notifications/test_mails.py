@@ -16,8 +16,10 @@ import pytest
 from aiosmtplib.email import flatten_message
 from hypothesis import example, given, settings, strategies
 from sqlalchemy import select
+from sqlalchemy import text as sql
 
 from app.brands import service as brands
+from app.identity import service as identity
 from app.kernel import events
 from app.kernel.errors import Invalid
 from app.notifications import jobs, service
@@ -126,7 +128,7 @@ async def test_no_text_of_anybodys_becomes_a_header(database: Database, text: st
             with pytest.raises(Invalid) as refused:
                 await brands.update_profile(scope, {"name": text})
             assert [fault.field for fault in refused.value.faults] == ["name"]
-            (await brands.get_profile(scope)).name = with_name
+            await scope.db.execute(sql("select platform.put_own_name(:name)"), {"name": with_name})
     async with mail_server() as server:
         await mailed(database, server, tenant_id, subject=f"Hello {with_name}")
     (mail,) = server.mails
@@ -178,6 +180,31 @@ def test_a_sender_is_one_address_and_its_name_is_whole_however_it_is_called(name
         # Python 3.11 keeps the blank between two encoded words, which nobody is to see (RFC 2047 6.2).
         assert sender.display_name.replace(" ", "") == name.replace(" ", "")
         assert not parsed["From"].defects and not parsed["To"].defects
+
+
+async def test_a_brand_that_is_renamed_signs_its_mails_with_the_new_name(database: Database) -> None:
+    tenant_id = await found_brand(database)
+    async with database.scope(tenant_id, CLI) as scope:
+        await brands.update_profile(scope, {"name": "Südlicht"})
+        member = await identity.find_staff_member(scope, "anke@nordlicht-laden.example")
+        assert member is not None
+        link, _token = await identity.make_login_link(scope, member.id)
+        event_id = await events.emit(
+            scope,
+            "LoginLinkRequested",
+            "staff_member",
+            member.id,
+            {"login_link_id": str(link.id)},
+            public=False,
+        )
+    async with mail_server() as server:
+        await mailed(database, server, tenant_id)
+    assert server.mails[0]["From"].addresses[0].display_name == "Südlicht"
+    await jobs.mail_login_link(database, tenant_id, str(event_id))
+    async with database.scope(tenant_id, CLI) as scope:
+        assert "Log in to Südlicht" in [mail.subject for mail in await service.list_mails(scope)]
+    (line,) = await brands.list_tenants(database, CLI)
+    assert (line.slug, line.name) == ("nordlicht", "Südlicht")
 
 
 async def test_a_mail_that_was_refused_is_tried_again_and_goes_out_once(database: Database) -> None:
