@@ -4,7 +4,9 @@ The text alone says everything. A paragraph that is only a link is a button in t
 it where that ends with a colon; no picture, no tracking, nothing is loaded from anywhere.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from email.header import Header
 from email.headerregistry import Address, BaseHeader, HeaderRegistry, UniqueAddressHeader
 from email.message import EmailMessage
@@ -23,7 +25,7 @@ from app.kernel.ids import public_id
 from app.kernel.slices import template_folders
 from themes.css import light_tokens
 from themes.language import _
-from themes.render import environment, money
+from themes.render import environment, local, money
 from themes.theme import Theme
 
 
@@ -122,6 +124,42 @@ def card_used_twice(name: str, masked: str) -> tuple[str, str]:
         % {"name": name},
     )  # fmt: skip
     return _("Your card was used in two places"), "\n\n".join(body) + "\n"
+
+
+# -- to owners -------------------------------------------------------------------------------------------------------
+
+_DOMAIN_KINDS = {
+    "DomainBeganFailing": "domain_failing", "DomainSuspended": "domain_suspended", "DomainTakenOut": "domain_released",
+}  # fmt: skip
+
+
+def domain_news(
+    kind: str, about: Mapping[str, str], name: str, url: str, time_zone: str
+) -> tuple[str, str, str]:
+    """Kind, subject, body: a host of the brand's own fails, is suspended or was released by the platform. `about` is
+    the event's data, `url` leads to the portal's page of domains."""
+    host = about["host"]
+    if kind == "DomainBeganFailing":
+        until = local(datetime.fromisoformat(about["until"]), time_zone)
+        subject, said = f"{host} is failing", (
+            f"the daily look at {host}, a domain of {name}, found it failing.", about["sentence"],
+            f"Until {until} it is served as before. If nothing changes it is suspended with the next daily look.",
+        )  # fmt: skip
+    elif kind == "DomainSuspended":
+        subject, said = f"{host} is suspended", (
+            f"{host}, a domain of {name}, is no longer served.", about["sentence"],
+            "Pages and printed codes with this name do not work until then. New links lead to the platform's name.",
+        )  # fmt: skip
+    else:
+        subject, said = f"{host} was released by the platform", (
+            f"the platform's staff released {host}, a domain of {name}. It is no longer served.",
+            f"Reason: {one_line(about['reason'])}", "To have it again, claim it anew and set the new record.",
+        )  # fmt: skip
+    return (
+        _DOMAIN_KINDS[kind],
+        subject,
+        "\n\n".join(("Hello,", *said, "What to set, and what was found:", url)) + "\n",
+    )
 
 
 # -- to guests ---------------------------------------------------------------------------------------------------------
