@@ -55,10 +55,16 @@ KEY_PREFIX = "lvk_"
 def check_email(email: str, field: str = "email") -> str:
     """As it was typed, without blanks around it; a domain may be of any script."""
     cleaned = email.strip()
-    sent = address_of(cleaned)
-    if not _EMAIL.fullmatch(sent) or ".." in sent or "." not in sent.split("@")[1] or len(sent) > 254:
+    if not is_email(cleaned):
         raise Invalid.field(field, "email", N_("This is no e-mail address."))
     return cleaned
+
+
+def is_email(email: str) -> bool:
+    sent = address_of(email)
+    return (
+        bool(_EMAIL.fullmatch(sent)) and ".." not in sent and "." in sent.split("@")[1] and len(sent) <= 254
+    )
 
 
 def address_of(email: str) -> str:
