@@ -51,7 +51,7 @@ _PRIVATE = frozenset(
     {"localhost", "local", "localdomain", "internal", "invalid", "onion", "arpa", "alt", "lan", "home"}
 )
 # Letters that the older IDNA turns into others: the host would not be the one that browsers ask for.
-_DEVIANT = frozenset("ßς\u200c\u200d")
+_DEVIANT = frozenset("ßẞς\u200c\u200d")
 _SHOWN = 10
 
 

@@ -499,6 +499,16 @@ async def test_behind_tls_links_to_own_domains_carry_no_port(settings: Settings,
         assert await own_url(scope, "driver", "/x") == f"https://{HOST}/x"
 
 
+async def test_a_browser_insists_on_tls_for_a_brands_own_domain_for_a_day_only(
+    house: House, tenant_id: UUID
+) -> None:
+    await active(house.database, tenant_id)
+    house.door.settings = house.settings.model_copy(update={"trusted_proxies": ("127.0.0.1",)})
+    for host, lasting in ((HOST, 86_400), (TARGET, 31_536_000)):
+        answer = await house.at(host).get("/", headers={"X-Forwarded-Proto": "https"})
+        assert answer.headers["strict-transport-security"] == f"max-age={lasting}"
+
+
 # -- the proxy's question ----------------------------------------------------------------------------------------------
 
 
@@ -591,7 +601,8 @@ async def test_platform_staff_release_a_domain_with_a_reason_and_the_owners_are_
      "192.0.2.1", "0x7f.0x1", "[2001:db8::1]", "2001:db8::1", "charge.example.com:443", "http://charge.example.com",
      "charge.example.com/x", "user@charge.example.com", "-a.example.com", "a-.example.com", "a..example.com",
      "a_b.example.com", "*.example.com", "a b.example.com", "x" * 300, "x" * 64 + ".example.com",
-     ".".join(["x" * 50] * 5), "straße.example", "charging.example", "CHARGING.example.", "nordlicht.charging.example",
+     ".".join(["x" * 50] * 5), "straße.example", "STRAẞE.example",
+      "charging.example", "CHARGING.example.", "nordlicht.charging.example",
      "new.charging.example", "a.b.charging.example", "pay.elsewhere.example", "ocpp.elsewhere.example",
      "charge.example.com\u0000", "charge\u3002localhost"],
 )  # fmt: skip
