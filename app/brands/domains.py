@@ -384,8 +384,9 @@ def records(domain: Domain, target: str) -> list[Record]:
     """What must be in DNS, beside what was found there (pure)."""
     result = domain.last_result
     is_known = bool(result) and result["problem"] != "unanswered"
-    txt, address = Record("TXT", PREFIX + domain.host, txt_value(domain), None, (), _NOT_YET), None
-    address = Record("CNAME", domain.host, target, None, (), _NOT_YET)
+    nothing = "No answer at the last check." if result else _NOT_YET
+    txt = Record("TXT", PREFIX + domain.host, txt_value(domain), None, (), nothing)
+    address = Record("CNAME", domain.host, target, None, (), nothing)
     if not is_known:
         return [txt, address]
     found = tuple(result["txt"])
@@ -432,9 +433,10 @@ def headline(domain: Domain) -> tuple[str, str]:
     if domain.state == "active":
         if domain.failing_since is None:
             return "success", "It works. Leave both records in place: they are looked at every day."
+        cause = "Its name servers give no answer" if problem == "unanswered" else "A record is missing"
         return "warning", (
-            f"It is failing: {'its name servers give no answer' if problem == 'unanswered' else 'a record is missing'}."
-            " New links lead to the platform's name. Mend it within three days, or it is no longer served."
+            f"{cause}, so new links lead to the platform's name. If that is not mended within three days, it is no"
+            " longer served."
         )  # fmt: skip
     if domain.state == "suspended":
         return "error", (

@@ -192,7 +192,7 @@ class LinkLetter:
 
 async def request_login(scope: Scope, email: str, *, host: str = "", remote: str = "") -> None:
     """The answer is the same whoever asks: it tells nobody who works here. Refused only by the sender's own haste. The
-    link leads to `host`, where it was asked for: that one works, and it has the cookie of where to go next."""
+    link leads to `host`, where it was asked for (`login_url`)."""
     email = check_email(email)
     await _refuse_haste(scope, remote)
     member = await find_staff_member(scope, email)
@@ -265,9 +265,9 @@ def _link_digest(token: str) -> bytes:
 
 
 async def login_url(scope: Scope, token: str, surface: str = "portal", *, host: str = "") -> str:
-    """On `host`, one of the tenant's; without one where the tenant is at home."""
-    path = f"/login/{token}"
-    return scope.settings.url_of(host, path) if host else await own_url(scope, surface, path)
+    """On `host`, where it was asked for: it has the cookie of where to go next. But not on a domain that fails: whoever
+    has that name by now could ask for links of anybody's."""
+    return await own_url(scope, surface, f"/login/{token}", host=host)
 
 
 async def find_letter(scope: Scope, login_link_id: UUID, *, host: str = "") -> LinkLetter | None:

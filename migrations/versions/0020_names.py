@@ -13,8 +13,9 @@ def upgrade() -> None:
     execute = op.get_bind().exec_driver_sql
     for statement in (*statements("names.sql"), *statements("own_host.sql")):
         execute(statement)
-    execute("revoke all on function platform.put_own_name(text) from public")
-    execute("grant execute on function platform.put_own_name(text) to app_rw")
+    for function in ("put_own_name(text)", "is_sound_host(text, text)"):
+        execute(f"revoke all on function platform.{function} from public")
+        execute(f"grant execute on function platform.{function} to app_rw")
     for_each_tenant(
         op.get_bind(),
         "update platform.tenant t set name = p.name from livery.tenant_profile p"

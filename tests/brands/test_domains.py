@@ -335,7 +335,7 @@ async def test_silent_name_servers_count_as_failing_after_two_days_and_the_owner
     assert await day(3) == ("active", True, False)
     staff = await house.staff("nordlicht", tenant_id)
     page = (await staff.open("/")).text
-    for shown in (f"{HOST} is failing", "its name servers give no answer", "Served until", 'href="/domains"'):
+    for shown in (f"{HOST} is failing", "Its name servers give no answer", "Served until", 'href="/domains"'):
         assert shown in page, shown
     assert await day(5) == ("active", True, False)
     assert await day(6) == ("suspended", True, False)
@@ -487,6 +487,9 @@ async def test_a_login_link_leads_to_the_host_it_was_asked_for_on_and_other_link
     async with database.scope(tenant_id, CLI) as scope:
         assert (await paid.page_url(scope, uuid7())).startswith(f"http://{TARGET}:8000/s/ses_")
         assert "portal-nordlicht.charging.example" in await identity.login_url(scope, "x")
+        # Whoever has the lost name by now cannot have links mailed that lead to it.
+        assert await identity.login_url(scope, "x", "driver", host=HOST) == f"http://{TARGET}:8000/login/x"
+        assert TARGET in await identity.login_url(scope, "x", "driver", host="evil.example")
     assert (await house.at(HOST).get("/")).status_code == 200  # printed codes still work
 
 
@@ -559,7 +562,7 @@ async def test_the_console_lists_everybodys_domains_and_how_they_stand(house: Ho
     page = (await admin.open("/domains")).text
     assert page.index(HOST) < page.index("laden.solmark.example")
     for shown in (
-        "Record missing",
+        "Failing",
         "Pending",
         "TXT not right, leads here",
         "Solmark",
