@@ -37,6 +37,7 @@ STATIC = Path(themes.__file__ or "").parent / "static" / "dist"
 GRACE_S = 10
 TLS_ASK = "/tls/ask"
 ASK_TIMEOUT_S = 2
+HSTS_S, OWN_DOMAIN_HSTS_S = 31_536_000, 86_400
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -115,7 +116,8 @@ class FrontDoor:
         if visit.surface == "sandbox" and self.sandbox and scope["path"].startswith(("/v1/", "/v2/")):
             return await self.sandbox(scope, receive, send)
         policy = self._policies.get(visit.surface, POLICY)
-        send = with_headers(send, request_id=visit.request_id, policy=policy, is_tls=arrival.is_tls)
+        hsts_s = self._hsts_s(arrival.host) if arrival.is_tls else 0
+        send = with_headers(send, request_id=visit.request_id, policy=policy, hsts_s=hsts_s)
         name = "api" if visit.surface == "portal" and scope["path"].startswith("/api/") else visit.surface
         has_begun = False
 
@@ -137,6 +139,10 @@ class FrontDoor:
                 raise
             LOG.exception("request %s failed before its surface could answer", visit.request_id)
             await _plain(send, 500, f"Internal Server Error\nrequest {visit.request_id}")
+
+    def _hsts_s(self, host: str) -> int:
+        """A brand's own host is the brand's again after its release, and may have no TLS there: a day, not a year."""
+        return HSTS_S if f".{host}".endswith(f".{self.settings.platform_domain}") else OWN_DOMAIN_HSTS_S
 
     def _arrive(self, scope: Any) -> Arrival | None:
         """None for anything but exactly one Host header that names a host."""

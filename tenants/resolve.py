@@ -91,10 +91,14 @@ class HostResolver:
         self._cache.clear()
 
 
-async def own_url(scope: Scope, surface: str, path: str = "/") -> str:
-    """The address of a page of this tenant: on its own domain where one is active, else below the platform's."""
-    query = text("select slug, platform.own_host(:surface) as host from platform.own_tenant()")
-    row = (await scope.db.execute(query, {"surface": surface})).one()
+async def own_url(scope: Scope, surface: str, path: str = "/", *, host: str = "") -> str:
+    """The address of a page of this tenant: on `host` where that is one of its own, else on its own domain where one is
+    active, else below the platform's. Never on a domain that is failing."""
+    query = text(
+        "select slug, case when platform.is_sound_host(:host, :surface) then :host else platform.own_host(:surface) end"
+        " as host from platform.own_tenant()"
+    )
+    row = (await scope.db.execute(query, {"surface": surface, "host": host})).one()
     return scope.settings.url_of(row.host or scope.settings.host_of(surface, row.slug), path)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 from litestar import Request, Response, get, post
 from sqlalchemy import select
 
-from app.brands import service
+from app.brands import domains, service
 from app.identity.service import login_url
 from app.kernel.errors import Invalid, Refused
+from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, page, platform, read_form, redirect, visit_of
 from tenants.models import Tenant, TenantRoute
 
@@ -98,8 +99,21 @@ async def list_domains(request: AnyRequest) -> Response[Any]:
         rows = (await scope.db.execute(query)).all()
         return page(
             request, scope, "brands/all_domains.html", title="Domains",
-            rows=[(route, tenant, route.attributes) for route, tenant in rows],
+            rows=[
+                (route, tenant, route.attributes, public_id("domain", route.object_id))
+                for route, tenant in rows if route.object_id
+            ],
         )  # fmt: skip
 
 
-routes = [list_tenants, create_tenant, suspend_tenant, resume_tenant, list_domains]
+@post("/tenants/{slug:str}/domains/{domain_id:str}/releases", opt={"permission": "domains.manage"})
+async def release_domain(request: AnyRequest, slug: str, domain_id: str) -> Response[Any]:
+    visit, reason = visit_of(request), _reason(await read_form(request))
+    tenant_id = await service.find_tenant(visit.database, visit.actor, slug)
+    domain = await domains.release_for_platform(
+        visit.database, visit.actor, tenant_id, parse_id("domain", domain_id), reason
+    )
+    return redirect(request, "/domains", flash=f"{domain.host} is released and no longer served.")
+
+
+routes = [list_tenants, create_tenant, suspend_tenant, resume_tenant, list_domains, release_domain]

@@ -1,8 +1,12 @@
 """A brand's own hosts: claim, proof, daily check, release.
 
 pending -> verified (the TXT record proves who owns it) -> active (and it leads here: the host is served) -> suspended
-(three days without its records) -> active again by itself; released by its owner from any of them. Two brands may claim
-the same host; the route goes to the one that first proves it and points it here.
+(three days without its records) -> active again by itself; released by its owner, or by the platform, from any of them.
+Two brands may claim the same host; the route goes to the one that first proves it and points it here, and after its
+release to the one that has it proven by then.
+
+While a look fails or finds no answer, new links leave the host for the platform's (`own_host`, SQL). The owners are
+told when it begins to fail and when it is suspended.
 
 Errors: `host`, `host_reserved`, `already_claimed`, `surface`, `too_many_domains`, `domain_released`.
 """
@@ -24,7 +28,7 @@ from app.brands.models import Domain
 from app.brands.resolver import Resolver, Unanswered, resolver_of
 from app.brands.service import own_tenant
 from app.identity.limits import is_within
-from app.kernel import audit
+from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound, Refused, TooMany
 from app.kernel.settings import Settings
@@ -40,12 +44,14 @@ MOST_DOMAINS = 20
 CHECKS, CHECK_WINDOW = 20, timedelta(minutes=5)
 # Three days of a daily job whose rounds do not begin on the second.
 PATIENCE = timedelta(days=3) - timedelta(hours=1)
+# Name servers that gave no answer for so long count as a missing record.
+SILENCE = timedelta(days=2) - timedelta(hours=1)
 # Names that no public name server answers for (RFC 6761, 6762, 7686, 8375, 9476; ICANN's .internal).
 _PRIVATE = frozenset(
     {"localhost", "local", "localdomain", "internal", "invalid", "onion", "arpa", "alt", "lan", "home"}
 )
 # Letters that the older IDNA turns into others: the host would not be the one that browsers ask for.
-_DEVIANT = frozenset("ßς\u200c\u200d")
+_DEVIANT = frozenset("ßẞς\u200c\u200d")
 _SHOWN = 10
 
 
@@ -142,14 +148,15 @@ async def look(resolver: Resolver, host: str, value: str, target: str) -> Findin
 
 
 def judge(
-    state: str, failing_since: datetime | None, found: Finding, now: datetime
-) -> tuple[str, datetime | None]:
-    """(state, failing since) after a look. Name servers that are silent change nothing (pure)."""
+    state: str, failing_since: datetime | None, found: Finding, now: datetime, silent_since: datetime | None = None
+) -> tuple[str, datetime | None]:  # fmt: skip
+    """(state, failing since) after a look. Silent name servers change nothing before `SILENCE` is over (pure)."""
     if found.problem == "unanswered":
-        return state, failing_since
-    if found.is_right:
+        if state != "active" or silent_since is None or now - silent_since < SILENCE:
+            return state, failing_since
+    elif found.is_right:
         return "active", None
-    if state in ("pending", "verified"):
+    elif state in ("pending", "verified"):
         return ("verified" if found.has_txt else "pending"), None
     failing_since = failing_since or now
     return ("suspended" if now - failing_since >= PATIENCE else state), failing_since
@@ -226,7 +233,8 @@ async def check(
 
 async def _conclude(scope: Scope, domain: Domain, found: Finding) -> None:
     before, was_failing, problem = domain.state, domain.failing_since, ""
-    state, failing_since = judge(before, was_failing, found, scope.now)
+    silent_since = _silent_since(domain, found, scope.now)
+    state, failing_since = judge(before, was_failing, found, scope.now, silent_since)
     if state == "active" and not await _put_route(scope, domain):
         problem = "taken"
         state = "suspended" if before in ("active", "suspended") else "verified"
@@ -236,14 +244,40 @@ async def _conclude(scope: Scope, domain: Domain, found: Finding) -> None:
     if found.has_txt:
         domain.verified_at = domain.verified_at or scope.now
     domain.state, domain.failing_since, domain.checked_at = state, failing_since, scope.now
-    domain.last_result = found.facts(problem)
+    domain.last_result = found.facts(problem) | (
+        {"silent_since": silent_since.isoformat()} if silent_since else {}
+    )
     await scope.db.flush()
     if state != before:
         await audit.record(scope, _DEEDS[state], "domain", domain.id, {"host": domain.host})
+        if state == "suspended":
+            await _tell_owners(scope, "DomainSuspended", domain, {"sentence": headline(domain)[1]})
     elif (failing_since is None) != (was_failing is None):
         deed = "domain.recovered" if failing_since is None else "domain.began_failing"
         await audit.record(scope, deed, "domain", domain.id, {"host": domain.host})
+        if state == "active" and (until := served_until(domain)):
+            about = {"sentence": headline(domain)[1], "until": until.isoformat()}
+            await _tell_owners(scope, "DomainBeganFailing", domain, about)
     await _tell_console(scope, domain)
+
+
+def _silent_since(domain: Domain, found: Finding, now: datetime) -> datetime | None:
+    if found.problem != "unanswered":
+        return None
+    before = domain.last_result.get("silent_since")
+    return datetime.fromisoformat(before) if before else now
+
+
+def served_until(domain: Domain) -> datetime | None:
+    """When a failing domain is suspended if nothing changes: the first look after this (pure)."""
+    if domain.state != "active" or domain.failing_since is None:
+        return None
+    return domain.failing_since + PATIENCE
+
+
+async def _tell_owners(scope: Scope, kind: str, domain: Domain, about: dict[str, Any]) -> None:
+    about = {"host": domain.host, "surface": domain.surface} | about
+    await events.emit(scope, kind, "domain", domain.id, about, public=False)
 
 
 _DEEDS = {
@@ -255,10 +289,13 @@ _DEEDS = {
 async def recheck(
     database: Database, tenant_id: UUID, *, resolver: Resolver | None = None, now: datetime | None = None
 ) -> None:
-    """Every domain that is served, or was until its records went away."""
+    """Every domain that is served, was until its records went away, or waits, proven, to be pointed here or for another
+    brand to release it."""
     actor = Actor.job("brands.recheck_domains")
     async with database.scope(tenant_id, actor, now=now) as scope:
-        query = select(Domain.id).where(Domain.state.in_(("active", "suspended"))).order_by(Domain.id)
+        query = (
+            select(Domain.id).where(Domain.state.in_(("active", "suspended", "verified"))).order_by(Domain.id)
+        )
         domain_ids = (await scope.db.execute(query)).scalars().all()
     for domain_id in domain_ids:
         try:
@@ -267,7 +304,29 @@ async def recheck(
             continue
 
 
-async def release(scope: Scope, domain_id: UUID) -> Domain:
+async def list_troubled(scope: Scope) -> Sequence[Domain]:
+    """Those that fail or are suspended, the longest first."""
+    query = select(Domain).where(
+        (Domain.state == "suspended") | ((Domain.state == "active") & Domain.failing_since.is_not(None))
+    )
+    return (await scope.db.execute(query.order_by(Domain.failing_since, Domain.host))).scalars().all()
+
+
+async def release_for_platform(
+    database: Database, actor: Actor, tenant_id: UUID, domain_id: UUID, reason: str
+) -> Domain:
+    """Platform staff take a host out of service: it stands in both audit logs, and the owners are told. NotFound."""
+    async with database.scope(tenant_id, actor) as scope:
+        was_released = (await get_domain(scope, domain_id, lock=True)).state == "released"
+        domain = await release(scope, domain_id, reason)
+        if not was_released:
+            await _tell_owners(scope, "DomainTakenOut", domain, {"reason": reason})
+    async with database.platform_scope(actor, reason, tenant_id=tenant_id) as scope:
+        await scope.write_audit("domain.released", {"host": domain.host})
+    return domain
+
+
+async def release(scope: Scope, domain_id: UUID, reason: str = "") -> Domain:
     """The host is nobody's from now on; to have it again takes a fresh challenge."""
     domain = await get_domain(scope, domain_id, lock=True)
     if domain.state == "released":
@@ -275,7 +334,8 @@ async def release(scope: Scope, domain_id: UUID) -> Domain:
     await _drop_route(scope, domain)
     domain.state, domain.released_at, domain.failing_since = "released", scope.now, None
     await scope.db.flush()
-    await audit.record(scope, "domain.released", "domain", domain.id, {"host": domain.host})
+    why = {"reason": reason} if reason else {}
+    await audit.record(scope, "domain.released", "domain", domain.id, {"host": domain.host} | why)
     await _tell_console(scope, domain)
     return domain
 
@@ -324,8 +384,9 @@ def records(domain: Domain, target: str) -> list[Record]:
     """What must be in DNS, beside what was found there (pure)."""
     result = domain.last_result
     is_known = bool(result) and result["problem"] != "unanswered"
-    txt, address = Record("TXT", PREFIX + domain.host, txt_value(domain), None, (), _NOT_YET), None
-    address = Record("CNAME", domain.host, target, None, (), _NOT_YET)
+    nothing = "No answer at the last check." if result else _NOT_YET
+    txt = Record("TXT", PREFIX + domain.host, txt_value(domain), None, (), nothing)
+    address = Record("CNAME", domain.host, target, None, (), nothing)
     if not is_known:
         return [txt, address]
     found = tuple(result["txt"])
@@ -359,22 +420,28 @@ def headline(domain: Domain) -> tuple[str, str]:
         return "info", "Released. To have it again, claim it anew: the record to set will be another one."
     if problem == "taken":
         return "error", (
-            "Another brand on this platform is served under this name. It is yours as soon as they release it, or when"
-            " their records have been gone for three days."
+            "Another brand on this platform is served under this name. Once they release it, or their records have been"
+            " gone for three days, it is yours with the next daily look, or at once when you check."
         )  # fmt: skip
-    if problem == "unanswered":
-        return "warning", "The name servers gave no answer. Nothing has changed; try again in a few minutes."
+    if problem == "unanswered" and domain.failing_since is None:
+        return "warning", (
+            "The name servers gave no answer. New links lead to the platform's name for now; after two days of silence"
+            " it counts as failing. Try again in a few minutes."
+        ) if domain.state == "active" else (
+            "The name servers gave no answer. Nothing has changed; try again in a few minutes."
+        )  # fmt: skip
     if domain.state == "active":
         if domain.failing_since is None:
             return "success", "It works. Leave both records in place: they are looked at every day."
+        cause = "Its name servers give no answer" if problem == "unanswered" else "A record is missing"
         return "warning", (
-            "It still works, but a record is missing. After three days without it the name is no longer served."
+            f"{cause}, so new links lead to the platform's name. If that is not mended within three days, it is no"
+            " longer served."
         )  # fmt: skip
     if domain.state == "suspended":
-        return (
-            "error",
-            "Its records were gone for three days, so it is not served. Set them and it comes back.",
-        )
+        return "error", (
+            "Its records were gone or without answer for three days, so it is not served. Set them and it comes back."
+        )  # fmt: skip
     if domain.state == "verified":
         return "info", "It is proven to be yours. Now point it here."
     if domain.checked_at is None:

@@ -254,7 +254,7 @@ def _row(scope: Scope, domain: Domain, target: str) -> dict[str, Any]:
     kind, sentence = domains.headline(domain)
     return {
         "id": public_id("domain", domain.id), "domain": domain, "spoken": domains.spoken(domain.host), "kind": kind,
-        "sentence": sentence, "records": domains.records(domain, target),
+        "sentence": sentence, "until": domains.served_until(domain), "records": domains.records(domain, target),
         "url": scope.settings.url_of(domain.host) if domain.state == "active" else None,
         "steps": [
             {"label": label, "state": "done" if no < reached else "current" if no == reached else "todo"}

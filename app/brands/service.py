@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale
 from sqlalchemy import delete, insert, select, text, update
@@ -22,6 +21,7 @@ from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.money import is_currency
 from app.kernel.names import name_fault
+from app.kernel.zones import is_known, is_time_zone
 from tenants.database import Database
 from tenants.models import Tenant, TenantRoute, TenantStats
 from tenants.resolve import RESERVED_SLUGS
@@ -87,6 +87,7 @@ async def _furnish(
 ) -> str:  # fmt: skip
     """What lies in the tenant's own rows; answers the first owner's login token."""
     async with database.scope(tenant_id, actor) as scope:
+        await _check_time_zone(scope, cleaned)
         scope.db.add(TenantProfile(**cleaned))
         await faces.found(scope, look)
         owner = await identity.invite_staff(scope, email=first[0], name=first[1], role="owner")
@@ -198,14 +199,22 @@ async def update_profile(scope: Scope, changes: Mapping[str, Any]) -> TenantProf
     tax_number, ocpi_country_code, ocpi_party_id, support_email, support_phone, card_use."""
     profile = await get_profile(scope)
     cleaned = check_profile(changes)
+    await _check_time_zone(scope, cleaned)
     for field, value in cleaned.items():
         setattr(profile, field, value)
+    if "name" in cleaned:
+        await scope.db.execute(text("select platform.put_own_name(:name)"), {"name": cleaned["name"]})
     profile.updated_at = scope.now
     await audit.record(
         scope, "tenant.profile_changed", "tenant", scope.tenant_id, {"fields": sorted(cleaned)}
     )
     await scope.db.flush()
     return profile
+
+
+async def _check_time_zone(scope: Scope, cleaned: Mapping[str, Any]) -> None:
+    if "time_zone" in cleaned and not await is_known(scope, cleaned["time_zone"]):
+        raise Invalid.field("time_zone", "time_zone", _MESSAGES["time_zone"])
 
 
 def check_profile(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,12 +250,12 @@ def _profile_fault(field: str, value: str) -> FieldFault | None:
     wrong = {
         "country": lambda: value.upper() not in Locale("en").territories or len(value) != 2,
         "currency": lambda: not is_currency(value.upper()),
-        "time_zone": lambda: not _is_time_zone(value),
+        "time_zone": lambda: not is_time_zone(value),
         "language": lambda: value not in ("en", "de"),
         "vat_id": lambda: bool(value) and not is_vat_id(value),
         "ocpi_country_code": lambda: bool(value) and not re.fullmatch(r"[A-Za-z]{2}", value),
         "ocpi_party_id": lambda: bool(value) and not re.fullmatch(r"[A-Za-z0-9]{3}", value),
-        "support_email": lambda: bool(value) and "@" not in value,
+        "support_email": lambda: bool(value) and not identity.is_email(value),
         "card_use": lambda: value not in ("anywhere", "hold", "refuse"),
     }.get(field)
     if wrong is None:
@@ -276,15 +285,7 @@ def is_vat_id(value: str) -> bool:
     return re.fullmatch(_VAT_IDS.get(country, _OTHER_VAT_ID), number) is not None
 
 
-def _is_time_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return bool(name)
-
-
 async def own_tenant(scope: Scope) -> tuple[str, str, str]:
-    """(slug, name, status) of the tenant this scope serves."""
+    """(slug, name, status) of the tenant this scope serves. The name is its profile's."""
     row = (await scope.db.execute(text("select slug, name, status from platform.own_tenant()"))).one()
     return row.slug, row.name, row.status

@@ -19,7 +19,7 @@ async def request_login(request: AnyRequest, tenant_scope: Scope) -> Response[An
     form, visit = await read_form(request), visit_of(request)
     try:
         await service.request_driver_login(
-            tenant_scope, form.text("email"), language=visit.language, remote=visit.remote
+            tenant_scope, form.text("email"), language=visit.language, host=visit.host, remote=visit.remote
         )
     except (Invalid, TooMany) as error:
         return form_again(request, tenant_scope, "identity/login.html", error, form, title=_("Log in"))

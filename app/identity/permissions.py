@@ -47,6 +47,7 @@ ADMIN_PERMISSIONS = frozenset(
         "tenants.view",
         "tenants.manage",
         "domains.view",
+        "domains.manage",
         "unclaimed.view",
         "unclaimed.manage",
         "mails.view",

@@ -52,9 +52,9 @@ async def show_login(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
 
 @post("/login", opt={"public": True})
 async def request_login(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    form = await read_form(request)
+    form, visit = await read_form(request), visit_of(request)
     try:
-        await service.request_login(tenant_scope, form.text("email"), remote=visit_of(request).remote)
+        await service.request_login(tenant_scope, form.text("email"), host=visit.host, remote=visit.remote)
     except (Invalid, TooMany) as error:
         return form_again(request, tenant_scope, "identity/login.html", error, form, title="Log in")
     response = page(

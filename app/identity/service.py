@@ -55,10 +55,16 @@ KEY_PREFIX = "lvk_"
 def check_email(email: str, field: str = "email") -> str:
     """As it was typed, without blanks around it; a domain may be of any script."""
     cleaned = email.strip()
-    sent = address_of(cleaned)
-    if not _EMAIL.fullmatch(sent) or ".." in sent or "." not in sent.split("@")[1] or len(sent) > 254:
+    if not is_email(cleaned):
         raise Invalid.field(field, "email", N_("This is no e-mail address."))
     return cleaned
+
+
+def is_email(email: str) -> bool:
+    sent = address_of(email)
+    return (
+        bool(_EMAIL.fullmatch(sent)) and ".." not in sent and "." in sent.split("@")[1] and len(sent) <= 254
+    )
 
 
 def address_of(email: str) -> str:
@@ -184,8 +190,9 @@ class LinkLetter:
     expires_at: datetime
 
 
-async def request_login(scope: Scope, email: str, *, remote: str = "") -> None:
-    """The answer is the same whoever asks: it tells nobody who works here. Refused only by the sender's own haste."""
+async def request_login(scope: Scope, email: str, *, host: str = "", remote: str = "") -> None:
+    """The answer is the same whoever asks: it tells nobody who works here. Refused only by the sender's own haste. The
+    link leads to `host`, where it was asked for (`login_url`)."""
     email = check_email(email)
     await _refuse_haste(scope, remote)
     member = await find_staff_member(scope, email)
@@ -195,18 +202,22 @@ async def request_login(scope: Scope, email: str, *, remote: str = "") -> None:
         return
     link, _token = await make_login_link(scope, member.id)
     await events.emit(
-        scope, "LoginLinkRequested", "staff_member", member.id, {"login_link_id": str(link.id)}, public=False
-    )
+        scope, "LoginLinkRequested", "staff_member", member.id, {"login_link_id": str(link.id), "host": host},
+        public=False,
+    )  # fmt: skip
 
 
-async def request_driver_login(scope: Scope, email: str, *, language: str, remote: str = "") -> None:
-    """Every mailbox gets a link, whether a driver has it or not: nobody learns which. Who uses it owns the mailbox."""
+async def request_driver_login(
+    scope: Scope, email: str, *, language: str, host: str = "", remote: str = ""
+) -> None:
+    """Every mailbox gets a link, whether a driver has it or not: nobody learns which. Who uses it owns the mailbox.
+    It leads to `host`, as `request_login`'s does."""
     mailbox = email_norm(check_email(email))
     await _refuse_haste(scope, remote)
     if await _has_many_links(scope, LoginLink.email == mailbox):
         return
     link, _token = await make_driver_link(scope, mailbox)
-    about = {"login_link_id": str(link.id), "language": language}
+    about = {"login_link_id": str(link.id), "language": language, "host": host}
     await events.emit(scope, "DriverLoginRequested", "login_link", link.id, about, public=False)
 
 
@@ -255,12 +266,15 @@ def _link_digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-async def login_url(scope: Scope, token: str, surface: str = "portal") -> str:
-    return await own_url(scope, surface, f"/login/{token}")
+async def login_url(scope: Scope, token: str, surface: str = "portal", *, host: str = "") -> str:
+    """On `host`, where it was asked for: it has the cookie of where to go next. But not on a domain that fails: whoever
+    has that name by now could ask for links of anybody's."""
+    return await own_url(scope, surface, f"/login/{token}", host=host)
 
 
-async def find_letter(scope: Scope, login_link_id: UUID) -> LinkLetter | None:
-    """For the mail. None when the link was used, has expired or was made under a key that is gone."""
+async def find_letter(scope: Scope, login_link_id: UUID, *, host: str = "") -> LinkLetter | None:
+    """For the mail. `host` is where it was asked for. None when the link was used, has expired or was made under a key
+    that is gone."""
     link = await scope.db.get(LoginLink, (scope.tenant_id, login_link_id))
     if link is None or link.used_at is not None or link.expires_at <= scope.now:
         return None
@@ -268,9 +282,11 @@ async def find_letter(scope: Scope, login_link_id: UUID) -> LinkLetter | None:
     if _link_digest(token) != link.digest:
         return None
     if link.staff_member_id is None:
-        return LinkLetter(link.email or "", "", await login_url(scope, token, "driver"), link.expires_at)
+        return LinkLetter(
+            link.email or "", "", await login_url(scope, token, "driver", host=host), link.expires_at
+        )
     member = await get_staff_member(scope, link.staff_member_id)
-    return LinkLetter(member.email, member.name, await login_url(scope, token), link.expires_at)
+    return LinkLetter(member.email, member.name, await login_url(scope, token, host=host), link.expires_at)
 
 
 async def find_login_link(scope: Scope, token: str, *, is_driver: bool = False) -> LoginLink | None:

@@ -24,6 +24,7 @@ from app.notifications.letter import (
     as_html,
     card_used_twice,
     compose,
+    domain_news,
     hold_released,
     receipt,
     refund,
@@ -31,6 +32,7 @@ from app.notifications.letter import (
 )
 from app.notifications.models import Mail
 from tenants.database import Database
+from tenants.resolve import own_url
 from tenants.scope import Actor, Scope
 from themes.language import _, speaking
 
@@ -87,7 +89,7 @@ async def mail_login_link(database: Database, tenant_id: UUID, event_id: str) ->
     """The link is made where the mail is: neither the event nor the job ever holds it."""
     async with database.scope(tenant_id, Actor.job("notifications.mail_login_link")) as scope:
         event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
-        letter = await identity.find_letter(scope, UUID(event.data["login_link_id"])) if event else None
+        letter = await _login_letter(scope, event) if event else None
         if event is None or letter is None:
             return
         _slug, name, _state = await own_tenant(scope)
@@ -99,11 +101,16 @@ async def mail_login_link(database: Database, tenant_id: UUID, event_id: str) ->
         )  # fmt: skip
 
 
+async def _login_letter(scope: Scope, event: Event) -> identity.LinkLetter | None:
+    about = event.data
+    return await identity.find_letter(scope, UUID(about["login_link_id"]), host=about.get("host", ""))
+
+
 async def mail_driver_login_link(database: Database, tenant_id: UUID, event_id: str) -> None:
     """In the language the driver was reading."""
     async with database.scope(tenant_id, Actor.job("notifications.mail_driver_login_link")) as scope:
         event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
-        letter = await identity.find_letter(scope, UUID(event.data["login_link_id"])) if event else None
+        letter = await _login_letter(scope, event) if event else None
         if event is None or letter is None:
             return
         _slug, name, _state = await own_tenant(scope)
@@ -255,7 +262,24 @@ async def mail_card_used_twice(database: Database, tenant_id: UUID, event_id: st
         )  # fmt: skip
 
 
+async def mail_domain_news(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """To every owner: what a domain of the brand's does, what to do and by when."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_domain_news")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        if event is None:
+            return
+        profile, url = await get_profile(scope), await own_url(scope, "portal", "/domains")
+        kind, subject, body = domain_news(event.kind, event.data, profile.name, url, profile.time_zone)
+        for member in await identity.list_staff(scope):
+            if (member.role, member.status) == ("owner", "active"):
+                await service.send_mail(
+                    scope, key=f"domain:{event.id}:{member.id}", kind=kind, to=member.email, subject=subject, body=body,
+                    source_id=event.source_id,
+                )  # fmt: skip
+
+
 JOBS = {
+    "notifications.mail_domain_news": mail_domain_news,
     "notifications.mail_card_used_twice": mail_card_used_twice,
     "notifications.mail_guest": mail_guest,
     "notifications.mail_hold_released": mail_hold_released,
@@ -268,6 +292,9 @@ JOBS = {
 }
 LISTENERS = {
     "CardUsedTwice": ["notifications.mail_card_used_twice"],
+    "DomainBeganFailing": ["notifications.mail_domain_news"],
+    "DomainSuspended": ["notifications.mail_domain_news"],
+    "DomainTakenOut": ["notifications.mail_domain_news"],
     "PaymentAuthorized": ["notifications.mail_guest"],
     "PaymentCaptured": ["notifications.mail_guest"],
     "PaymentEnded": ["notifications.mail_hold_released"],

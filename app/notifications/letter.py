@@ -4,9 +4,13 @@ The text alone says everything. A paragraph that is only a link is a button in t
 it where that ends with a colon; no picture, no tracking, nothing is loaded from anywhere.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from email.headerregistry import Address
+from datetime import datetime
+from email.header import Header
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UniqueAddressHeader
 from email.message import EmailMessage
+from email.policy import Policy, default
 from functools import lru_cache
 
 import jinja2
@@ -21,7 +25,7 @@ from app.kernel.ids import public_id
 from app.kernel.slices import template_folders
 from themes.css import light_tokens
 from themes.language import _
-from themes.render import environment, money
+from themes.render import environment, local, money
 from themes.theme import Theme
 
 
@@ -62,11 +66,37 @@ def as_html(subject: str, body: str, theme: Theme, sender: str, language: str) -
     )  # fmt: skip
 
 
+class _OneMailbox(UniqueAddressHeader, BaseHeader):  # type: ignore[misc]
+    """One name and its address, whatever the name: written as RFC 2047 words, which hold nothing that a reader could
+    take for an address. The standard library's own folding drops the quotes of a long name, and its commas then
+    part mailboxes."""
+
+    def fold(self, *, policy: Policy) -> str:
+        (mailbox,) = self.addresses
+        name, address = mailbox.display_name, mailbox.addr_spec
+        if not address.isascii():  # SMTPUTF8: the library knows how, and there is no name
+            return super().fold(policy=policy)
+        if not name:
+            return f"{self.name}: {address}{policy.linesep}"
+        if not (name.isascii() and name.replace(" ", "").isalnum() and len(name) <= _SHORT):
+            name = (
+                Header(name, "utf-8", header_name=self.name).encode(linesep=policy.linesep) + policy.linesep
+            )
+        return f"{self.name}: {name} <{address}>{policy.linesep}"
+
+
+_SHORT = 40
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("from", _OneMailbox)
+_HEADERS.map_to_type("to", _OneMailbox)
+_POLICY = default.clone(header_factory=_HEADERS)
+
+
 def compose(
     *, sender: str, domain: str, message_id: str, to: str, subject: str, body: str, html: str
 ) -> EmailMessage:
     """Names that people chose become header values, never header lines."""
-    message = EmailMessage()
+    message = EmailMessage(_POLICY)
     message["From"] = Address(one_line(sender), "no-reply", domain)
     # The same however often it is tried, so that a mailbox can tell a repetition.
     message["Message-ID"] = f"<{message_id}@{domain}>"
@@ -94,6 +124,42 @@ def card_used_twice(name: str, masked: str) -> tuple[str, str]:
         % {"name": name},
     )  # fmt: skip
     return _("Your card was used in two places"), "\n\n".join(body) + "\n"
+
+
+# -- to owners -------------------------------------------------------------------------------------------------------
+
+_DOMAIN_KINDS = {
+    "DomainBeganFailing": "domain_failing", "DomainSuspended": "domain_suspended", "DomainTakenOut": "domain_released",
+}  # fmt: skip
+
+
+def domain_news(
+    kind: str, about: Mapping[str, str], name: str, url: str, time_zone: str
+) -> tuple[str, str, str]:
+    """Kind, subject, body: a host of the brand's own fails, is suspended or was released by the platform. `about` is
+    the event's data, `url` leads to the portal's page of domains."""
+    host = about["host"]
+    if kind == "DomainBeganFailing":
+        until = local(datetime.fromisoformat(about["until"]), time_zone)
+        subject, said = f"{host} is failing", (
+            f"the daily look at {host}, a domain of {name}, found it failing.", about["sentence"],
+            f"Until {until} it is served as before. If nothing changes it is suspended with the next daily look.",
+        )  # fmt: skip
+    elif kind == "DomainSuspended":
+        subject, said = f"{host} is suspended", (
+            f"{host}, a domain of {name}, is no longer served.", about["sentence"],
+            "Pages and printed codes with this name do not work until then. New links lead to the platform's name.",
+        )  # fmt: skip
+    else:
+        subject, said = f"{host} was released by the platform", (
+            f"the platform's staff released {host}, a domain of {name}. It is no longer served.",
+            f"Reason: {one_line(about['reason'])}", "To have it again, claim it anew and set the new record.",
+        )  # fmt: skip
+    return (
+        _DOMAIN_KINDS[kind],
+        subject,
+        "\n\n".join(("Hello,", *said, "What to set, and what was found:", url)) + "\n",
+    )
 
 
 # -- to guests ---------------------------------------------------------------------------------------------------------

@@ -13,13 +13,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import func, insert, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import selectinload
 
-from app.kernel import audit, events
+from app.kernel import audit, events, zones
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
 from app.kernel.names import check_name, name_fault
 from app.kernel.secrets import digest, new_station_password
@@ -50,11 +49,17 @@ CONNECTOR_FIELDS = ("standard", "format", "power_type", "max_voltage_v", "max_am
 # --- locations ---------------------------------------------------------------------------------------------------
 
 
-def _check_time_zone(name: str, faults: list[FieldFault]) -> None:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        faults.append(FieldFault("time_zone", "unknown_time_zone", f"There is no time zone {name!r}."))
+def _no_time_zone(name: str) -> FieldFault:
+    return FieldFault(
+        "time_zone", "unknown_time_zone", f"There is no time zone {name!r}: give one such as Europe/Berlin."
+    )
+
+
+async def _check_time_zone(scope: Scope, cleaned: Mapping[str, Any]) -> None:
+    if "time_zone" in cleaned and not await zones.is_known(scope, cleaned["time_zone"]):
+        raise Invalid(
+            "invalid", "The location has wrong fields.", faults=[_no_time_zone(cleaned["time_zone"])]
+        )
 
 
 def _coordinate(field: str, value: Any, bound: int, faults: list[FieldFault]) -> Decimal | None:
@@ -97,7 +102,8 @@ def _check_location(values: Mapping[str, Any]) -> dict[str, Any]:
             )
     if "time_zone" in values:
         cleaned["time_zone"] = str(values["time_zone"] or "")
-        _check_time_zone(cleaned["time_zone"], faults)
+        if not zones.is_time_zone(cleaned["time_zone"]):
+            faults.append(_no_time_zone(cleaned["time_zone"]))
     for name, bound in (("latitude", 90), ("longitude", 180)):
         if name in values:
             cleaned[name] = _coordinate(name, values[name], bound, faults)
@@ -113,7 +119,9 @@ def _check_location(values: Mapping[str, Any]) -> dict[str, Any]:
 async def create_location(scope: Scope, **values: Any) -> Location:
     """`name, address, city, country (alpha-3), time_zone` are required; `postal_code, latitude, longitude` are not."""
     required = {name: values.get(name, "") for name in ("name", "address", "city", "country", "time_zone")}
-    location = Location(**_check_location({**values, **required}))
+    cleaned = _check_location({**values, **required})
+    await _check_time_zone(scope, cleaned)
+    location = Location(**cleaned)
     scope.db.add(location)
     await scope.db.flush()
     await audit.record(scope, "location.created", "location", location.id, {"name": location.name})
@@ -123,6 +131,7 @@ async def create_location(scope: Scope, **values: Any) -> Location:
 async def update_location(scope: Scope, location_id: UUID, **values: Any) -> Location:
     location = await get_location(scope, location_id)
     cleaned = _check_location(values)
+    await _check_time_zone(scope, cleaned)
     for name, value in cleaned.items():
         setattr(location, name, value)
     location.updated_at = scope.now

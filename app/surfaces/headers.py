@@ -17,21 +17,22 @@ def content_security_policy(*, form_action: tuple[str, ...] = ("'self'",)) -> st
 POLICY = content_security_policy()
 
 
-def with_headers(send: Any, *, request_id: str, policy: str = POLICY, is_tls: bool = False) -> Any:
-    """A `send` that adds them; what an answer says itself about caching or as its policy stays."""
+def with_headers(send: Any, *, request_id: str, policy: str = POLICY, hsts_s: int = 0) -> Any:
+    """A `send` that adds them; what an answer says itself about caching or as its policy stays. `hsts_s`:
+    how long a browser insists on TLS for this host, 0 where it was not asked by TLS."""
 
     async def send_safely(message: Any) -> None:
         if message["type"] == "http.response.start":
             message = {
                 **message,
-                "headers": _completed(message.get("headers", ()), request_id, policy, is_tls),
+                "headers": _completed(message.get("headers", ()), request_id, policy, hsts_s),
             }
         await send(message)
 
     return send_safely
 
 
-def _completed(headers: Any, request_id: str, policy: str, is_tls: bool) -> list[tuple[bytes, bytes]]:
+def _completed(headers: Any, request_id: str, policy: str, hsts_s: int) -> list[tuple[bytes, bytes]]:
     known = [(bytes(name).lower(), bytes(value)) for name, value in headers]
     names = {name for name, _ in known}
     known += [
@@ -46,6 +47,6 @@ def _completed(headers: Any, request_id: str, policy: str, is_tls: bool) -> list
             known.append((b"content-security-policy", policy.encode()))
     if b"cache-control" not in names:
         known.append((b"cache-control", b"no-store"))
-    if is_tls:
-        known.append((b"strict-transport-security", b"max-age=31536000"))
+    if hsts_s:
+        known.append((b"strict-transport-security", f"max-age={hsts_s}".encode()))
     return known

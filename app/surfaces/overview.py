@@ -5,6 +5,7 @@ from typing import Any
 from litestar import Request, Response, get
 from litestar.response import Stream
 
+from app.brands import domains
 from app.charging import holds
 from app.charging import queries as sessions
 from app.kernel.ids import public_id
@@ -30,7 +31,7 @@ async def show_overview(request: AnyRequest, tenant_scope: Scope) -> Response[st
     points = await stations.power_curve(tenant_scope, None, tenant_scope.now - stations.CURVE)
     return page(
         request, tenant_scope, "surfaces/overview.html", title="Overview", points=points,
-        first=await first_steps(request, tenant_scope),
+        first=await first_steps(request, tenant_scope), domains=await _troubled(tenant_scope),
         curve_words=stations.curve_in_words(points), **parts,
     )  # fmt: skip
 
@@ -62,6 +63,18 @@ async def _parts(scope: Scope, time_zone: str) -> dict[str, Any]:
         "undecided": [(public_id("charging_session", one.session_id), one.until) for one in undecided],
         "counts": counts, "figures": figures, "problems": problems[:PROBLEMS], "problem_count": len(problems),
     }  # fmt: skip
+
+
+async def _troubled(scope: Scope) -> list[dict[str, Any]]:
+    """Domains of the brand's own that are lost soon, or were."""
+    found = []
+    for domain in await domains.list_troubled(scope):
+        kind, sentence = domains.headline(domain)
+        until = domains.served_until(domain)
+        found.append(
+            {"name": domains.spoken(domain.host), "kind": kind, "sentence": sentence, "until": until}
+        )
+    return found
 
 
 def _power(station: ChargingStation) -> int:

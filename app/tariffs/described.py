@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from app.kernel.errors import FieldFault, Invalid
+from app.kernel.zones import is_time_zone
 from app.tariffs.ocpi_tariff import Reader, read_amount, read_flag, read_moment, read_text, refuse
 from app.tariffs.pricing import Period
 
@@ -51,10 +51,10 @@ def read_session(raw: Any, *, now: datetime, time_zone: str, path: str = "sessio
 
 
 def read_time_zone(value: Any) -> str:
-    try:
-        return ZoneInfo(read_text(value)).key
-    except (KeyError, ValueError, OSError):
+    name = read_text(value)
+    if not is_time_zone(name):
         refuse("time_zone", "This must be an IANA time zone like Europe/Berlin.")
+    return name
 
 
 def _from_figures(reader: Reader, now: datetime) -> list[Period]:

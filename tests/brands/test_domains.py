@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.brands import domains
 from app.brands.domains import Finding
@@ -15,8 +15,11 @@ from app.identity import service as identity
 from app.kernel import audit
 from app.kernel.clock import uuid7
 from app.kernel.errors import ConfigurationFault, Invalid, NotFound, Refused
+from app.kernel.events import Event
 from app.kernel.ids import public_id
 from app.kernel.settings import Settings, load_settings
+from app.notifications import jobs
+from app.notifications import service as mails
 from tenants.database import Database
 from tenants.resolve import own_url
 from tenants.scope import Actor
@@ -313,16 +316,70 @@ async def test_a_domain_that_fails_for_three_days_is_suspended_and_comes_back_by
     ]  # fmt: skip
 
 
-async def test_silent_name_servers_suspend_nobody_however_long(house: House, tenant_id: UUID) -> None:
-    domain, now = await active(house.database, tenant_id), datetime.now(UTC)
-    for number in range(1, 8):
-        await domains.recheck(
-            house.database, tenant_id, resolver=Answers(silent=True), now=now + number * DAY
-        )
-    async with house.database.scope(tenant_id, CLI) as scope:
-        row = await domains.get_domain(scope, domain.id)
-    assert (row.state, row.failing_since, row.last_result["problem"]) == ("active", None, "unanswered")
-    assert domains.headline(row)[0] == "warning"
+async def test_silent_name_servers_count_as_failing_after_two_days_and_the_owners_are_told_what_to_do_and_by_when(
+    house: House, tenant_id: UUID
+) -> None:
+    database = house.database
+    domain, now = await active(database, tenant_id), datetime.now(UTC)
+
+    async def day(number: int) -> tuple[str, bool, bool]:
+        at, silent = now + number * DAY, Answers(silent=True)
+        await domains.recheck(database, tenant_id, resolver=silent, now=at)
+        async with database.scope(tenant_id, CLI) as scope:
+            row = await domains.get_domain(scope, domain.id)
+            leads_there = HOST in await own_url(scope, "driver")
+        return row.state, row.failing_since is not None, leads_there
+
+    assert await day(1) == ("active", False, False)
+    assert await news(database, tenant_id) == []
+    assert await day(3) == ("active", True, False)
+    staff = await house.staff("nordlicht", tenant_id)
+    page = (await staff.open("/")).text
+    for shown in (f"{HOST} is failing", "Its name servers give no answer", "Served until", 'href="/domains"'):
+        assert shown in page, shown
+    assert await day(5) == ("active", True, False)
+    assert await day(6) == ("suspended", True, False)
+    assert f"{HOST} is suspended" in (await staff.open("/")).text
+    assert await news(database, tenant_id) == ["DomainBeganFailing", "DomainSuspended"]
+    async with database.scope(tenant_id, CLI) as scope:
+        failing, suspended = sorted(await mails.list_mails(scope), key=lambda mail: mail.kind)
+    assert {failing.to_address, suspended.to_address} == {"anke@nordlicht-laden.example"}
+    assert failing.subject == f"{HOST} is failing" and suspended.subject == f"{HOST} is suspended"
+    for shown in ("name servers give no answer", "Until ", "portal-nordlicht.charging.example:8000/domains"):
+        assert shown in failing.body, shown
+    assert "Set them and it comes back" in suspended.body
+
+
+async def news(database: Database, tenant_id: UUID) -> list[str]:
+    """What events of domains there are, each mailed by its job."""
+    async with database.scope(tenant_id, CLI) as scope:
+        query = select(Event).where(Event.source_type == "domain").order_by(Event.id)
+        found = (await scope.db.execute(query)).scalars().all()
+    for event in found:
+        (job,) = jobs.LISTENERS[event.kind]
+        await jobs.JOBS[job](database, tenant_id, str(event.id))
+    return [event.kind for event in found]
+
+
+async def test_a_proven_claim_gets_the_host_by_itself_once_the_other_brand_releases_it(
+    house: House, tenant_id: UUID
+) -> None:
+    database = house.database
+    ours = await active(database, tenant_id)
+    other = await found_brand(database, "solmark", "selim@solmark.example")
+    theirs = await claimed(database, other)
+    answers = right(theirs, "solmark.charging.example")
+    await domains.recheck(database, other, resolver=answers)  # a mere claim is not looked at
+    async with database.scope(other, CLI) as scope:
+        assert (await domains.get_domain(scope, theirs.id)).checked_at is None
+    theirs = await domains.check(database, other, JOB, theirs.id, resolver=answers)
+    assert (theirs.state, theirs.last_result["problem"]) == ("verified", "taken")
+    async with database.scope(tenant_id, CLI) as scope:
+        await domains.release(scope, ours.id)
+    await domains.recheck(database, other, resolver=answers)
+    async with database.scope(other, CLI) as scope:
+        assert (await domains.get_domain(scope, theirs.id)).state == "active"
+    assert "Solmark" in (await house.at(HOST).get("/")).text
 
 
 async def test_a_suspended_host_that_another_brand_has_proven_meanwhile_stays_theirs(
@@ -402,6 +459,40 @@ async def test_mailed_links_lead_to_the_brands_own_hosts_once_they_are_active(
         assert (await stranger.get("/team")).status_code in (303, 404)
 
 
+async def test_a_login_link_leads_to_the_host_it_was_asked_for_on_and_other_links_leave_a_failing_domain(
+    house: House, tenant_id: UUID
+) -> None:
+    database = house.database
+    await active(database, tenant_id)
+    await active(database, tenant_id, "portal.nordlicht.example", "portal")
+    hosts = ("portal-nordlicht.charging.example", "portal.nordlicht.example", TARGET, HOST)
+    for host in hosts:
+        visitor = house.at(host)
+        email = "anke@nordlicht-laden.example" if host.startswith("portal") else "driver@a.example"
+        await visitor.open("/login")
+        answer = await visitor.post("/login", {"email": email, "next": "/wherever"})
+        assert answer.status_code == 200 and "__Host-livery-next" in visitor.cookies
+    async with database.scope(tenant_id, CLI) as scope:
+        wanted = ("LoginLinkRequested", "DriverLoginRequested")
+        query = select(Event).where(Event.kind.in_(wanted)).order_by(Event.id)
+        asked = (await scope.db.execute(query)).scalars().all()
+    for event in asked:
+        await jobs.JOBS[jobs.LISTENERS[event.kind][0]](database, tenant_id, str(event.id))
+    async with database.scope(tenant_id, CLI) as scope:
+        bodies = [mail.body for mail in reversed(await mails.list_mails(scope))]
+    assert len(bodies) == 4
+    for host, body in zip(hosts, bodies, strict=True):
+        assert f"http://{host}:8000/login/" in body
+    await domains.recheck(database, tenant_id, resolver=NOTHING)
+    async with database.scope(tenant_id, CLI) as scope:
+        assert (await paid.page_url(scope, uuid7())).startswith(f"http://{TARGET}:8000/s/ses_")
+        assert "portal-nordlicht.charging.example" in await identity.login_url(scope, "x")
+        # Whoever has the lost name by now cannot have links mailed that lead to it.
+        assert await identity.login_url(scope, "x", "driver", host=HOST) == f"http://{TARGET}:8000/login/x"
+        assert TARGET in await identity.login_url(scope, "x", "driver", host="evil.example")
+    assert (await house.at(HOST).get("/")).status_code == 200  # printed codes still work
+
+
 async def test_behind_tls_links_to_own_domains_carry_no_port(settings: Settings, database: Database) -> None:
     changes = {"platform_domain": "charging.example", "public_url": "https://charging.example"}
     database.settings = settings.model_copy(update=changes)
@@ -409,6 +500,16 @@ async def test_behind_tls_links_to_own_domains_carry_no_port(settings: Settings,
     await active(database, tenant_id)
     async with database.scope(tenant_id, CLI) as scope:
         assert await own_url(scope, "driver", "/x") == f"https://{HOST}/x"
+
+
+async def test_a_browser_insists_on_tls_for_a_brands_own_domain_for_a_day_only(
+    house: House, tenant_id: UUID
+) -> None:
+    await active(house.database, tenant_id)
+    house.door.settings = house.settings.model_copy(update={"trusted_proxies": ("127.0.0.1",)})
+    for host, lasting in ((HOST, 86_400), (TARGET, 31_536_000)):
+        answer = await house.at(host).get("/", headers={"X-Forwarded-Proto": "https"})
+        assert answer.headers["strict-transport-security"] == f"max-age={lasting}"
 
 
 # -- the proxy's question ----------------------------------------------------------------------------------------------
@@ -461,7 +562,7 @@ async def test_the_console_lists_everybodys_domains_and_how_they_stand(house: Ho
     page = (await admin.open("/domains")).text
     assert page.index(HOST) < page.index("laden.solmark.example")
     for shown in (
-        "Record missing",
+        "Failing",
         "Pending",
         "TXT not right, leads here",
         "Solmark",
@@ -473,6 +574,27 @@ async def test_the_console_lists_everybodys_domains_and_how_they_stand(house: Ho
     assert "Released" in (await admin.open("/domains")).text
 
 
+async def test_platform_staff_release_a_domain_with_a_reason_and_the_owners_are_told(
+    house: House, tenant_id: UUID
+) -> None:
+    domain = await active(house.database, tenant_id)
+    admin = await house.admin()
+    path = f"/tenants/nordlicht/domains/{public_id('domain', domain.id)}/releases"
+    assert path in (await admin.open("/domains")).text
+    assert (await admin.post(path, {"reason": ""})).status_code == 422
+    answer = await admin.post(path, {"reason": "Stolen name, case 7"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/domains")
+    house.door.resolver.forget()
+    assert (await house.at(HOST).get("/")).status_code == 404
+    assert (await audited(house.database, tenant_id))[-1] == "domain.released"
+    assert "Stolen name, case 7" in (await admin.open("/audit")).text
+    assert await news(house.database, tenant_id) == ["DomainTakenOut"]
+    async with house.database.scope(tenant_id, CLI) as scope:
+        (mail,) = await mails.list_mails(scope)
+    assert "Stolen name, case 7" in mail.body and HOST in mail.subject
+    assert path not in (await admin.open("/domains")).text
+
+
 # -- odd hosts ---------------------------------------------------------------------------------------------------------
 
 
@@ -482,7 +604,8 @@ async def test_the_console_lists_everybodys_domains_and_how_they_stand(house: Ho
      "192.0.2.1", "0x7f.0x1", "[2001:db8::1]", "2001:db8::1", "charge.example.com:443", "http://charge.example.com",
      "charge.example.com/x", "user@charge.example.com", "-a.example.com", "a-.example.com", "a..example.com",
      "a_b.example.com", "*.example.com", "a b.example.com", "x" * 300, "x" * 64 + ".example.com",
-     ".".join(["x" * 50] * 5), "straße.example", "charging.example", "CHARGING.example.", "nordlicht.charging.example",
+     ".".join(["x" * 50] * 5), "straße.example", "STRAẞE.example",
+      "charging.example", "CHARGING.example.", "nordlicht.charging.example",
      "new.charging.example", "a.b.charging.example", "pay.elsewhere.example", "ocpp.elsewhere.example",
      "charge.example.com\u0000", "charge\u3002localhost"],
 )  # fmt: skip

@@ -6,18 +6,24 @@ import email.policy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.header import decode_header, make_header
 from email.message import EmailMessage
+from email.utils import getaddresses
 from typing import Any
 from uuid import UUID
 
 import pytest
+from aiosmtplib.email import flatten_message
+from hypothesis import example, given, settings, strategies
 from sqlalchemy import select
+from sqlalchemy import text as sql
 
 from app.brands import service as brands
+from app.identity import service as identity
 from app.kernel import events
 from app.kernel.errors import Invalid
 from app.notifications import jobs, service
-from app.notifications.letter import Part, as_html, one_line, parts_of
+from app.notifications.letter import Part, as_html, compose, one_line, parts_of
 from tenants.database import Database
 from tests.billing.conftest import Shop
 from tests.web import CLI, found_brand
@@ -112,8 +118,9 @@ INJECTIONS = (
 
 @pytest.mark.parametrize("text", INJECTIONS)
 async def test_no_text_of_anybodys_becomes_a_header(database: Database, text: str) -> None:
-    """Whoever wrote the subject, and whatever name a brand came to have."""
+    """Whoever wrote the subject, and whatever name a brand came to have: also one that no form would take today."""
     tenant_id = await found_brand(database)
+    with_name = text.replace("\0", "")
     async with database.scope(tenant_id, CLI) as scope:
         if "quoted" in text:
             await brands.update_profile(scope, {"name": text})
@@ -121,14 +128,83 @@ async def test_no_text_of_anybodys_becomes_a_header(database: Database, text: st
             with pytest.raises(Invalid) as refused:
                 await brands.update_profile(scope, {"name": text})
             assert [fault.field for fault in refused.value.faults] == ["name"]
+            await scope.db.execute(sql("select platform.put_own_name(:name)"), {"name": with_name})
     async with mail_server() as server:
-        await mailed(database, server, tenant_id, subject=f"Hello {text}".replace("\0", ""))
+        await mailed(database, server, tenant_id, subject=f"Hello {with_name}")
     (mail,) = server.mails
-    ours = {"From", "Message-ID", "To", "Subject", "Auto-Submitted", "MIME-Version", "Content-Type", "Date"}
+    ours = {
+        "From", "Message-ID", "To", "Subject", "Auto-Submitted", "MIME-Version", "Content-Type", "Date",
+    }  # fmt: skip
     assert set(mail.keys()) <= ours
     assert mail["Subject"].startswith("Hello") and server.envelopes[0][1] == ["d@a.example"]
     assert len(mail["From"].addresses) == len(mail["To"].addresses) == 1
     assert mail["From"].addresses[0].addr_spec == "no-reply@localhost"
+    assert mail["From"].addresses[0].display_name == one_line(with_name)
+
+
+# What header parsers trip over, and scripts that are not ours.
+_SIGNS = list('abc XYZ,,,;:<>@""\\()[].=?_äßé李Жع\u202e\u2067\U0001f600')
+_NAMES = strategies.one_of(
+    strategies.text(strategies.sampled_from(_SIGNS), min_size=1, max_size=200),
+    strategies.lists(
+        strategies.sampled_from(
+            ['"ceo@bank.com" <ceo@bank.com>', ", ", "x" * 60, "=?utf-8?q?a?=", "ü" * 90, "<a@b.example>", '"', "\\"]
+        ),
+        min_size=1, max_size=6,
+    ).map(lambda parts: "".join(parts)[:200]),
+)  # fmt: skip
+
+
+@given(
+    name=_NAMES,
+    to=strategies.sampled_from(
+        ("d@a.example", f"{'l' * 64}@{'d' * 60}.{'e' * 60}.example", "a=?b@c.example")
+    ),
+)
+@example(name="x" * 60 + ', "ceo@bank.com" <ceo@bank.com>', to="d@a.example")
+@settings(max_examples=150, deadline=None)
+def test_a_sender_is_one_address_and_its_name_is_whole_however_it_is_called(name: str, to: str) -> None:
+    message = compose(
+        sender=name, domain="charging.example", message_id="m", to=to, subject="S", body="B", html="<p>B</p>"
+    )
+    for raw in (flatten_message(message), message.as_bytes()):
+        assert max(len(line) for line in raw.split(b"\n\n")[0].splitlines()) < 998
+        bare = email.message_from_bytes(raw)
+        ((shown, _own),) = getaddresses([bare["From"]])
+        assert str(make_header(decode_header(shown))) == one_line(name)
+        assert [one for _name, one in getaddresses(bare.get_all("From", []))] == ["no-reply@charging.example"]
+        assert [one for _name, one in getaddresses(bare.get_all("To", []))] == [to]
+        parsed: Any = email.message_from_bytes(raw, policy=email.policy.default)
+        (sender,), (recipient,) = parsed["From"].addresses, parsed["To"].addresses
+        assert (sender.addr_spec, recipient.addr_spec) == ("no-reply@charging.example", to)
+        # Python 3.11 keeps the blank between two encoded words, which nobody is to see (RFC 2047 6.2).
+        assert sender.display_name.replace(" ", "") == name.replace(" ", "")
+        assert not parsed["From"].defects and not parsed["To"].defects
+
+
+async def test_a_brand_that_is_renamed_signs_its_mails_with_the_new_name(database: Database) -> None:
+    tenant_id = await found_brand(database)
+    async with database.scope(tenant_id, CLI) as scope:
+        await brands.update_profile(scope, {"name": "Südlicht"})
+        member = await identity.find_staff_member(scope, "anke@nordlicht-laden.example")
+        assert member is not None
+        link, _token = await identity.make_login_link(scope, member.id)
+        event_id = await events.emit(
+            scope,
+            "LoginLinkRequested",
+            "staff_member",
+            member.id,
+            {"login_link_id": str(link.id)},
+            public=False,
+        )
+    async with mail_server() as server:
+        await mailed(database, server, tenant_id)
+    assert server.mails[0]["From"].addresses[0].display_name == "Südlicht"
+    await jobs.mail_login_link(database, tenant_id, str(event_id))
+    async with database.scope(tenant_id, CLI) as scope:
+        assert "Log in to Südlicht" in [mail.subject for mail in await service.list_mails(scope)]
+    (line,) = await brands.list_tenants(database, CLI)
+    assert (line.slug, line.name) == ("nordlicht", "Südlicht")
 
 
 async def test_a_mail_that_was_refused_is_tried_again_and_goes_out_once(database: Database) -> None:

@@ -79,7 +79,7 @@ async def test_a_trusted_proxy_is_believed(settings: Settings, database: Databas
             house, "GET /login HTTP/1.1", "Host: inner:8000", "X-Forwarded-Host: portal-nordlicht.localhost",
             "X-Forwarded-Proto: https", "X-Forwarded-For: 203.0.113.9, 127.0.0.1",
         )  # fmt: skip
-        assert " 200 " in answer.splitlines()[0] and "strict-transport-security" in answer
+        assert " 200 " in answer.splitlines()[0] and "strict-transport-security: max-age=31536000" in answer
         arrival = house.door._arrive({
             "headers": [(b"host", b"a.example"), (b"x-forwarded-for", b"6.6.6.6, 203.0.113.9, 127.0.0.1")],
             "client": ("127.0.0.1", 1), "scheme": "http",

@@ -3,6 +3,7 @@
 import pytest
 
 from app.brands import service as brands
+from app.kernel.errors import Invalid
 from tests.web import CLI, House, found_brand
 
 pytestmark = pytest.mark.anyio
@@ -26,6 +27,19 @@ async def test_a_wrong_code_can_be_typed_anew_and_somebody_asked_in_the_readers_
     assert (
         "There is no such charger."
         in (await driver.get("/c/NOPE123", headers={"Accept-Language": "en"})).text
+    )
+
+
+async def test_the_address_for_help_is_an_address_and_nothing_more(house: House) -> None:
+    tenant_id = await found_brand(house.database)
+    async with house.database.scope(tenant_id, CLI) as scope:
+        for wrong in ("@", "a@", "javascript:alert(1)@x", "a@b?bcc=x@y.example", "a@b.example?bcc=x"):
+            with pytest.raises(Invalid) as refused:
+                await brands.update_profile(scope, {"support_email": wrong})
+            assert [fault.field for fault in refused.value.faults] == ["support_email"], wrong
+        await brands.update_profile(scope, {"support_email": "a?bcc=x&y@b.example"})
+    assert (
+        'href="mailto:a%3Fbcc%3Dx%26y@b.example"' in (await house.driver("nordlicht").get("/c/NOPE123")).text
     )
 
 
