@@ -22,7 +22,7 @@ async def test_every_driver_is_reached_page_by_page_also_those_of_one_name(house
         for name in names:
             await service.create_driver(scope, name=name)
     owner = await house.staff("nordlicht", tenant_id)
-    found, path = list[str](), "/drivers?q=driver"
+    found, path, page = list[str](), "/drivers?q=driver", ""
     for _ in range(3):
         page = (await owner.get(path)).text
         found += _names(page)

@@ -5,7 +5,7 @@ from alembic import op
 from migrations.sql_files import statements
 from tenants.rls import for_each_tenant
 
-revision = "0020"
+revision = "0017"
 down_revision = "0016"
 
 
