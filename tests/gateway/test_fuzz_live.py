@@ -31,7 +31,7 @@ from tests.gateway.mutations import Mutator
 from tests.gateway.test_two_gateways import start_gateway
 from tests.journeys.house import free_port
 
-pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(7200)]
 
 FRAMES, PART = 1_000_000, 1000  # and which part of it in CI
 GATEWAYS = 2
