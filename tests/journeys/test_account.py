@@ -42,7 +42,7 @@ async def hire(browser: Browser, house: House, brand: Brand, name: str, email: s
             await person.open("/id-tokens/new")
             await page.get_by_label("Value").fill(value)
             await page.get_by_label("Label").fill(value.removeprefix("04").title())
-            await page.get_by_label("Driver", exact=True).select_option(label=name)
+            await page.get_by_label("Driver", exact=True).select_option(label=f"{name} · {email}")
             await page.get_by_role("button", name="Create").click()
             await page.wait_for_url(re.compile("/id-tokens"))
     cheap = {"currency": "EUR", "elements": [
