@@ -25,7 +25,7 @@ from app.kernel import tracing
 from app.kernel.live import Live
 from app.kernel.settings import Settings
 from app.kernel.tracing import span
-from app.kernel.web import Visit
+from app.kernel.web import IS_HEAD, Visit
 from app.surfaces import api, assembly, console, doors, driver, portal, sandbox, start, uploads, webhooks
 from app.surfaces.headers import POLICY, with_headers
 from tenants.database import Database
@@ -100,7 +100,7 @@ class FrontDoor:
         if scope["path"] == TLS_ASK and self._is_proxys_own(scope):
             return await self._tls_ask(scope, send)
         if scope["method"] == "HEAD":  # answered like a GET; the server leaves the body away (RFC 9110 9.3.2)
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", IS_HEAD: True}
         arrival = self._arrive(scope)
         visit = await self._visit(scope, arrival) if arrival is not None else None
         if arrival is None or visit is None:

@@ -32,7 +32,7 @@ HEADERS = ("name", "email", "group", "card", "card type", "label", "status", "ex
 # What other Windows encodings become when they are read as Western European: signs in the middle of words, and words of
 # accents only.
 _FOREIGN = re.compile(
-    r"[\x80-\x9f]|[¢£¤¥¦¨¬¯±²³´¶¸¹¼¾×÷](?=[^\W\d_])|(?<=[^\W\d_])[¡¢£¤¥¦¨¬¯±´¶¸¼¾¿×÷]|(?<=[^\W\d_]{3})[²³¹]"
+    r"[\x80-\x9f]|[¢£¤¥¦¨¬¯±²³¶¸¹¼¾×÷](?=[^\W\d_])|(?<=[^\W\d_])[¡¢£¤¥¦¨¬¯±¶¸¼¾¿×÷]|(?<=[^\W\d_]{3})[²³¹]"
     r"|(?<!\w)[À-ÖØ-öø-ÿ]{3,}(?!\w)"
 )
 _LONGEST = {"name": MAX_NAME, "email": 254, "group": MAX_NAME, "card": 255, "label": MAX_NAME}

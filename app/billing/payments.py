@@ -295,7 +295,7 @@ async def open_payment(
 def minimum_minor(currency: str) -> int:
     """What a card charge must come to; less is written off (money.md 1.3)."""
     known = CARD_CURRENCIES.get(currency)
-    return known.minimum_minor if known else 0
+    return known.minimum_minor if known else 1
 
 
 async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: int) -> None:
@@ -426,7 +426,12 @@ async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
 
 async def list_refused_refunds(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, int]]:
     """(payment, minor units) of what the provider refused to give back and nobody asked for again, oldest first."""
-    failed = select(PaymentOp.payment_id).where(PaymentOp.kind == "refund", PaymentOp.state == "failed")
+    newest = (
+        select(PaymentOp.payment_id, PaymentOp.state)
+        .where(PaymentOp.kind == "refund").distinct(PaymentOp.payment_id)
+        .order_by(PaymentOp.payment_id, PaymentOp.id.desc()).subquery()
+    )  # fmt: skip
+    failed = select(newest.c.payment_id).where(newest.c.state == "failed")
     query = select(Payment).where(Payment.id.in_(failed), Payment.refunded_minor < Payment.captured_minor)
     rows = (await scope.db.execute(query.order_by(Payment.id).limit(limit))).scalars().all()
     found = [(row, (await find_back(scope, row)).refused_minor) for row in rows]

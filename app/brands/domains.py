@@ -315,14 +315,21 @@ async def list_troubled(scope: Scope) -> Sequence[Domain]:
 async def release_for_platform(
     database: Database, actor: Actor, tenant_id: UUID, domain_id: UUID, reason: str
 ) -> Domain:
-    """Platform staff take a host out of service: it stands in both audit logs, and the owners are told. NotFound."""
+    """Platform staff take a host out of service: it stands in both audit logs, and the owners are told.
+
+    NotFound, Refused `released`.
+    """
     async with database.scope(tenant_id, actor) as scope:
-        was_released = (await get_domain(scope, domain_id, lock=True)).state == "released"
-        domain = await release(scope, domain_id, reason)
-        if not was_released:
-            await _tell_owners(scope, "DomainTakenOut", domain, {"reason": reason})
-    async with database.platform_scope(actor, reason, tenant_id=tenant_id) as scope:
+        domain = await get_domain(scope, domain_id)
+        if domain.state == "released":
+            raise Refused("released", "This host is released already.")
+    async with database.platform_scope(
+        actor, reason, tenant_id=tenant_id
+    ) as scope:  # first: no deed without its line
         await scope.write_audit("domain.released", {"host": domain.host})
+    async with database.scope(tenant_id, actor) as scope:
+        domain = await release(scope, domain_id, reason)
+        await _tell_owners(scope, "DomainTakenOut", domain, {"reason": reason})
     return domain
 
 

@@ -77,6 +77,7 @@ async def sweep(scope: Scope) -> None:
 async def end_undecided(scope: Scope, session_id: UUID) -> None:
     """What can be believed is taken, never more than the hold, and the review stays open: a credit CDR gives back what
     was too much. Where nothing can be believed the hold is let go."""
+    await service.lock_settling(scope, session_id)
     if not any(one.until <= scope.now for one in await list_undecided(scope, session_id)):
         return
     session = await service.get_session(scope, session_id)
@@ -85,7 +86,8 @@ async def end_undecided(scope: Scope, session_id: UUID) -> None:
         energy = await plausibility.judge_measured(scope, session)
     if energy > 0:
         session.energy_wh = energy
-        await settlement.settle(scope, session_id, is_undecided=True)
+        if await settlement.settle(scope, session_id, is_undecided=True) is None:
+            return
         await service.note(scope, session, "review_taken", "review_taken", {"energy_wh": energy})
     else:
         await payments.release(scope, "charging_session", session_id, "under_review")

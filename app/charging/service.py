@@ -98,7 +98,7 @@ async def _verdict(scope: Scope, session: ChargingSession, report: TransactionRe
 async def _started(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     known = await _find(scope, station_id, report)
     if known is not None:
-        if known.meter_start_wh is None or known.review == "orphan":
+        if known.settled_at is None and (known.meter_start_wh is None or known.review == "orphan"):
             known = await _given_at_last(scope, known, report)
             await _locate(scope, known, report)
             await _complete_start(scope, known, report)
@@ -1065,10 +1065,19 @@ async def command_ended(scope: Scope, event: events.Event) -> None:
 # --- what staff decide -------------------------------------------------------------------------------------------
 
 
+async def lock_settling(scope: Scope, session_id: UUID) -> None:
+    """What is decided, settled, credited or given back of a session happens one after the other."""
+    await scope.db.execute(
+        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:session))"),
+        {"tenant": str(scope.tenant_id), "session": str(session_id)},
+    )
+
+
 async def decide_review(
     scope: Scope, session_id: UUID, decision: str, note: str, *, energy_wh: int | None = None
 ) -> ChargingSession:
     """`release` settles the session (with `energy_wh` where the meter cannot be believed), `void` ends it unbilled."""
+    await lock_settling(scope, session_id)
     session = await get_session(scope, session_id)
     if session.review is None:
         raise Refused("not_in_review", "This session is not under review.")

@@ -50,7 +50,7 @@ async def settle(scope: Scope, session_id: UUID, *, is_undecided: bool = False) 
     A session under `no_tariff` ends in a CDR of 0 and stays under review; so does one that `is_undecided` while its
     hold ends (`holds`).
     """
-    await _lock(scope, session_id)
+    await service.lock_settling(scope, session_id)
     session = await service.get_session(scope, session_id)
     if session.settled_at is not None:
         return await find_cdr(scope, session_id)
@@ -69,14 +69,6 @@ async def settle(scope: Scope, session_id: UUID, *, is_undecided: bool = False) 
     if cdr.collection == "card":
         await payments.capture(scope, "charging_session", session.id, cdr.incl_vat_minor)
     return cdr
-
-
-async def _lock(scope: Scope, session_id: UUID) -> None:
-    """What is settled, credited or given back of a session happens one after the other."""
-    await scope.db.execute(
-        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:session))"),
-        {"tenant": str(scope.tenant_id), "session": str(session_id)},
-    )
 
 
 async def find_cdr(scope: Scope, session_id: UUID) -> CDR | None:
@@ -372,7 +364,7 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     cdr = await get_cdr(scope, cdr_id)
     if cdr.kind != "cdr":
         raise Refused("not_creditable", "Only a CDR can be credited.")
-    await _lock(scope, cdr.session_id)
+    await service.lock_settling(scope, cdr.session_id)
     if await _find_credit(scope, cdr) is not None:
         raise Refused("already_credited", "This CDR was credited already.")
     note = CDR(
@@ -412,7 +404,7 @@ async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
     """All of a guest's payment goes back, with the credit note over what was supplied; by the one that stands where
     the provider refused before. Errors: `not_refundable`."""
     payment = await payments.get_payment(scope, payment_id)
-    await _lock(scope, payment.source_id)
+    await service.lock_settling(scope, payment.source_id)
     cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
     note = await _find_credit(scope, cdr) if cdr is not None else None
     if note is not None:

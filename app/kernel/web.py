@@ -202,6 +202,7 @@ def platform(
 CSRF_FIELD = "_csrf"
 LARGEST = 2**31 - 1  # of PostgreSQL's integer; no form asks for more
 CSRF_HEADER = "X-CSRFToken"
+IS_HEAD = "livery.is_head"  # of an ASGI scope: asked for with HEAD, answered like a GET
 
 
 def csrf_token(visit: Visit) -> str:
@@ -430,7 +431,8 @@ def live(
     """
     visit = visit_of(request)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _frames(visit, list(topics), render, each, by_clock)
+    is_head = request.scope.get(IS_HEAD)  # a stream that nobody reads would keep its connection from others
+    stream = iter(()) if is_head else _frames(visit, list(topics), render, each, by_clock)
     return Stream(stream, media_type="text/event-stream", headers=headers)
 
 

@@ -66,6 +66,11 @@ def test_a_file_is_read_as_spreadsheets_save_it(encoding: str, separator: str, l
     ]
 
 
+def test_an_accent_that_stands_for_an_apostrophe_is_western_european():
+    text, is_guess = csv_import.decode("name\nJörg O´Neill\nJürgen´s Auto".encode("cp1252"))
+    assert "O´Neill" in text and is_guess
+
+
 @pytest.mark.parametrize(
     ("encoding", "name"),
     [("cp1250", "Paweł Dąbrowski"), ("cp1250", "Łukasz"), ("cp1251", "Иван Петров"), ("cp1253", "Μαρία"),

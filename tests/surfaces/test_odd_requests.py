@@ -1,5 +1,6 @@
 """What no browser and no honest client sends gets a clear answer, never a 500."""
 
+import asyncio
 import json
 from typing import Any
 from uuid import UUID
@@ -185,3 +186,12 @@ async def test_who_asks_only_for_the_head_gets_that_of_the_page(house: House, pa
     head, page = await driver.send("HEAD", path), await driver.get(path)
     assert (head.status_code, head.content) == (page.status_code, b"")
     assert head.headers["content-type"] == page.headers["content-type"]
+
+
+async def test_a_head_of_a_live_page_ends_at_once(house: House, tenant_id: UUID) -> None:
+    """Behind a proxy the connection goes to somebody else after it."""
+    owner = await house.staff("nordlicht", tenant_id)
+    async with asyncio.timeout(10):
+        head = await owner.send("HEAD", "/charging-sessions/live")
+        assert head.headers["content-type"].startswith("text/event-stream") and head.content == b""
+        assert (await owner.get("/healthz")).status_code == 200
