@@ -2,6 +2,7 @@
 
 import html
 import re
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
@@ -14,6 +15,17 @@ from tests.web import CLI, House, found_brand
 pytestmark = pytest.mark.anyio
 
 
+async def online(house: House, version: str) -> tuple[UUID, str]:
+    """A brand, and its station that is connected."""
+    tenant_id = await found_brand(house.database)
+    async with house.database.scope(tenant_id, CLI) as scope:
+        made = await service.create_station(scope, identity="CP1")
+        await service.connection_opened(
+            scope, made.station.id, node="n", ocpp_version=version, remote="192.0.2.1"
+        )
+        return tenant_id, public_id("charging_station", made.station.id)
+
+
 @pytest.mark.parametrize(
     ("version", "offered", "refused", "why"),
     [
@@ -24,13 +36,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_form_is_filled_in_and_sent_and_what_the_version_lacks_is_refused_with_the_reason(
     house: House, version: str, offered: str, refused: str, why: str
 ) -> None:
-    tenant_id = await found_brand(house.database)
-    async with house.database.scope(tenant_id, CLI) as scope:
-        made = await service.create_station(scope, identity="CP1")
-        await service.connection_opened(
-            scope, made.station.id, node="n", ocpp_version=version, remote="192.0.2.1"
-        )
-        station = public_id("charging_station", made.station.id)
+    tenant_id, station = await online(house, version)
     owner = await house.staff("nordlicht", tenant_id)
     listed = (await owner.open(f"/stations/{station}/commands")).text
     assert f"/commands/{offered}" in listed and f"/commands/{refused}" not in listed and why in listed
@@ -55,13 +61,7 @@ async def test_a_form_is_filled_in_and_sent_and_what_the_version_lacks_is_refuse
 async def test_no_form_that_is_filled_in_wrongly_breaks_its_page_or_loses_what_was_typed(
     house: House, version: str
 ) -> None:
-    tenant_id = await found_brand(house.database)
-    async with house.database.scope(tenant_id, CLI) as scope:
-        made = await service.create_station(scope, identity="CP1")
-        await service.connection_opened(
-            scope, made.station.id, node="n", ocpp_version=version, remote="192.0.2.1"
-        )
-        station = public_id("charging_station", made.station.id)
+    tenant_id, station = await online(house, version)
     owner = await house.staff("nordlicht", tenant_id)
     listed = (await owner.open(f"/stations/{station}/commands")).text
     actions = sorted(set(re.findall(r'/commands/([A-Z]\w+)"', listed)))
