@@ -54,15 +54,22 @@ READ_ONLY_16 = (
 )  # fmt: skip
 
 
+EARLY_S = (5.0, 90.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a station lives. `pace` < 1 makes everything faster (tests); `cards` are tokens its drivers carry."""
+    """How a station lives. `pace` < 1 makes everything faster (tests); `cards` are tokens its drivers carry.
+
+    `gap_s`: how long an EVSE stands empty between two cars. Every second EVSE finds its first car early all the same.
+    """
 
     scenario: str = "charge"
     max_power_w: int = 22_000
     evse_count: int = 1
     cards: tuple[str, ...] = ()
     meter_interval_s: float = 5.0
+    gap_s: tuple[float, float] = EARLY_S
     pace: float = 1.0
     seed: int = 1
 
@@ -423,9 +430,11 @@ class SimulatedStation:
     async def _serve_cars(self, evse: Evse) -> None:
         await self.is_booted.wait()
         await self.pause(self.random.uniform(1, 15))
+        gap_s = EARLY_S if self.random.random() < 0.5 else self.plan.gap_s
         while True:
             if evse.remote_token is None:
-                await self._wait_for_car(evse)
+                await self._wait_for_car(evse, gap_s)
+                gap_s = self.plan.gap_s
             if evse.status in ("Faulted", "Unavailable") or self._is_kept(evse):
                 await self.pause(5)
                 continue
@@ -439,9 +448,9 @@ class SimulatedStation:
         """Reserved, and nobody has asked for it from afar: its driver takes a while."""
         return evse.remote_token is None and self.energy.reserved_for(evse.number) is not None
 
-    async def _wait_for_car(self, evse: Evse) -> None:
+    async def _wait_for_car(self, evse: Evse, gap_s: tuple[float, float]) -> None:
         evse.changed.clear()
-        wait = self.random.uniform(5, 90) if self.plan.cards else 3600.0
+        wait = self.random.uniform(*gap_s) if self.plan.cards else 3600.0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait * self.plan.pace):
                 await evse.changed.wait()

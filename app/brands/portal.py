@@ -251,6 +251,8 @@ async def _domains(scope: Scope) -> dict[str, Any]:
 
 def _row(scope: Scope, domain: Domain, target: str) -> dict[str, Any]:
     reached = _STEP.get(domain.state, 0)
+    if domain.failing_since:  # what its records say now, not what they once proved
+        reached = 2 if domain.last_result.get("has_txt") else 1
     kind, sentence = domains.headline(domain)
     return {
         "id": public_id("domain", domain.id), "domain": domain, "spoken": domains.spoken(domain.host), "kind": kind,

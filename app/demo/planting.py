@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from app.access import service as access
 from app.billing import payments
@@ -156,7 +157,8 @@ def _simulated(settings: Settings, company: Company, box: Box) -> SimulatedStati
     cards = tuple(card.value for card in company.cards if card.status == "accepted" and not card.driver)
     plan = Plan(
         scenario=box.scenario, max_power_w=POWER_W[box.kind], evse_count=box.evse_count,
-        cards=() if box.scenario == "idle" else cards, seed=len(company.slug) * 100 + len(box.identity),
+        cards=() if box.scenario == "idle" else cards, seed=crc32(f"{company.slug}/{box.identity}".encode()),
+        gap_s=(120, 1500),  # as long as a charge: who tries the demo out finds something free at any time
     )  # fmt: skip
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     kept = settings.data_dir / "demo-keys" / company.slug / box.identity
