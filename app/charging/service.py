@@ -422,13 +422,14 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
     session.meter_start_wh = _start_meter(report)
     session.started_at = min(session.started_at, report.at)
     session.connector_no = session.connector_no or report.connector_no
-    if session.id_token_status is None:
+    is_nobodys = session.id_token_status is None
+    if is_nobodys:
         await _authorise(scope, session, report.id_token)
         await _turn_away(scope, session, report)
     if session.review == "orphan" and session.settled_at is None:
         session.review = None
     await scope.db.flush()
-    await snapshot.freeze(scope, session)
+    await snapshot.freeze(scope, session, again=is_nobodys and session.origin == "station")
     key = f"started:{session.ocpp_transaction_id}"
     await _note(
         scope, session, key, report.at, "started", report, {"token": session.id_token_masked, "late": True}
