@@ -98,7 +98,8 @@ async def _verdict(scope: Scope, session: ChargingSession, report: TransactionRe
 async def _started(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     known = await _find(scope, station_id, report)
     if known is not None:
-        if known.settled_at is None and (known.meter_start_wh is None or known.review == "orphan"):
+        is_open = known.settled_at is None and not _is_decided(known)
+        if is_open and (known.meter_start_wh is None or known.review == "orphan"):
             known = await _given_at_last(scope, known, report)
             await _locate(scope, known, report)
             await _complete_start(scope, known, report)
@@ -178,7 +179,8 @@ async def _locate(scope: Scope, session: ChargingSession, report: TransactionRep
 
 async def _occupy(scope: Scope, session: ChargingSession) -> None:
     """Until somebody is authorised the EVSE is only plugged in or parked at: a driver may still start there."""
-    if session.evse_id is not None and session.id_token_status == "Accepted":
+    is_running = session.status == "ACTIVE" and session.id_token_status == "Accepted"
+    if session.evse_id is not None and is_running:
         await stations.set_activity(scope, session.evse_id, "charging")
 
 
@@ -440,6 +442,9 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
 
 async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     session = await _find(scope, station_id, report) or await _without_start(scope, station_id, report)
+    if _is_decided(session):
+        await _store(scope, session, report)
+        return session
     await _locate(scope, session, report)
     is_given = report.id_token is not None or report.trigger_reason == "RemoteStart"
     is_nobodys = session.id_token_status is None or (session.is_refused and session.status == "ACTIVE")
@@ -573,6 +578,11 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     session = await _find_ended(scope, station_id, report)
     if session is None:
         session = await _without_start(scope, station_id, report)
+    if _is_decided(session):
+        await _store(scope, session, report)
+        await _note_late_end(scope, session, report)
+        await _leave(scope, session)
+        return session
     await _locate(scope, session, report)
     await _store(scope, session, report)
     if session.status == "COMPLETED" and session.review == "stuck" and session.settled_at is None:
@@ -593,11 +603,16 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     return session
 
 
+def _is_decided(session: ChargingSession) -> bool:
+    """Staff voided it, or it came to nothing: what the station tells of it later is kept, and never billed."""
+    return session.status == "INVALID"
+
+
 async def _note_late_end(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """The station's own word on the end of what was closed without it: told, and no more is taken for it."""
-    if session.stopped_reason not in ("Silence", "Superseded"):
+    if session.stopped_reason not in ("Silence", "Superseded", None):
         return
-    meter, billed = _stop_meter(report), session.energy_wh
+    meter, billed = _stop_meter(report), None if _is_decided(session) else session.energy_wh
     given = None if meter is None or session.meter_start_wh is None else meter - session.meter_start_wh
     await _note(scope, session, f"ended:{session.ocpp_transaction_id}", report.at, "ended_late", report, {
         "reason": report.stopped_reason or "Local", "meter_wh": meter,
@@ -639,8 +654,7 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
         energy, review = await plausibility.judge(scope, session)
         session.energy_wh = energy
         session.review = session.review or review
-    if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
-        await stations.set_activity(scope, session.evse_id, "idle")
+    await _leave(scope, session)
     if session.stopped_reason == "Timeout" and session.energy_wh == 0:  # no car came in time (2.x E03)
         ended_at = session.ended_at
         await end_unstarted(scope, session, "not_plugged_in", "not_started", {})
@@ -652,6 +666,12 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
             scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}"
         )
     _tell(scope, session, "ended")
+
+
+async def _leave(scope: Scope, session: ChargingSession) -> None:
+    """The EVSE is idle, unless another session runs there."""
+    if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
+        await stations.set_activity(scope, session.evse_id, "idle")
 
 
 async def _is_busy(scope: Scope, evse_id: UUID, *, except_for: UUID | None = None) -> bool:
@@ -1106,8 +1126,7 @@ async def _void(scope: Scope, session: ChargingSession) -> None:
     session.status = "INVALID"
     session.ended_at = session.ended_at or scope.now
     await payments.release(scope, "charging_session", session.id, "voided")
-    if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
-        await stations.set_activity(scope, session.evse_id, "idle")
+    await _leave(scope, session)
 
 
 async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None) -> None:

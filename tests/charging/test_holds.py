@@ -6,9 +6,11 @@ from html import unescape
 import pytest
 from sqlalchemy import text
 
+from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.charging import holds, paid, plausibility, queries, service, settlement
 from app.charging.models import ChargingSession
+from app.charging.reports import TransactionReport
 from app.kernel.errors import Refused
 from app.kernel.ids import public_id
 from tests.billing.conftest import Shop, jobs, shop
@@ -221,3 +223,37 @@ def test_what_was_measured_before_it_cannot_be_believed_counts(
 ) -> None:
     found = plausibility.measured(plausibility.Evidence(1_000, stop, registers, timedelta(hours=1), 22_000))
     assert found == energy
+
+
+@pytest.mark.parametrize("told_as", ["Ended", "Updated, then Ended", "Started, then Ended"])
+async def test_an_end_that_is_told_after_staff_voided_the_session_is_noted_and_bills_nothing(
+    visit: Visit, told_as: str
+) -> None:
+    """A charger that was offline for two days comes back; the guest was told that nothing is charged."""
+    await visit.read(10, 3)
+    async with visit.scope(minutes=50 * 60) as scope:
+        await service.close_stuck(scope)
+    async with visit.scope(minutes=50 * 60 + 1) as scope:
+        await service.decide_review(scope, visit.session_id, "void", "installer's test")
+    await visit.shop.jobs.run()
+    key = (await session_of(visit)).ocpp_transaction_id
+    at = BEGAN + timedelta(minutes=51 * 60)
+    for kind in told_as.split(", then ")[:-1]:
+        async with visit.scope(minutes=51 * 60) as scope:
+            await service.report_transaction(scope, visit.station_id, TransactionReport(
+                kind=kind, at=at, received_at=at, evse_no=1, connector_no=1, natural_key="start",  # pyright: ignore[reportArgumentType]
+                ocpp_transaction_id=key, charging_state="Charging", id_token=IdTokenValue("ANOTHER"),
+            ))  # fmt: skip
+    session = await visit.end(51 * 60, 20)
+    payment = await visit.payment()
+    assert (session.status, session.review, session.settled_at) == ("INVALID", None, None)
+    assert (payment.state, payment.captured_minor) == ("canceled", 0)
+    assert await visit.shop.balances() == {} and visit.shop.jobs.failures == []
+    titles = await told(visit)
+    late = ("The station told its end after this was closed", "its meter stood at 21.00 kWh")
+    assert titles.count(late) == 1 and "Ended" not in [title for title, _ in titles]
+    async with visit.scope() as scope:
+        assert await settlement.list_papers(scope, visit.session_id) == []
+        activity = await scope.db.execute(text("select activity from livery.evse_live"))
+        assert activity.scalars().all() == ["idle"]
+        assert "nothing is charged" in (await paid.state_words(scope, session, payment))["text"]
