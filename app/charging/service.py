@@ -2,7 +2,7 @@
 
 A report of what already happened is taken, never refused: what does not make sense becomes a review.
 Errors: `no_tariff`, `station_offline`, `station_not_accepted`, `evse_busy`, `evse_faulted`, `tenant_suspended`,
-`not_active`, `not_in_review`, `energy_required`.
+`not_active`, `not_in_review`, `still_runs`, `energy_required`.
 """
 
 import secrets as stdlib_secrets
@@ -1097,11 +1097,18 @@ async def lock_settling(scope: Scope, session_id: UUID) -> None:
 async def decide_review(
     scope: Scope, session_id: UUID, decision: str, note: str, *, energy_wh: int | None = None
 ) -> ChargingSession:
-    """`release` settles the session (with `energy_wh` where the meter cannot be believed), `void` ends it unbilled."""
+    """`release` settles the session (with `energy_wh` where the meter cannot be believed), `void` ends it unbilled.
+
+    Not while it runs: its car would charge on for nobody, at an EVSE that looks free. One that cannot be stopped is
+    closed for its silence (`close_stuck`, `close_unplugged`, `close_silent`), and decided then.
+    """
+    await _lock_station(scope, (await get_session(scope, session_id)).station_id)
     await lock_settling(scope, session_id)
     session = await get_session(scope, session_id)
     if session.review is None:
         raise Refused("not_in_review", "This session is not under review.")
+    if session.status == "ACTIVE":
+        raise Refused("still_runs", "It still runs: stop it first.")
     if decision not in ("release", "void"):
         raise Invalid.field("decision", "decision", "The decision is release or void.")
     if not note.strip():
@@ -1146,6 +1153,7 @@ async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None
         )
     session.ended_at = session.ended_at or scope.now
     session.status = "COMPLETED"
+    await _leave(scope, session)
     await queue.enqueue(scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}")
 
 

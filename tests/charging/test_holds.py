@@ -119,6 +119,61 @@ async def test_staff_read_why_a_station_in_quarantine_is_not_stopped(visit: Visi
     assert "Not stopped: Two boxes use this station's identity: until staff decide, it is only read." in shown
 
 
+# -- what runs is stopped first, and decided then ----------------------------------------------------------------------
+
+
+async def put_under_review(visit: Visit) -> str:
+    async with visit.scope(minutes=10) as scope:
+        (await service.get_session(scope, visit.session_id)).review = "start_twice"
+    return f"/charging-sessions/{public_id('charging_session', visit.session_id)}"
+
+
+async def test_a_review_is_not_decided_while_its_car_charges_which_can_be_stopped(
+    visit: Visit, house: House
+) -> None:
+    """Else the car charges on for nobody, at an EVSE that looks free, with its hold let go or its energy unbilled."""
+    await visit.read(10, 3)
+    path = await put_under_review(visit)
+    for decision in ("release", "void"):
+        async with visit.scope(minutes=11) as scope:
+            with pytest.raises(Refused) as refused:
+                await service.decide_review(scope, visit.session_id, decision, "x", energy_wh=3_000)
+        assert refused.value.code == "still_runs"
+    program = await house.api("alpha", visit.shop.tenant_id, "sessions.manage")
+    answer = await program.send(
+        "POST", f"/api/v1{path}/review-decisions", json={"decision": "void", "note": "a test"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "still_runs")
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    shown = unescape((await staff.open(path)).text)
+    assert "It still runs: stop it first." in shown and "/review-decisions" not in shown
+    answer = await staff.post(f"{path}/review-decisions", {"decision": "void", "note": "a test"})
+    assert answer.status_code == 409 and "It still runs: stop it first." in unescape(answer.text)
+    assert ((await session_of(visit)).status, (await visit.payment()).state) == ("ACTIVE", "authorized")
+    assert (await staff.post(f"{path}/stop-requests")).status_code == 303 and await visit.stops() == [
+        "queued"
+    ]
+    await visit.end(20, 6)
+    assert "/review-decisions" in (await staff.open(path)).text
+    await staff.post(f"{path}/review-decisions", {"decision": "release", "note": "one start, told twice"})
+    await visit.shop.jobs.run()
+    assert (await visit.payment()).captured_minor == 360
+
+
+async def test_a_session_under_review_whose_station_is_dead_is_closed_for_its_silence_and_decided(
+    visit: Visit,
+) -> None:
+    await visit.read(10, 3)
+    await put_under_review(visit)
+    await put(visit.shop, "retired_at")
+    async with visit.scope(minutes=49 * 60) as scope:
+        assert await service.close_stuck(scope) == 1
+    async with visit.scope(minutes=49 * 60) as scope:
+        await service.decide_review(scope, visit.session_id, "release", "as measured")
+    await visit.shop.jobs.run()
+    assert (await visit.payment()).captured_minor == 180
+
+
 # -- the station's own word comes later --------------------------------------------------------------------------------
 
 
