@@ -395,7 +395,9 @@ async def _find_credit(scope: Scope, cdr: CDR) -> CDR | None:
 
 
 async def correct_payment(scope: Scope, session_id: UUID) -> None:
-    """A guest has paid what the corrected papers say, or is given the difference; more is never asked for."""
+    """A guest has paid what the corrected papers say, or is given the difference; more is never asked for. Papers that
+    are corrected this moment are waited for: a sum without them would be written off."""
+    await service.lock_settling(scope, session_id)
     query = select(CDR).where(CDR.session_id == session_id).order_by(CDR.id)
     cdrs = list((await scope.db.execute(query)).scalars())
     if len(cdrs) > 1:

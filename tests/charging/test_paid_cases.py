@@ -629,3 +629,32 @@ async def test_a_refund_whose_answer_is_lost_is_made_once(
         assert list(states) == ["succeeded"]
     assert (await visit.payment()).refunded_minor == 120
     assert "driver_receivable" not in await visit.shop.balances()
+
+
+async def test_a_payment_that_settles_while_papers_are_corrected_waits_for_the_correction(
+    visit: Visit,
+) -> None:
+    """Else it sums the papers of before, and writes off what nobody owes."""
+    await visit.end(60, 20)
+    await correct(visit, 15_000)
+    await visit.shop.jobs.run()
+    is_corrected = asyncio.Event()
+
+    async def again() -> None:
+        async with visit.shop.scope() as scope:
+            cdr = await settlement.find_cdr(scope, visit.session_id)
+            assert cdr is not None
+            await settlement.credit(scope, cdr.id, "once more", energy_wh=10_000)
+            is_corrected.set()
+            await asyncio.sleep(0.3)
+
+    async def settled() -> None:
+        await is_corrected.wait()
+        async with visit.shop.scope() as scope:
+            await settlement.correct_payment(scope, visit.session_id)
+
+    await asyncio.gather(again(), settled())
+    await visit.shop.jobs.run()
+    balances, payment = await visit.shop.balances(), await visit.payment()
+    assert "driver_receivable" not in balances and "write_off" not in balances
+    assert payment.captured_minor - payment.refunded_minor == 600
