@@ -297,7 +297,7 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
     if expires_at is not None and scope.now > expires_at - EXPIRY_MARGIN:
         await _stop(scope, session, "hold_ends", comes_back=comes_back)
         if scope.now > expires_at - SILENCE_MARGIN:
-            await service.close_silent(scope, session)
+            await service.close_silent(scope, session.id)
         return
     if await cost_by(scope, session, scope.now + STOP_TAKES) >= session.cost_cap_minor:
         await _stop(scope, session, "hold_used", comes_back=comes_back)
