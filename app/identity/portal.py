@@ -15,6 +15,8 @@ from app.kernel.web import (
     NavItem,
     after_login,
     form_again,
+    link_browser,
+    link_cookie,
     local_path,
     login_cookie,
     next_cookie,
@@ -77,17 +79,24 @@ async def show_link(request: AnyRequest, tenant_scope: Scope, token: str) -> Res
     return link_page(request, tenant_scope, token, stands=link is not None)
 
 
-def link_page(request: AnyRequest, scope: Scope, token: str, *, stands: bool) -> Response[Any]:
+def link_page(request: AnyRequest, scope: Scope | None, token: str, *, stands: bool) -> Response[Any]:
     """Only a button: a mail scanner that follows the link uses nothing up."""
+    visit = visit_of(request)
+    if not stands and visit.is_logged_in:  # by this very link, most likely
+        return redirect(request, "/account" if visit.surface == "driver" else "/")
     if not stands:
         title = _("This link does not work")
         return page(request, scope, "identity/login_link_gone.html", title=title, status=404)
-    return page(request, scope, "identity/login_link.html", title=_("Log in"), token=token)
+    shown = page(request, scope, "identity/login_link.html", title=_("Log in"), token=token)
+    shown.set_cookie(link_cookie(link_browser(request)))
+    return shown
 
 
 @post("/login/{token:str}", opt={"public": True})
 async def login(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
-    made = await service.login_with(tenant_scope, token, host=visit_of(request).host)
+    made = await service.login_with(
+        tenant_scope, token, host=visit_of(request).host, browser=link_browser(request)
+    )
     return after_login(request, made.secret)
 
 

@@ -76,7 +76,7 @@ from litestar.response import Stream
 from app.kernel.clock import utcnow
 from app.kernel.errors import Invalid, LiveryError, TooMany
 from app.kernel.live import GAP, Live
-from app.kernel.secrets import digest, digests, same
+from app.kernel.secrets import digest, digests, new_token, same
 from app.kernel.settings import Settings
 from tenants.database import Database
 from tenants.scope import Actor, PlatformScope, Scope
@@ -88,6 +88,7 @@ FLASH_COOKIE = "__Host-livery-flash"
 MODE_COOKIE = "__Host-livery-mode"
 LANGUAGE_COOKIE = "__Host-livery-language"
 NEXT_COOKIE = "__Host-livery-next"
+LINK_COOKIE = "__Host-livery-link"
 PREVIEW_COOKIE = "__Host-livery-preview"
 MODES = ("light", "dark", "auto")
 KEEP_ALIVE_S = 15
@@ -337,6 +338,17 @@ def login_cookie(secret: str) -> Cookie:
 def next_cookie(path: str) -> Cookie:
     """Where to go after the login: the mail's link does not carry it, the browser that asked does."""
     return own_cookie(NEXT_COOKIE, local_path(path), max_age=3600)
+
+
+def link_browser(request: AnyRequest) -> str:
+    """What tells this browser from others that have a login link, from its page with the button on; "" where there is
+    nothing."""
+    return request.cookies.get(LINK_COOKIE, "")
+
+
+def link_cookie(known: str) -> Cookie:
+    """For as long as a link lives. A browser that has one keeps it: another tab may show another link."""
+    return own_cookie(LINK_COOKIE, known or new_token(), max_age=1800)
 
 
 def preview_cookie(held: str) -> Cookie:
