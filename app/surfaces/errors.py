@@ -124,7 +124,7 @@ def _ways_on(request: AnyRequest, made: LiveryError) -> dict[str, Any]:
     if made.status == 404 and visit.surface == "driver" and path.startswith("/c/"):
         return {"wrong_code": path.split("/")[2][:20], "profile": visit.brand}
     came_from = request.headers.get("Referer", "")
-    if made.status in (409, 413) and came_from.startswith(f"{visit.origin}/"):
+    if (made.status in (409, 413) or made.code == "csrf") and came_from.startswith(f"{visit.origin}/"):
         return {"back": local_path(came_from.removeprefix(visit.origin))}
     return {}
 

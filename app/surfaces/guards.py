@@ -70,9 +70,10 @@ def is_own_origin(visit: Visit, origin: str | None) -> bool:
 
 async def check_csrf(request: AnyRequest, opt: dict[str, Any]) -> None:
     """Without a login (a guest's forms, the login itself) there is nothing to bind a token to: the origin stands alone.
-    Whoever is logged in acts as themselves on public forms too."""
+    Whoever is logged in acts as themselves on public forms too; but what is `of_the_browser` is nobody's own, and its
+    form stands on pages that are the same for everybody (`/offline`)."""
     is_guest = opt.get("public") and not visit_of(request).is_logged_in
-    if request.method in SAFE or request.app.state.uses_keys or is_guest:
+    if request.method in SAFE or request.app.state.uses_keys or is_guest or opt.get("of_the_browser"):
         return
     presented = request.headers.get(CSRF_HEADER) or ""
     if not presented and request.content_type[0] in _BODY_HAS_TOKEN:
