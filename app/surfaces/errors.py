@@ -16,7 +16,7 @@ from themes.language import N_, _
 AnyRequest = Request[Any, Any, Any]
 LOG = logging.getLogger("livery.web")
 TITLES = {
-    401: N_("Please log in"), 403: N_("Not allowed"), 404: N_("Not found"), 405: N_("Not possible here"),
+    400: N_("Not understood"), 401: N_("Please log in"), 403: N_("Not allowed"), 404: N_("Not found"), 405: N_("Not possible here"),
     409: N_("Refused"), 413: N_("Too large"), 422: N_("That does not fit"), 429: N_("Too many requests"),
     500: N_("Something went wrong"),
 }  # fmt: skip
@@ -24,8 +24,19 @@ WORDS = (
     N_("There is no such page."), N_("There is no such place."), N_("There is no such charging session."),
     N_("There is no such receipt."), N_("There is no such id token."), N_("There is no such charger."),
     N_("Something went wrong on our side."), N_("This request comes from another site."),
+    N_("The address holds a character that no text has."), N_("Please log in."),
     N_("Too many requests; try again later."), N_("The same has just been made by another request. Nothing was saved."),
 )  # fmt: skip
+
+
+# Of what the framework refuses before a handler sees it: pages say it in our words and the reader's language, REST
+# keeps the framework's detail.
+SENTENCES = {
+    400: N_("What was sent arrived damaged or incomplete. Load the page again and repeat what you did."),
+    405: N_("This address cannot do what was asked of it."),
+    422: N_("The address or the form holds something that does not belong there."),
+}  # fmt: skip
+OTHERWISE = N_("This request cannot be served. Load the page again and repeat what you did.")
 
 
 def as_livery_error(error: Exception) -> LiveryError:
@@ -98,17 +109,19 @@ def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
         return _to_login(request)
     response = page(
         request, None, "surfaces/error.html", title=_(TITLES.get(made.status, "Refused")), status=made.status,
-        message=_message(request, made), code=made.code, error_status=made.status, **_ways_on(request, made),
+        message=_message(request, error, made), code=made.code, error_status=made.status, **_ways_on(request, made),
     )  # fmt: skip
     return with_retry_after(response, made)
 
 
-def _message(request: AnyRequest, made: LiveryError) -> str:
+def _message(request: AnyRequest, error: Exception, made: LiveryError) -> str:
     """In the reader's language. Of the many things that there are not, drivers have words for those they meet."""
     if made.status == 404 and visit_of(request).surface == "driver" and made.message not in WORDS:
         return _("There is no such page.")
     if made.code == "body_too_large":
         return _(_handler_opt(request, "too_large") or N_("What was sent is too large. Nothing was saved."))
+    if isinstance(error, HTTPException) and made.status < 500 and made.status != 404:
+        return _(SENTENCES.get(made.status, OTHERWISE))
     return _(made.message)
 
 
