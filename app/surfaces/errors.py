@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.utils import normalize_path
 
 from app.kernel.duplicates import is_duplicate
 from app.kernel.errors import FieldFault, Forbidden, Invalid, LiveryError, NotFound, Refused, Unauthenticated
@@ -16,9 +17,9 @@ from themes.language import N_, _
 AnyRequest = Request[Any, Any, Any]
 LOG = logging.getLogger("livery.web")
 TITLES = {
-    400: N_("Not understood"), 401: N_("Please log in"), 403: N_("Not allowed"), 404: N_("Not found"), 405: N_("Not possible here"),
-    409: N_("Refused"), 413: N_("Too large"), 422: N_("That does not fit"), 429: N_("Too many requests"),
-    500: N_("Something went wrong"),
+    400: N_("Not understood"), 401: N_("Please log in"), 403: N_("Not allowed"), 404: N_("Not found"),
+    405: N_("Not possible here"), 409: N_("Refused"), 413: N_("Too large"), 422: N_("That does not fit"),
+    429: N_("Too many requests"), 500: N_("Something went wrong"),
 }  # fmt: skip
 WORDS = (
     N_("There is no such page."), N_("There is no such place."), N_("There is no such charging session."),
@@ -111,7 +112,34 @@ def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
         request, None, "surfaces/error.html", title=_(TITLES.get(made.status, "Refused")), status=made.status,
         message=_message(request, error, made), code=made.code, error_status=made.status, **_ways_on(request, made),
     )  # fmt: skip
-    return with_retry_after(response, made)
+    return _with_allow(request, with_retry_after(response, made))
+
+
+class MethodsAsked(Exception):
+    """OPTIONS: answered by what the router knows, whatever the address and whoever asks."""
+
+
+def as_methods(request: AnyRequest, _error: Exception) -> Response[Any]:
+    return Response(None, status_code=204, headers={"Allow": ", ".join(_methods(request))})
+
+
+def _with_allow(request: AnyRequest, response: Response[Any]) -> Response[Any]:
+    """Who used a method that the address has not is told which it has (RFC 9110, 15.5.6)."""
+    if response.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods(request))
+    return response
+
+
+def _methods(request: AnyRequest) -> list[str]:
+    """As the router knows them; the front door answers HEAD where there is GET."""
+    found = []
+    for method in ("DELETE", "GET", "PATCH", "POST", "PUT"):
+        try:
+            request.app.asgi_router.handle_routing(path=normalize_path(request.url.path), method=method)
+        except HTTPException:
+            continue
+        found += [method, "HEAD"] if method == "GET" else [method]
+    return [*found, "OPTIONS"]
 
 
 def _message(request: AnyRequest, error: Exception, made: LiveryError) -> str:
@@ -166,7 +194,7 @@ def _to_form(request: AnyRequest) -> Response[Any]:
 def as_problem(request: AnyRequest, error: Exception) -> Response[Any]:
     made = as_livery_error(error)
     _note(request, error, made)
-    return problem(made, visit_of(request).request_id)
+    return _with_allow(request, problem(made, visit_of(request).request_id))
 
 
 def as_replay(_request: AnyRequest, error: Exception) -> Response[Any]:

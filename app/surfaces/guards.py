@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, Unauthenticated
 from app.kernel.web import CSRF_FIELD, CSRF_HEADER, Visit, is_csrf_token, visit_of
+from app.surfaces.errors import MethodsAsked
 from themes.language import N_
 
 AnyRequest = Request[Any, Any, Any]
@@ -116,5 +117,8 @@ CHECKS: dict[str, Check] = {
 
 
 async def guard(request: Any, handler: BaseRouteHandler) -> None:
+    if request.method == "OPTIONS":
+        await check_host(request, handler.opt)
+        raise MethodsAsked
     for check in CHECKS.values():
         await check(request, handler.opt)
