@@ -21,7 +21,6 @@ from app.identity.service import (
     LINK_LIFETIME,
     LINKS_PER_ADDRESS,
     LOGINS_PER_REMOTE,
-    REPEATS_FOR,
     WINDOW,
     LinkLetter,
     check_email,
@@ -32,6 +31,7 @@ from app.identity.service import (
 from app.kernel import events
 from app.kernel.clock import utcnow
 from app.kernel.errors import TooMany, Unauthenticated
+from app.kernel.idempotency import REPEATS_FOR
 from app.kernel.secrets import digest, digests
 from tenants.database import Database
 from tenants.models import PlatformAdmin, PlatformLoginLink, PlatformSession, Tenant

@@ -12,6 +12,7 @@ from app.kernel.audit import AuditEntry, find_break
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import (
+    FORM_FIELD,
     NavItem,
     after_login,
     form_again,
@@ -188,7 +189,9 @@ async def create_api_key(request: AnyRequest, tenant_scope: Scope) -> Response[A
     """The key stands on this one page and nowhere else."""
     form = await read_form(request)
     try:
-        made = await service.create_api_key(tenant_scope, form.text("name"), form.texts("scopes"))
+        made = await service.create_api_key(
+            tenant_scope, form.text("name"), form.texts("scopes"), form_id=form.text(FORM_FIELD)
+        )
     except (Invalid, Refused, Forbidden) as error:
         context = await _api_keys(tenant_scope)
         return form_again(

@@ -29,6 +29,7 @@ from app.identity.permissions import (
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany, Unauthenticated
+from app.kernel.idempotency import REPEATS_FOR, repeatable
 from app.kernel.names import check_name
 from app.kernel.secrets import digest, digests, new_token
 from tenants.database import Database
@@ -42,7 +43,6 @@ SESSION_LIFETIME = timedelta(days=30)
 DRIVER_LIFETIME = timedelta(days=90)
 IDLE_LIFETIME = timedelta(days=7)
 _TOUCH_AFTER = timedelta(minutes=5)
-REPEATS_FOR = timedelta(seconds=60)
 LINKS_PER_ADDRESS = 5
 LOGINS_PER_REMOTE = 30
 WINDOW = timedelta(minutes=15)
@@ -473,9 +473,11 @@ def _checksum(body: str) -> str:
     return "".join(letters)
 
 
-def new_api_key_text() -> str:
-    """`lvk_`, 32 random letters (190 bits), and a checksum by which a scanner knows a leaked key from chance."""
-    body = "".join(stdlib_secrets.choice(_LETTERS) for _ in range(32))
+def new_api_key_text(seed: bytes | None = None) -> str:
+    """`lvk_`, 32 random letters (190 bits), and a checksum by which a scanner knows a leaked key from chance. `seed`:
+    32 secret bytes for a key that can be told again."""
+    number = int.from_bytes(seed or stdlib_secrets.token_bytes(32))
+    body = "".join(_LETTERS[number // 62**place % 62] for place in range(32))
     return KEY_PREFIX + body + _checksum(body)
 
 
@@ -485,15 +487,21 @@ def is_api_key_text(key: str) -> bool:
 
 
 async def create_api_key(
-    scope: Scope, name: str, scopes: Iterable[str], *, expires_at: datetime | None = None
+    scope: Scope, name: str, scopes: Iterable[str], *, expires_at: datetime | None = None, form_id: str = ""
 ) -> NewApiKey:
-    """`scopes` are names of the permission table, or `all`. Nobody can hand out more than they may themselves."""
+    """`scopes` are names of the permission table, or `all`. Nobody can hand out more than they may themselves. The same
+    form sent twice (`form_id`) makes one key, and is told the same."""
     wanted = _check_scopes(scope, scopes)
     name = check_name(name)
     if expires_at is not None and expires_at <= scope.now:
         raise Invalid.field("expires_at", "past", "expires_at lies in the past.")
-    key = new_api_key_text()
+    key = new_api_key_text(await repeatable(scope, "api-key", form_id, name, *wanted))
     known = digest(scope.settings.secret_keys, "api-key", key)
+    made = (await scope.db.execute(select(ApiKey).where(ApiKey.digest == known))).scalar_one_or_none()
+    if made is not None and made.revoked_at is None and made.created_at > scope.now - REPEATS_FOR:
+        return NewApiKey(made.id, name, key, wanted)
+    if made is not None:  # a page that was left open, or gone back to: another key
+        return await create_api_key(scope, name, wanted, expires_at=expires_at)
     row = ApiKey(
         id=uuid7(), name=name, digest=known, hint=f"{key[:8]}…{key[-4:]}", scopes=list(wanted), created_at=scope.now,
         created_by=scope.actor.name, expires_at=expires_at,

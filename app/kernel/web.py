@@ -50,9 +50,9 @@ A whole example:
     routes = [new_location, create_location, live_location]
 
 **Templates** extend `layouts/staff.html` or `layouts/plain.html` and get: `title`, `brand`, `nav`, `person`,
-`may(permission)`, `csrf_token`, `flashes`, `mode`, `banner`, `request_path`, `request_id`, `time_zone`, `language`,
-`now`, `host`, `surface`, `read_only` (a suspended tenant), `is_preview` (a draft of the look is worn), and what the
-handler passes.
+`may(permission)`, `csrf_token`, `form_id` (`FORM_FIELD`), `flashes`, `mode`, `banner`, `request_path`, `request_id`,
+`time_zone`, `language`, `now`, `host`, `surface`, `read_only` (a suspended tenant), `is_preview` (a draft of the look is
+worn), and what the handler passes.
 
 REST handlers: `app/kernel/rest.py`.
 """
@@ -201,6 +201,9 @@ def platform(
 # -- forms -----------------------------------------------------------------------------------------------------
 
 CSRF_FIELD = "_csrf"
+FORM_FIELD = (
+    "_form"  # names one form on one page, for verbs that tell something once (`idempotency.repeatable`)
+)
 LARGEST = 2**31 - 1  # of PostgreSQL's integer; no form asks for more
 CSRF_HEADER = "X-CSRFToken"
 IS_HEAD = "livery.is_head"  # of an ASGI scope: asked for with HEAD, answered like a GET
@@ -379,7 +382,8 @@ def _context(request: AnyRequest) -> dict[str, Any]:
     return {
         "brand": visit.brand, "mode": _mode(request, visit), "banner": _banner(visit), "nav": _nav(request, visit),
         "person": visit.person, "may": visit.actor.may,
-        "csrf_token": csrf_token(visit), "request_path": request.url.path, "request_id": visit.request_id,
+        "csrf_token": csrf_token(visit), "form_id": new_token(16),
+        "request_path": request.url.path, "request_id": visit.request_id,
         "time_zone": visit.time_zone, "language": visit.language, "languages": visit.languages,
         "host": visit.host, "surface": visit.surface,
         "read_only": visit.is_suspended, "is_preview": visit.is_preview, "flashes": [],
