@@ -44,9 +44,12 @@ async def find_by_mailbox(scope: Scope, mailbox: str) -> Driver | None:
     return (await scope.db.execute(query)).scalar_one_or_none()
 
 
-async def log_in(scope: Scope, token: str, *, host: str) -> str:
+async def log_in(scope: Scope, token: str, *, host: str, browser: str = "") -> str:
     """Uses the mailed link up; the cookie's value. Who has no account yet gets one: the mailbox is proven now."""
-    mailbox = await identity.prove_mailbox(scope, token)
+    use = await identity.prove_mailbox(scope, token, host=host, browser=browser)
+    if use.session is not None:
+        return use.secret
+    mailbox = str(use.link.email)
     made = upsert(Driver).values(id=uuid7(), name=mailbox, email=mailbox, email_norm=mailbox)
     is_new = (await scope.db.execute(made.on_conflict_do_nothing().returning(Driver.id))).first() is not None
     driver = await find_by_mailbox(scope, mailbox)
@@ -56,7 +59,7 @@ async def log_in(scope: Scope, token: str, *, host: str) -> str:
     if is_new:
         await audit.record(scope, "driver.created", "driver", driver.id, {})
     await audit.record(scope, "driver.logged_in", "driver", driver.id, {"host": host})
-    return await identity.open_driver_session(scope, mailbox, host=host)
+    return await identity.open_driver_session(scope, use, host=host)
 
 
 async def rename(scope: Scope, name: str) -> Driver:

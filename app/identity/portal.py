@@ -12,9 +12,12 @@ from app.kernel.audit import AuditEntry, find_break
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import (
+    FORM_FIELD,
     NavItem,
     after_login,
     form_again,
+    link_browser,
+    link_cookie,
     local_path,
     login_cookie,
     next_cookie,
@@ -77,17 +80,24 @@ async def show_link(request: AnyRequest, tenant_scope: Scope, token: str) -> Res
     return link_page(request, tenant_scope, token, stands=link is not None)
 
 
-def link_page(request: AnyRequest, scope: Scope, token: str, *, stands: bool) -> Response[Any]:
+def link_page(request: AnyRequest, scope: Scope | None, token: str, *, stands: bool) -> Response[Any]:
     """Only a button: a mail scanner that follows the link uses nothing up."""
+    visit = visit_of(request)
+    if not stands and visit.is_logged_in:  # by this very link, most likely
+        return redirect(request, "/account" if visit.surface == "driver" else "/")
     if not stands:
         title = _("This link does not work")
         return page(request, scope, "identity/login_link_gone.html", title=title, status=404)
-    return page(request, scope, "identity/login_link.html", title=_("Log in"), token=token)
+    shown = page(request, scope, "identity/login_link.html", title=_("Log in"), token=token)
+    shown.set_cookie(link_cookie(link_browser(request)))
+    return shown
 
 
 @post("/login/{token:str}", opt={"public": True})
 async def login(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
-    made = await service.login_with(tenant_scope, token, host=visit_of(request).host)
+    made = await service.login_with(
+        tenant_scope, token, host=visit_of(request).host, browser=link_browser(request)
+    )
     return after_login(request, made.secret)
 
 
@@ -179,7 +189,9 @@ async def create_api_key(request: AnyRequest, tenant_scope: Scope) -> Response[A
     """The key stands on this one page and nowhere else."""
     form = await read_form(request)
     try:
-        made = await service.create_api_key(tenant_scope, form.text("name"), form.texts("scopes"))
+        made = await service.create_api_key(
+            tenant_scope, form.text("name"), form.texts("scopes"), form_id=form.text(FORM_FIELD)
+        )
     except (Invalid, Refused, Forbidden) as error:
         context = await _api_keys(tenant_scope)
         return form_again(

@@ -16,7 +16,7 @@ async def choose_mode(request: AnyRequest) -> Response[Any]:
     return await _remember(request)
 
 
-@post("/preferences", opt={"public": True})
+@post("/preferences", opt={"public": True, "of_the_browser": True})
 async def choose_preferences(request: AnyRequest) -> Response[Any]:
     """A driver's: mode, language, or both."""
     return await _remember(request)

@@ -322,7 +322,7 @@ async def test_closing_needs_the_address_typed_and_leaves_nobodys_name(house: Ho
             await scope.db.execute(select(Event.id).where(Event.kind == "DriverClosedAccount"))
         ).scalar_one()
         with pytest.raises(Unauthenticated):
-            await identity.prove_mailbox(scope, "x")
+            await identity.prove_mailbox(scope, "x", host="nordlicht.localhost")
     assert await _count(house, tenant_id, LoginSession) == 0
     await jobs.forget_mailbox(house.database, tenant_id, str(event_id))
     async with house.database.scope(tenant_id, CLI) as scope:

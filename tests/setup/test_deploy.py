@@ -148,6 +148,7 @@ def test_health_checks_ask_where_the_processes_answer(compose: dict[str, Any], s
 def test_the_proxy_asks_web_and_knows_its_variables(compose: dict[str, Any]) -> None:
     caddyfile = (DEPLOY / "Caddyfile").read_text()
     assert "ask http://web:8000/tls/ask" in caddyfile
+    assert "respond /metrics 404" in caddyfile  # it asks from the Internet
     assert set(re.findall(r"\{\$(\w+)", caddyfile)) <= set(compose["services"]["caddy"]["environment"])
     for host, port in re.findall(r"reverse_proxy (\w+):(\d+)", caddyfile):
         assert any(str(one).endswith(f":{port}") for one in compose["services"][host]["ports"])
