@@ -16,7 +16,8 @@ AnyRequest = Request[Any, Any, Any]
 
 @post("/login/{token:str}", opt={"public": True})
 async def login(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
-    secret = await accounts.log_in(tenant_scope, token, host=visit_of(request).host)
+    visit = visit_of(request)
+    secret = await accounts.log_in(tenant_scope, token, host=visit.host, language=visit.language)
     return after_login(request, secret, "/account")
 
 

@@ -80,6 +80,35 @@ async def test_a_draft_is_seen_by_staff_alone_until_it_is_published_and_can_come
     assert "As version 1" in (await visitor.get("/branding")).text
 
 
+async def test_settings_name_no_language_that_drivers_are_not_offered_and_branding_says_so(house: House):
+    visitor, tenant_id = await editor(house)
+    assert "which drivers are not offered" not in (await visitor.get("/branding")).text
+    assert (await save(visitor, language_en="", language_de="on")).status_code == 303
+    drafted = (await visitor.get("/branding")).text
+    assert (
+        "Settings name English, which drivers are not offered in this draft." in drafted
+        and "speak Deutsch" in drafted
+    )
+    assert (await publish(visitor)).status_code == 303
+    assert (
+        "Settings name English, which drivers are not offered any more."
+        in (await visitor.get("/branding")).text
+    )
+    settings = (await visitor.open("/settings")).text
+    assert 'value="de" selected' in settings and 'value="en"' not in settings
+    assert (
+        await visitor.post("/settings", {"support_phone": "+49 40 1", "language": "en"})
+    ).status_code == 303
+    assert (await visitor.post("/settings", {"language": "de"})).status_code == 303, (
+        "and from there no way back"
+    )
+    refused = await visitor.post("/settings", {"language": "en"})
+    assert refused.status_code == 422 and "Drivers are offered Deutsch only." in refused.text
+    assert "which drivers are not offered" not in (await visitor.get("/branding")).text
+    async with house.database.scope(tenant_id, CLI) as scope:
+        assert [await faces.get_language(scope, wanted) for wanted in (None, "en", "de", "fr")] == ["de"] * 4
+
+
 async def test_of_two_editors_neither_loses_to_the_others_older_form(house: House):
     """Ann's form is older than Ben's draft: hers is refused, kept as typed, with his beside it, and her next press
     counts."""
