@@ -241,7 +241,7 @@ async def test_a_page_that_is_kept_on_the_phone_is_nobodys(house: House, tenant_
     page = await rider.get("/offline")
     assert page.status_code == 200 and rider.csrf not in page.text and "/account" not in page.text
     worker = (await rider.get("/sw.js")).text
-    assert "/account" not in worker and '"/offline"' in worker
+    assert "/account" not in worker and '"/offline?' in worker
     for path in ("/account", "/account/cards", "/account/profile", "/account/sessions.csv"):
         assert (await rider.get(path)).headers["cache-control"] == "no-store", path
 

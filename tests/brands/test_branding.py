@@ -321,7 +321,7 @@ async def test_the_installable_app_wears_the_brand(house: House):
         size = int(icon["sizes"].split("x")[0])
         assert Image.open(io.BytesIO(answer.content)).size == (size, size)
     worker = (await driver.get("/sw.js")).text
-    assert '"/offline"' in worker and (await driver.get("/offline")).status_code == 200
+    assert '"/offline?' in worker and (await driver.get("/offline")).status_code == 200
 
 
 async def test_a_driver_reads_german_by_browser_or_by_choice(house: House):
