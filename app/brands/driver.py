@@ -21,10 +21,11 @@ TITLES = {"imprint": N_("Imprint"), "terms": N_("Terms"), "privacy": N_("Privacy
 @get("/legal/{kind:str}", opt={"public": True})
 async def show_text(request: AnyRequest, tenant_scope: Scope, kind: str) -> Response[str]:
     visit = visit_of(request)
-    text = await faces.get_text(tenant_scope, kind, visit.language, drafted=visit.is_preview)
+    text, language = await faces.get_text(tenant_scope, kind, visit.language, drafted=visit.is_preview)
     return page(
-        request, tenant_scope, "brands/legal.html", title=_(TITLES[kind]), blocks=paragraphs(text), kind=kind
-    )
+        request, tenant_scope, "brands/legal.html", title=_(TITLES[kind]), blocks=paragraphs(text), kind=kind,
+        text_language=language,
+    )  # fmt: skip
 
 
 @get("/preview/{held:str}", opt={"public": True})

@@ -171,15 +171,15 @@ async def get_theme(scope: Scope) -> tuple[Theme, str]:
     return theme, stylesheet(theme)[0]
 
 
-async def get_text(scope: Scope, kind: str, language: str, *, drafted: bool = False) -> str:
-    """A legal text as it is published or drafted, in the reader's language or else in another. NotFound."""
+async def get_text(scope: Scope, kind: str, language: str, *, drafted: bool = False) -> tuple[str, str]:
+    """A legal text as it is published or drafted, and its language: the reader's, or else another. NotFound."""
     draft = await _draft(scope) if drafted else None
     texts = draft.texts if draft else (await _brand(scope)).texts
     found = texts.get(kind, {}) if kind in TEXTS else {}
-    text = found.get(language) or next((one for one in found.values() if one), "")
-    if not text:
-        raise NotFound("text")
-    return text
+    for spoken_in in (language, *found):
+        if text := found.get(spoken_in):
+            return text, spoken_in
+    raise NotFound("text")
 
 
 # -- seeing the draft on the real pages --------------------------------------------------------------------------------

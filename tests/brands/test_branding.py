@@ -306,6 +306,24 @@ async def test_template_syntax_and_markup_in_texts_are_only_letters(house: House
     assert (await house.driver("nordlicht").get("/legal/..%2fetc")).status_code == 404
 
 
+async def test_a_legal_text_in_another_language_than_the_page_says_so_to_eyes_and_to_screen_readers(
+    house: House,
+):
+    visitor, _tenant = await editor(house)
+    assert (
+        await save(visitor, language_de="on", imprint_en="Responsible", terms_de="Bedingungen")
+    ).status_code == 303
+    await publish(visitor)
+    driver, german = house.driver("nordlicht"), {"Accept-Language": "de"}
+    shown = (await driver.get("/legal/imprint", headers=german)).text
+    assert '<div class="prose" lang="en">' in shown and "Diesen Text gibt es nur auf Englisch." in shown
+    shown = (await driver.get("/legal/terms")).text
+    assert '<div class="prose" lang="de">' in shown and "This text is available in German only." in shown
+    for path, headers in (("/legal/imprint", {}), ("/legal/terms", german)):
+        shown = (await driver.get(path, headers=headers)).text
+        assert '<div class="prose">' in shown and "available in" not in shown and "gibt es nur" not in shown
+
+
 def test_a_legal_text_falls_into_headings_lists_and_paragraphs():
     found = paragraphs("# Who\nWe\nus\n\n- a\n- b\n")
     assert found == [("h", "Who"), ("p", "We\nus"), ("ul", ["a", "b"])]
