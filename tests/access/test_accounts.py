@@ -151,6 +151,8 @@ async def test_one_mailbox_gets_a_handful_of_links_and_haste_is_told_to_wait(
         links = select(func.count()).where(LoginLink.email == JULE)
         assert (await scope.db.execute(links)).scalar_one() == identity.LINKS_PER_ADDRESS
     visitor = house.driver("nordlicht")
+    told = "After 5 tries no further mail goes out for 15 minutes; the newest one you have still works."
+    assert told in await _ask(house, JULE) and told in await _ask(house, "stranger@example.org")
     codes = [
         (await visitor.send("POST", "/login", data={"email": f"n{n}@x.example"})).status_code
         for n in range(identity.LOGINS_PER_REMOTE)
