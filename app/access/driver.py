@@ -16,8 +16,9 @@ AnyRequest = Request[Any, Any, Any]
 
 @post("/login/{token:str}", opt={"public": True})
 async def login(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
+    visit = visit_of(request)
     secret = await accounts.log_in(
-        tenant_scope, token, host=visit_of(request).host, browser=link_browser(request)
+        tenant_scope, token, host=visit.host, language=visit.language, browser=link_browser(request)
     )
     return after_login(request, secret, "/account")
 

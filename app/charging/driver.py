@@ -95,17 +95,25 @@ async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     ]  # fmt: skip
     files = {"module": "maplibre.js", "worker": "maplibre-worker.js", "world": "world.json",
              "towns": "towns.json"}  # fmt: skip
-    words = {
-        "NavigationControl.ZoomIn": _("Zoom in"), "NavigationControl.ZoomOut": _("Zoom out"), "Map.Title": _("Map"),
-        "CooperativeGesturesHandler.MobileHelpText": _("Use two fingers to move the map"),
-        "CooperativeGesturesHandler.WindowsHelpText": _("Use Ctrl and scroll to zoom the map"),
-        "places": _("%(count)s places") % {"count": "{n}"},
-    }  # fmt: skip
+    words = map_words() | {"places": _("%(count)s places") % {"count": "{n}"}}
     return page(
         request, tenant_scope, "charging/map.html", title=_("Map"), sites=pins, words=words,
         chips=places.chips(wanted, kinds), wanted=wanted, query=wanted.query, is_listed=bool(sites),
         urls={name: asset(file) for name, file in files.items()},
     )  # fmt: skip
+
+
+def map_words() -> dict[str, str]:
+    """What the parts of MapLibre say that our map has, by the library's own names for them."""
+    return {
+        "Map.Title": _("Map"), "Marker.Title": _("Place"),
+        "NavigationControl.ZoomIn": _("Zoom in"), "NavigationControl.ZoomOut": _("Zoom out"),
+        "AttributionControl.ToggleAttribution": _("Sources of the map"),
+        "ScaleControl.Meters": "m", "ScaleControl.Kilometers": "km",
+        "CooperativeGesturesHandler.MobileHelpText": _("Use two fingers to move the map"),
+        "CooperativeGesturesHandler.WindowsHelpText": _("Use Ctrl and scroll to zoom the map"),
+        "CooperativeGesturesHandler.MacHelpText": _("Use ⌘ and scroll to zoom the map"),
+    }  # fmt: skip
 
 
 @get("/go", opt={"public": True})

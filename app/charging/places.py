@@ -16,10 +16,10 @@ from app.charging.plausibility import rated_power_w
 from app.stations.models import EVSE, ChargingStation, Connector, Location
 from app.stations.status import evse_status
 from tenants.scope import Scope
-from themes.language import _
+from themes.language import N_, _
 
-PLUGS = {
-    "IEC_62196_T1": "Type 1", "IEC_62196_T2": "Type 2", "IEC_62196_T1_COMBO": "CCS 1", "IEC_62196_T2_COMBO": "CCS",
+PLUGS = {  # each for `_`
+    "IEC_62196_T1": N_("Type 1"), "IEC_62196_T2": N_("Type 2"), "IEC_62196_T1_COMBO": "CCS 1", "IEC_62196_T2_COMBO": "CCS",
     "CHADEMO": "CHAdeMO", "DOMESTIC_F": "Schuko", "TESLA_S": "NACS",
 }  # fmt: skip
 
@@ -116,7 +116,7 @@ def chips(wanted: Filter, kinds: Iterable[str]) -> list[tuple[str, str, bool]]:
     if len(kinds) > 1 or wanted.plug:
         for kind in kinds:
             is_on = kind == wanted.plug
-            found.append((PLUGS[kind], replace(wanted, plug="" if is_on else kind), is_on))
+            found.append((_(PLUGS[kind]), replace(wanted, plug="" if is_on else kind), is_on))
     return [(label, after.query, is_on) for label, after, is_on in found]
 
 
@@ -182,6 +182,6 @@ def place_of(station: ChargingStation, evse: EVSE, awaited: datetime | None = No
 
 def plug(connector: Connector) -> str:
     """`CCS, 150 kW`: what a driver looks for."""
-    name = PLUGS.get(connector.standard or "", _("Plug"))
+    name = _(PLUGS.get(connector.standard or "", N_("Plug")))
     power_w = rated_power_w(connector)
     return f"{name}, {round(power_w / 1000)} kW" if power_w else name

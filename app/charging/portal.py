@@ -378,11 +378,12 @@ async def download_sticker(request: AnyRequest, sticker_file: str) -> Response[s
 
 async def _told(scope: Scope, places: Sequence[EVSE]) -> list[stickers.Sticker]:
     profile, (theme, _hash) = await brands.get_profile(scope), await faces.get_theme(scope)
+    language = await faces.get_language(scope)
     return [
         stickers.Sticker(
             brand=profile.name, color=theme.primary, code=evse.code, phone=profile.support_phone,
-            url=await own_url(scope, "driver", f"/c/{evse.code}"), language=profile.language,
-            prices=await _short_prices(scope, evse, profile.language),
+            url=await own_url(scope, "driver", f"/c/{evse.code}"), language=language,
+            prices=await _short_prices(scope, evse, language),
         )
         for evse in places
     ]  # fmt: skip

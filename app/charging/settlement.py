@@ -20,6 +20,7 @@ from app.access.models import DriverGroup
 from app.billing import payments
 from app.billing import service as billing
 from app.billing.models import Invoice, Payment
+from app.brands import faces
 from app.brands.models import TenantProfile
 from app.charging import service
 from app.charging.models import CDR, ChargingSession, PriceSnapshot, SessionEvent
@@ -244,14 +245,14 @@ async def collection_of(scope: Scope, session: ChargingSession) -> str:
 
 
 async def invoice(scope: Scope, cdr: CDR) -> None:
-    """In the language of the payment; where none was made, in the brand's own. The paper keeps it."""
+    """In the language of the payment; where none was made, in the driver's, else the brand's. The paper keeps it."""
     if cdr.collection in ("per_session", "card"):
         session = await service.get_session(scope, cdr.session_id)
         payment = await payments.find_payment(scope, "charging_session", session.id)
         if payment is not None:
             language = await payments.language_of(scope, payment.id)
         else:
-            language = (await scope.db.execute(select(TenantProfile.language))).scalar_one()
+            language = await faces.get_language(scope, session.driver.language if session.driver else None)
         with speaking(language):
             await billing.issue_invoice(
                 scope, currency=cdr.currency, lines=lines_of(cdr), buyer=await _buyer(scope, session, payment),
@@ -339,17 +340,18 @@ async def invoice_month(scope: Scope) -> int:
     waiting = [
         await get_cdr(scope, cdr_id) for cdr_id in (await scope.db.execute(query, {"month": month})).scalars()
     ]
+    language = await faces.get_language(scope)
     bundles: dict[tuple[UUID | None, str], list[CDR]] = defaultdict(list)
     for cdr in waiting:
         bundles[cdr.driver_group_id, cdr.currency].append(cdr)
     for (group_id, currency), cdrs in bundles.items():
         last = max(cdrs, key=lambda cdr: cdr.ended_at)
         group = await scope.db.get(DriverGroup, (scope.tenant_id, group_id)) if group_id else None
-        with speaking(profile.language):
+        with speaking(language):
             await billing.issue_invoice(
                 scope, currency=currency, lines=[line for cdr in cdrs for line in lines_of(cdr, dated=True)],
                 buyer={"name": group.name if group else "", "email": ""},
-                supplied_at=last.ended_at, time_zone=last.location.get("time_zone") or "", language=profile.language,
+                supplied_at=last.ended_at, time_zone=last.location.get("time_zone") or "", language=language,
             )  # fmt: skip
     return len(bundles)
 

@@ -229,6 +229,12 @@ async def _refuse_haste(scope: Scope, remote: str) -> None:
         raise TooMany(N_("Too many requests; try again later."), retry_after_s=int(WINDOW.total_seconds()))
 
 
+def most_links() -> dict[str, int]:
+    """How many mails with a link one mailbox gets in how many minutes: told to everybody, so that it tells nothing of
+    anybody."""
+    return {"count": LINKS_PER_ADDRESS, "minutes": int(WINDOW.total_seconds() // 60)}
+
+
 async def _has_many_links(scope: Scope, of_whom: ColumnElement[bool]) -> bool:
     recent = select(func.count()).where(of_whom, LoginLink.expires_at > scope.now + LINK_LIFETIME - WINDOW)
     # Invitations live longer and would count for days.

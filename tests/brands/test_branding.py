@@ -80,6 +80,35 @@ async def test_a_draft_is_seen_by_staff_alone_until_it_is_published_and_can_come
     assert "As version 1" in (await visitor.get("/branding")).text
 
 
+async def test_settings_name_no_language_that_drivers_are_not_offered_and_branding_says_so(house: House):
+    visitor, tenant_id = await editor(house)
+    assert "which drivers are not offered" not in (await visitor.get("/branding")).text
+    assert (await save(visitor, language_en="", language_de="on")).status_code == 303
+    drafted = (await visitor.get("/branding")).text
+    assert (
+        "Settings name English, which drivers are not offered in this draft." in drafted
+        and "speak Deutsch" in drafted
+    )
+    assert (await publish(visitor)).status_code == 303
+    assert (
+        "Settings name English, which drivers are not offered any more."
+        in (await visitor.get("/branding")).text
+    )
+    settings = (await visitor.open("/settings")).text
+    assert 'value="de" selected' in settings and 'value="en"' not in settings
+    assert (
+        await visitor.post("/settings", {"support_phone": "+49 40 1", "language": "en"})
+    ).status_code == 303
+    assert (await visitor.post("/settings", {"language": "de"})).status_code == 303, (
+        "and from there no way back"
+    )
+    refused = await visitor.post("/settings", {"language": "en"})
+    assert refused.status_code == 422 and "Drivers are offered Deutsch only." in refused.text
+    assert "which drivers are not offered" not in (await visitor.get("/branding")).text
+    async with house.database.scope(tenant_id, CLI) as scope:
+        assert [await faces.get_language(scope, wanted) for wanted in (None, "en", "de", "fr")] == ["de"] * 4
+
+
 async def test_of_two_editors_neither_loses_to_the_others_older_form(house: House):
     """Ann's form is older than Ben's draft: hers is refused, kept as typed, with his beside it, and her next press
     counts."""
@@ -277,6 +306,24 @@ async def test_template_syntax_and_markup_in_texts_are_only_letters(house: House
     assert (await house.driver("nordlicht").get("/legal/..%2fetc")).status_code == 404
 
 
+async def test_a_legal_text_in_another_language_than_the_page_says_so_to_eyes_and_to_screen_readers(
+    house: House,
+):
+    visitor, _tenant = await editor(house)
+    assert (
+        await save(visitor, language_de="on", imprint_en="Responsible", terms_de="Bedingungen")
+    ).status_code == 303
+    await publish(visitor)
+    driver, german = house.driver("nordlicht"), {"Accept-Language": "de"}
+    shown = (await driver.get("/legal/imprint", headers=german)).text
+    assert '<div class="prose" lang="en">' in shown and "Diesen Text gibt es nur auf Englisch." in shown
+    shown = (await driver.get("/legal/terms")).text
+    assert '<div class="prose" lang="de">' in shown and "This text is available in German only." in shown
+    for path, headers in (("/legal/imprint", {}), ("/legal/terms", german)):
+        shown = (await driver.get(path, headers=headers)).text
+        assert '<div class="prose">' in shown and "available in" not in shown and "gibt es nur" not in shown
+
+
 def test_a_legal_text_falls_into_headings_lists_and_paragraphs():
     found = paragraphs("# Who\nWe\nus\n\n- a\n- b\n")
     assert found == [("h", "Who"), ("p", "We\nus"), ("ul", ["a", "b"])]
@@ -292,7 +339,7 @@ async def test_the_installable_app_wears_the_brand(house: House):
         size = int(icon["sizes"].split("x")[0])
         assert Image.open(io.BytesIO(answer.content)).size == (size, size)
     worker = (await driver.get("/sw.js")).text
-    assert '"/offline"' in worker and (await driver.get("/offline")).status_code == 200
+    assert '"/offline?' in worker and (await driver.get("/offline")).status_code == 200
 
 
 async def test_a_driver_reads_german_by_browser_or_by_choice(house: House):

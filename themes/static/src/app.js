@@ -127,4 +127,6 @@ customElements.define("recent-sessions", class extends HTMLElement {
 });
 
 const worker = document.querySelector('meta[name="service-worker"]')?.content;
-if (worker && "serviceWorker" in navigator) navigator.serviceWorker.register(worker).catch(() => {});
+if (worker && "serviceWorker" in navigator) navigator.serviceWorker.register(worker)
+  .then((kept) => kept.active && kept.update()) // now: a browser by itself takes its time, and the network may go first
+  .catch(() => {});
