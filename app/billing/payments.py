@@ -636,9 +636,9 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         async with database.scope(tenant_id, ACTOR) as scope:
             op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
             op.state = "unknown"
-            if error.code == "APIError":
-                # The provider replays a 500 under its key for ever. A new key doubles nothing: a hold is captured or
-                # let go once by the provider's own state, and a refund is looked for before it is asked for again.
+            if error.is_final:
+                # What was asked under this key has ended. A new key doubles nothing: a hold is captured or let go once
+                # by the provider's own state, and a refund is looked for before it is asked for again.
                 op.n += 1
         raise
     except Rejected as error:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stripe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from app.billing import outcomes, payments, queries, sandbox
+from app.billing.models import PaymentOp
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
 from app.kernel.clock import uuid7
@@ -469,6 +472,40 @@ def _kill_once(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
         return await real(*args)
 
     monkeypatch.setattr(payments, name, dying)
+
+
+@pytest.mark.parametrize(("status", "is_final"), [(409, False), (429, False), (500, True), (502, False), (503, False),
+                                                  (504, False), (None, False)])  # fmt: skip
+async def test_only_an_answer_that_the_provider_keeps_is_asked_for_under_a_new_key(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, status: int | None, is_final: bool
+) -> None:
+    """Whatever else says nothing may come while the first request still runs: the page, the capture, the release."""
+
+    async def answer(*_request: object, **_more: object) -> tuple[bytes, int, dict[str, str]]:
+        if status is None:
+            raise stripe.APIConnectionError("timed out")
+        return b'{"error": {"type": "api_error", "message": "No."}}', status, {}
+
+    payment = await shop.hold()
+    await shop.pay(payment)
+    payment = await shop.look(payment)
+    monkeypatch.setattr(shop.wire, "request_with_retries_async", answer)
+    with pytest.raises(OutcomeUnknown):
+        await shop.hold()
+    async with shop.scope() as scope:
+        ops = [
+            await payments._plan(scope, payment, "cancel", "can:1", {}),
+            await payments._plan(scope, payment, "capture", "cap:1", {"amount_minor": 1000, "fee_minor": 0}),
+        ]
+    for op in ops:
+        with pytest.raises(OutcomeUnknown):
+            await payments.run_op(shop.database, shop.tenant_id, op.id)
+    async with shop.scope() as scope:
+        tried = (
+            (await scope.db.execute(select(PaymentOp).where(PaymentOp.state == "unknown"))).scalars().all()
+        )
+    assert {(one.kind, one.n) for one in tried} == {(kind, 2 if is_final else 1)
+                                                    for kind in ("checkout_create", "cancel", "capture")}  # fmt: skip
 
 
 # -- what is believed --------------------------------------------------------------------------------------------------
