@@ -49,6 +49,9 @@ STALE = timedelta(seconds=60)
 ANSWER_TAKES = timedelta(seconds=10)
 # Stripe takes no less than 30 minutes: the janitor's repetition after a crash must still find that much.
 CHECKOUT_LIFETIME = timedelta(minutes=45)
+FEE_COMES_WITHIN = timedelta(
+    days=10
+)  # of the hold, which stands for seven at most: then nobody asks any more
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
 
 _RANK = {
@@ -818,19 +821,42 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
         scope.publish(f"payment:{payment.source_id}", {"what": after.state})
     if after.captured_minor > before.captured_minor:
         await _post_capture(scope, payment)
+    if after.captured_minor:
+        await _post_fees(scope, payment)
     await _tell(scope, payment, before.state)
 
 
 async def _post_capture(scope: Scope, payment: Payment) -> None:
     """money.md 4.3: the driver owes nothing any more; the provider does, less what it and the platform keep."""
-    currency, fees = payment.currency, payment.fee_minor + payment.provider_fee_minor
     await ledger.post(scope, "captured", "payment", payment.id, scope.now, [
-        Posting("psp_pending", payment.captured_minor, currency),
-        Posting("driver_receivable", -payment.captured_minor, currency),
+        Posting("psp_pending", payment.captured_minor, payment.currency),
+        Posting("driver_receivable", -payment.captured_minor, payment.currency),
     ])  # fmt: skip
-    await ledger.post(scope, "fees", "payment", payment.id, scope.now, [
-        Posting("platform_fee_expense", payment.fee_minor, currency),
-        Posting("stripe_fee_expense", payment.provider_fee_minor, currency), Posting("psp_pending", -fees, currency),
+
+
+async def _post_fees(scope: Scope, payment: Payment) -> None:
+    """What is known of them beyond what stands in the books: the provider may tell its own long after the capture.
+    The payment is locked, so that a difference is posted once."""
+    later = f"payment_fees:{payment.id}"
+    query = (
+        select(LedgerAccount.code, func.sum(LedgerEntry.amount_minor))
+        .join(LedgerEntry, LedgerEntry.account_id == LedgerAccount.id)
+        .join(LedgerTxn, LedgerTxn.id == LedgerEntry.txn_id)
+        .where(
+            LedgerTxn.kind == "fees",
+            (LedgerTxn.source_type == later)
+            | ((LedgerTxn.source_type == "payment") & (LedgerTxn.source_id == payment.id)),
+        )
+        .group_by(LedgerAccount.code)
+    )
+    booked = {code: int(minor) for code, minor in await scope.db.execute(query)}
+    platform = payment.fee_minor - booked.get("platform_fee_expense", 0)
+    provider = payment.provider_fee_minor - booked.get("stripe_fee_expense", 0)
+    source = (later, uuid7()) if booked else ("payment", payment.id)
+    await ledger.post(scope, "fees", *source, scope.now, [
+        Posting("platform_fee_expense", platform, payment.currency),
+        Posting("stripe_fee_expense", provider, payment.currency),
+        Posting("psp_pending", -platform - provider, payment.currency),
     ])  # fmt: skip
 
 
@@ -858,7 +884,8 @@ async def _emit(scope: Scope, payment: Payment, kind: str) -> None:
 
 
 async def tidy(database: Database, tenant_id: UUID) -> None:
-    """Every minute: calls whose outcome nobody heard are made again, and open holds are looked at."""
+    """Every minute: calls whose outcome nobody heard are made again; open holds are looked at, and captures whose fee
+    the provider has not told yet."""
     await open_account(database, tenant_id)
     async with database.scope(tenant_id, ACTOR) as scope:
         stale = scope.now - STALE
@@ -877,6 +904,12 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         )  # fmt: skip
         for payment in (await scope.db.execute(waiting.order_by(Payment.id).limit(200))).scalars():
             await watch(scope, payment.id)
+        unknown = select(Payment.id).where(
+            Payment.created_at > scope.now - FEE_COMES_WITHIN, Payment.state.in_(TAKEN),
+            Payment.provider_fee_minor == 0, Payment.observed_at < scope.now - timedelta(hours=3),
+        )  # fmt: skip
+        for payment_id in (await scope.db.execute(unknown.order_by(Payment.id).limit(200))).scalars():
+            await watch(scope, payment_id)
 
 
 async def sweep(database: Database, tenant_id: UUID) -> None:

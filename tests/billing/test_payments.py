@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,43 @@ async def test_a_hold_is_taken_in_part_and_the_rest_is_let_go(shop: Shop) -> Non
     assert await shop.balances() == {
         "revenue": -2400, "psp_pending": 2400 - 191, "platform_fee_expense": 130, "stripe_fee_expense": 61,
     }  # fmt: skip
+
+
+async def test_a_fee_that_the_provider_tells_after_the_capture_is_asked_for_and_booked_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await shop.hold(3000)
+    await shop.pay(payment)
+    await shop.look(payment)
+    known, provider = 0, payments.provider_of(shop.database.settings)
+    capture, look = provider.capture, provider.get_payment
+
+    async def capture_untold(*args: Any, **more: Any) -> Observation:
+        return replace(await capture(*args, **more), provider_fee_minor=0)
+
+    async def look_at(*args: Any) -> Observation:
+        return replace(await look(*args), provider_fee_minor=known)
+
+    monkeypatch.setattr(provider, "capture", capture_untold)
+    monkeypatch.setattr(provider, "get_payment", look_at)
+    await shop.charge(2400)
+    await shop.jobs.run()
+    assert "stripe_fee_expense" not in await shop.balances()
+    for told, asked in ((0, True), (61, True), (70, False)):
+        known = told
+        await _age(shop)
+        await _age(shop)
+        await payments.tidy(shop.database, shop.tenant_id)
+        await shop.jobs.run()
+        # Of a fee that is known only news make us look again.
+        assert (await shop.read(payment.id)).provider_fee_minor == (told if asked else 61)
+        for _ in range(2):
+            await shop.look(payment)
+        balances = await shop.balances()
+        assert (
+            balances.get("stripe_fee_expense", 0) == (await shop.read(payment.id)).provider_fee_minor == told
+        )
+        assert balances["psp_pending"] == 2400 - 130 - told
 
 
 async def test_what_the_hold_does_not_cover_is_the_operators_loss_and_never_the_drivers(shop: Shop) -> None:
