@@ -417,6 +417,18 @@ async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
     return await credit(scope, cdr.id, reason)
 
 
+async def credit_given_back(scope: Scope, payment_id: UUID, reason: str) -> CDR:
+    """The credit note over a payment that was given back at the provider itself, all of it: no money moves. Errors:
+    `not_creditable`."""
+    payment = await payments.get_payment(scope, payment_id)
+    await service.lock_settling(scope, payment.source_id)
+    cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
+    is_all_back = payment.refunded_minor >= payment.captured_minor
+    if cdr is None or not is_all_back or not await payments.find_unpapered(scope, payment):
+        raise Refused("not_creditable", "No credit note is missing for all of this payment.")
+    return await credit(scope, cdr.id, reason)
+
+
 async def _correct(scope: Scope, cdr: CDR, energy_wh: int, reason: str) -> None:
     if isinstance(energy_wh, bool) or not 0 <= energy_wh <= 10_000_000:
         raise Invalid.field("energy_wh", "out_of_range", "energy_wh is a whole number of Wh, not negative.")
