@@ -168,8 +168,10 @@ async def _stretches(
     rows = (await scope.db.execute(readings, {"session": session.id})).all()
     changes = select(SessionEvent).where(SessionEvent.session_id == session.id, SessionEvent.kind == "state")
     states = [StateChange(e.at, e.data["state"]) for e in (await scope.db.execute(changes)).scalars()]
-    start = None if session.meter_start_wh is None else Decimal(session.meter_start_wh)
     samples = [Sample(row.sampled_at, row.value) for row in rows]
+    start = None if session.meter_start_wh is None else Decimal(session.meter_start_wh)
+    if start is None and samples:  # what is billed then counts from there
+        start = samples[0].meter_wh
     return stretches(session.started_at, ended_at, Decimal(energy_wh), start, samples, states)
 
 
