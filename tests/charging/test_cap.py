@@ -260,6 +260,48 @@ async def test_what_standing_costs_counts_towards_the_hold_while_the_meter_says_
     assert "write_off" not in await visit.shop.balances()
 
 
+async def test_a_car_that_begins_to_stand_at_a_dear_price_is_looked_at_before_the_hold_is_used_up(
+    visit: Visit,
+) -> None:
+    """26.28 of 30.00 by energy; charging on is 0.13 a minute, standing is 1.20: the next look knows of both."""
+    parts = [
+        {"type": "ENERGY", "price": "0.30", "vat": "20", "step_size": 1},
+        {"type": "PARKING_TIME", "price": "60.00", "vat": "20", "step_size": 1},
+    ]
+    tariff = {"id": "T", "currency": "EUR", "elements": [{"price_components": parts}]}
+    async with visit.shop.scope() as scope:
+        await scope.db.execute(update(PriceSnapshot).values(tariff=tariff))
+
+    async def tell(minutes: float, state: str) -> None:
+        async with visit.scope(minutes=minutes) as scope:
+            session = await service.get_session(scope, visit.session_id)
+            await service.report_transaction(scope, visit.station_id, TransactionReport(
+                kind="Updated", at=scope.now, received_at=scope.now, charging_state=state,
+                ocpp_transaction_id=session.ocpp_transaction_id,
+            ))  # fmt: skip
+
+    def jobs_of(name: str) -> list[Any]:
+        query = "select scheduled_at from procrastinate.procrastinate_jobs where task_name = %s order by id"
+        return [row[0] for row in visit.shop.jobs.connection.execute(query, [name])]
+
+    await tell(0.1, "Charging")
+    await visit.read(200, 73)
+    await visit.look(200)
+    looks, checks = 0, len(jobs_of("charging.check_cap"))
+    await tell(200.1, "SuspendedEV")
+    assert len(jobs_of("charging.check_cap")) == checks + 1  # it is looked at once at the change, too
+    while not await visit.stops():
+        looks += 1
+        await visit.look((jobs_of("charging.watch_cap")[-1] - BEGAN).total_seconds() / 60)
+    assert 1 <= looks < 10
+    async with visit.scope() as scope:
+        query = select(StationCommand.created_at).where(StationCommand.action == "RemoteStopTransaction")
+        stopped_at = (await scope.db.execute(query)).scalar_one()
+        session = await service.get_session(scope, visit.session_id)
+        price = await settlement.price_at(scope, session, stopped_at + paid.STOP_TAKES / 2, 73_000)
+    assert price is not None and 2900 < price.total_cost.incl_minor <= 3000
+
+
 async def begun_without_meter(shop: Shop) -> Visit:
     """A 2.0.1 station whose Started tells no meter; the car charges at 22 kW."""
     station_id, session_id, epoch = await paid_for(shop, version="ocpp2.0.1")
