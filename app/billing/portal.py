@@ -42,6 +42,7 @@ KINDS = {
     "fees": "Fees of a payment",
     "write_off": "Written off",
     "refunded": "Refund",
+    "refunded_outside": "Refund at the provider",
     "invoice_issued": "Invoice issued",
     "credit_note_issued": "Credit note issued",
 }
@@ -173,6 +174,8 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
         account=await payments.find_account(tenant_scope), state=state, outcome=outcomes.outcome,
         refused=[(public_id("payment", row.id), row, minor)
                  for row, minor in await payments.list_refused_refunds(tenant_scope)],
+        unpapered=[(public_id("payment", row.id), row, minor)
+                   for row, minor in await payments.list_unpapered(tenant_scope)],
     )  # fmt: skip
 
 
@@ -188,6 +191,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
         outcome=outcomes.outcome(row), back=back, why_refused=outcomes.why_refused(refused[-1]) if refused else "",
         left_minor=left if left > back.refused_minor else 0,
+        unpapered_minor=await payments.find_unpapered(tenant_scope, row),
         on_its_way_minor=row.captured_minor - row.refunded_minor - left,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
     )  # fmt: skip

@@ -107,7 +107,11 @@ class ChargingSession(TenantOwned, Base):
 
 
 class SessionLive(TenantOwned, Base):
-    """The live figures of a session, the only place where they lie: live pages, running cost and cost cap read here."""
+    """The live figures of a session, the only place where they lie: live pages, running cost and cost cap read here.
+
+    `energy_wh` counts from the meter's begin; where the station told none, from `first_wh`, its first reading: it gave
+    at least that much. `metered_at` is when the meter was read last; `reading_at`, anything at all.
+    """
 
     __tablename__ = "session_live"
     __table_args__ = (
@@ -126,6 +130,8 @@ class SessionLive(TenantOwned, Base):
     charging_state: Mapped[str | None]
     seq_no: Mapped[int | None]
     reading_at: Mapped[datetime | None]
+    first_wh: Mapped[int | None]
+    metered_at: Mapped[datetime | None]
 
 
 class SessionEvent(TenantOwned, Base):

@@ -316,16 +316,16 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
 
 
 async def cost_by(scope: Scope, session: ChargingSession, at: datetime) -> int:
-    """Minor units incl. VAT, had it run at full power since its last reading, or gone on as the station last said that
-    it does: standing there may cost more than charging."""
+    """Minor units incl. VAT, had it run at full power since its meter was read last, or did it stand there from now on,
+    whatever it does now: standing may cost more than charging, and may begin right after this look."""
     live = session.live
-    read_at = (live.reading_at if live else None) or session.started_at
+    read_at = (live.metered_at if live else None) or session.started_at
     power_w = max(await _full_power_w(scope, session), (live.power_w or 0) if live else 0)
     seconds = max((at - read_at).total_seconds(), 0)
     energy_wh = ((live.energy_wh or 0) if live else 0) + round(power_w * seconds / 3600)
     prices = (
         await settlement.price_at(scope, session, max(at, session.started_at), energy_wh),
-        await settlement.running_price(scope, session, at=at),
+        await settlement.price_if_standing(scope, session, max(at, session.started_at)),
     )
     return max(price.total_cost.incl_minor if price else 0 for price in prices)
 

@@ -289,6 +289,17 @@ async def refund_payment(request: AnyRequest, tenant_scope: Scope, payment_id: s
     return redirect(request, path, flash="The money goes back, and a credit note was issued.")
 
 
+@post("/payments/{payment_id:str}/credit-notes", opt={"permission": "invoices.manage"})
+async def credit_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[Any]:
+    form, path = await read_form(request), f"/payments/{payment_id}"
+    try:
+        await settlement.credit_given_back(tenant_scope, parse_id("payment", payment_id), form.text("reason"))
+    except (Invalid, Refused) as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=error.message, kind="error")
+    return redirect(request, path, flash="A credit note was issued. No money moves.")
+
+
 # --- stickers ----------------------------------------------------------------------------------------------------
 
 
@@ -410,6 +421,7 @@ async def _short_prices(scope: Scope, evse: EVSE, language: str) -> list[str]:
 routes = [
     show_stickers, download_stickers, preview_stickers, download_sticker,
     refund_payment,
+    credit_payment,
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
     decide_review, show_cdr, credit_cdr, *reservation_pages.routes, *limit_pages.routes,
 ]  # fmt: skip

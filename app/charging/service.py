@@ -717,15 +717,19 @@ async def _state(
     await _note(scope, session, state_key(at, state), at, "state", None, {"state": state})
     if session.status != "ACTIVE":
         return
-    await scope.db.execute(
+    moved = await scope.db.execute(
         text(
             "insert into livery.session_live as l (session_id, charging_state, seq_no) values (:session, :state, :seq)"
             " on conflict (tenant_id, session_id) do update set charging_state = excluded.charging_state,"
             " seq_no = coalesce(excluded.seq_no, l.seq_no)"
-            " where l.seq_no is null or excluded.seq_no is null or l.seq_no <= excluded.seq_no"
+            " where l.seq_no is null or excluded.seq_no is null or l.seq_no <= excluded.seq_no returning 1"
         ),
         {"session": session.id, "state": state, "seq": seq_no},
     )
+    if session.cost_cap_minor is not None and moved.first() is not None:  # it may have stood there for long
+        await queue.enqueue(
+            scope, "charging.check_cap", session_id=str(session.id), lock=f"cap-now:{session.id}"
+        )
     scope.publish(f"session:{session.id}", {"what": "state"})
 
 

@@ -99,11 +99,8 @@ async def list_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
 # --- what it costs -----------------------------------------------------------------------------------------------
 
 
-async def running_price(
-    scope: Scope, session: ChargingSession, *, at: datetime | None = None
-) -> Price | None:
-    """What the session has cost by now, at its frozen prices; None before it began to charge. `at`: by then, if nothing
-    changes.
+async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
+    """What the session has cost by now, at its frozen prices; None before it began to charge.
 
     Energy by its last reading. Time by the clock where the station says what goes on: many send nothing while the car
     only stands there. Without that nobody knows whether the time since the last reading was one of charging.
@@ -111,9 +108,9 @@ async def running_price(
     frozen = await _snapshot(scope, session.id)
     if frozen is None or session.status not in ("ACTIVE", "COMPLETED"):
         return None
-    live, now = session.live, at or scope.now
-    read_at = now if live is None or live.charging_state is not None else live.reading_at
-    until = session.ended_at or max(read_at or now, session.started_at)
+    live = session.live
+    read_at = scope.now if live is None or live.charging_state is not None else live.reading_at
+    until = session.ended_at or max(read_at or scope.now, session.started_at)
     energy = session.energy_wh
     if energy is None:
         energy = max((live.energy_wh or 0) if live else 0, 0)
@@ -131,12 +128,26 @@ async def standing_price(scope: Scope, session: ChargingSession) -> str:
     )
 
 
-async def price_at(scope: Scope, session: ChargingSession, at: datetime, energy_wh: int) -> Price | None:
-    """What it would cost if it ended then with that energy."""
+async def price_if_standing(scope: Scope, session: ChargingSession, at: datetime) -> Price | None:
+    """What it would have cost by then if it took no more energy and stood there from now on. Where the station has not
+    said what goes on, it is taken to have charged until now."""
+    live = session.live
+    assumed = [StateChange(scope.now, "SuspendedEV")]
+    if live is None or live.charging_state is None:
+        since = (live.reading_at if live else None) or session.started_at
+        assumed.append(StateChange(min(since, scope.now), "Charging"))
+    energy = max((live.energy_wh or 0) if live else 0, 0)
+    return await price_at(scope, session, at, energy, assumed)
+
+
+async def price_at(
+    scope: Scope, session: ChargingSession, at: datetime, energy_wh: int, assumed: Sequence[StateChange] = ()
+) -> Price | None:
+    """What it would cost if it ended then with that energy, and with those changes of state beside the known."""
     frozen = await _snapshot(scope, session.id)
     if frozen is None:
         return None
-    return _price(frozen, await _stretches(scope, session, at, energy_wh), at)
+    return _price(frozen, await _stretches(scope, session, at, energy_wh, assumed), at)
 
 
 async def _snapshot(scope: Scope, session_id: UUID) -> PriceSnapshot | None:
@@ -163,14 +174,21 @@ def _priced(part: Stretch) -> Period:
 
 
 async def _stretches(
-    scope: Scope, session: ChargingSession, ended_at: datetime, energy_wh: int
+    scope: Scope,
+    session: ChargingSession,
+    ended_at: datetime,
+    energy_wh: int,
+    assumed: Sequence[StateChange] = (),
 ) -> list[Stretch]:
     readings = text("select sampled_at, value from livery.session_register(:session) order by sampled_at")
     rows = (await scope.db.execute(readings, {"session": session.id})).all()
     changes = select(SessionEvent).where(SessionEvent.session_id == session.id, SessionEvent.kind == "state")
     states = [StateChange(e.at, e.data["state"]) for e in (await scope.db.execute(changes)).scalars()]
-    start = None if session.meter_start_wh is None else Decimal(session.meter_start_wh)
+    states += assumed
     samples = [Sample(row.sampled_at, row.value) for row in rows]
+    start = None if session.meter_start_wh is None else Decimal(session.meter_start_wh)
+    if start is None and samples:  # what is billed then counts from there
+        start = samples[0].meter_wh
     return stretches(session.started_at, ended_at, Decimal(energy_wh), start, samples, states)
 
 
@@ -421,6 +439,18 @@ async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
         raise Refused("not_refundable", "This payment was given back already, or is on its way back.")
     if cdr is None or cdr.collection != "card" or payment.captured_minor <= payment.refunded_minor:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
+    return await credit(scope, cdr.id, reason)
+
+
+async def credit_given_back(scope: Scope, payment_id: UUID, reason: str) -> CDR:
+    """The credit note over a payment that was given back at the provider itself, all of it: no money moves. Errors:
+    `not_creditable`."""
+    payment = await payments.get_payment(scope, payment_id)
+    await service.lock_settling(scope, payment.source_id)
+    cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
+    is_all_back = payment.refunded_minor >= payment.captured_minor
+    if cdr is None or not is_all_back or not await payments.find_unpapered(scope, payment):
+        raise Refused("not_creditable", "No credit note is missing for all of this payment.")
     return await credit(scope, cdr.id, reason)
 
 

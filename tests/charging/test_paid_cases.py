@@ -658,3 +658,24 @@ async def test_a_payment_that_settles_while_papers_are_corrected_waits_for_the_c
     balances, payment = await visit.shop.balances(), await visit.payment()
     assert "driver_receivable" not in balances and "write_off" not in balances
     assert payment.captured_minor - payment.refunded_minor == 600
+
+
+async def test_a_refund_that_is_still_under_way_at_the_provider_is_not_asked_for_under_another_key(
+    visit: Visit,
+) -> None:
+    """409: the first request runs yet, and ends after ours was tried again: it must be the same to the provider."""
+    await visit.end(60, 10)
+    await correct(visit, 8_000)
+    payment = await visit.payment()
+    async with visit.shop.scope() as scope:
+        [op] = (await payments.list_refunds(scope, [payment.id]))[payment.id]
+    await sandbox.set_faults(visit.shop.database, [{"path": "/v1/refunds", "fault": "409"}])
+    await visit.shop.jobs.run()
+    provider = payments.provider_of(visit.shop.database.settings)
+    ref, reason = payment.provider_ref or "", op.request["reason"]
+    await provider.refund(payment.account_ref, ref, amount_minor=120, reason=reason, key=op.idem_key)
+    async with visit.shop.database.sandbox() as db:
+        query = payments.text("select (body->>'amount')::int from sandbox.object where kind = 'refund'")
+        assert list((await db.execute(query)).scalars()) == [120]
+    payment = await visit.shop.look(payment)
+    assert payment.refunded_minor == 120 and "driver_receivable" not in await visit.shop.balances()

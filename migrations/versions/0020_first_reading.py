@@ -1,0 +1,20 @@
+"""A meter whose begin was never told counts from its first reading, and the cap looks at changes of state."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from migrations.sql_files import statements
+
+revision = "0020"
+down_revision = "0019"
+
+
+def upgrade() -> None:
+    op.add_column("session_live", sa.Column("first_wh", sa.BigInteger()), schema="livery")
+    op.add_column("session_live", sa.Column("metered_at", sa.DateTime(timezone=True)), schema="livery")
+    execute = op.get_bind().exec_driver_sql
+    execute("alter table livery.session_live no force row level security")  # all tenants' at once
+    execute("update livery.session_live set metered_at = reading_at where meter_wh is not null")
+    execute("alter table livery.session_live force row level security")
+    for statement in statements("first_reading.sql"):
+        execute(statement.replace("%", "%%"))
