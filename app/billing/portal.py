@@ -9,14 +9,14 @@ from typing import Any
 from litestar import Request, Response, get, post
 
 from app.billing import outcomes, payments, queries, service
-from app.billing.models import Invoice, Payment, PaymentAccount
+from app.billing.models import Invoice, Payment
 from app.billing.paper import NAMES, as_pdf, content_of, pdf_file
 from app.brands import faces
-from app.kernel.errors import Invalid, Refused
+from app.kernel.errors import Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_decimal
 from app.kernel.spreadsheet import Cell, csv_file, csv_text
-from app.kernel.web import NavItem, form_again, page, read_form, redirect, visit_of
+from app.kernel.web import NavItem, page, redirect, visit_of
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -197,37 +197,6 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     )  # fmt: skip
 
 
-@get("/settings/cards", opt={"permission": "settings.view"})
-async def show_card_settings(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    account = await payments.find_account(tenant_scope)
-    return page(
-        request, tenant_scope, "billing/cards.html", title="Card payments", account=account, errors={}, alert=None,
-        values=_holds(account),
-    )  # fmt: skip
-
-
-@post("/settings/cards", opt={"permission": "settings.manage"})
-async def change_card_settings(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    form = await read_form(request)
-    try:
-        await payments.set_holds(tenant_scope, form.text("hold_ac"), form.text("hold_dc"))
-    except (Invalid, Refused) as error:
-        account = await payments.find_account(tenant_scope)
-        return form_again(
-            request, tenant_scope, "billing/cards.html", error, form, title="Card payments", account=account
-        )
-    return redirect(
-        request, "/settings/cards", flash="The holds are saved. They apply from the next start on."
-    )
-
-
-def _holds(account: PaymentAccount | None) -> dict[str, str]:
-    if account is None:
-        return {}
-    amounts = {"hold_ac": account.hold_ac_minor, "hold_dc": account.hold_dc_minor}
-    return {name: str(to_decimal(minor, account.currency)) for name, minor in amounts.items()}
-
-
 @post("/payments/{payment_id:str}/refund-retries", opt={"permission": "invoices.manage"})
 async def retry_refund(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[Any]:
     path = f"/payments/{payment_id}"
@@ -266,6 +235,6 @@ def _source(source_type: str, source_id: Any) -> str | None:
 
 
 routes = [
-    show_card_settings, change_card_settings, list_payments, show_payment, retry_refund, list_invoices, export_invoices,
+    list_payments, show_payment, retry_refund, list_invoices, export_invoices,
     show_invoice, download_invoice, show_ledger,
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from app.access.models import Driver, IdToken
 from app.access.verdict import Accepted
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import paid, queries, service
+from app.charging import queries, service, startable
 from app.charging.models import CDR, ChargingSession
 from app.identity.service import email_norm
 from app.kernel import events
@@ -76,7 +76,7 @@ async def start_by_card(scope: Scope, evse_id: UUID, id_token_id: UUID) -> Charg
         raise Refused(
             "card_pays_at_once", N_("This card pays each session at once. Look at the price and start again.")
         )
-    await paid.lock_evse(scope, evse_id)
+    await startable.lock_evse(scope, evse_id)
     waiting = select(ChargingSession).where(
         ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING",
         ChargingSession.id_token_id == card.id, ChargingSession.pending_until > scope.now,

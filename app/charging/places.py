@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import urlencode
-from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import selectinload
 
-from app.charging.models import ChargingSession
+from app.access.models import IdToken
+from app.charging import startable
 from app.charging.plausibility import rated_power_w
+from app.charging.startable import Situation
+from app.kernel.errors import Refused
 from app.stations.models import EVSE, ChargingStation, Connector, Location
 from app.stations.status import evse_status
 from tenants.scope import Scope
@@ -29,7 +31,8 @@ _SPOT = re.compile(r"(-?\d{1,2}(?:\.\d{1,9})?),(-?\d{1,3}(?:\.\d{1,9})?)", re.AS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One EVSE as drivers see it; `status` is OCPI's, and what is not heard from is UNKNOWN."""
+    """One EVSE as drivers see it; `status` is OCPI's, and what is not heard from is UNKNOWN. `refusal` is why no
+    session can begin there."""
 
     code: str
     evse_no: int
@@ -38,6 +41,7 @@ class Place:
     connectors: list[Connector]
     last_seen_at: datetime | None
     awaited_until: datetime | None = None  # somebody has paid, and fetches the cable
+    refusal: Refused | None = None
 
     @property
     def is_dc(self) -> bool:
@@ -122,7 +126,7 @@ def chips(wanted: Filter, kinds: Iterable[str]) -> list[tuple[str, str, bool]]:
 
 async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str]]:
     """Sites with a place that fits, by name or by distance; and the kinds of plug that there are at all."""
-    awaited = await awaited_until(scope)
+    situation = await startable.look(scope)
     query = (
         select(Location)
         .options(
@@ -137,7 +141,7 @@ async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str
     kinds: set[str] = set()
     for location in (await scope.db.execute(query)).scalars():
         all_places = [
-            place_of(station, evse, awaited.get(evse.id))
+            place_of(station, evse, situation)
             for station in sorted(location.stations, key=lambda one: (one.name or one.ocpp_identity, one.id))
             if station.retired_at is None and station.registration == "accepted"
             for evse in station.evses
@@ -153,30 +157,30 @@ async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str
     return found, [kind for kind in PLUGS if kind in kinds]
 
 
-async def awaited_until(scope: Scope, evse_id: UUID | None = None) -> dict[UUID, datetime]:
-    """EVSEs whose start was asked for and whose cable is on its way, each with the time at which that is over."""
-    query = select(ChargingSession.evse_id, ChargingSession.pending_until).where(
-        ChargingSession.status == "PENDING", ChargingSession.remote_start_id.is_not(None),
-        ChargingSession.pending_until > scope.now,
-    )  # fmt: skip
-    if evse_id is not None:
-        query = query.where(ChargingSession.evse_id == evse_id)
-    return {found: until for found, until in (await scope.db.execute(query)).all() if found and until}
+# What a place is to drivers where its plug alone would say that it is free.
+_NOT_FREE = {
+    "evse_busy": "CHARGING", "evse_taken": "RESERVED", "evse_reserved": "RESERVED", "tenant_suspended": "INOPERATIVE",
+    "station_quarantined": "INOPERATIVE", "station_not_accepted": "INOPERATIVE", "evse_unavailable": "INOPERATIVE",
+}  # fmt: skip
 
 
-def place_of(station: ChargingStation, evse: EVSE, awaited: datetime | None = None) -> Place:
+def place_of(
+    station: ChargingStation, evse: EVSE, situation: Situation, id_token: IdToken | None = None
+) -> Place:
+    """For whoever would start by that card. A session may begin exactly where there is no `refusal`."""
     connection = station.connection
     status = evse_status(
         (connector.status for connector in evse.connectors), evse.live.activity if evse.live else "idle",
         is_online=bool(connection and connection.is_online), has_connected=connection is not None,
         is_retired=station.retired_at is not None,
     )  # fmt: skip
-    if awaited is not None and status in ("AVAILABLE", "BLOCKED"):
-        status = "RESERVED"
+    refusal = startable.refusal(station, evse, situation, id_token)
+    if refusal is not None and status in ("AVAILABLE", "BLOCKED"):
+        status = _NOT_FREE.get(refusal.code, status)
     return Place(
         code=evse.code, evse_no=evse.evse_no, station=station.name or station.ocpp_identity, status=status,
         connectors=list(evse.connectors), last_seen_at=connection.last_seen_at if connection else None,
-        awaited_until=awaited,
+        awaited_until=situation.awaited.get(evse.id), refusal=refusal,
     )  # fmt: skip
 
 

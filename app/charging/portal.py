@@ -16,6 +16,7 @@ from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
 from app.charging import (
+    card_pages,
     holds,
     limit_pages,
     paid,
@@ -424,4 +425,5 @@ routes = [
     credit_payment,
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
     decide_review, show_cdr, credit_cdr, *reservation_pages.routes, *limit_pages.routes,
+    *card_pages.routes,
 ]  # fmt: skip

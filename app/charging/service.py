@@ -1,8 +1,7 @@
 """Verbs of the heart: what stations report about transactions, what people ask for, what staff decide.
 
 A report of what already happened is taken, never refused: what does not make sense becomes a review.
-Errors: `no_tariff`, `station_offline`, `station_not_accepted`, `evse_busy`, `evse_faulted`, `tenant_suspended`,
-`not_active`, `not_in_review`, `still_runs`, `energy_required`.
+Errors: those of `startable`, `no_tariff`, `token_…`, `not_active`, `not_in_review`, `still_runs`, `energy_required`.
 """
 
 import secrets as stdlib_secrets
@@ -22,7 +21,7 @@ from app.access.verdict import Accepted, AskOutside, IdTokenValue
 from app.access.verdict import Refused as TokenRefused
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import ingest, plausibility, reservations, smart_charging, snapshot
+from app.charging import ingest, plausibility, reservations, smart_charging, snapshot, startable
 from app.charging.models import ChargingSession, PriceSnapshot, SessionEvent, SessionLive
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
 from app.charging.smart_charging import Wish
@@ -691,16 +690,6 @@ async def _is_busy(scope: Scope, evse_id: UUID, *, except_for: UUID | None = Non
     return (await scope.db.execute(query.limit(1))).first() is not None
 
 
-async def _is_taken(scope: Scope, evse_id: UUID) -> bool:
-    """A transaction that nobody was authorised for (cable first, 2.x F01) is what a remote start can take over; a card
-    that was refused takes nobody's place."""
-    query = select(ChargingSession.id).where(
-        ChargingSession.evse_id == evse_id, ChargingSession.status == "ACTIVE",
-        (ChargingSession.id_token_status == "Accepted") | ChargingSession.review.is_not(None),
-    )  # fmt: skip
-    return (await scope.db.execute(query.limit(1))).first() is not None
-
-
 async def _store(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """Readings, and the charging state. Events replayed from a queue do not move the live state back."""
     evse_no = report.evse_no or session.evse_no or 0
@@ -830,7 +819,9 @@ async def request_start(
 
     Refused where nothing could come of it: the page says why.
     """
-    evse = await get_startable(scope, evse_id)
+    await startable.lock_evse(scope, evse_id)
+    held = await access.find_id_token(scope, presented) if presented is not None else None
+    evse = await startable.get_startable(scope, evse_id, id_token=held)
     if presented is None:
         token, value = await access.create_one_off_token(scope)
         presented, token_id, driver_id, group_id = IdTokenValue(value, "Central"), token.id, None, None
@@ -902,37 +893,6 @@ async def station_of(scope: Scope, evse_id: UUID) -> str:
     if evse is None:
         raise NotFound("evse")
     return public_id("charging_station", evse.station_id)
-
-
-async def get_startable(scope: Scope, evse_id: UUID) -> EVSE:
-    query = (
-        select(EVSE)
-        .where(EVSE.id == evse_id)
-        .options(
-            selectinload(EVSE.station).selectinload(ChargingStation.location),
-            selectinload(EVSE.station).selectinload(ChargingStation.connection),
-            selectinload(EVSE.connectors),
-        )
-    )
-    evse = (await scope.db.execute(query)).scalar_one_or_none()
-    if evse is None or evse.station.retired_at is not None:
-        raise NotFound("evse")
-    status = (await scope.db.execute(text("select status from platform.own_tenant()"))).scalar_one()
-    if status != "active":
-        raise Refused("tenant_suspended", N_("This operator is suspended and takes no new sessions."))
-    if evse.station.connection is None or not evse.station.connection.is_online:
-        raise Refused("station_offline", N_("The station is offline, and a start does not wait."))
-    if evse.station.quarantined_at is not None:
-        raise Refused("station_quarantined", N_("This station is being checked and cannot be started."))
-    if evse.connectors and all(connector.status == "Faulted" for connector in evse.connectors):
-        raise Refused("evse_faulted", N_("This charger reports a fault and cannot be started."))
-    if evse.connectors and all(connector.status == "Unavailable" for connector in evse.connectors):
-        raise Refused("evse_unavailable", N_("This charger is out of service."))
-    if evse.station.registration != "accepted":
-        raise Refused("station_not_accepted", N_("This station is not accepted yet, and starts nothing."))
-    if await _is_taken(scope, evse.id):
-        raise Refused("evse_busy", N_("A session is running here already."))
-    return evse
 
 
 async def _start_payload(

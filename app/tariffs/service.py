@@ -223,7 +223,7 @@ async def find_tariff_for(
     assigned = await _assigned(scope, driver_group_id, evse_id, location_id)
     assigned.sort(key=lambda one: (one.assigned_at, one.id), reverse=True)
     assigned.sort(key=lambda one: (one.assigned_at > at + CLOCK_TOLERANCE, TARGETS.index(one.target)))
-    valid = (_valid_version(one.tariff.versions, at) for one in assigned)
+    valid = (valid_version(one.tariff.versions, at) for one in assigned)
     return next((version for version in valid if version is not None), None)
 
 
@@ -247,7 +247,7 @@ async def _assigned(
     return list((await scope.db.execute(query)).scalars())
 
 
-def _valid_version(versions: Iterable[TariffVersion], at: datetime) -> TariffVersion | None:
+def valid_version(versions: Iterable[TariffVersion], at: datetime) -> TariffVersion | None:
     """The newest that was written by then and holds at that time; else the newest that holds."""
     valid = [version for version in versions if _holds_at(ocpi_tariff.read_tariff(version.ocpi), at)]
     known = [version for version in valid if version.created_at <= at + CLOCK_TOLERANCE]

@@ -2,15 +2,9 @@
 
 import re
 
-import pytest
-
-from app.brands import faces
-from app.brands import service as brands
 from app.charging import driver
 from app.charging.places import PLUGS
-from app.stations import service as stations
 from tests.conftest import ROOT
-from tests.web import CLI, House, found_brand
 from themes.language import speaking
 
 LIBRARY = ROOT / "node_modules" / "maplibre-gl" / "src" / "ui" / "default_locale.ts"
