@@ -21,8 +21,8 @@ from tenants.scope import Scope
 from themes.language import N_, _
 
 PLUGS = {  # each for `_`
-    "IEC_62196_T1": N_("Type 1"), "IEC_62196_T2": N_("Type 2"), "IEC_62196_T1_COMBO": "CCS 1", "IEC_62196_T2_COMBO": "CCS",
-    "CHADEMO": "CHAdeMO", "DOMESTIC_F": "Schuko", "TESLA_S": "NACS",
+    "IEC_62196_T1": N_("Type 1"), "IEC_62196_T2": N_("Type 2"), "IEC_62196_T1_COMBO": "CCS 1",
+    "IEC_62196_T2_COMBO": "CCS", "CHADEMO": "CHAdeMO", "DOMESTIC_F": "Schuko", "TESLA_S": "NACS",
 }  # fmt: skip
 
 
