@@ -16,7 +16,7 @@ from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Invoice, PaymentOp
 from app.brands import faces
-from app.charging import account, paid, service, settlement
+from app.charging import account, cost, paid, service, settlement
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
@@ -271,6 +271,18 @@ async def test_a_start_that_is_told_after_its_end_is_collected_as_its_drivers_gr
         session_id = (await scope.db.execute(select(ChargingSession.id))).scalar_one()
         cdr = await settlement.settle(scope, session_id)
         assert cdr is not None and (cdr.collection, cdr.excl_vat_minor) == ("monthly", 100)
+
+
+@pytest.mark.parametrize(("collection", "shown"), [("free", "0"), ("monthly", "1.20")])
+async def test_a_stations_display_tells_a_driver_what_they_pay(
+    yard: Yard, collection: str, shown: str
+) -> None:
+    await yard.driver("jule@example.org", collection=collection, card="CARD1")
+    session_id = await yard.charge("CARD1", utcnow() - timedelta(hours=2), settled=False)
+    async with yard.shop.scope() as scope:
+        session = await service.get_session(scope, session_id)
+        total = await cost.total(scope, yard.station_id, session.ocpp_transaction_id or "")
+    assert total == Decimal(shown)
 
 
 @pytest.mark.parametrize("collection", ["monthly", "free"])
