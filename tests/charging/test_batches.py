@@ -259,8 +259,8 @@ async def test_a_session_with_a_cap_is_looked_at_in_the_same_commit(database: Da
         (await scope.db.get_one(ChargingSession, (cast.tenant_id, session.id))).cost_cap_minor = 5_000
     await write(database, metering(cast, 1_500))
     assert await jobs(database, cast.tenant_id) == 1
-    silent = event(cast, 1_500, AT + timedelta(minutes=1)) | {"meterValue": []}
-    silent["transactionInfo"]["chargingState"] = "SuspendedEV"
+    silent = event(cast, 1_500, AT + timedelta(minutes=1))
+    silent |= {"meterValue": [], "transactionInfo": {"transactionId": "1001", "chargingState": "SuspendedEV"}}
     await write(database, read(cast, "ocpp2.0.1", "TransactionEvent", silent))
     assert await jobs(database, cast.tenant_id) == 2
 
