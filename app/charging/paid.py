@@ -485,6 +485,9 @@ async def state_words(
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
         return await _running_words(scope, session, collection)
+    given_back = await _given_back_words(scope, payment) if payment is not None else None
+    if given_back is not None:  # also while the operator still looks at it
+        return given_back
     if session.review and session.settled_at is not None and payment is not None and payment.captured_minor:
         words = N_(
             "What was measured is paid, and your receipt is ready. The operator still looks at this session:"
@@ -519,18 +522,23 @@ async def state_words(
     if payment is not None and payment.state in ("canceled", "expired", "failed"):
         words = N_("The hold on your card had ended before it was paid: this session is on us.")
         return _words(N_("Finished"), words, tone="success", step=4)
+    words = N_("Thank you for charging with us. Your receipt is ready.")
+    return _words(N_("Finished"), words, tone="success", step=4)
+
+
+async def _given_back_words(scope: Scope, payment: Payment) -> dict[str, Any] | None:
+    """What comes back, or that all did; None where neither is so."""
     back = await payments.find_back(scope, payment)
-    if payment is not None and (back.on_its_way_minor or back.refused_minor):
+    if back.on_its_way_minor or back.refused_minor:
         amount = money(back.on_its_way_minor + back.refused_minor, payment.currency)
         gets = _("You get %(amount)s back.") % {"amount": amount}
         how = N_("It is not on your card yet: we will try again.")
         how = how if back.refused_minor else N_("It is on its way to your card.")
         return _words(N_("Credited"), gets, how, tone="info", step=4)
-    if payment is not None and payment.refunded_minor and payment.state == "refunded":
+    if payment.refunded_minor and payment.state == "refunded":
         words = N_("What you paid was given back to your card.")
         return _words(N_("Given back"), words, tone="success", step=4)
-    words = N_("Thank you for charging with us. Your receipt is ready.")
-    return _words(N_("Finished"), words, tone="success", step=4)
+    return None
 
 
 async def _waiting_words(scope: Scope, session: ChargingSession, payment: Payment | None) -> dict[str, Any]:

@@ -37,7 +37,7 @@ CLOCK_TOLERANCE = timedelta(minutes=10)  # a station's clock may be this far beh
 
 async def create_tariff(scope: Scope, tariff: Any, assign: Any = None) -> Tariff:
     """`tariff` is an OCPI Tariff object, `assign` one target: `{"default": True}`, or an id (UUID) of something."""
-    content = await _owned(scope, ocpi_tariff.read_tariff(tariff), tariff_id=None)
+    content = await _owned(scope, ocpi_tariff.read_new_tariff(tariff), tariff_id=None)
     assert content.id is not None
     row = Tariff(id=uuid7(), ocpi_id=content.id, name=_name_of(content), version_no=1)
     async with refusing_duplicates(scope, "tariff_taken", "There is a tariff with this id already."):
@@ -54,7 +54,7 @@ async def replace_tariff(scope: Scope, tariff_id: UUID, tariff: Any, assign: Any
 
     `assign` None leaves the assignments as they are, `{}` takes them all away.
     """
-    content = ocpi_tariff.read_tariff(tariff)
+    content = ocpi_tariff.read_new_tariff(tariff)
     locked = select(Tariff).where(Tariff.id == tariff_id, Tariff.retired_at.is_(None)).with_for_update()
     row = (await scope.db.execute(locked)).scalar_one_or_none()
     if row is None:

@@ -250,6 +250,21 @@ async def test_a_review_that_nobody_decides_takes_what_can_be_believed_and_stays
     assert (await visit.payment()).refunded_minor == 360
 
 
+async def test_who_got_all_of_it_back_is_told_so_though_the_review_is_still_open(
+    visit: Visit, house: House
+) -> None:
+    await visit.read(30, 11)
+    await visit.end(60, 5)
+    await sweep(visit, 60 + 23 * 60 + 1)
+    async with visit.shop.scope() as scope:
+        await settlement.refund(scope, (await visit.payment()).id, "the charger was broken")
+    assert "You get €6.60 back. It is on its way to your card." in await page(house, visit, "en")
+    await visit.shop.jobs.run()
+    assert (await session_of(visit)).review == "implausible"
+    shown = await page(house, visit, "en")
+    assert "What you paid was given back to your card." in shown and "is paid" not in shown
+
+
 async def test_a_hold_for_which_nothing_can_be_believed_is_let_go_in_time(visit: Visit, house: House) -> None:
     await visit.end(30, 4_000)  # 4 MWh in half an hour, and no reading
     await sweep(visit, 30 + 23 * 60 + 1)
