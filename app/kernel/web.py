@@ -51,8 +51,8 @@ A whole example:
 
 **Templates** extend `layouts/staff.html` or `layouts/plain.html` and get: `title`, `brand`, `nav`, `person`,
 `may(permission)`, `csrf_token`, `form_id` (`FORM_FIELD`), `flashes`, `mode`, `banner`, `request_path`, `request_id`,
-`time_zone`, `language`, `now`, `host`, `surface`, `read_only` (a suspended tenant), `is_preview` (a draft of the look is
-worn), and what the handler passes.
+`time_zone`, `language`, `now`, `host`, `surface`, `read_only` (a suspended tenant), `is_preview` (a draft of the look
+is worn), and what the handler passes.
 
 REST handlers: `app/kernel/rest.py`.
 """
