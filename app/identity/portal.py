@@ -13,6 +13,7 @@ from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import (
     FORM_FIELD,
+    LOGIN_COOKIE,
     NavItem,
     after_login,
     form_again,
@@ -43,13 +44,16 @@ AUDIT_PAGE = 100
 
 @get("/login", opt={"public": True})
 async def show_login(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    home = "/account" if visit_of(request).surface == "driver" else "/"
+    is_drivers = visit_of(request).surface == "driver"
+    home = "/account" if is_drivers else "/"
     if visit_of(request).is_logged_in:
         return redirect(request, home)
     target = local_path(request.query_params.get("next", home))
+    ended = request.cookies.get(LOGIN_COOKIE)
+    has_closed = is_drivers and ended is not None and await service.has_closed(tenant_scope, ended)
     return page(
         request, tenant_scope, "identity/login.html", title=_("Log in"), values={"next": target}, errors={},
-        alert=None,
+        alert=None, has_closed=has_closed,
     )  # fmt: skip
 
 

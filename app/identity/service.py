@@ -27,7 +27,7 @@ from app.identity.permissions import (
     permissions_of_scopes,
 )
 from app.kernel import audit, events
-from app.kernel.clock import uuid7
+from app.kernel.clock import first_id_at, uuid7
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany, Unauthenticated
 from app.kernel.idempotency import REPEATS_FOR, repeatable
 from app.kernel.names import check_name
@@ -43,6 +43,7 @@ SESSION_LIFETIME = timedelta(days=30)
 DRIVER_LIFETIME = timedelta(days=90)
 IDLE_LIFETIME = timedelta(days=7)
 _TOUCH_AFTER = timedelta(minutes=5)
+CLOSED_TOLD_FOR = timedelta(minutes=10)
 LINKS_PER_ADDRESS = 5
 LOGINS_PER_REMOTE = 30
 WINDOW = timedelta(minutes=15)
@@ -444,6 +445,23 @@ def is_own_host(bound_to: str, host: str) -> bool:
 
 async def logout(scope: Scope, session_digest: bytes) -> None:
     await scope.db.execute(delete(LoginSession).where(LoginSession.digest == session_digest))
+
+
+async def logins_of(scope: Scope, mailbox: str) -> list[str]:
+    """The digests of a driver's logins, as hex."""
+    query = select(LoginSession.digest).where(LoginSession.email == mailbox)
+    return [known.hex() for known in (await scope.db.execute(query)).scalars()]
+
+
+async def has_closed(scope: Scope, secret: str) -> bool:
+    """Whether the login of this cookie ended because its driver closed the account, a moment ago: a second press on the
+    button comes when the first has ended the login."""
+    known = [one.hex() for one in digests(scope.settings.secret_keys, "login-session", secret)]
+    query = select(events.Event.data).where(
+        events.Event.id > first_id_at(scope.now - CLOSED_TOLD_FOR), events.Event.kind == "DriverClosedAccount"
+    )
+    closed = (await scope.db.execute(query)).scalars()
+    return any(one in about.get("logins", ()) for about in closed for one in known)
 
 
 async def forget_mailbox(scope: Scope, mailbox: str) -> None:

@@ -117,3 +117,28 @@ async def test_a_password_that_was_made_anew_is_not_told_by_the_old_form(
     async with house.database.scope(tenant_id, CLI, now=later) as scope:
         with pytest.raises(Refused):
             await stations.create_station(scope, identity="A2", form_id="f")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_who_closes_an_account_is_told_that_it_is_closed_by_the_second_press_too(
+    house: House, tenant_id: UUID, at_once: bool
+) -> None:
+    rider = await house.rider("nordlicht", tenant_id, "jule@example.org")
+    phone = await house.rider("nordlicht", tenant_id, "jule@example.org")
+    tabs = [Visitor(rider.client, rider.host, rider.port, dict(rider.cookies), rider.csrf) for _ in range(2)]
+    presses = [tab.post("/account/closing", {"email": "jule@example.org"}) for tab in tabs]
+    answers = list(await asyncio.gather(*presses)) if at_once else [await press for press in presses]
+    for tab, answer in zip(tabs, answers, strict=True):
+        assert answer.status_code == 303
+        shown = await tab.get(answer.headers["location"], headers={"Accept-Language": "en"})
+        assert "Your account is closed and your data is gone." in shown.text
+    elsewhere = await phone.get("/login", headers={"Accept-Language": "en"})
+    assert "Your account is closed" in elsewhere.text
+    for stranger in ({}, {"__Host-livery": "x"}):
+        login = await Visitor(rider.client, rider.host, rider.port, stranger).get("/login")
+        assert "alert success" not in login.text
+    async with house.database.scope(tenant_id, CLI) as scope:
+        written = await scope.db.execute(
+            select(AuditEntry).where(AuditEntry.action == "driver.closed_account")
+        )
+        assert len(written.scalars().all()) == 1
