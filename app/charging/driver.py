@@ -67,14 +67,15 @@ PRICE_CHANGED = N_("The price has changed since you opened this page: please loo
 
 @get("/", opt={"public": True})
 async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """`?free=1`, `?dc=1` and `?plug=` narrow the list, `?near=latitude,longitude` puts the nearest first; the address
-    is shareable."""
+    """`?q=`, `?free=1`, `?dc=1` and `?plug=` narrow the list, `?near=latitude,longitude` puts the nearest first, `?at=`
+    turns to the page on which that site stands; the address is shareable."""
     wanted = places.read_filter(request.query_params)
     profile = await brands.get_profile(tenant_scope)
-    sites, kinds = await places.list_sites(tenant_scope, wanted)
+    listing = await places.list_sites(tenant_scope, wanted)
     return page(
         request, tenant_scope, "charging/places.html", title=profile.name, profile=profile, plug=places.plug,
-        chips=places.chips(wanted, kinds), wanted=wanted, query=wanted.query, sites=sites,
+        chips=places.chips(wanted, listing.kinds), wanted=wanted, query=wanted.query, listing=listing,
+        leaf=listing.leaf(request.query_params.get("at", "")),
         wrong_code=request.query_params.get("code", "")[:20],
     )  # fmt: skip
 
@@ -83,15 +84,16 @@ async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]
 async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     """The same places where they lie. Sites without coordinates stand in the list only."""
     wanted = places.read_filter(request.query_params)
-    sites, kinds = await places.list_sites(tenant_scope, wanted)
+    listing = await places.list_sites(tenant_scope, wanted)
     pins = [
         {
             "at": [float(site.location.longitude), float(site.location.latitude)], "name": site.location.name,
-            "href": f"/?{wanted.query}#{public_id('location', site.location.id)}", "free": site.free_count > 0,
+            "href": f"/?{wanted.query_at(site.location.id)}#{public_id('location', site.location.id)}",
+            "free": site.free_count > 0,
             "label": _("%(free)s of %(all)s free") % {"free": site.free_count, "all": site.count},
             "short": f"{site.free_count}/{site.count}",
         }
-        for site in sites
+        for site in listing.sites
         if site.location.latitude is not None and site.location.longitude is not None
     ]  # fmt: skip
     files = {"module": "maplibre.js", "worker": "maplibre-worker.js", "world": "world.json",
@@ -99,7 +101,7 @@ async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     words = map_words() | {"places": _("%(count)s places") % {"count": "{n}"}}
     return page(
         request, tenant_scope, "charging/map.html", title=_("Map"), sites=pins, words=words,
-        chips=places.chips(wanted, kinds), wanted=wanted, query=wanted.query, is_listed=bool(sites),
+        chips=places.chips(wanted, listing.kinds), wanted=wanted, query=wanted.query, listing=listing,
         urls={name: asset(file) for name, file in files.items()},
     )  # fmt: skip
 

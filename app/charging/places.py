@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,6 +16,7 @@ from app.charging import startable
 from app.charging.plausibility import rated_power_w
 from app.charging.startable import Situation
 from app.kernel.errors import Refused
+from app.kernel.ids import public_id
 from app.stations.models import EVSE, ChargingStation, Connector, Location
 from app.stations.status import evse_status
 from tenants.scope import Scope
@@ -26,6 +28,7 @@ PLUGS = {  # each for `_`
 }  # fmt: skip
 
 
+LEAF = 30  # sites on one page: some 30 KB, and a list that a thumb gets to the end of
 _SPOT = re.compile(r"(-?\d{1,2}(?:\.\d{1,9})?),(-?\d{1,3}(?:\.\d{1,9})?)", re.ASCII)
 
 
@@ -58,25 +61,57 @@ class Site:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A page of the list: its sites, the first's place among all, and the sites with which its neighbours begin."""
+
+    sites: list[Site]
+    first: int
+    count: int
+    previous: UUID | None
+    next: UUID | None
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.sites) - 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """`near` is (latitude, longitude) in degrees: the list goes by distance from there, and narrows nothing."""
+    """`near` is (latitude, longitude) in degrees: the list goes by distance from there, and narrows nothing. `words`
+    must all stand in a site's name, street, town or postcode."""
 
+    words: str = ""
     free: bool = False
     dc: bool = False
     plug: str = ""
     near: tuple[float, float] | None = None
 
     @property
-    def query(self) -> str:
+    def params(self) -> dict[str, str]:
+        """As a form or an address carries it."""
         near = "{:.5f},{:.5f}".format(*self.near) if self.near else ""
         wanted = {
+            "q": self.words,
             "free": "1" if self.free else "",
             "dc": "1" if self.dc else "",
             "plug": self.plug,
             "near": near,
         }
-        return urlencode({name: value for name, value in wanted.items() if value}, safe=",")
+        return {name: value for name, value in wanted.items() if value}
+
+    @property
+    def query(self) -> str:
+        return self.query_at()
+
+    def query_at(self, location_id: UUID | None = None) -> str:
+        """Of the page of the list on which that site stands."""
+        at = {"at": public_id("location", location_id)} if location_id else {}
+        return urlencode(self.params | at, safe=",")
+
+    def finds(self, site: Location) -> bool:
+        told = _folded(f"{site.name} {site.address} {site.postal_code} {site.city}")
+        return all(word in told for word in _folded(self.words).split())
 
     def takes(self, place: Place) -> bool:
         return (
@@ -90,9 +125,19 @@ def read_filter(params: Mapping[str, str]) -> Filter:
     """What nobody offers narrows nothing, and what is no spot on earth is near to nothing."""
     plug = params.get("plug", "")
     return Filter(
+        words=" ".join(params.get("q", "").split())[:60],
         free=params.get("free") == "1", dc=params.get("dc") == "1", plug=plug if plug in PLUGS else "",
         near=_spot(params.get("near", "")),
     )  # fmt: skip
+
+
+def _folded(text: str) -> str:
+    """Without case and accents: nobody types those on the way."""
+    return "".join(
+        letter
+        for letter in unicodedata.normalize("NFKD", text.casefold())
+        if not unicodedata.combining(letter)
+    )
 
 
 def _spot(text: str) -> tuple[float, float] | None:
@@ -124,8 +169,27 @@ def chips(wanted: Filter, kinds: Iterable[str]) -> list[tuple[str, str, bool]]:
     return [(label, after.query, is_on) for label, after, is_on in found]
 
 
-async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str]]:
-    """Sites with a place that fits, by name or by distance; and the kinds of plug that there are at all."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """`sites` with a place that fits, by name or by distance; the `kinds` of plug that there are at all; whether there
+    are so many sites, wanted or not, that one looks for them by words."""
+
+    sites: list[Site]
+    kinds: list[str]
+    is_long: bool
+
+    def leaf(self, at: str) -> Leaf:
+        """The page on which that site stands (its public id); the first where it does not or no longer fit."""
+        found = (no for no, site in enumerate(self.sites) if public_id("location", site.location.id) == at)
+        no = next(found, 0) // LEAF
+        starts = [site.location.id for site in self.sites[::LEAF]]
+        return Leaf(
+            self.sites[no * LEAF : (no + 1) * LEAF], no * LEAF + 1, len(self.sites),
+            previous=starts[no - 1] if no else None, next=starts[no + 1] if no + 1 < len(starts) else None,
+        )  # fmt: skip
+
+
+async def list_sites(scope: Scope, wanted: Filter) -> Listing:
     situation = await startable.look(scope)
     query = (
         select(Location)
@@ -139,6 +203,7 @@ async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str
     )
     found: list[Site] = []
     kinds: set[str] = set()
+    count = 0
     for location in (await scope.db.execute(query)).scalars():
         all_places = [
             place_of(station, evse, situation)
@@ -147,14 +212,15 @@ async def list_sites(scope: Scope, wanted: Filter) -> tuple[list[Site], list[str
             for evse in station.evses
         ]
         kinds |= {one.standard or "" for place in all_places for one in place.connectors}
-        fitting = [place for place in all_places if wanted.takes(place)]
+        count += bool(all_places)
+        fitting = [place for place in all_places if wanted.takes(place)] if wanted.finds(location) else []
         if fitting:
             free_count = sum(place.status == "AVAILABLE" for place in all_places)
             found.append(Site(location, fitting, free_count, len(all_places)))
     if wanted.near is not None:
         near = wanted.near
         found.sort(key=lambda site: _distance(site.location, near))
-    return found, [kind for kind in PLUGS if kind in kinds]
+    return Listing(found, [kind for kind in PLUGS if kind in kinds], is_long=count > LEAF)
 
 
 # What a place is to drivers where its plug alone would say that it is free.

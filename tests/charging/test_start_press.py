@@ -293,8 +293,7 @@ async def test_page_list_and_press_say_the_same_of_a_place_where_nothing_can_beg
 
 async def free_count(shop: Shop) -> list[int]:
     async with shop.scope() as scope:
-        sites, _kinds = await places.list_sites(scope, places.Filter())
-        return [site.free_count for site in sites]
+        return [site.free_count for site in (await places.list_sites(scope, places.Filter())).sites]
 
 
 async def test_what_is_reserved_is_started_by_the_card_it_is_kept_for_and_by_no_other(
