@@ -308,7 +308,7 @@ async def test_a_charger_that_somebody_fetches_the_cable_for_takes_no_other_card
     assert refused.value.code == "evse_taken"
     async with shop.scope() as scope:
         await scope.db.execute(payments.text("update livery.connector set status = 'Available'"))
-        [site], _kinds = await places.list_sites(scope, places.Filter())
+        [site] = (await places.list_sites(scope, places.Filter())).sites
         assert (site.free_count, site.places[0].status) == (0, "RESERVED")
         assert site.places[0].awaited_until == (await service.get_session(scope, session_id)).pending_until
         await paid.give_up(scope, session_id)
