@@ -259,36 +259,45 @@ async def test_of_two_starts_in_one_instant_one_reaches_the_station(yard: Yard) 
 
 # -- where a start would be refused the page offers none ---------------------------------------------------------------
 
-REFUSALS = {
-    "tenant_suspended": ("update platform.tenant set status = 'suspended'", "takes no new sessions"),
-    "station_quarantined": ("update livery.charging_station set quarantined_at = now()", "is being checked"),
-    "station_not_accepted": ("update livery.charging_station set registration = 'pending'", "not accepted yet"),
-    "station_offline": ("update livery.station_connection set is_online = false", "does not answer right now"),
-    "evse_faulted": ("update livery.connector set status = 'Faulted'", "reports a fault"),
-    "evse_unavailable": ("update livery.connector set status = 'Unavailable'", "out of service"),
-    "evse_reserved": ("update livery.connector set status = 'Reserved'", "reserved for somebody else"),
+REFUSALS = {  # (table, what is set, what it was, words of the page)
+    "tenant_suspended": ("platform.tenant", "status = 'suspended'", "status = 'active'", "takes no new sessions"),
+    "station_quarantined": (
+        "livery.charging_station", "quarantined_at = now()", "quarantined_at = null", "is being checked",
+    ),
+    "station_not_accepted": (
+        "livery.charging_station", "registration = 'pending'", "registration = 'accepted'", "not accepted yet",
+    ),
+    "station_offline": (
+        "livery.station_connection", "is_online = false", "is_online = true", "does not answer right now",
+    ),
+    "evse_faulted": ("livery.connector", "status = 'Faulted'", "status = 'Available'", "reports a fault"),
+    "evse_unavailable": ("livery.connector", "status = 'Unavailable'", "status = 'Available'", "out of service"),
+    "evse_reserved": (
+        "livery.connector", "status = 'Reserved'", "status = 'Available'", "reserved for somebody else",
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("code", REFUSALS)
 async def test_page_list_and_press_say_the_same_of_a_place_where_nothing_can_begin(
-    shop: Shop, house: House, code: str
+    shop: Shop, house: House
 ) -> None:
     await place_of(shop)
     await plugs(shop, "Available")
     place, guest = await code_of(shop), house.driver(SLUG)
     read = await guest.read(f"/c/{place}")
-    assert read and await free_count(shop) == [1]
-    statement, words = REFUSALS[code]
-    shop.jobs.connection.execute(statement.encode())
-    with pytest.raises(Refused) as refused:
-        await wish(shop, await evse_of(shop))
-    assert refused.value.code == code
-    page = (await guest.get(f"/c/{place}")).text
-    assert "/start" not in page and words in page
-    answer = await guest.post(f"/c/{place}/start", read)
-    assert answer.status_code == 409 and await all_of(shop, ChargingSession) == []
-    assert await free_count(shop) in ([0], [])
+    for code, (table, now, before, words) in REFUSALS.items():
+        assert read and await free_count(shop) == [1]
+        shop.jobs.connection.execute(f"update {table} set {now}".encode())
+        with pytest.raises(Refused) as refused:
+            await wish(shop, await evse_of(shop))
+        assert refused.value.code == code
+        page = (await guest.get(f"/c/{place}")).text
+        assert "/start" not in page and words in page, code
+        answer = await guest.post(f"/c/{place}/start", read)
+        assert answer.status_code == 409 and await all_of(shop, ChargingSession) == [], code
+        assert await free_count(shop) in ([0], []), code
+        shop.jobs.connection.execute(f"update {table} set {before}".encode())
+    assert (await guest.post(f"/c/{place}/start", read)).status_code == 303
 
 
 async def free_count(shop: Shop) -> list[int]:
