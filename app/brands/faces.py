@@ -258,7 +258,7 @@ async def get_editing(scope: Scope) -> Editing:
 
 
 def _state(brand: Brand) -> str:
-    seen = json.dumps(brand.draft or brand.version_no, sort_keys=True)
+    seen = json.dumps([brand.draft, brand.version_no], sort_keys=True)
     return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
 
@@ -302,8 +302,9 @@ async def publish_draft(scope: Scope, note: str = "", *, state: str | None = Non
     return await _publish(scope, brand, look, note)
 
 
-async def roll_back(scope: Scope, version_no: int) -> int:
-    """An old version is published again, under a new number; a draft stays as it is."""
+async def roll_back(scope: Scope, version_no: int, *, state: str | None = None) -> int:
+    """An old version is published again, under a new number; a draft stays as it is. `state` as in `save_draft`: what
+    somebody published or drafted since is not rolled back by whoever has not seen it."""
     query = (
         select(BrandVersion).where(BrandVersion.version_no == version_no).options(undefer(BrandVersion.look))
     )
@@ -311,6 +312,7 @@ async def roll_back(scope: Scope, version_no: int) -> int:
     if version is None:
         raise NotFound("brand_version")
     brand = await _brand(scope, lock=True)
+    _check_state(brand, state)
     return await _publish(scope, brand, check_look(read_look(version.look)), f"As version {version_no}")
 
 

@@ -211,10 +211,14 @@ async def discard_branding(request: AnyRequest, tenant_scope: Scope) -> Response
 
 @post("/branding/rollbacks", opt={"permission": "brand.manage"})
 async def roll_back_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    wanted = (await read_form(request)).integer("version_no")
+    form = await read_form(request)
+    wanted = form.integer("version_no")
     if wanted is None:
         raise Invalid.field("version_no", "required", "Choose a version.")
-    number = await faces.roll_back(tenant_scope, wanted)
+    try:
+        number = await faces.roll_back(tenant_scope, wanted, state=form.text("state"))
+    except Refused as error:
+        return await _outrun(request, tenant_scope, error, None)
     return redirect(request, "/branding", flash=f"The look of version {wanted} is back, as version {number}.")
 
 

@@ -75,7 +75,8 @@ async def test_a_draft_is_seen_by_staff_alone_until_it_is_published_and_can_come
     after = (await driver.get("/")).text
     assert "Neu" in after and driver_css.group(0) not in after
     await visitor.open("/branding")
-    assert (await visitor.post("/branding/rollbacks", {"version_no": "1"})).status_code == 303
+    seen = await state_of(visitor)
+    assert (await visitor.post("/branding/rollbacks", {"version_no": "1", "state": seen})).status_code == 303
     assert driver_css.group(0) in (await driver.get("/")).text
     assert "As version 1" in (await visitor.get("/branding")).text
 
@@ -134,6 +135,24 @@ async def test_of_two_editors_neither_loses_to_the_others_older_form(house: Hous
     [again] = set(re.findall(r'name="state" value="(\w+)"', answer.text))
     saved = await save(ann, state=again, terms_en="Ann's terms", imprint_en="Ben's imprint", logo_text="Anns")
     assert saved.status_code == 303
+
+
+async def test_nobody_rolls_back_what_they_have_not_seen(house: House):
+    """Ben publishes while Ann looks at the versions: hers would undo his work unseen."""
+    ann, tenant_id = await editor(house)
+    assert (await save(ann, logo_text="Anns")).status_code == 303
+    assert (await publish(ann)).status_code == 303
+    seen = await state_of(ann)
+    ben = await house.staff("nordlicht", tenant_id)
+    await ben.open("/branding")
+    assert (await save(ben, logo_text="Bens")).status_code == 303
+    assert (await publish(ben)).status_code == 303
+    answer = await ann.post("/branding/rollbacks", {"version_no": "1", "state": seen})
+    assert answer.status_code == 409 and "saved since you opened this page" in answer.text
+    assert "Bens" in (await house.driver("nordlicht").get("/")).text
+    again = {"version_no": "1", "state": await state_of(ann)}
+    assert (await ann.post("/branding/rollbacks", again)).status_code == 303
+    assert "Bens" not in (await house.driver("nordlicht").get("/")).text
 
 
 async def test_nobody_publishes_or_discards_a_draft_that_they_have_not_seen(house: House):
