@@ -132,10 +132,14 @@ async def test_the_worst_look_that_is_allowed_can_be_read_too(
         assert not looking.faults, "\n".join(looking.faults)
 
 
-def test_a_drivers_first_page_is_light_and_useful_in_its_first_answer(demo: House) -> None:
+@pytest.mark.parametrize(("language", "price"), [("en", "per kWh"), ("de", "pro kWh")])
+def test_a_drivers_first_page_is_light_and_useful_in_its_first_answer(
+    demo: House, language: str, price: str
+) -> None:
     """At most 35 KB with everything it loads: the page itself as it is, the files as a browser asks for them."""
     with httpx2.Client(base_url=f"http://127.0.0.1:{demo.web_port}") as client:
-        headers = {"Host": f"{BRANDS[0]}.localhost:{demo.web_port}", "Accept-Encoding": "br"}
+        host = f"{BRANDS[0]}.localhost:{demo.web_port}"
+        headers = {"Host": host, "Accept-Encoding": "br", "Accept-Language": language}
         start = client.get("/", headers=headers).text
         code = re.search(r'href="(/c/[^"]+)"', start)
         assert code
@@ -149,7 +153,7 @@ def test_a_drivers_first_page_is_light_and_useful_in_its_first_answer(demo: Hous
                 weights[name] = len(b"".join(answer.iter_raw()))
     print(f"\n{sum(weights.values())} bytes: {weights}")
     assert sum(weights.values()) <= 35_000
-    assert "per kWh" in html.decode() and "<form" in html.decode()
+    assert price in html.decode() and "<form" in html.decode()
 
 
 async def test_a_keyboard_reaches_the_content_past_the_navigation(browser: Browser, demo: House) -> None:
