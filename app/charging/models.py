@@ -281,6 +281,7 @@ class PriceSnapshot(TenantOwned, Base):
     time_zone: Mapped[str]
     country: Mapped[str]
     is_free_vend: Mapped[bool]
+    collection: Mapped[str | None]  # the driver group's; None in those of before it was kept
     tariff: Mapped[dict[str, Any] | None]
     hash: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

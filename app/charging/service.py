@@ -2,7 +2,7 @@
 
 A report of what already happened is taken, never refused: what does not make sense becomes a review.
 Errors: `no_tariff`, `station_offline`, `station_not_accepted`, `evse_busy`, `evse_faulted`, `tenant_suspended`,
-`not_active`, `not_in_review`, `energy_required`.
+`not_active`, `not_in_review`, `still_runs`, `energy_required`.
 """
 
 import secrets as stdlib_secrets
@@ -98,7 +98,8 @@ async def _verdict(scope: Scope, session: ChargingSession, report: TransactionRe
 async def _started(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     known = await _find(scope, station_id, report)
     if known is not None:
-        if known.settled_at is None and (known.meter_start_wh is None or known.review == "orphan"):
+        is_open = known.settled_at is None and not _is_decided(known)
+        if is_open and (known.meter_start_wh is None or known.review == "orphan"):
             known = await _given_at_last(scope, known, report)
             await _locate(scope, known, report)
             await _complete_start(scope, known, report)
@@ -178,7 +179,8 @@ async def _locate(scope: Scope, session: ChargingSession, report: TransactionRep
 
 async def _occupy(scope: Scope, session: ChargingSession) -> None:
     """Until somebody is authorised the EVSE is only plugged in or parked at: a driver may still start there."""
-    if session.evse_id is not None and session.id_token_status == "Accepted":
+    is_running = session.status == "ACTIVE" and session.id_token_status == "Accepted"
+    if session.evse_id is not None and is_running:
         await stations.set_activity(scope, session.evse_id, "charging")
 
 
@@ -422,13 +424,14 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
     session.meter_start_wh = _start_meter(report)
     session.started_at = min(session.started_at, report.at)
     session.connector_no = session.connector_no or report.connector_no
-    if session.id_token_status is None:
+    is_nobodys = session.id_token_status is None
+    if is_nobodys:
         await _authorise(scope, session, report.id_token)
         await _turn_away(scope, session, report)
     if session.review == "orphan" and session.settled_at is None:
         session.review = None
     await scope.db.flush()
-    await snapshot.freeze(scope, session)
+    await snapshot.freeze(scope, session, again=is_nobodys and session.origin == "station")
     key = f"started:{session.ocpp_transaction_id}"
     await _note(
         scope, session, key, report.at, "started", report, {"token": session.id_token_masked, "late": True}
@@ -439,6 +442,9 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
 
 async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     session = await _find(scope, station_id, report) or await _without_start(scope, station_id, report)
+    if _is_decided(session):
+        await _store(scope, session, report)
+        return session
     await _locate(scope, session, report)
     is_given = report.id_token is not None or report.trigger_reason == "RemoteStart"
     is_nobodys = session.id_token_status is None or (session.is_refused and session.status == "ACTIVE")
@@ -572,6 +578,11 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     session = await _find_ended(scope, station_id, report)
     if session is None:
         session = await _without_start(scope, station_id, report)
+    if _is_decided(session):
+        await _store(scope, session, report)
+        await _note_late_end(scope, session, report)
+        await _leave(scope, session)
+        return session
     await _locate(scope, session, report)
     await _store(scope, session, report)
     if session.status == "COMPLETED" and session.review == "stuck" and session.settled_at is None:
@@ -592,11 +603,16 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     return session
 
 
+def _is_decided(session: ChargingSession) -> bool:
+    """Staff voided it, or it came to nothing: what the station tells of it later is kept, and never billed."""
+    return session.status == "INVALID"
+
+
 async def _note_late_end(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """The station's own word on the end of what was closed without it: told, and no more is taken for it."""
-    if session.stopped_reason not in ("Silence", "Superseded"):
+    if session.stopped_reason not in ("Silence", "Superseded", None):
         return
-    meter, billed = _stop_meter(report), session.energy_wh
+    meter, billed = _stop_meter(report), None if _is_decided(session) else session.energy_wh
     given = None if meter is None or session.meter_start_wh is None else meter - session.meter_start_wh
     await _note(scope, session, f"ended:{session.ocpp_transaction_id}", report.at, "ended_late", report, {
         "reason": report.stopped_reason or "Local", "meter_wh": meter,
@@ -638,8 +654,7 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
         energy, review = await plausibility.judge(scope, session)
         session.energy_wh = energy
         session.review = session.review or review
-    if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
-        await stations.set_activity(scope, session.evse_id, "idle")
+    await _leave(scope, session)
     if session.stopped_reason == "Timeout" and session.energy_wh == 0:  # no car came in time (2.x E03)
         ended_at = session.ended_at
         await end_unstarted(scope, session, "not_plugged_in", "not_started", {})
@@ -651,6 +666,12 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
             scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}"
         )
     _tell(scope, session, "ended")
+
+
+async def _leave(scope: Scope, session: ChargingSession) -> None:
+    """The EVSE is idle, unless another session runs there."""
+    if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
+        await stations.set_activity(scope, session.evse_id, "idle")
 
 
 async def _is_busy(scope: Scope, evse_id: UUID, *, except_for: UUID | None = None) -> bool:
@@ -1076,11 +1097,18 @@ async def lock_settling(scope: Scope, session_id: UUID) -> None:
 async def decide_review(
     scope: Scope, session_id: UUID, decision: str, note: str, *, energy_wh: int | None = None
 ) -> ChargingSession:
-    """`release` settles the session (with `energy_wh` where the meter cannot be believed), `void` ends it unbilled."""
+    """`release` settles the session (with `energy_wh` where the meter cannot be believed), `void` ends it unbilled.
+
+    Not while it runs: its car would charge on for nobody, at an EVSE that looks free. One that cannot be stopped is
+    closed for its silence (`close_stuck`, `close_unplugged`, `close_silent`), and decided then.
+    """
+    await _lock_station(scope, (await get_session(scope, session_id)).station_id)
     await lock_settling(scope, session_id)
     session = await get_session(scope, session_id)
     if session.review is None:
         raise Refused("not_in_review", "This session is not under review.")
+    if session.status == "ACTIVE":
+        raise Refused("still_runs", "It still runs: stop it first.")
     if decision not in ("release", "void"):
         raise Invalid.field("decision", "decision", "The decision is release or void.")
     if not note.strip():
@@ -1105,8 +1133,7 @@ async def _void(scope: Scope, session: ChargingSession) -> None:
     session.status = "INVALID"
     session.ended_at = session.ended_at or scope.now
     await payments.release(scope, "charging_session", session.id, "voided")
-    if session.evse_id is not None and not await _is_busy(scope, session.evse_id, except_for=session.id):
-        await stations.set_activity(scope, session.evse_id, "idle")
+    await _leave(scope, session)
 
 
 async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None) -> None:
@@ -1126,6 +1153,7 @@ async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None
         )
     session.ended_at = session.ended_at or scope.now
     session.status = "COMPLETED"
+    await _leave(scope, session)
     await queue.enqueue(scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}")
 
 

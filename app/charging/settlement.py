@@ -228,12 +228,15 @@ async def _place(scope: Scope, session: ChargingSession, frozen: PriceSnapshot) 
 
 
 async def collection_of(scope: Scope, session: ChargingSession) -> str:
-    """`card`, `per_session`, `monthly` or `free`: a held card, or the driver group's rule. Without any token there is
-    nobody to collect from."""
+    """`card`, `per_session`, `monthly` or `free`: a held card, or the driver group's rule, frozen at the start. Without
+    any token there is nobody to collect from."""
     if session.cost_cap_minor is not None:
         return "card"
     if session.id_token_id is None or (session.id_token is not None and session.id_token.is_single_use):
         return "free"
+    frozen = await _snapshot(scope, session.id)
+    if frozen is not None and frozen.collection is not None:
+        return frozen.collection
     return await accounts.collection_of(scope, session.driver_group_id)
 
 

@@ -1,4 +1,5 @@
-"""Prices frozen at the start: what is charged is what was shown, also when the tariff changes meanwhile (money I14)."""
+"""Prices and who collects them, frozen at the start: what is charged is what was shown, also when the tariff, the site
+or the driver's group changes meanwhile (money I14)."""
 
 import hashlib
 import json
@@ -7,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from app.access import accounts
 from app.brands.models import TenantProfile
 from app.charging.models import ChargingSession, PriceSnapshot
 from app.kernel.clock import uuid7
@@ -25,17 +27,21 @@ async def freeze(scope: Scope, session: ChargingSession, *, again: bool = False)
         return
     profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
     location = await _location(scope, session)
+    is_free_vend = bool(location and location.is_free_vend)
     country, time_zone = await tariffs.tax_place(scope, location)
-    version = await tariffs.find_tariff_for(
-        scope, driver_group_id=session.driver_group_id, evse_id=session.evse_id,
-        location_id=location.id if location else None, at=session.started_at,
-    )  # fmt: skip
+    version = None
+    if not is_free_vend:  # at a free site no tariff counts, neither the default nor the group's own
+        version = await tariffs.find_tariff_for(
+            scope, driver_group_id=session.driver_group_id, evse_id=session.evse_id,
+            location_id=location.id if location else None, at=session.started_at,
+        )  # fmt: skip
+    collection = "free" if is_free_vend else await accounts.collection_of(scope, session.driver_group_id)
     tariff = version.ocpi if version else None
     values = {
         "id": uuid7(), "session_id": session.id, "tariff_version_id": version.id if version else None,
         "currency": version.currency if version else (profile.currency if profile else "EUR"),
         "time_zone": time_zone, "country": country, "tariff": tariff,
-        "is_free_vend": bool(location and location.is_free_vend), "hash": digest_of(tariff),
+        "is_free_vend": is_free_vend, "collection": collection, "hash": digest_of(tariff),
     }  # fmt: skip
     await scope.db.execute(upsert(PriceSnapshot).values(**values).on_conflict_do_nothing())
 

@@ -214,6 +214,41 @@ async def test_a_months_invoice_is_shown_to_none_of_its_drivers(yard: Yard) -> N
     assert await yard.history(jule) == [session_id]
 
 
+@pytest.mark.parametrize(("was", "now"), [("free", "per_session"), ("monthly", "free")])
+async def test_a_group_that_pays_otherwise_from_now_on_changes_no_session_that_has_begun(
+    yard: Yard, was: str, now: str
+) -> None:
+    driver = await yard.driver("jule@example.org", collection=was, card="CARD1")
+    session_id = await yard.charge("CARD1", utcnow() - timedelta(hours=2), settled=False)
+    async with yard.shop.scope() as scope:
+        group = await access.get_driver_group(scope, driver.driver_group_id)
+        await access.update_driver_group(scope, group.id, name=group.name, collection=now, location_ids=[])
+    async with yard.shop.scope() as scope:
+        cdr = await settlement.settle(scope, session_id)
+        assert cdr is not None and cdr.collection == was
+        assert await settlement.list_papers(scope, session_id) == []
+
+
+async def test_a_start_that_is_told_after_its_end_is_collected_as_its_drivers_group_pays(yard: Yard) -> None:
+    await yard.driver("jule@example.org", collection="monthly", card="CARD1")
+    began = utcnow() - timedelta(hours=2)
+    ended = TransactionReport(
+        kind="Ended", at=began + timedelta(hours=1), received_at=began, natural_key="stop", evse_no=1,
+        ocpp_transaction_id="T1", meter_stop_wh=Decimal(10_000),
+    )  # fmt: skip
+    started = TransactionReport(
+        kind="Started", at=began, received_at=began, natural_key="start", evse_no=1, connector_no=1,
+        ocpp_transaction_id="T1", id_token=IdTokenValue("CARD1"), meter_start_wh=Decimal(0),
+    )  # fmt: skip
+    for report in (ended, started):
+        async with yard.shop.database.scope(yard.shop.tenant_id, Actor.station(yard.station_id)) as scope:
+            await service.report_transaction(scope, yard.station_id, report)
+    async with yard.shop.scope() as scope:
+        session_id = (await scope.db.execute(select(ChargingSession.id))).scalar_one()
+        cdr = await settlement.settle(scope, session_id)
+        assert cdr is not None and (cdr.collection, cdr.excl_vat_minor) == ("monthly", 100)
+
+
 @pytest.mark.parametrize("collection", ["monthly", "free"])
 async def test_a_card_of_a_group_that_settles_later_starts_without_a_hold_once(
     yard: Yard, collection: str

@@ -6,9 +6,11 @@ from html import unescape
 import pytest
 from sqlalchemy import text
 
+from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.charging import holds, paid, plausibility, queries, service, settlement
 from app.charging.models import ChargingSession
+from app.charging.reports import TransactionReport
 from app.kernel.errors import Refused
 from app.kernel.ids import public_id
 from tests.billing.conftest import Shop, jobs, shop
@@ -117,6 +119,61 @@ async def test_staff_read_why_a_station_in_quarantine_is_not_stopped(visit: Visi
     assert "Not stopped: Two boxes use this station's identity: until staff decide, it is only read." in shown
 
 
+# -- what runs is stopped first, and decided then ----------------------------------------------------------------------
+
+
+async def put_under_review(visit: Visit) -> str:
+    async with visit.scope(minutes=10) as scope:
+        (await service.get_session(scope, visit.session_id)).review = "start_twice"
+    return f"/charging-sessions/{public_id('charging_session', visit.session_id)}"
+
+
+async def test_a_review_is_not_decided_while_its_car_charges_which_can_be_stopped(
+    visit: Visit, house: House
+) -> None:
+    """Else the car charges on for nobody, at an EVSE that looks free, with its hold let go or its energy unbilled."""
+    await visit.read(10, 3)
+    path = await put_under_review(visit)
+    for decision in ("release", "void"):
+        async with visit.scope(minutes=11) as scope:
+            with pytest.raises(Refused) as refused:
+                await service.decide_review(scope, visit.session_id, decision, "x", energy_wh=3_000)
+        assert refused.value.code == "still_runs"
+    program = await house.api("alpha", visit.shop.tenant_id, "sessions.manage")
+    answer = await program.send(
+        "POST", f"/api/v1{path}/review-decisions", json={"decision": "void", "note": "a test"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "still_runs")
+    staff = await house.staff("alpha", visit.shop.tenant_id)
+    shown = unescape((await staff.open(path)).text)
+    assert "It still runs: stop it first." in shown and "/review-decisions" not in shown
+    answer = await staff.post(f"{path}/review-decisions", {"decision": "void", "note": "a test"})
+    assert answer.status_code == 409 and "It still runs: stop it first." in unescape(answer.text)
+    assert ((await session_of(visit)).status, (await visit.payment()).state) == ("ACTIVE", "authorized")
+    assert (await staff.post(f"{path}/stop-requests")).status_code == 303 and await visit.stops() == [
+        "queued"
+    ]
+    await visit.end(20, 6)
+    assert "/review-decisions" in (await staff.open(path)).text
+    await staff.post(f"{path}/review-decisions", {"decision": "release", "note": "one start, told twice"})
+    await visit.shop.jobs.run()
+    assert (await visit.payment()).captured_minor == 360
+
+
+async def test_a_session_under_review_whose_station_is_dead_is_closed_for_its_silence_and_decided(
+    visit: Visit,
+) -> None:
+    await visit.read(10, 3)
+    await put_under_review(visit)
+    await put(visit.shop, "retired_at")
+    async with visit.scope(minutes=49 * 60) as scope:
+        assert await service.close_stuck(scope) == 1
+    async with visit.scope(minutes=49 * 60) as scope:
+        await service.decide_review(scope, visit.session_id, "release", "as measured")
+    await visit.shop.jobs.run()
+    assert (await visit.payment()).captured_minor == 180
+
+
 # -- the station's own word comes later --------------------------------------------------------------------------------
 
 
@@ -221,3 +278,37 @@ def test_what_was_measured_before_it_cannot_be_believed_counts(
 ) -> None:
     found = plausibility.measured(plausibility.Evidence(1_000, stop, registers, timedelta(hours=1), 22_000))
     assert found == energy
+
+
+@pytest.mark.parametrize("told_as", ["Ended", "Updated, then Ended", "Started, then Ended"])
+async def test_an_end_that_is_told_after_staff_voided_the_session_is_noted_and_bills_nothing(
+    visit: Visit, told_as: str
+) -> None:
+    """A charger that was offline for two days comes back; the guest was told that nothing is charged."""
+    await visit.read(10, 3)
+    async with visit.scope(minutes=50 * 60) as scope:
+        await service.close_stuck(scope)
+    async with visit.scope(minutes=50 * 60 + 1) as scope:
+        await service.decide_review(scope, visit.session_id, "void", "installer's test")
+    await visit.shop.jobs.run()
+    key = (await session_of(visit)).ocpp_transaction_id
+    at = BEGAN + timedelta(minutes=51 * 60)
+    for kind in told_as.split(", then ")[:-1]:
+        async with visit.scope(minutes=51 * 60) as scope:
+            await service.report_transaction(scope, visit.station_id, TransactionReport(
+                kind=kind, at=at, received_at=at, evse_no=1, connector_no=1, natural_key="start",  # pyright: ignore[reportArgumentType]
+                ocpp_transaction_id=key, charging_state="Charging", id_token=IdTokenValue("ANOTHER"),
+            ))  # fmt: skip
+    session = await visit.end(51 * 60, 20)
+    payment = await visit.payment()
+    assert (session.status, session.review, session.settled_at) == ("INVALID", None, None)
+    assert (payment.state, payment.captured_minor) == ("canceled", 0)
+    assert await visit.shop.balances() == {} and visit.shop.jobs.failures == []
+    titles = await told(visit)
+    late = ("The station told its end after this was closed", "its meter stood at 21.00 kWh")
+    assert titles.count(late) == 1 and "Ended" not in [title for title, _ in titles]
+    async with visit.scope() as scope:
+        assert await settlement.list_papers(scope, visit.session_id) == []
+        activity = await scope.db.execute(text("select activity from livery.evse_live"))
+        assert activity.scalars().all() == ["idle"]
+        assert "nothing is charged" in (await paid.state_words(scope, session, payment))["text"]

@@ -10,10 +10,11 @@ from sqlalchemy import func, select
 
 from app.access.verdict import IdTokenValue
 from app.billing.models import Invoice, LedgerEntry
-from app.charging import ingest, service, settlement
+from app.charging import cost, ingest, service, settlement
 from app.charging.models import CDR, ChargingSession, MeterValue, SessionEvent
 from app.charging.reports import ENERGY, POWER, Reading, TransactionReport
 from app.kernel.errors import Invalid, Refused
+from app.stations import service as stations
 from tenants.database import Database
 from tenants.scope import Actor
 from tests.cast import STAFF, Cast, hire
@@ -242,6 +243,36 @@ async def test_staff_void_a_session_and_nothing_is_billed(desk: Desk):
     await desk.settle()
     assert (await desk.session()).status == "INVALID"
     assert await desk.count(CDR) == 0
+
+
+async def test_a_session_at_a_free_site_costs_nothing_wherever_it_is_told(desk: Desk):
+    """Also where a default tariff would apply, and where the site has its price again before it ends."""
+
+    async def put(is_free: bool) -> None:
+        async with desk.database.scope(desk.cast.tenant_id, STAFF) as scope:
+            await stations.update_location(scope, desk.cast.location_id, is_free_vend=is_free)
+
+    async def told() -> tuple[str, int | None, Decimal | None, str]:
+        async with desk.database.scope(desk.cast.tenant_id, STAFF) as scope:
+            session = await service.get_session(scope, (await desk.session()).id)
+            running = await settlement.running_price(scope, session)
+            display = await cost.total(scope, desk.cast.station_id, session.ocpp_transaction_id or "")
+            return (
+                await settlement.collection_of(scope, session), running.total_cost.incl_minor if running else None,
+                display, await settlement.standing_price(scope, session),
+            )  # fmt: skip
+
+    await put(True)
+    verdict = await desk.report(start(desk.cast))
+    await desk.meter(reading(30, 6_000), transaction=verdict.ocpp_transaction_id)
+    await put(False)
+    assert await told() == ("free", 0, None, "")
+    await desk.report(stop(verdict.ocpp_transaction_id))
+    assert await told() == ("free", 0, Decimal(0), "")
+    await desk.settle()
+    (cdr,) = await desk.all(CDR)
+    assert (cdr.energy_wh, cdr.incl_vat_minor, cdr.collection, cdr.tariff) == (10_000, 0, "free", None)
+    assert await desk.count(Invoice) == await desk.count(LedgerEntry) == 0
 
 
 async def test_meter_values_of_another_id_belong_to_the_open_session_of_their_evse(desk: Desk):
