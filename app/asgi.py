@@ -1,6 +1,7 @@
 """The front door: Host -> (tenant, surface) -> that surface's app. An unknown host gets a bare 404 and no brand."""
 
 import asyncio
+import ipaddress
 import json
 import logging
 import re
@@ -105,7 +106,7 @@ class FrontDoor:
         visit = await self._visit(scope, arrival) if arrival is not None else None
         if arrival is None or visit is None:
             return await _plain(send, 404, "Not Found")
-        if visit.surface == "console" and scope["path"] == "/metrics":
+        if visit.surface == "console" and scope["path"] == "/metrics" and self._asks_from_within(scope):
             return await _plain(send, 200, generate_latest().decode(), CONTENT_TYPE_LATEST)
         if visit.surface == "console" and scope["path"] == TLS_ASK:
             return await self._tls_ask(scope, send)
@@ -202,13 +203,20 @@ class FrontDoor:
         route = await self.resolver.resolve(host)
         return route if route is not None and route.surface in ("portal", "driver") else None
 
+    def _asks_from_within(self, scope: Any) -> bool:
+        """From this machine or an address in LIVERY_TRUSTED_PROXIES, for itself. The console's host is in the Internet,
+        and what metrics tell is nobody's business there."""
+        client = scope.get("client")
+        return self._is_proxys_own(scope) or (
+            not _is_passed_on(scope) and client is not None and _is_loopback(client[0])
+        )
+
     # -- certificates ----------------------------------------------------------------------------------------------
 
     def _is_proxys_own(self, scope: Any) -> bool:
         """A trusted proxy that asks for itself: what it passes on for somebody carries X-Forwarded headers."""
         client = scope.get("client")
-        is_passed_on = any(name.startswith(b"x-forwarded-") for name, _value in scope["headers"])
-        return not is_passed_on and self.settings.is_trusted_proxy(client[0] if client else "")
+        return not _is_passed_on(scope) and self.settings.is_trusted_proxy(client[0] if client else "")
 
     async def _tls_ask(self, scope: Any, send: Any) -> None:
         """May the proxy get a certificate for `?domain=`? 200 for every host that a page is served on."""
@@ -290,6 +298,17 @@ class FrontDoor:
 
 
 _FORWARDED = (b"x-forwarded-proto", b"x-forwarded-host")
+
+
+def _is_passed_on(scope: Any) -> bool:
+    return any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name, _value in scope["headers"])
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _last(headers: Any, name: bytes) -> str:

@@ -65,6 +65,10 @@ class Visitor:
         form = {"_csrf": self.csrf, **(data or {})} if self.csrf else data
         return await self.send("POST", path, data=form, **options)
 
+    async def read(self, path: str) -> dict[str, str]:
+        """What the start form of a place's page brings back: the wish, and what was read."""
+        return dict(re.findall(r'name="(wish|terms|card)" value="([^"]+)"', (await self.open(path)).text))
+
     csrf: str = ""
 
     async def open(self, path: str) -> httpx2.Response:

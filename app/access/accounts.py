@@ -44,19 +44,28 @@ async def find_by_mailbox(scope: Scope, mailbox: str) -> Driver | None:
     return (await scope.db.execute(query)).scalar_one_or_none()
 
 
-async def log_in(scope: Scope, token: str, *, host: str) -> str:
-    """Uses the mailed link up; the cookie's value. Who has no account yet gets one: the mailbox is proven now."""
-    mailbox = await identity.prove_mailbox(scope, token)
+async def log_in(scope: Scope, token: str, *, host: str, language: str, browser: str = "") -> str:
+    """Uses the mailed link up; the cookie's value. Who has no account yet gets one: the mailbox is proven now.
+    `language` is the one they read."""
+    use = await identity.prove_mailbox(scope, token, host=host, browser=browser)
+    if use.session is not None:
+        return use.secret
+    mailbox = str(use.link.email)
     made = upsert(Driver).values(id=uuid7(), name=mailbox, email=mailbox, email_norm=mailbox)
     is_new = (await scope.db.execute(made.on_conflict_do_nothing().returning(Driver.id))).first() is not None
     driver = await find_by_mailbox(scope, mailbox)
     if driver is None:
         raise NotFound("driver")
-    scope.actor = actor_of(driver)
+    scope.actor, driver.language = actor_of(driver), language
     if is_new:
         await audit.record(scope, "driver.created", "driver", driver.id, {})
     await audit.record(scope, "driver.logged_in", "driver", driver.id, {"host": host})
-    return await identity.open_driver_session(scope, mailbox, host=host)
+    return await identity.open_driver_session(scope, use, host=host)
+
+
+async def speak(scope: Scope, language: str) -> None:
+    """Their papers and mails are in it from now on, where the brand offers it."""
+    (await get_own(scope)).language = language
 
 
 async def rename(scope: Scope, name: str) -> Driver:
@@ -121,7 +130,7 @@ async def close(scope: Scope, driver: Driver) -> None:
     if driver.email_norm:
         await identity.forget_mailbox(scope, driver.email_norm)
     driver.name, driver.email, driver.email_norm, driver.driver_group_id = LEFT, None, None, None
-    driver.deleted_at = scope.now
+    driver.language, driver.deleted_at = None, scope.now
     await scope.db.flush()
     await audit.record(scope, "driver.closed_account", "driver", driver.id, {})
     await local_lists.changed(scope)

@@ -7,7 +7,7 @@ from litestar import Request, Response, get, post
 from app.access import accounts
 from app.kernel.errors import Invalid
 from app.kernel.ids import parse_id, public_id
-from app.kernel.web import after_login, form_again, page, read_form, redirect, visit_of
+from app.kernel.web import after_login, form_again, link_browser, page, read_form, redirect, visit_of
 from tenants.scope import Scope
 from themes.language import _
 
@@ -16,7 +16,10 @@ AnyRequest = Request[Any, Any, Any]
 
 @post("/login/{token:str}", opt={"public": True})
 async def login(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
-    secret = await accounts.log_in(tenant_scope, token, host=visit_of(request).host)
+    visit = visit_of(request)
+    secret = await accounts.log_in(
+        tenant_scope, token, host=visit.host, language=visit.language, browser=link_browser(request)
+    )
     return after_login(request, secret, "/account")
 
 

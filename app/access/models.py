@@ -48,7 +48,8 @@ class DriverGroupLocation(TenantOwned, Base):
 
 
 class Driver(TenantOwned, Base):
-    """`deleted_at`: they closed their account. The row stays for its sessions and names nobody any more."""
+    """`language` is the one they last read our pages in; None while they never logged in. `deleted_at`: they closed
+    their account. The row stays for its sessions and names nobody any more."""
 
     __tablename__ = "driver"
     __table_args__ = (
@@ -67,6 +68,7 @@ class Driver(TenantOwned, Base):
     email: Mapped[str | None]
     email_norm: Mapped[str | None]
     driver_group_id: Mapped[UUID | None]
+    language: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     deleted_at: Mapped[datetime | None]
 

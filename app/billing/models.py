@@ -179,6 +179,7 @@ class Payment(TenantOwned, Base):
 
     `checkout_…` is the provider's hosted page where the payer gives the card; `provider_ref` is known once they did.
     `failure` says in a stable code why a payment ended without money (`declined`, `expired`, `released`).
+    `refunded_outside_minor` of `refunded_minor` was given back at the provider itself, by no call of ours.
     `payer_email` is a mailbox as `identity.email_norm` makes it: guests' sessions are found by it.
     """
 
@@ -209,6 +210,7 @@ class Payment(TenantOwned, Base):
     hold_minor: Mapped[int] = mapped_column(server_default="0")
     captured_minor: Mapped[int] = mapped_column(server_default="0")
     refunded_minor: Mapped[int] = mapped_column(server_default="0")
+    refunded_outside_minor: Mapped[int] = mapped_column(server_default="0")
     disputed_minor: Mapped[int] = mapped_column(server_default="0")
     fee_minor: Mapped[int] = mapped_column(server_default="0")
     capture_before: Mapped[datetime | None]

@@ -49,6 +49,9 @@ STALE = timedelta(seconds=60)
 ANSWER_TAKES = timedelta(seconds=10)
 # Stripe takes no less than 30 minutes: the janitor's repetition after a crash must still find that much.
 CHECKOUT_LIFETIME = timedelta(minutes=45)
+FEE_COMES_WITHIN = timedelta(
+    days=10
+)  # of the hold, which stands for seven at most: then nobody asks any more
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
 
 _RANK = {
@@ -407,11 +410,16 @@ async def find_back(scope: Scope, payment: Payment | None) -> Back:
     asked = sum(op.request["amount_minor"] for op in refunds if op.state not in ("succeeded", "failed"))
     refused = 0
     if left and any(op.state == "failed" for op in refunds):
-        query = select(func.coalesce(func.sum(Invoice.gross_minor), 0)).where(
-            Invoice.buyer["payment"].astext == public_id("payment", payment.id)
-        )
-        refused = max(left - max(int((await scope.db.execute(query)).scalar_one()), 0), 0)
+        refused = max(left - max(await _papers_minor(scope, payment), 0), 0)
     return Back(on_its_way_minor=asked, refused_minor=refused)
+
+
+async def _papers_minor(scope: Scope, payment: Payment) -> int:
+    """What its invoices and credit notes come to."""
+    query = select(func.coalesce(func.sum(Invoice.gross_minor), 0)).where(
+        Invoice.buyer["payment"].astext == public_id("payment", payment.id)
+    )
+    return int((await scope.db.execute(query)).scalar_one())
 
 
 async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
@@ -448,7 +456,26 @@ def refundable_minor(payment: Payment, ops: Iterable[PaymentOp]) -> int:
 def _given_back(payment: Payment, refunds: Iterable[PaymentOp]) -> int:
     """With what is on its way."""
     planned = sum(op.request["amount_minor"] for op in refunds if op.state != "failed")
-    return max(payment.refunded_minor, planned)
+    return max(payment.refunded_minor, payment.refunded_outside_minor + planned)
+
+
+async def find_unpapered(scope: Scope, payment: Payment) -> int:
+    """Minor units that were given back at the provider itself and that no credit note tells of."""
+    if not payment.refunded_outside_minor:
+        return 0
+    gross = await _papers_minor(scope, payment)
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
+    kept = payment.captured_minor - _given_back(payment, refunds)
+    given_up = (await written_off(scope, [payment.id]))[payment.id]
+    return min(max(gross - given_up - kept, 0), payment.refunded_outside_minor)
+
+
+async def list_unpapered(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, int]]:
+    """(payment, minor units) of `find_unpapered`, oldest first."""
+    query = select(Payment).where(Payment.refunded_outside_minor > 0).order_by(Payment.id.desc())
+    rows = (await scope.db.execute(query.limit(limit))).scalars().all()
+    found = [(row, await find_unpapered(scope, row)) for row in reversed(rows)]
+    return [(row, minor) for row, minor in found if minor]
 
 
 async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: int, reason: str) -> None:
@@ -636,9 +663,9 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         async with database.scope(tenant_id, ACTOR) as scope:
             op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
             op.state = "unknown"
-            if error.code == "APIError":
-                # The provider replays a 500 under its key for ever. A new key doubles nothing: a hold is captured or
-                # let go once by the provider's own state, and a refund is looked for before it is asked for again.
+            if error.is_final:
+                # What was asked under this key has ended. A new key doubles nothing: a hold is captured or let go once
+                # by the provider's own state, and a refund is looked for before it is asked for again.
                 op.n += 1
         raise
     except Rejected as error:
@@ -713,14 +740,37 @@ async def _was_refunded(database: Database, tenant_id: UUID, op_id: UUID) -> boo
             return False
         op.state, op.updated_at = "succeeded", scope.now
         await _post_refund(scope, payment, op)
+        await _book_outside(scope, payment)
         return True
 
 
 async def _has_refunded(scope: Scope, payment: Payment, op: PaymentOp) -> bool:
     """More was given back than the refunds we know of come to."""
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
-    known = sum(one.request["amount_minor"] for one in refunds if one.state == "succeeded")
-    return payment.refunded_minor - known >= op.request["amount_minor"]
+    return _unexplained(payment, refunds) >= op.request["amount_minor"]
+
+
+def _unexplained(payment: Payment, refunds: Iterable[PaymentOp]) -> int:
+    """Minor units that were given back, neither by a refund of ours that is known to be made nor known as another's."""
+    made = sum(one.request["amount_minor"] for one in refunds if one.state == "succeeded")
+    return payment.refunded_minor - payment.refunded_outside_minor - made
+
+
+async def _book_outside(scope: Scope, payment: Payment) -> None:
+    """What the operator gave back at the provider itself comes into the books when it is seen; its credit note is for
+    staff to issue (`find_unpapered`). While a refund of ours is under way, what is seen may be that one. The payment
+    is locked: once."""
+    if payment.refunded_minor <= payment.refunded_outside_minor:
+        return
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
+    amount = _unexplained(payment, refunds)
+    if amount <= 0 or any(op.state not in ("succeeded", "failed") for op in refunds):
+        return
+    payment.refunded_outside_minor += amount
+    await ledger.post(scope, "refunded_outside", f"payment_outside:{payment.id}", uuid7(), scope.now, [
+        Posting("driver_receivable", amount, payment.currency), Posting("psp_pending", -amount, payment.currency),
+    ])  # fmt: skip
+    await audit.record(scope, "payment.refunded_outside", "payment", payment.id, {"amount_minor": amount})
 
 
 async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rejected) -> None:
@@ -741,6 +791,8 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
         op.response = {"code": error.code, "message": str(error)[:500]}
         if has_happened and op.kind == "refund":
             await _post_refund(scope, payment, op)
+        if op.kind == "refund":
+            await _book_outside(scope, payment)
         if has_happened:
             return
         if op.kind == "checkout_create":
@@ -818,19 +870,43 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
         scope.publish(f"payment:{payment.source_id}", {"what": after.state})
     if after.captured_minor > before.captured_minor:
         await _post_capture(scope, payment)
+    if after.captured_minor:
+        await _post_fees(scope, payment)
+    await _book_outside(scope, payment)
     await _tell(scope, payment, before.state)
 
 
 async def _post_capture(scope: Scope, payment: Payment) -> None:
     """money.md 4.3: the driver owes nothing any more; the provider does, less what it and the platform keep."""
-    currency, fees = payment.currency, payment.fee_minor + payment.provider_fee_minor
     await ledger.post(scope, "captured", "payment", payment.id, scope.now, [
-        Posting("psp_pending", payment.captured_minor, currency),
-        Posting("driver_receivable", -payment.captured_minor, currency),
+        Posting("psp_pending", payment.captured_minor, payment.currency),
+        Posting("driver_receivable", -payment.captured_minor, payment.currency),
     ])  # fmt: skip
-    await ledger.post(scope, "fees", "payment", payment.id, scope.now, [
-        Posting("platform_fee_expense", payment.fee_minor, currency),
-        Posting("stripe_fee_expense", payment.provider_fee_minor, currency), Posting("psp_pending", -fees, currency),
+
+
+async def _post_fees(scope: Scope, payment: Payment) -> None:
+    """What is known of them beyond what stands in the books: the provider may tell its own long after the capture.
+    The payment is locked, so that a difference is posted once."""
+    later = f"payment_fees:{payment.id}"
+    query = (
+        select(LedgerAccount.code, func.sum(LedgerEntry.amount_minor))
+        .join(LedgerEntry, LedgerEntry.account_id == LedgerAccount.id)
+        .join(LedgerTxn, LedgerTxn.id == LedgerEntry.txn_id)
+        .where(
+            LedgerTxn.kind == "fees",
+            (LedgerTxn.source_type == later)
+            | ((LedgerTxn.source_type == "payment") & (LedgerTxn.source_id == payment.id)),
+        )
+        .group_by(LedgerAccount.code)
+    )
+    booked = {code: int(minor) for code, minor in await scope.db.execute(query)}
+    platform = payment.fee_minor - booked.get("platform_fee_expense", 0)
+    provider = payment.provider_fee_minor - booked.get("stripe_fee_expense", 0)
+    source = (later, uuid7()) if booked else ("payment", payment.id)
+    await ledger.post(scope, "fees", *source, scope.now, [
+        Posting("platform_fee_expense", platform, payment.currency),
+        Posting("stripe_fee_expense", provider, payment.currency),
+        Posting("psp_pending", -platform - provider, payment.currency),
     ])  # fmt: skip
 
 
@@ -858,7 +934,8 @@ async def _emit(scope: Scope, payment: Payment, kind: str) -> None:
 
 
 async def tidy(database: Database, tenant_id: UUID) -> None:
-    """Every minute: calls whose outcome nobody heard are made again, and open holds are looked at."""
+    """Every minute: calls whose outcome nobody heard are made again; open holds are looked at, and captures whose fee
+    the provider has not told yet."""
     await open_account(database, tenant_id)
     async with database.scope(tenant_id, ACTOR) as scope:
         stale = scope.now - STALE
@@ -877,6 +954,12 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         )  # fmt: skip
         for payment in (await scope.db.execute(waiting.order_by(Payment.id).limit(200))).scalars():
             await watch(scope, payment.id)
+        unknown = select(Payment.id).where(
+            Payment.created_at > scope.now - FEE_COMES_WITHIN, Payment.state.in_(TAKEN),
+            Payment.provider_fee_minor == 0, Payment.observed_at < scope.now - timedelta(hours=3),
+        )  # fmt: skip
+        for payment_id in (await scope.db.execute(unknown.order_by(Payment.id).limit(200))).scalars():
+            await watch(scope, payment_id)
 
 
 async def sweep(database: Database, tenant_id: UUID) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from litestar import Request, Response, get, post
 
 from app.billing import outcomes, payments, queries, service
-from app.billing.models import Invoice, Payment, PaymentAccount
+from app.billing.models import Invoice, Payment
 from app.billing.paper import NAMES, as_pdf, content_of, pdf_file
 from app.brands import faces
-from app.kernel.errors import Invalid, Refused
+from app.kernel.errors import Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_decimal
 from app.kernel.spreadsheet import Cell, csv_file, csv_text
-from app.kernel.web import NavItem, form_again, page, read_form, redirect, visit_of
+from app.kernel.web import NavItem, page, redirect, visit_of
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -42,6 +42,7 @@ KINDS = {
     "fees": "Fees of a payment",
     "write_off": "Written off",
     "refunded": "Refund",
+    "refunded_outside": "Refund at the provider",
     "invoice_issued": "Invoice issued",
     "credit_note_issued": "Credit note issued",
 }
@@ -173,6 +174,8 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
         account=await payments.find_account(tenant_scope), state=state, outcome=outcomes.outcome,
         refused=[(public_id("payment", row.id), row, minor)
                  for row, minor in await payments.list_refused_refunds(tenant_scope)],
+        unpapered=[(public_id("payment", row.id), row, minor)
+                   for row, minor in await payments.list_unpapered(tenant_scope)],
     )  # fmt: skip
 
 
@@ -188,40 +191,10 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
         outcome=outcomes.outcome(row), back=back, why_refused=outcomes.why_refused(refused[-1]) if refused else "",
         left_minor=left if left > back.refused_minor else 0,
+        unpapered_minor=await payments.find_unpapered(tenant_scope, row),
         on_its_way_minor=row.captured_minor - row.refunded_minor - left,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
     )  # fmt: skip
-
-
-@get("/settings/cards", opt={"permission": "settings.view"})
-async def show_card_settings(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    account = await payments.find_account(tenant_scope)
-    return page(
-        request, tenant_scope, "billing/cards.html", title="Card payments", account=account, errors={}, alert=None,
-        values=_holds(account),
-    )  # fmt: skip
-
-
-@post("/settings/cards", opt={"permission": "settings.manage"})
-async def change_card_settings(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    form = await read_form(request)
-    try:
-        await payments.set_holds(tenant_scope, form.text("hold_ac"), form.text("hold_dc"))
-    except (Invalid, Refused) as error:
-        account = await payments.find_account(tenant_scope)
-        return form_again(
-            request, tenant_scope, "billing/cards.html", error, form, title="Card payments", account=account
-        )
-    return redirect(
-        request, "/settings/cards", flash="The holds are saved. They apply from the next start on."
-    )
-
-
-def _holds(account: PaymentAccount | None) -> dict[str, str]:
-    if account is None:
-        return {}
-    amounts = {"hold_ac": account.hold_ac_minor, "hold_dc": account.hold_dc_minor}
-    return {name: str(to_decimal(minor, account.currency)) for name, minor in amounts.items()}
 
 
 @post("/payments/{payment_id:str}/refund-retries", opt={"permission": "invoices.manage"})
@@ -262,6 +235,6 @@ def _source(source_type: str, source_id: Any) -> str | None:
 
 
 routes = [
-    show_card_settings, change_card_settings, list_payments, show_payment, retry_refund, list_invoices, export_invoices,
+    list_payments, show_payment, retry_refund, list_invoices, export_invoices,
     show_invoice, download_invoice, show_ledger,
 ]  # fmt: skip

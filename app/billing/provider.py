@@ -22,7 +22,14 @@ class Rejected(ProviderError):
 
 
 class OutcomeUnknown(ProviderError):
-    """No answer, or one that says nothing: it may have happened. Resolved by reading, never by guessing."""
+    """No answer, or one that says nothing: it may have happened. Resolved by reading, never by guessing.
+
+    `is_final`: the provider has kept this answer and gives it again to every call with the same key.
+    """
+
+    def __init__(self, code: str, message: str, *, is_final: bool = False) -> None:
+        super().__init__(code, message)
+        self.is_final = is_final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -260,7 +260,11 @@ def observe(intent: Any) -> Observation:
 
 
 async def _called(call: Awaitable[_T]) -> _T:
-    """stripe's errors as the port's: what certainly did not happen, and what may have."""
+    """stripe's errors as the port's: what certainly did not happen, and what may have.
+
+    Stripe keeps a 500 under its key. 409 says that a call with this key is still under way, 429 and the other 5xx come
+    from before it: none of them ends anything, and another key could do the same a second time.
+    """
     try:
         return await call
     except stripe.CardError as error:
@@ -268,6 +272,9 @@ async def _called(call: Awaitable[_T]) -> _T:
     except (stripe.InvalidRequestError, stripe.AuthenticationError, stripe.PermissionError) as error:
         raise Rejected(error.code or "refused", str(error)) from error
     except stripe.IdempotencyError as error:
+        if error.http_status == 409:
+            raise OutcomeUnknown("idempotency", str(error)) from error
         raise Rejected("idempotency", str(error)) from error
     except stripe.StripeError as error:
-        raise OutcomeUnknown(type(error).__name__, str(error)) from error
+        is_final = error.http_status == 500
+        raise OutcomeUnknown(type(error).__name__, str(error), is_final=is_final) from error

@@ -1,5 +1,6 @@
 """What belongs to a brand on its drivers' host: legal texts, the installable app, the page without a network."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -20,10 +21,11 @@ TITLES = {"imprint": N_("Imprint"), "terms": N_("Terms"), "privacy": N_("Privacy
 @get("/legal/{kind:str}", opt={"public": True})
 async def show_text(request: AnyRequest, tenant_scope: Scope, kind: str) -> Response[str]:
     visit = visit_of(request)
-    text = await faces.get_text(tenant_scope, kind, visit.language, drafted=visit.is_preview)
+    text, language = await faces.get_text(tenant_scope, kind, visit.language, drafted=visit.is_preview)
     return page(
-        request, tenant_scope, "brands/legal.html", title=_(TITLES[kind]), blocks=paragraphs(text), kind=kind
-    )
+        request, tenant_scope, "brands/legal.html", title=_(TITLES[kind]), blocks=paragraphs(text), kind=kind,
+        text_language=language,
+    )  # fmt: skip
 
 
 @get("/preview/{held:str}", opt={"public": True})
@@ -55,10 +57,14 @@ async def _for_everybody(request: AnyRequest, scope: Scope) -> BrandFace:
 
 @get("/offline", opt={"public": True})
 async def show_offline(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """Kept by the service worker: nothing on it goes stale but the telephone number."""
+    """Kept by the service worker, under an address that changes with what it says."""
     await _for_everybody(request, tenant_scope)
-    profile = await service.get_profile(tenant_scope)
-    return page(request, tenant_scope, "brands/offline.html", title=_("No connection"), profile=profile)
+    return await _offline(request, tenant_scope)
+
+
+async def _offline(request: AnyRequest, scope: Scope) -> Response[str]:
+    profile = await service.get_profile(scope)
+    return page(request, scope, "brands/offline.html", title=_("No connection"), profile=profile, flashes=[])
 
 
 @get("/manifest.webmanifest", opt={"public": True})
@@ -84,10 +90,13 @@ async def show_manifest(request: AnyRequest, tenant_scope: Scope) -> Response[by
 
 @get("/sw.js", opt={"public": True})
 async def show_service_worker(request: AnyRequest, tenant_scope: Scope) -> Response[bytes]:
-    """The worker with the names of the shell it keeps: a new look or release is a new worker."""
+    """The worker with the names of the shell it keeps. Whatever that shows is in them, so that a new look or release is
+    a new worker, and so is another language or mode of the reader's and another telephone number: browsers compare the
+    worker at every page."""
     brand = await _for_everybody(request, tenant_scope)
+    words = (await _offline(request, tenant_scope)).content
     shell = [
-        "/offline",
+        f"/offline?{hashlib.sha256(words.encode()).hexdigest()[:16]}",
         brand.css_url,
         asset("app.css"),
         asset("app.js"),

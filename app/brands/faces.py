@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -53,13 +53,33 @@ async def get_face(scope: Scope, *, drafted: bool = False) -> Face:
     profile, brand = row
     draft = await _draft(scope) if drafted else None
     look = draft or _look(brand)
-    default = profile.language if profile.language in look.languages else look.languages[0]
     kinds = draft.text_kinds if draft else tuple(brand.details.get("text_kinds", ())) if brand else ()
     face = replace(
         _face_of(profile.name, look, kinds),
         support_phone=profile.support_phone, support_email=profile.support_email,
     )  # fmt: skip
-    return Face(face, profile.time_zone, default, look.languages, is_draft=draft is not None)
+    language = spoken(profile.language, look.languages)
+    return Face(face, profile.time_zone, language, look.languages, is_draft=draft is not None)
+
+
+def spoken(own: str, offered: Sequence[str], wanted: str | None = None) -> str:
+    """What a brand speaks that offers these languages to its drivers: the wanted one, else its own (its profile's),
+    else the first. What is not offered is never spoken: its legal texts may not be there (pure)."""
+    return next(one for one in (wanted or own, own, *offered) if one in offered)
+
+
+async def get_language(scope: Scope, wanted: str | None = None) -> str:
+    """The language of whatever is written for somebody who is not looking: papers, mails, stickers. `wanted` is the
+    reader's, where it is known."""
+    own = (await scope.db.execute(select(TenantProfile.language))).scalar_one_or_none()
+    if own is None:
+        raise NotFound()
+    return spoken(own, await get_languages(scope), wanted)
+
+
+async def get_languages(scope: Scope) -> tuple[str, ...]:
+    """Those that drivers are offered: the published look's."""
+    return (await _current(scope)).languages
 
 
 async def _draft(scope: Scope) -> Look | None:
@@ -151,15 +171,15 @@ async def get_theme(scope: Scope) -> tuple[Theme, str]:
     return theme, stylesheet(theme)[0]
 
 
-async def get_text(scope: Scope, kind: str, language: str, *, drafted: bool = False) -> str:
-    """A legal text as it is published or drafted, in the reader's language or else in another. NotFound."""
+async def get_text(scope: Scope, kind: str, language: str, *, drafted: bool = False) -> tuple[str, str]:
+    """A legal text as it is published or drafted, and its language: the reader's, or else another. NotFound."""
     draft = await _draft(scope) if drafted else None
     texts = draft.texts if draft else (await _brand(scope)).texts
     found = texts.get(kind, {}) if kind in TEXTS else {}
-    text = found.get(language) or next((one for one in found.values() if one), "")
-    if not text:
-        raise NotFound("text")
-    return text
+    for spoken_in in (language, *found):
+        if text := found.get(spoken_in):
+            return text, spoken_in
+    raise NotFound("text")
 
 
 # -- seeing the draft on the real pages --------------------------------------------------------------------------------
@@ -238,7 +258,7 @@ async def get_editing(scope: Scope) -> Editing:
 
 
 def _state(brand: Brand) -> str:
-    seen = json.dumps(brand.draft or brand.version_no, sort_keys=True)
+    seen = json.dumps([brand.draft, brand.version_no], sort_keys=True)
     return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
 
@@ -282,8 +302,9 @@ async def publish_draft(scope: Scope, note: str = "", *, state: str | None = Non
     return await _publish(scope, brand, look, note)
 
 
-async def roll_back(scope: Scope, version_no: int) -> int:
-    """An old version is published again, under a new number; a draft stays as it is."""
+async def roll_back(scope: Scope, version_no: int, *, state: str | None = None) -> int:
+    """An old version is published again, under a new number; a draft stays as it is. `state` as in `save_draft`: what
+    somebody published or drafted since is not rolled back by whoever has not seen it."""
     query = (
         select(BrandVersion).where(BrandVersion.version_no == version_no).options(undefer(BrandVersion.look))
     )
@@ -291,6 +312,7 @@ async def roll_back(scope: Scope, version_no: int) -> int:
     if version is None:
         raise NotFound("brand_version")
     brand = await _brand(scope, lock=True)
+    _check_state(brand, state)
     return await _publish(scope, brand, check_look(read_look(version.look)), f"As version {version_no}")
 
 

@@ -32,21 +32,29 @@ nav = [
 async def show_settings(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
     profile = await service.get_profile(tenant_scope)
     return page(
-        request, tenant_scope, "brands/settings.html", title="Settings", errors={}, alert=None, profile=profile,
-        values={name: getattr(profile, name) for name in FIELDS},
+        request, tenant_scope, "brands/settings.html", title="Settings", errors={}, alert=None,
+        values={name: getattr(profile, name) for name in FIELDS} | {"language": await faces.get_language(tenant_scope)},
+        **await _settings(tenant_scope),
     )  # fmt: skip
+
+
+async def _settings(scope: Scope) -> dict[str, Any]:
+    offered = await faces.get_languages(scope)
+    return {
+        "profile": await service.get_profile(scope), "languages_offered": [(one, LANGUAGES[one]) for one in offered],
+    }  # fmt: skip
 
 
 @post("/settings", opt={"permission": "settings.manage"})
 async def change_settings(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
     form = await read_form(request)
-    profile = await service.get_profile(tenant_scope)
     changes = {name: form.text(name) for name in FIELDS if name in form}
     try:
         await service.update_profile(tenant_scope, changes)
     except Invalid as error:
+        context = await _settings(tenant_scope)
         return form_again(
-            request, tenant_scope, "brands/settings.html", error, form, title="Settings", profile=profile
+            request, tenant_scope, "brands/settings.html", error, form, title="Settings", **context
         )
     return redirect(request, "/settings", flash="The settings are saved.")
 
@@ -104,13 +112,15 @@ def _theirs(form: Form, values: dict[str, str]) -> list[tuple[str, str]]:
 
 async def _branding(scope: Scope, editing: faces.Editing) -> dict[str, Any]:
     look = editing.look
+    profile = await service.get_profile(scope)
+    spoken = faces.spoken(profile.language, look.languages) if look.languages else profile.language
     digest = hashlib.sha256(preview_stylesheet(look.theme).encode()).hexdigest()[:16]
     return {
         "editing": editing, "look": look, "findings": contrast_findings(look.theme), "TEXTS": TEXTS,
         "LANGUAGES": LANGUAGES, "versions": await faces.list_versions(scope), "sample_lines": SAMPLE_LINES,
         "preview_css": f"/branding/preview-{digest}.css",
         "driver_preview": await own_url(scope, "driver", f"/preview/{faces.preview_pass(scope)}"),
-        "profile": await service.get_profile(scope),
+        "profile": profile, "spoken": LANGUAGES[spoken], "is_own_language": spoken == profile.language,
     }  # fmt: skip
 
 
@@ -201,10 +211,14 @@ async def discard_branding(request: AnyRequest, tenant_scope: Scope) -> Response
 
 @post("/branding/rollbacks", opt={"permission": "brand.manage"})
 async def roll_back_branding(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    wanted = (await read_form(request)).integer("version_no")
+    form = await read_form(request)
+    wanted = form.integer("version_no")
     if wanted is None:
         raise Invalid.field("version_no", "required", "Choose a version.")
-    number = await faces.roll_back(tenant_scope, wanted)
+    try:
+        number = await faces.roll_back(tenant_scope, wanted, state=form.text("state"))
+    except Refused as error:
+        return await _outrun(request, tenant_scope, error, None)
     return redirect(request, "/branding", flash=f"The look of version {wanted} is back, as version {number}.")
 
 

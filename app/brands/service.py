@@ -14,6 +14,7 @@ from babel import Locale
 from sqlalchemy import delete, insert, select, text, update
 
 from app.brands import faces
+from app.brands.look import LANGUAGES
 from app.brands.models import TenantProfile
 from app.identity import service as identity
 from app.kernel import audit, events
@@ -200,6 +201,8 @@ async def update_profile(scope: Scope, changes: Mapping[str, Any]) -> TenantProf
     profile = await get_profile(scope)
     cleaned = check_profile(changes)
     await _check_time_zone(scope, cleaned)
+    if cleaned.get("language", profile.language) != profile.language:
+        await _check_language(scope, cleaned["language"])
     for field, value in cleaned.items():
         setattr(profile, field, value)
     if "name" in cleaned:
@@ -215,6 +218,17 @@ async def update_profile(scope: Scope, changes: Mapping[str, Any]) -> TenantProf
 async def _check_time_zone(scope: Scope, cleaned: Mapping[str, Any]) -> None:
     if "time_zone" in cleaned and not await is_known(scope, cleaned["time_zone"]):
         raise Invalid.field("time_zone", "time_zone", _MESSAGES["time_zone"])
+
+
+async def _check_language(scope: Scope, language: str) -> None:
+    offered = await faces.get_languages(scope)
+    if language not in offered:
+        names = " and ".join(LANGUAGES[one] for one in offered)
+        raise Invalid.field(
+            "language",
+            "language",
+            f"Drivers are offered {names} only. Branding says which languages they are offered.",
+        )
 
 
 def check_profile(values: Mapping[str, Any]) -> dict[str, Any]:

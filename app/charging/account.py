@@ -19,9 +19,9 @@ from app.access.models import Driver, IdToken
 from app.access.verdict import Accepted
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import paid, queries, service
+from app.charging import queries, service, startable
 from app.charging.models import CDR, ChargingSession
-from app.identity.service import email_norm
+from app.identity.service import email_norm, logins_of
 from app.kernel import events
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.money import to_decimal
@@ -76,7 +76,7 @@ async def start_by_card(scope: Scope, evse_id: UUID, id_token_id: UUID) -> Charg
         raise Refused(
             "card_pays_at_once", N_("This card pays each session at once. Look at the price and start again.")
         )
-    await paid.lock_evse(scope, evse_id)
+    await startable.lock_evse(scope, evse_id)
     waiting = select(ChargingSession).where(
         ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING",
         ChargingSession.id_token_id == card.id, ChargingSession.pending_until > scope.now,
@@ -217,6 +217,9 @@ async def close(scope: Scope, typed: str) -> None:
     its paper is written: an invoice names its buyer, and what the law has kept comes before erasure (GDPR 17(3)(b)).
     Errors: `session_running`, `session_in_review`, `session_unsettled`."""
     driver = await accounts.get_own(scope)
+    await scope.db.refresh(driver, with_for_update=True)
+    if driver.deleted_at is not None:  # by the same form, a moment ago
+        return
     mailbox = driver.email_norm or ""
     if email_norm(typed) != mailbox:
         raise Invalid.field("email", "confirmation", N_("Type your e-mail address as it stands above."))
@@ -241,7 +244,11 @@ async def close(scope: Scope, typed: str) -> None:
     await scope.db.execute(update(ChargingSession).where(_own(driver)).values(driver_id=driver.id))
     sessions = select(ChargingSession.id).where(ChargingSession.driver_id == driver.id)
     await payments.forget_payer(scope, mailbox, (await scope.db.execute(sessions)).scalars())
-    # The mails are found by this digest: an event is kept for ever and names nobody.
-    about = {"mailbox": digest(scope.settings.secret_keys, "mailbox", mailbox).hex()}
+    # The mails are found by this digest: an event is kept for ever and names nobody. Who comes with a login that ended
+    # by this is told why (`has_closed`).
+    about = {
+        "mailbox": digest(scope.settings.secret_keys, "mailbox", mailbox).hex(),
+        "logins": await logins_of(scope, mailbox),
+    }
     await events.emit(scope, "DriverClosedAccount", "driver", driver.id, about, public=False)
     await accounts.close(scope, driver)

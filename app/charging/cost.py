@@ -43,11 +43,12 @@ async def tell_running(scope: Scope) -> int:
     told = 0
     for session_id in list((await scope.db.execute(_DUE, {"since": scope.now - PERIOD})).scalars()):
         session = await service.get_session(scope, session_id)
-        price = await settlement.running_price(scope, session)
-        if price is None:
+        owed = await _owed(scope, session)
+        if owed is None:
             continue
-        total = wire_amount(to_decimal(price.total_cost.incl_minor, price.currency))
-        payload: dict[str, Any] = {"totalCost": total, "transactionId": session.ocpp_transaction_id}
+        payload: dict[str, Any] = {
+            "totalCost": wire_amount(owed), "transactionId": session.ocpp_transaction_id,
+        }  # fmt: skip
         await commands.send_command(
             scope, session.station_id, "CostUpdated", payload, expires_in=timedelta(seconds=30), source_type=SOURCE,
             source_id=session.id,
@@ -77,8 +78,16 @@ async def total(scope: Scope, station_id: UUID, ocpp_transaction_id: str) -> Dec
     session_id = (await scope.db.execute(query)).scalar_one_or_none()
     if session_id is None:
         return None
-    price = await settlement.running_price(scope, await service.get_session(scope, session_id))
-    return None if price is None else to_decimal(price.total_cost.incl_minor, price.currency)
+    return await _owed(scope, await service.get_session(scope, session_id))
+
+
+async def _owed(scope: Scope, session: ChargingSession) -> Decimal | None:
+    """By now; of whom nothing is collected (`settlement.collection_of`), nothing."""
+    price = await settlement.running_price(scope, session)
+    if price is None:
+        return None
+    is_free = await settlement.collection_of(scope, session) == "free"
+    return to_decimal(0 if is_free else price.total_cost.incl_minor, price.currency)
 
 
 def wire_amount(amount: Decimal) -> int | float:

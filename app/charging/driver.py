@@ -24,7 +24,7 @@ from app.billing.provider import OutcomeUnknown
 from app.billing.sandbox import CARDS
 from app.brands import faces
 from app.brands import service as brands
-from app.charging import account, paid, places, queries, service, settlement
+from app.charging import account, paid, places, queries, service, settlement, startable
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
@@ -52,13 +52,14 @@ from app.tariffs import service as tariffs
 from app.tariffs.explain import explain
 from app.tariffs.ocpi_tariff import read_tariff
 from tenants.scope import Scope
-from themes.language import _, current
+from themes.language import N_, _, current
 from themes.render import asset, kw
 
 AnyRequest = Request[Any, Any, Any]
 EXAMPLE_WH = 20_000
 PAGE = 25
-STARTABLE = ("AVAILABLE", "BLOCKED")
+OTHER_TAP_TAKES_S = 5
+PRICE_CHANGED = N_("The price has changed since you opened this page: please look again.")
 
 
 # -- places ------------------------------------------------------------------------------------------------------------
@@ -66,14 +67,15 @@ STARTABLE = ("AVAILABLE", "BLOCKED")
 
 @get("/", opt={"public": True})
 async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    """`?free=1`, `?dc=1` and `?plug=` narrow the list, `?near=latitude,longitude` puts the nearest first; the address
-    is shareable."""
+    """`?q=`, `?free=1`, `?dc=1` and `?plug=` narrow the list, `?near=latitude,longitude` puts the nearest first, `?at=`
+    turns to the page on which that site stands; the address is shareable."""
     wanted = places.read_filter(request.query_params)
     profile = await brands.get_profile(tenant_scope)
-    sites, kinds = await places.list_sites(tenant_scope, wanted)
+    listing = await places.list_sites(tenant_scope, wanted)
     return page(
         request, tenant_scope, "charging/places.html", title=profile.name, profile=profile, plug=places.plug,
-        chips=places.chips(wanted, kinds), wanted=wanted, query=wanted.query, sites=sites,
+        chips=places.chips(wanted, listing.kinds), wanted=wanted, query=wanted.query, listing=listing,
+        leaf=listing.leaf(request.query_params.get("at", "")),
         wrong_code=request.query_params.get("code", "")[:20],
     )  # fmt: skip
 
@@ -82,30 +84,39 @@ async def show_places(request: AnyRequest, tenant_scope: Scope) -> Response[str]
 async def show_map(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     """The same places where they lie. Sites without coordinates stand in the list only."""
     wanted = places.read_filter(request.query_params)
-    sites, kinds = await places.list_sites(tenant_scope, wanted)
+    listing = await places.list_sites(tenant_scope, wanted)
     pins = [
         {
             "at": [float(site.location.longitude), float(site.location.latitude)], "name": site.location.name,
-            "href": f"/?{wanted.query}#{public_id('location', site.location.id)}", "free": site.free_count > 0,
+            "href": f"/?{wanted.query_at(site.location.id)}#{public_id('location', site.location.id)}",
+            "free": site.free_count > 0,
             "label": _("%(free)s of %(all)s free") % {"free": site.free_count, "all": site.count},
             "short": f"{site.free_count}/{site.count}",
         }
-        for site in sites
+        for site in listing.sites
         if site.location.latitude is not None and site.location.longitude is not None
     ]  # fmt: skip
     files = {"module": "maplibre.js", "worker": "maplibre-worker.js", "world": "world.json",
              "towns": "towns.json"}  # fmt: skip
-    words = {
-        "NavigationControl.ZoomIn": _("Zoom in"), "NavigationControl.ZoomOut": _("Zoom out"), "Map.Title": _("Map"),
-        "CooperativeGesturesHandler.MobileHelpText": _("Use two fingers to move the map"),
-        "CooperativeGesturesHandler.WindowsHelpText": _("Use Ctrl and scroll to zoom the map"),
-        "places": _("%(count)s places") % {"count": "{n}"},
-    }  # fmt: skip
+    words = map_words() | {"places": _("%(count)s places") % {"count": "{n}"}}
     return page(
         request, tenant_scope, "charging/map.html", title=_("Map"), sites=pins, words=words,
-        chips=places.chips(wanted, kinds), wanted=wanted, query=wanted.query, is_listed=bool(sites),
+        chips=places.chips(wanted, listing.kinds), wanted=wanted, query=wanted.query, listing=listing,
         urls={name: asset(file) for name, file in files.items()},
     )  # fmt: skip
+
+
+def map_words() -> dict[str, str]:
+    """What the parts of MapLibre say that our map has, by the library's own names for them."""
+    return {
+        "Map.Title": _("Map"), "Marker.Title": _("Place"),
+        "NavigationControl.ZoomIn": _("Zoom in"), "NavigationControl.ZoomOut": _("Zoom out"),
+        "AttributionControl.ToggleAttribution": _("Sources of the map"),
+        "ScaleControl.Meters": "m", "ScaleControl.Kilometers": "km",
+        "CooperativeGesturesHandler.MobileHelpText": _("Use two fingers to move the map"),
+        "CooperativeGesturesHandler.WindowsHelpText": _("Use Ctrl and scroll to zoom the map"),
+        "CooperativeGesturesHandler.MacHelpText": _("Use ⌘ and scroll to zoom the map"),
+    }  # fmt: skip
 
 
 @get("/go", opt={"public": True})
@@ -129,15 +140,15 @@ async def _place_page(
     request: AnyRequest, scope: Scope, code: str, *, status: int = 200, **form: Any
 ) -> Response[str]:
     evse = await stations.find_place(scope, code)
-    awaited = await places.awaited_until(scope, evse.id)
-    place = places.place_of(evse.station, evse, awaited.get(evse.id))
     way = await _way(scope, evse)
+    place = places.place_of(evse.station, evse, await startable.look(scope, evse.id), way.card)
+    terms = await _terms(scope, evse, way)
     return page(
         request, scope, "charging/place.html", title=evse.station.name or evse.station.ocpp_identity, status=status,
         place=place, location=evse.station.location, time_zone=await _clock(scope, evse.station),
-        plug=places.plug, can_start=place.status in STARTABLE,
+        plug=places.plug, terms=terms, wish=paid.new_wish(), hold_too_small=paid.HOLD_TOO_SMALL,
         profile=await brands.get_profile(scope), test_cards=_test_cards(scope.settings), way=way,
-        **await _costs(scope, evse, way), **form,
+        **await _costs(scope, evse, terms), **form,
     )  # fmt: skip
 
 
@@ -161,29 +172,25 @@ async def _way(scope: Scope, evse: EVSE) -> account.Way:
     return await account.find_way(scope, await accounts.get_own(scope), evse.station_id)
 
 
-async def _costs(scope: Scope, evse: EVSE, way: account.Way) -> dict[str, Any]:
-    """Prices in the order the law wants, what a usual session would come to, and what is held on a card."""
-    location = evse.station.location
-    if location is not None and location.is_free_vend:
-        return {"prices": [_("Free")], "example": None, "offer": None, "is_free": True}
-    version = await tariffs.find_tariff_for(
-        scope,
-        evse_id=evse.id,
-        location_id=location.id if location else None,
-        driver_group_id=way.driver_group_id,
-        at=scope.now,
-    )
+async def _terms(scope: Scope, evse: EVSE, way: account.Way) -> paid.Terms:
+    return await paid.find_terms(scope, evse, driver_group_id=way.driver_group_id, collection=way.collection)
+
+
+async def _costs(scope: Scope, evse: EVSE, terms: paid.Terms) -> dict[str, Any]:
+    """Prices in the order the law wants, and what a usual session would come to."""
+    location, version = evse.station.location, terms.version
+    if terms.is_free:
+        return {"prices": [_("Free")], "example": None}
     if version is None:
-        return {"prices": [], "example": None, "offer": None, "is_free": False}
-    if way.collection == "free":
-        return {"prices": [_("Free for you")], "example": None, "offer": None, "is_free": False}
+        return {"prices": [], "example": None}
+    if terms.collection == "free":
+        return {"prices": [_("Free for you")], "example": None}
     tariff = read_tariff(version.ocpi)
     _country, time_zone = await tariffs.tax_place(scope, location)
     local, default_vat = scope.now.astimezone(ZoneInfo(time_zone)), await tariffs.default_vat(scope, location)
     return {
         "prices": explain(tariff, gross=True, default_vat=default_vat, at=local),
         "example": await _example(scope, version.ocpi, evse, location, scope.now),
-        "offer": await paid.find_offer(scope, evse, tariff.currency), "is_free": False,
     }  # fmt: skip
 
 
@@ -226,25 +233,48 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
                 request, scope, code, status=error.status, values=form.values, errors=errors, alert=_(error.message)
             )  # fmt: skip
             return with_retry_after(shown, error)
-    if op is not None:
-        target = await _checkout_url(visit, op.id, session_id) or target
+    paying = _checkout_url(visit, op.id, session_id) if op else _other_taps_checkout(visit, session_id)
+    target = await paying or target
     return Response(None, status_code=303, headers={"Location": target})
 
 
 async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str, PaymentOp | None, UUID]:
-    """By the driver's own card where the form names one, else by checkout: where to look, and what to ask for first."""
-    is_free = evse.station.location is not None and evse.station.location.is_free_vend
-    if "card" in form and scope.actor.kind == "driver" and not is_free:
+    """By the driver's own card where the form names one, else by checkout: where to look, and what to ask for first.
+
+    The same form sent twice is one wish. What was not read is agreed to by nobody: then the page is shown again.
+    """
+    wish = form.text("wish")[:64]
+    way, email, is_own = await _way(scope, evse), form.text("email"), _is_own_card(scope, evse, form)
+    await startable.lock_evse(scope, evse.id)
+    known = await paid.find_by_wish(scope, evse.id, wish)
+    if known is not None:
+        return _page_of(scope, known, is_own=is_own), None, known.id
+    changed, op = Refused("price_changed", PRICE_CHANGED), None
+    was_read = form.text("terms") == (await _terms(scope, evse, way)).digest
+    if is_own:
         session = await account.start_by_card(scope, evse.id, parse_id("id_token", form.text("card")))
-        return _own_base(session.id), None, session.id
-    way, email = await _way(scope, evse), form.text("email")
-    if email:
-        check_email(email, "email")
-    session, op = await paid.request_start(
-        scope, evse.id, email=email, language=visit.language, origin=visit.origin, remote=visit.remote,
-        driver_id=scope.actor.id, driver_group_id=way.driver_group_id,
-    )  # fmt: skip
-    return f"/s/{paid.link_of(scope, session.id)}", op, session.id
+        if not was_read:  # looked at after what may be wrong with the card: that is the better word
+            raise changed
+    elif not was_read:
+        raise changed
+    else:
+        if email:
+            check_email(email, "email")
+        session, op = await paid.request_start(
+            scope, evse.id, email=email, language=visit.language, origin=visit.origin, remote=visit.remote,
+            driver_id=scope.actor.id, driver_group_id=way.driver_group_id,
+        )  # fmt: skip
+    paid.keep_wish(session, evse.id, wish)
+    return _page_of(scope, session, is_own=is_own), op, session.id
+
+
+def _is_own_card(scope: Scope, evse: EVSE, form: Form) -> bool:
+    is_free = evse.station.location is not None and evse.station.location.is_free_vend
+    return "card" in form and scope.actor.kind == "driver" and not is_free
+
+
+def _page_of(scope: Scope, session: ChargingSession, *, is_own: bool) -> str:
+    return _own_base(session.id) if is_own else f"/s/{paid.link_of(scope, session.id)}"
 
 
 async def _checkout_url(visit: Visit, op_id: UUID, session_id: UUID) -> str | None:
@@ -252,9 +282,27 @@ async def _checkout_url(visit: Visit, op_id: UUID, session_id: UUID) -> str | No
         await payments.run_op(visit.database, visit.tenant, op_id)
     except OutcomeUnknown:
         return None  # the janitor asks again; the session's page says that it waits
+    return (await _open_checkout(visit, session_id))[0]
+
+
+async def _open_checkout(visit: Visit, session_id: UUID) -> tuple[str | None, bool]:
+    """(where a card is still waited for, is that page still being made)."""
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        session = await service.get_session(scope, session_id)
         payment = await payments.find_payment(scope, "charging_session", session_id)
-        return payment.checkout_url if payment else None
+        if session.status != "PENDING" or payment is None or payment.state not in payments.OPEN:
+            return None, False
+        return payment.checkout_url, payment.checkout_ref is None
+
+
+async def _other_taps_checkout(visit: Visit, session_id: UUID) -> str | None:
+    """The first tap asks the provider for the payment page right now: whoever tapped twice sees that page."""
+    url, is_being_made = await _open_checkout(visit, session_id)
+    until = asyncio.get_running_loop().time() + OTHER_TAP_TAKES_S
+    while is_being_made and asyncio.get_running_loop().time() < until:
+        await asyncio.sleep(0.2)
+        url, is_being_made = await _open_checkout(visit, session_id)
+    return url
 
 
 # -- one session: at `/s/{link}` for whoever has the address, below `/account` for its driver ------------------------

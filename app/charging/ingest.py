@@ -41,18 +41,21 @@ _LIVE_COLUMNS = ("meter_wh", "power_w", "current_a", "voltage_v", "soc_percent")
 
 _SESSION_LIVE = text("""
 insert into livery.session_live as l (
-  session_id, meter_wh, energy_wh, power_w, current_a, voltage_v, soc_percent, reading_at)
+  session_id, meter_wh, energy_wh, power_w, current_a, voltage_v, soc_percent, reading_at, first_wh, metered_at)
 values (:session, cast(:meter_wh as bigint), cast(:meter_wh as bigint) - cast(:meter_start_wh as bigint),
         cast(:power_w as bigint), cast(:current_a as numeric), cast(:voltage_v as numeric),
-        cast(:soc_percent as numeric), :at)
+        cast(:soc_percent as numeric), :at, cast(:meter_wh as bigint),
+        case when cast(:meter_wh as bigint) is not null then cast(:at as timestamptz) end)
 on conflict (tenant_id, session_id) do update set
   meter_wh = coalesce(excluded.meter_wh, l.meter_wh),
-  energy_wh = coalesce(excluded.energy_wh, l.energy_wh),
+  energy_wh = coalesce(excluded.energy_wh, excluded.meter_wh - l.first_wh, l.energy_wh),
   power_w = coalesce(excluded.power_w, l.power_w),
   current_a = coalesce(excluded.current_a, l.current_a),
   voltage_v = coalesce(excluded.voltage_v, l.voltage_v),
   soc_percent = coalesce(excluded.soc_percent, l.soc_percent),
-  reading_at = excluded.reading_at
+  reading_at = excluded.reading_at,
+  first_wh = coalesce(l.first_wh, excluded.first_wh),
+  metered_at = coalesce(excluded.metered_at, l.metered_at)
 where l.reading_at is null or l.reading_at <= excluded.reading_at
 """)
 

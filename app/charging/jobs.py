@@ -13,7 +13,7 @@ from app.charging import (
     smart_charging,
     transaction_status,
 )
-from app.kernel import events
+from app.kernel import events, queue
 from tenants.database import Database
 from tenants.scope import Actor
 
@@ -34,12 +34,22 @@ async def stop_refused(database: Database, tenant_id: UUID, session_id: str) -> 
 
 
 async def watch(database: Database, tenant_id: UUID) -> None:
+    """What fell silent is closed by a job each: a station is kept waiting for its own session, and no longer."""
     async with database.scope(tenant_id, Actor.job("charging.watch")) as scope:
-        await service.close_stuck(scope)
-        await service.close_unplugged(scope)
+        for session_id in await service.list_silent(scope):
+            await queue.enqueue(
+                scope, "charging.close", session_id=str(session_id), lock=f"session:{session_id}"
+            )
         await service.expire_overdue(scope)
         await reservations.expire_overdue(scope)
         await holds.sweep(scope)
+
+
+async def close(database: Database, tenant_id: UUID, session_id: str) -> None:
+    """Nothing where the station spoke meanwhile."""
+    async with database.scope(tenant_id, Actor.job("charging.close")) as scope:
+        await service.close_stuck(scope, only=UUID(session_id))
+        await service.close_unplugged(scope, only=UUID(session_id))
 
 
 async def end_undecided(database: Database, tenant_id: UUID, session_id: str) -> None:
@@ -141,6 +151,7 @@ JOBS = {
     "charging.profiles_of_started": profiles_of_started,
     "charging.profiles_of_ended": profiles_of_ended,
     "charging.check_cap": check_cap,
+    "charging.close": close,
     "charging.end_undecided": end_undecided,
     "charging.roll_up": roll_up,
     "charging.settle": settle,

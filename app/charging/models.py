@@ -19,7 +19,7 @@ class ChargingSession(TenantOwned, Base):
     `start_key` is the natural key of a 1.6 start (connector, time, meter, tag): a retry finds its first attempt.
     `settled_at` says that the CDR (if any was due) exists. `cost_cap_minor` is the hold of a session that is paid by a
     guest's card: it is stopped before its price reaches that. `not_started` says in a stable code why nothing
-    came of it.
+    came of it. `wish` is the digest of a form's one-time id: its button pressed twice finds this session.
     """
 
     __tablename__ = "charging_session"
@@ -31,6 +31,7 @@ class ChargingSession(TenantOwned, Base):
         references("driver_group_id", "driver_group"),
         UniqueConstraint("tenant_id", "station_id", "ocpp_transaction_id"),
         UniqueConstraint("tenant_id", "station_id", "start_key"),
+        UniqueConstraint("tenant_id", "wish"),
         CheckConstraint("status in ('PENDING','ACTIVE','COMPLETED','INVALID','RESERVATION')", name="status"),
         CheckConstraint(
             "review is null or review in ('superseded','stuck','orphan','implausible','no_tariff',"
@@ -88,6 +89,7 @@ class ChargingSession(TenantOwned, Base):
     settled_at: Mapped[datetime | None]
     cost_cap_minor: Mapped[int | None]
     not_started: Mapped[str | None]
+    wish: Mapped[str | None]
     station: Mapped[ChargingStation] = same_tenant("ChargingSession.station_id", "ChargingStation")
     evse: Mapped[EVSE | None] = same_tenant("ChargingSession.evse_id", "EVSE")
     driver: Mapped[Driver | None] = same_tenant("ChargingSession.driver_id", "Driver")
@@ -107,7 +109,11 @@ class ChargingSession(TenantOwned, Base):
 
 
 class SessionLive(TenantOwned, Base):
-    """The live figures of a session, the only place where they lie: live pages, running cost and cost cap read here."""
+    """The live figures of a session, the only place where they lie: live pages, running cost and cost cap read here.
+
+    `energy_wh` counts from the meter's begin; where the station told none, from `first_wh`, its first reading: it gave
+    at least that much. `metered_at` is when the meter was read last; `reading_at`, anything at all.
+    """
 
     __tablename__ = "session_live"
     __table_args__ = (
@@ -126,6 +132,8 @@ class SessionLive(TenantOwned, Base):
     charging_state: Mapped[str | None]
     seq_no: Mapped[int | None]
     reading_at: Mapped[datetime | None]
+    first_wh: Mapped[int | None]
+    metered_at: Mapped[datetime | None]
 
 
 class SessionEvent(TenantOwned, Base):

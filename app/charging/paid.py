@@ -2,22 +2,26 @@
 up, and one unguessable link.
 
 Journeys (b) and (c) of architecture.md. Errors beside those of `service.request_start`: `payments_off`,
-`too_many_checkouts`.
+`hold_too_small`, `too_many_checkouts`.
 """
 
 import base64
+import hashlib
+import math
+import secrets as stdlib_secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Payment, PaymentOp
-from app.charging import service, settlement, snapshot
+from app.charging import service, settlement, snapshot, startable
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity import limits
@@ -25,11 +29,12 @@ from app.kernel import events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
+from app.kernel.money import to_minor
 from app.kernel.secrets import digest, digests, same
 from app.stations import commands
-from app.stations.models import EVSE, Connector, StationCommand
+from app.stations.models import EVSE, Connector, Location, StationCommand
 from app.tariffs import service as tariffs
-from app.tariffs.ocpi_tariff import read_tariff
+from app.tariffs.models import TariffVersion
 from tenants.resolve import own_url
 from tenants.scope import Scope
 from themes.language import N_, _
@@ -45,7 +50,9 @@ DC_POWER_W = 25_000
 UNRATED_POWER_W = 22_000
 LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(seconds=5), timedelta(minutes=5)
 STOP_TAKES = timedelta(seconds=20)
+SECOND_TAP = timedelta(seconds=15)
 EXPIRY_MARGIN, SILENCE_MARGIN = timedelta(hours=6), timedelta(hours=2)
+HOLD_TOO_SMALL = N_("This charger cannot be paid by card here right now. Please tell the operator.")
 
 
 # -- the link ----------------------------------------------------------------------------------------------------------
@@ -85,19 +92,109 @@ async def page_url(scope: Scope, session_id: UUID, origin: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a start at this place would hold on a card."""
+    """What a start at this place would hold on a card, and what its beginning costs (gross)."""
 
     hold_minor: int
+    begins_at_minor: int
     currency: str
 
+    @property
+    def is_enough(self) -> bool:
+        """A hold that the beginning alone uses up would be taken whole for next to no energy."""
+        return self.begins_at_minor < self.hold_minor
 
-async def find_offer(scope: Scope, evse: EVSE, currency: str) -> Offer | None:
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What somebody who starts here now agrees to. `digest` goes with the form: what comes back is what was read."""
+
+    version: TariffVersion | None
+    is_free: bool
+    collection: str
+    offer: Offer | None
+    digest: str
+
+
+async def find_terms(
+    scope: Scope, evse: EVSE, *, driver_group_id: UUID | None = None, collection: str = "card"
+) -> Terms:
+    """`collection` as `account.Way` has it. No offer where nothing is held: free, no price, cards are not taken."""
+    location = evse.station.location
+    if location is not None and location.is_free_vend:
+        return Terms(None, True, collection, None, _digest("free_vend"))
+    version = await tariffs.find_tariff_for(
+        scope, driver_group_id=driver_group_id, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
+    )  # fmt: skip
+    if version is None:
+        return Terms(None, False, collection, None, _digest("no_tariff"))
+    offer = await find_offer(scope, evse, version) if collection == "card" else None
+    vat = await tariffs.default_vat(scope, location)
+    read = [version.ocpi, vat, collection, (offer.hold_minor, offer.currency) if offer else None]
+    return Terms(version, False, collection, offer, _digest(read))
+
+
+def _digest(read: Any) -> str:
+    return snapshot.digest_of(read).hex()[:32]
+
+
+async def find_offer(scope: Scope, evse: EVSE, version: TariffVersion) -> Offer | None:
     """None where cards are not taken."""
     account = await payments.find_account(scope)
-    if account is None or account.currency != currency:
+    if account is None or account.currency != version.currency:
         return None
     power_w = max((rated_power_w(connector) or 0 for connector in evse.connectors), default=0)
-    return Offer(account.hold_dc_minor if power_w > DC_POWER_W else account.hold_ac_minor, currency)
+    hold_minor = account.hold_dc_minor if power_w > DC_POWER_W else account.hold_ac_minor
+    begins_at_minor = await price_of_beginning(scope, version, power_w, evse.station.location)
+    return Offer(hold_minor, begins_at_minor, version.currency)
+
+
+async def price_of_beginning(
+    scope: Scope, version: TariffVersion, power_w: int, location: Location | None = None
+) -> int:
+    """Gross, of the first kWh at full power from now on: with the session fee, and never below the minimum."""
+    described = {
+        "start": scope.now.isoformat(), "energy_kwh": "1",
+        "charging_s": math.ceil(3_600_000 / (power_w or UNRATED_POWER_W)),
+    }  # fmt: skip
+    price = await tariffs.preview(scope, version.ocpi, described, location)
+    return to_minor(Decimal(price["total_cost"]["incl_vat"]), version.currency)
+
+
+# -- one press ---------------------------------------------------------------------------------------------------------
+
+
+def new_wish() -> str:
+    """Goes with each form: 128 bits that nobody guesses, for they lead to the session's page."""
+    return stdlib_secrets.token_urlsafe(16)
+
+
+def _wish_key(evse_id: UUID, wish: str) -> str | None:
+    """Kept as a digest, and for one EVSE: a wish from elsewhere is another wish."""
+    return hashlib.sha256(f"{evse_id}:{wish}".encode()).hexdigest() if wish else None
+
+
+async def find_by_wish(scope: Scope, evse_id: UUID, wish: str) -> ChargingSession | None:
+    """What this form's button has begun already; whoever asks holds `lock_evse` until the commit.
+
+    A session that is over is the answer to a second tap only. After that somebody has come back to a page that their
+    browser had kept, and wants to charge: the wish is free to begin anew.
+    """
+    key = _wish_key(evse_id, wish)
+    if key is None:
+        return None
+    query = select(ChargingSession).where(ChargingSession.wish == key)
+    session = (await scope.db.execute(query)).scalar_one_or_none()
+    if session is None or session.status in ("PENDING", "ACTIVE"):
+        return session
+    if session.created_at > scope.now - SECOND_TAP:
+        return session
+    session.wish = None
+    await scope.db.flush()
+    return None
+
+
+def keep_wish(session: ChargingSession, evse_id: UUID, wish: str) -> None:
+    session.wish = _wish_key(evse_id, wish)
 
 
 async def request_start(
@@ -108,28 +205,24 @@ async def request_start(
 
     With `driver_id` it is that driver's session, at the price of `driver_group_id`.
     """
-    evse = await service.get_startable(scope, evse_id)
+    await startable.lock_evse(scope, evse_id)
+    evse = await startable.get_startable(scope, evse_id)  # before anybody gives a card for nothing
     location = evse.station.location
-    if await _is_taken(scope, evse.id):  # before anybody gives a card for nothing
-        raise Refused("evse_taken", N_("Somebody else has just started this charger."))
     if location is not None and location.is_free_vend:
-        await lock_evse(scope, evse.id)
-        if await _is_taken(scope, evse.id):
-            raise Refused("evse_taken", N_("Somebody else has just started this charger."))
         session, _command = await service.request_start(scope, evse_id=evse_id)
         await _check_limits(scope, evse, remote, session.id)
         session.driver_id = driver_id
         return session, None
     session_id = uuid7()
     await _check_limits(scope, evse, remote, session_id)
-    version = await tariffs.find_tariff_for(
-        scope, driver_group_id=driver_group_id, evse_id=evse.id, location_id=evse.station.location_id, at=scope.now
-    )  # fmt: skip
-    if version is None:
+    terms = await find_terms(scope, evse, driver_group_id=driver_group_id)
+    if terms.version is None:
         raise Refused("no_tariff", N_("No tariff applies here, so the price of a session would be unknown."))
-    offer = await find_offer(scope, evse, read_tariff(version.ocpi).currency)
+    offer = terms.offer
     if offer is None:
         raise Refused("payments_off", N_("Cards cannot be taken here at the moment."))
+    if not offer.is_enough:
+        raise Refused("hold_too_small", HOLD_TOO_SMALL)
     session = ChargingSession(
         id=session_id, station_id=evse.station_id, evse_id=evse.id, evse_no=evse.evse_no, status="PENDING",
         origin="guest", id_token_masked="", started_at=scope.now, pending_until=scope.now + PAYING_LIFETIME,
@@ -189,7 +282,7 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
     if session is None or payment is None:
         return
     await limits.forgive(scope.redis, scope.tenant_id, session.id)
-    await lock_evse(scope, session.evse_id)
+    await startable.lock_evse(scope, session.evse_id)
     pending = await service.lock_pending(scope, session.id)
     if pending is None or pending.cost_cap_minor is not None:
         session = await service.get_session(scope, session.id)
@@ -198,9 +291,7 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
         return
     session = pending
     try:
-        evse = await service.get_startable(scope, session.evse_id)  # pyright: ignore[reportArgumentType]
-        if await _is_taken(scope, session.evse_id, but=session.id):
-            raise Refused("evse_taken", "Somebody else's payment stood first.")
+        evse = await startable.get_startable(scope, session.evse_id, but=session.id)
     except (Refused, NotFound) as error:
         await service.end_unstarted(scope, session, error.code, "not_started", {"code": error.code})
         return
@@ -237,25 +328,6 @@ async def _subject(scope: Scope, event_id: UUID) -> tuple[ChargingSession | None
         return None, None
     session = await service.get_session(scope, UUID(event.data["source_id"]))
     return session, await payments.get_payment(scope, event.source_id)
-
-
-async def lock_evse(scope: Scope, evse_id: UUID | None) -> None:
-    """One wish at a time."""
-    await scope.db.execute(
-        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:evse))"),
-        {"tenant": str(scope.tenant_id), "evse": str(evse_id)},
-    )
-
-
-async def _is_taken(scope: Scope, evse_id: UUID | None, but: UUID | None = None) -> bool:
-    """Somebody else's start was asked for at this EVSE, and their car is on its way to the plug."""
-    query = select(ChargingSession.id).where(
-        ChargingSession.evse_id == evse_id, ChargingSession.status == "PENDING",
-        ChargingSession.remote_start_id.is_not(None),
-    )  # fmt: skip
-    if but is not None:
-        query = query.where(ChargingSession.id != but)
-    return (await scope.db.execute(query.limit(1))).first() is not None
 
 
 async def give_up(scope: Scope, session_id: UUID) -> None:
@@ -297,7 +369,7 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
     if expires_at is not None and scope.now > expires_at - EXPIRY_MARGIN:
         await _stop(scope, session, "hold_ends", comes_back=comes_back)
         if scope.now > expires_at - SILENCE_MARGIN:
-            await service.close_silent(scope, session)
+            await service.close_silent(scope, session.id)
         return
     if await cost_by(scope, session, scope.now + STOP_TAKES) >= session.cost_cap_minor:
         await _stop(scope, session, "hold_used", comes_back=comes_back)
@@ -316,16 +388,16 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
 
 
 async def cost_by(scope: Scope, session: ChargingSession, at: datetime) -> int:
-    """Minor units incl. VAT, had it run at full power since its last reading, or gone on as the station last said that
-    it does: standing there may cost more than charging."""
+    """Minor units incl. VAT, had it run at full power since its meter was read last, or did it stand there from now on,
+    whatever it does now: standing may cost more than charging, and may begin right after this look."""
     live = session.live
-    read_at = (live.reading_at if live else None) or session.started_at
+    read_at = (live.metered_at if live else None) or session.started_at
     power_w = max(await _full_power_w(scope, session), (live.power_w or 0) if live else 0)
     seconds = max((at - read_at).total_seconds(), 0)
     energy_wh = ((live.energy_wh or 0) if live else 0) + round(power_w * seconds / 3600)
     prices = (
         await settlement.price_at(scope, session, max(at, session.started_at), energy_wh),
-        await settlement.running_price(scope, session, at=at),
+        await settlement.price_if_standing(scope, session, max(at, session.started_at)),
     )
     return max(price.total_cost.incl_minor if price else 0 for price in prices)
 
@@ -413,6 +485,9 @@ async def state_words(
         return _words(title, *sentences, tone="warning", step=0)
     if session.status == "ACTIVE":
         return await _running_words(scope, session, collection)
+    given_back = await _given_back_words(scope, payment) if payment is not None else None
+    if given_back is not None:  # also while the operator still looks at it
+        return given_back
     if session.review and session.settled_at is not None and payment is not None and payment.captured_minor:
         words = N_(
             "What was measured is paid, and your receipt is ready. The operator still looks at this session:"
@@ -447,18 +522,23 @@ async def state_words(
     if payment is not None and payment.state in ("canceled", "expired", "failed"):
         words = N_("The hold on your card had ended before it was paid: this session is on us.")
         return _words(N_("Finished"), words, tone="success", step=4)
+    words = N_("Thank you for charging with us. Your receipt is ready.")
+    return _words(N_("Finished"), words, tone="success", step=4)
+
+
+async def _given_back_words(scope: Scope, payment: Payment) -> dict[str, Any] | None:
+    """What comes back, or that all did; None where neither is so."""
     back = await payments.find_back(scope, payment)
-    if payment is not None and (back.on_its_way_minor or back.refused_minor):
+    if back.on_its_way_minor or back.refused_minor:
         amount = money(back.on_its_way_minor + back.refused_minor, payment.currency)
         gets = _("You get %(amount)s back.") % {"amount": amount}
         how = N_("It is not on your card yet: we will try again.")
         how = how if back.refused_minor else N_("It is on its way to your card.")
         return _words(N_("Credited"), gets, how, tone="info", step=4)
-    if payment is not None and payment.refunded_minor and payment.state == "refunded":
+    if payment.refunded_minor and payment.state == "refunded":
         words = N_("What you paid was given back to your card.")
         return _words(N_("Given back"), words, tone="success", step=4)
-    words = N_("Thank you for charging with us. Your receipt is ready.")
-    return _words(N_("Finished"), words, tone="success", step=4)
+    return None
 
 
 async def _waiting_words(scope: Scope, session: ChargingSession, payment: Payment | None) -> dict[str, Any]:
@@ -586,9 +666,12 @@ _NOT_STARTED = {
                         N_("Try the next one, or call us.")),
     "station_offline": (N_("The charger went offline"), N_("It cannot be started from here right now."), _NOTHING),
     "evse_taken": (N_("Somebody was quicker"), N_("Another driver started this charger first."), _NOTHING),
+    "evse_reserved": (N_("This charger is reserved"), N_("It is kept for somebody else."), _NOTHING),
     "evse_busy": (N_("This charger is in use"), N_("A session is running here already."), _NOTHING),
     "evse_faulted": (N_("The charger reports a fault"), N_("It cannot be started."), _NOTHING),
     "evse_unavailable": (N_("The charger is out of service"), N_("It cannot be started."), _NOTHING),
+    "station_quarantined": (N_("The charger is out of service"), N_("It cannot be started."), _NOTHING),
+    "station_not_accepted": (N_("The charger is out of service"), N_("It cannot be started."), _NOTHING),
     "tenant_suspended": (N_("No new sessions here"), N_("This operator takes no new sessions at the moment."),
                          _NOTHING),
     "given_up": (N_("Canceled"), N_("You canceled before it began."), _NOTHING),

@@ -51,10 +51,14 @@ def weigh(evidence: Evidence) -> tuple[int | None, Review | None]:
 
 
 def measured(evidence: Evidence) -> int:
-    """Energy in Wh up to the first register that cannot be believed (pure); 0 where nothing can be."""
-    start = last = evidence.meter_start_wh
-    if start is None or last is None:
+    """Energy in Wh up to the first register that cannot be believed (pure); 0 where nothing can be. Without a start it
+    counts from the first reading: at least that much was given."""
+    start = evidence.meter_start_wh
+    if start is None:
+        start = next(iter(evidence.register_wh), None)
+    if start is None:
         return 0
+    last = start
     hours = max(evidence.duration, MIN_DURATION).total_seconds() / 3600
     most = evidence.max_power_w * hours * TOLERANCE + SLACK_WH
     stop = () if evidence.meter_stop_wh is None else (evidence.meter_stop_wh,)

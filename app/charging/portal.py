@@ -16,6 +16,7 @@ from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
 from app.charging import (
+    card_pages,
     holds,
     limit_pages,
     paid,
@@ -289,6 +290,17 @@ async def refund_payment(request: AnyRequest, tenant_scope: Scope, payment_id: s
     return redirect(request, path, flash="The money goes back, and a credit note was issued.")
 
 
+@post("/payments/{payment_id:str}/credit-notes", opt={"permission": "invoices.manage"})
+async def credit_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[Any]:
+    form, path = await read_form(request), f"/payments/{payment_id}"
+    try:
+        await settlement.credit_given_back(tenant_scope, parse_id("payment", payment_id), form.text("reason"))
+    except (Invalid, Refused) as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=error.message, kind="error")
+    return redirect(request, path, flash="A credit note was issued. No money moves.")
+
+
 # --- stickers ----------------------------------------------------------------------------------------------------
 
 
@@ -378,11 +390,12 @@ async def download_sticker(request: AnyRequest, sticker_file: str) -> Response[s
 
 async def _told(scope: Scope, places: Sequence[EVSE]) -> list[stickers.Sticker]:
     profile, (theme, _hash) = await brands.get_profile(scope), await faces.get_theme(scope)
+    language = await faces.get_language(scope)
     return [
         stickers.Sticker(
             brand=profile.name, color=theme.primary, code=evse.code, phone=profile.support_phone,
-            url=await own_url(scope, "driver", f"/c/{evse.code}"), language=profile.language,
-            prices=await _short_prices(scope, evse, profile.language),
+            url=await own_url(scope, "driver", f"/c/{evse.code}"), language=language,
+            prices=await _short_prices(scope, evse, language),
         )
         for evse in places
     ]  # fmt: skip
@@ -409,6 +422,8 @@ async def _short_prices(scope: Scope, evse: EVSE, language: str) -> list[str]:
 routes = [
     show_stickers, download_stickers, preview_stickers, download_sticker,
     refund_payment,
+    credit_payment,
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
     decide_review, show_cdr, credit_cdr, *reservation_pages.routes, *limit_pages.routes,
+    *card_pages.routes,
 ]  # fmt: skip

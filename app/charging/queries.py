@@ -146,6 +146,7 @@ _NOT_STARTED: dict[str, tuple[str, str, str]] = {
     "station_offline": ("The station was offline", "wifi-off", "warning"),
     "station_quarantined": ("The station is being checked", "shield", "warning"),
     "evse_taken": ("Another driver was quicker", "ban", ""),
+    "evse_reserved": ("The EVSE was reserved for somebody else", "ban", ""),
     "evse_busy": ("A session was running already", "ban", ""),
     "evse_faulted": ("The EVSE reported a fault", "triangle-alert", "warning"),
     "evse_unavailable": ("The EVSE was out of service", "triangle-alert", "warning"),

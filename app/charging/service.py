@@ -1,8 +1,7 @@
 """Verbs of the heart: what stations report about transactions, what people ask for, what staff decide.
 
 A report of what already happened is taken, never refused: what does not make sense becomes a review.
-Errors: `no_tariff`, `station_offline`, `station_not_accepted`, `evse_busy`, `evse_faulted`, `tenant_suspended`,
-`not_active`, `not_in_review`, `still_runs`, `energy_required`.
+Errors: those of `startable`, `no_tariff`, `token_…`, `not_active`, `not_in_review`, `still_runs`, `energy_required`.
 """
 
 import secrets as stdlib_secrets
@@ -22,7 +21,7 @@ from app.access.verdict import Accepted, AskOutside, IdTokenValue
 from app.access.verdict import Refused as TokenRefused
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import ingest, plausibility, reservations, smart_charging, snapshot
+from app.charging import ingest, plausibility, reservations, smart_charging, snapshot, startable
 from app.charging.models import ChargingSession, PriceSnapshot, SessionEvent, SessionLive
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
 from app.charging.smart_charging import Wish
@@ -242,23 +241,31 @@ async def _by_transaction(scope: Scope, station_id: UUID, ocpp_transaction_id: s
     query = select(ChargingSession).where(
         ChargingSession.station_id == station_id, ChargingSession.ocpp_transaction_id == ocpp_transaction_id
     )
-    return (await scope.db.execute(query)).scalar_one_or_none()
+    return (await scope.db.execute(query.execution_options(populate_existing=True))).scalar_one_or_none()
 
 
 async def _by_key(scope: Scope, station_id: UUID, natural_key: str) -> ChargingSession | None:
     query = select(ChargingSession).where(
         ChargingSession.station_id == station_id, ChargingSession.start_key == natural_key
     )
-    return (await scope.db.execute(query)).scalar_one_or_none()
+    return (await scope.db.execute(query.execution_options(populate_existing=True))).scalar_one_or_none()
 
 
 async def _find(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession | None:
     """By the id on the wire; a 1.6 start by its natural key."""
     if report.ocpp_transaction_id is not None:
-        return await _by_transaction(scope, station_id, report.ocpp_transaction_id)
+        return await _waited_for(scope, await _by_transaction(scope, station_id, report.ocpp_transaction_id))
     if report.natural_key is not None:
-        return await _by_key(scope, station_id, report.natural_key)
+        return await _waited_for(scope, await _by_key(scope, station_id, report.natural_key))
     return None
+
+
+async def _waited_for(scope: Scope, session: ChargingSession | None) -> ChargingSession | None:
+    """What is over may be settled this moment: as it stands afterwards, and nobody settles it until we are done."""
+    if session is not None and session.status not in ("PENDING", "ACTIVE"):
+        await lock_settling(scope, session.id)
+        await scope.db.refresh(session)
+    return session
 
 
 async def _wishes(scope: Scope, station_id: UUID) -> list[ChargingSession]:
@@ -626,7 +633,7 @@ async def _find_ended(scope: Scope, station_id: UUID, report: TransactionReport)
     by token, time and meter (libocpp #495, SteVe #292), and only where one session alone fits."""
     session = await _find(scope, station_id, report)
     if session is None and report.natural_key is not None:
-        session = await _by_key(scope, station_id, report.natural_key)
+        session = await _waited_for(scope, await _by_key(scope, station_id, report.natural_key))
     if session is not None:
         return session
     if report.ocpp_transaction_id is not None and (report.natural_key is None or report.id_token is None):
@@ -683,16 +690,6 @@ async def _is_busy(scope: Scope, evse_id: UUID, *, except_for: UUID | None = Non
     return (await scope.db.execute(query.limit(1))).first() is not None
 
 
-async def _is_taken(scope: Scope, evse_id: UUID) -> bool:
-    """A transaction that nobody was authorised for (cable first, 2.x F01) is what a remote start can take over; a card
-    that was refused takes nobody's place."""
-    query = select(ChargingSession.id).where(
-        ChargingSession.evse_id == evse_id, ChargingSession.status == "ACTIVE",
-        (ChargingSession.id_token_status == "Accepted") | ChargingSession.review.is_not(None),
-    )  # fmt: skip
-    return (await scope.db.execute(query.limit(1))).first() is not None
-
-
 async def _store(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """Readings, and the charging state. Events replayed from a queue do not move the live state back."""
     evse_no = report.evse_no or session.evse_no or 0
@@ -709,15 +706,19 @@ async def _state(
     await _note(scope, session, state_key(at, state), at, "state", None, {"state": state})
     if session.status != "ACTIVE":
         return
-    await scope.db.execute(
+    moved = await scope.db.execute(
         text(
             "insert into livery.session_live as l (session_id, charging_state, seq_no) values (:session, :state, :seq)"
             " on conflict (tenant_id, session_id) do update set charging_state = excluded.charging_state,"
             " seq_no = coalesce(excluded.seq_no, l.seq_no)"
-            " where l.seq_no is null or excluded.seq_no is null or l.seq_no <= excluded.seq_no"
+            " where l.seq_no is null or excluded.seq_no is null or l.seq_no <= excluded.seq_no returning 1"
         ),
         {"session": session.id, "state": state, "seq": seq_no},
     )
+    if session.cost_cap_minor is not None and moved.first() is not None:  # it may have stood there for long
+        await queue.enqueue(
+            scope, "charging.check_cap", session_id=str(session.id), lock=f"cap-now:{session.id}"
+        )
     scope.publish(f"session:{session.id}", {"what": "state"})
 
 
@@ -818,7 +819,9 @@ async def request_start(
 
     Refused where nothing could come of it: the page says why.
     """
-    evse = await get_startable(scope, evse_id)
+    await startable.lock_evse(scope, evse_id)
+    held = await access.find_id_token(scope, presented) if presented is not None else None
+    evse = await startable.get_startable(scope, evse_id, id_token=held)
     if presented is None:
         token, value = await access.create_one_off_token(scope)
         presented, token_id, driver_id, group_id = IdTokenValue(value, "Central"), token.id, None, None
@@ -892,37 +895,6 @@ async def station_of(scope: Scope, evse_id: UUID) -> str:
     return public_id("charging_station", evse.station_id)
 
 
-async def get_startable(scope: Scope, evse_id: UUID) -> EVSE:
-    query = (
-        select(EVSE)
-        .where(EVSE.id == evse_id)
-        .options(
-            selectinload(EVSE.station).selectinload(ChargingStation.location),
-            selectinload(EVSE.station).selectinload(ChargingStation.connection),
-            selectinload(EVSE.connectors),
-        )
-    )
-    evse = (await scope.db.execute(query)).scalar_one_or_none()
-    if evse is None or evse.station.retired_at is not None:
-        raise NotFound("evse")
-    status = (await scope.db.execute(text("select status from platform.own_tenant()"))).scalar_one()
-    if status != "active":
-        raise Refused("tenant_suspended", N_("This operator is suspended and takes no new sessions."))
-    if evse.station.connection is None or not evse.station.connection.is_online:
-        raise Refused("station_offline", N_("The station is offline, and a start does not wait."))
-    if evse.station.quarantined_at is not None:
-        raise Refused("station_quarantined", N_("This station is being checked and cannot be started."))
-    if evse.connectors and all(connector.status == "Faulted" for connector in evse.connectors):
-        raise Refused("evse_faulted", N_("This charger reports a fault and cannot be started."))
-    if evse.connectors and all(connector.status == "Unavailable" for connector in evse.connectors):
-        raise Refused("evse_unavailable", N_("This charger is out of service."))
-    if evse.station.registration != "accepted":
-        raise Refused("station_not_accepted", N_("This station is not accepted yet, and starts nothing."))
-    if await _is_taken(scope, evse.id):
-        raise Refused("evse_busy", N_("A session is running here already."))
-    return evse
-
-
 async def _start_payload(
     scope: Scope, evse: EVSE, session: ChargingSession, presented: IdTokenValue
 ) -> tuple[str, dict[str, Any]]:
@@ -959,9 +931,7 @@ async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
 
     A stop that waits for its station, or was accepted a moment ago, is the answer to whoever asks again.
     """
-    session = await get_session(scope, session_id)
-    await _lock_station(scope, session.station_id)
-    session = await get_session(scope, session_id)
+    session = await _locked_session(scope, session_id)
     if session.status != "ACTIVE" or session.ocpp_transaction_id is None:
         raise Refused("not_active", N_("Only a running session can be stopped."))
     last = await last_stop(scope, session)
@@ -1087,7 +1057,8 @@ async def command_ended(scope: Scope, event: events.Event) -> None:
 
 
 async def lock_settling(scope: Scope, session_id: UUID) -> None:
-    """What is decided, settled, credited or given back of a session happens one after the other."""
+    """What is decided, settled, credited or given back of a session happens one after the other. Whoever needs the
+    station's lock as well takes that first."""
     await scope.db.execute(
         text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:session))"),
         {"tenant": str(scope.tenant_id), "session": str(session_id)},
@@ -1102,7 +1073,7 @@ async def decide_review(
     Not while it runs: its car would charge on for nobody, at an EVSE that looks free. One that cannot be stopped is
     closed for its silence (`close_stuck`, `close_unplugged`, `close_silent`), and decided then.
     """
-    await _lock_station(scope, (await get_session(scope, session_id)).station_id)
+    await _locked_session(scope, session_id)
     await lock_settling(scope, session_id)
     session = await get_session(scope, session_id)
     if session.review is None:
@@ -1157,23 +1128,52 @@ async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None
     await queue.enqueue(scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}")
 
 
-async def close_stuck(scope: Scope, *, silent_for: timedelta = timedelta(hours=48)) -> int:
+SILENT_FOR, QUIET_FOR = timedelta(hours=48), timedelta(minutes=15)
+
+
+async def list_silent(scope: Scope) -> list[UUID]:
+    """The sessions that `close_stuck` or `close_unplugged` would close."""
+    stuck, unplugged = await _stuck(scope, SILENT_FOR), await _unplugged(scope, QUIET_FOR)
+    return [*stuck, *(key for key in unplugged if key not in stuck)]
+
+
+async def close_stuck(scope: Scope, *, silent_for: timedelta = SILENT_FOR, only: UUID | None = None) -> int:
     """The watchdog (ocpp.md 2, row 64): open for long without a word. Ends at the last reading, waits for staff."""
+    closed = 0
+    for session_id in await _stuck(scope, silent_for, only):
+        session = await _locked_session(scope, session_id)
+        if await _stuck(scope, silent_for, session_id):  # it said nothing while we waited
+            session.review = "stuck"
+            await _end_silent(scope, session, "stuck")
+            closed += 1
+    return closed
+
+
+async def _stuck(scope: Scope, silent_for: timedelta, only: UUID | None = None) -> list[UUID]:
     query = text("""
         select s.id from livery.charging_session s left join livery.session_live l on l.session_id = s.id
          and l.tenant_id = s.tenant_id
-         where s.status = 'ACTIVE' and coalesce(l.reading_at, s.started_at) < :limit""")
-    ids = list((await scope.db.execute(query, {"limit": scope.now - silent_for})).scalars())
-    for session_id in ids:
-        session = await get_session(scope, session_id)
-        session.review = "stuck"
-        await _end_silent(scope, session, "stuck")
-    return len(ids)
+         where s.status = 'ACTIVE' and coalesce(l.reading_at, s.started_at) < :limit
+           and s.id = coalesce(cast(:only as uuid), s.id)""")
+    limits = {"limit": scope.now - silent_for, "only": only}
+    return list((await scope.db.execute(query, limits)).scalars())
 
 
-async def close_unplugged(scope: Scope, *, quiet_for: timedelta = timedelta(minutes=15)) -> int:
+async def close_unplugged(scope: Scope, *, quiet_for: timedelta = QUIET_FOR, only: UUID | None = None) -> int:
     """The connector is free, or waits for another car after a reboot, and nothing was measured since: the stop was
     never told (ocpp.md 3, nos. 18 and 37). A stop that comes later all the same replaces what is assumed here."""
+    closed = 0
+    for session_id in await _unplugged(scope, quiet_for, only):
+        session = await _locked_session(scope, session_id)
+        for free_at in (await _unplugged(scope, quiet_for, session_id)).values():
+            session.review = "stuck"
+            await _end_silent(scope, session, "unplugged", at=free_at)
+            closed += 1
+    return closed
+
+
+async def _unplugged(scope: Scope, quiet_for: timedelta, only: UUID | None = None) -> dict[UUID, datetime]:
+    """Session -> since when its connector is free."""
     query = text("""
         select s.id, max(c.status_at) as free_at
           from livery.charging_session s
@@ -1185,18 +1185,24 @@ async def close_unplugged(scope: Scope, *, quiet_for: timedelta = timedelta(minu
            and (c.status = 'Available' or c.detail = 'Preparing' and c.status_at > s.interrupted_at)
            and c.status_at > s.started_at and c.status_at < :limit
            and coalesce(l.reading_at, s.started_at) < :limit
+           and s.id = coalesce(cast(:only as uuid), s.id)
          group by s.id""")
-    found = (await scope.db.execute(query, {"limit": scope.now - quiet_for})).all()
-    for session_id, free_at in found:
-        session = await get_session(scope, session_id)
-        session.review = "stuck"
-        await _end_silent(scope, session, "unplugged", at=free_at)
-    return len(found)
+    limits = {"limit": scope.now - quiet_for, "only": only}
+    rows = (await scope.db.execute(query, limits)).all()
+    return {row.id: row.free_at for row in rows}
 
 
-async def close_silent(scope: Scope, session: ChargingSession) -> None:
+async def close_silent(scope: Scope, session_id: UUID) -> None:
     """What it gave by its last reading is all that can still be paid for; what the station tells later is kept."""
-    await _end_silent(scope, session, "hold_ends")
+    session = await _locked_session(scope, session_id)
+    if session.status == "ACTIVE":
+        await _end_silent(scope, session, "hold_ends")
+
+
+async def _locked_session(scope: Scope, session_id: UUID) -> ChargingSession:
+    """As it stands between two reports of its station, of which none is taken until we are done."""
+    await _lock_station(scope, (await get_session(scope, session_id)).station_id)
+    return await get_session(scope, session_id)
 
 
 async def _end_silent(

@@ -20,6 +20,7 @@ from app.access.models import DriverGroup
 from app.billing import payments
 from app.billing import service as billing
 from app.billing.models import Invoice, Payment
+from app.brands import faces
 from app.brands.models import TenantProfile
 from app.charging import service
 from app.charging.models import CDR, ChargingSession, PriceSnapshot, SessionEvent
@@ -98,11 +99,8 @@ async def list_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
 # --- what it costs -----------------------------------------------------------------------------------------------
 
 
-async def running_price(
-    scope: Scope, session: ChargingSession, *, at: datetime | None = None
-) -> Price | None:
-    """What the session has cost by now, at its frozen prices; None before it began to charge. `at`: by then, if nothing
-    changes.
+async def running_price(scope: Scope, session: ChargingSession) -> Price | None:
+    """What the session has cost by now, at its frozen prices; None before it began to charge.
 
     Energy by its last reading. Time by the clock where the station says what goes on: many send nothing while the car
     only stands there. Without that nobody knows whether the time since the last reading was one of charging.
@@ -110,9 +108,9 @@ async def running_price(
     frozen = await _snapshot(scope, session.id)
     if frozen is None or session.status not in ("ACTIVE", "COMPLETED"):
         return None
-    live, now = session.live, at or scope.now
-    read_at = now if live is None or live.charging_state is not None else live.reading_at
-    until = session.ended_at or max(read_at or now, session.started_at)
+    live = session.live
+    read_at = scope.now if live is None or live.charging_state is not None else live.reading_at
+    until = session.ended_at or max(read_at or scope.now, session.started_at)
     energy = session.energy_wh
     if energy is None:
         energy = max((live.energy_wh or 0) if live else 0, 0)
@@ -130,12 +128,26 @@ async def standing_price(scope: Scope, session: ChargingSession) -> str:
     )
 
 
-async def price_at(scope: Scope, session: ChargingSession, at: datetime, energy_wh: int) -> Price | None:
-    """What it would cost if it ended then with that energy."""
+async def price_if_standing(scope: Scope, session: ChargingSession, at: datetime) -> Price | None:
+    """What it would have cost by then if it took no more energy and stood there from now on. Where the station has not
+    said what goes on, it is taken to have charged until now."""
+    live = session.live
+    assumed = [StateChange(scope.now, "SuspendedEV")]
+    if live is None or live.charging_state is None:
+        since = (live.reading_at if live else None) or session.started_at
+        assumed.append(StateChange(min(since, scope.now), "Charging"))
+    energy = max((live.energy_wh or 0) if live else 0, 0)
+    return await price_at(scope, session, at, energy, assumed)
+
+
+async def price_at(
+    scope: Scope, session: ChargingSession, at: datetime, energy_wh: int, assumed: Sequence[StateChange] = ()
+) -> Price | None:
+    """What it would cost if it ended then with that energy, and with those changes of state beside the known."""
     frozen = await _snapshot(scope, session.id)
     if frozen is None:
         return None
-    return _price(frozen, await _stretches(scope, session, at, energy_wh), at)
+    return _price(frozen, await _stretches(scope, session, at, energy_wh, assumed), at)
 
 
 async def _snapshot(scope: Scope, session_id: UUID) -> PriceSnapshot | None:
@@ -162,14 +174,21 @@ def _priced(part: Stretch) -> Period:
 
 
 async def _stretches(
-    scope: Scope, session: ChargingSession, ended_at: datetime, energy_wh: int
+    scope: Scope,
+    session: ChargingSession,
+    ended_at: datetime,
+    energy_wh: int,
+    assumed: Sequence[StateChange] = (),
 ) -> list[Stretch]:
     readings = text("select sampled_at, value from livery.session_register(:session) order by sampled_at")
     rows = (await scope.db.execute(readings, {"session": session.id})).all()
     changes = select(SessionEvent).where(SessionEvent.session_id == session.id, SessionEvent.kind == "state")
     states = [StateChange(e.at, e.data["state"]) for e in (await scope.db.execute(changes)).scalars()]
-    start = None if session.meter_start_wh is None else Decimal(session.meter_start_wh)
+    states += assumed
     samples = [Sample(row.sampled_at, row.value) for row in rows]
+    start = None if session.meter_start_wh is None else Decimal(session.meter_start_wh)
+    if start is None and samples:  # what is billed then counts from there
+        start = samples[0].meter_wh
     return stretches(session.started_at, ended_at, Decimal(energy_wh), start, samples, states)
 
 
@@ -244,14 +263,14 @@ async def collection_of(scope: Scope, session: ChargingSession) -> str:
 
 
 async def invoice(scope: Scope, cdr: CDR) -> None:
-    """In the language of the payment; where none was made, in the brand's own. The paper keeps it."""
+    """In the language of the payment; where none was made, in the driver's, else the brand's. The paper keeps it."""
     if cdr.collection in ("per_session", "card"):
         session = await service.get_session(scope, cdr.session_id)
         payment = await payments.find_payment(scope, "charging_session", session.id)
         if payment is not None:
             language = await payments.language_of(scope, payment.id)
         else:
-            language = (await scope.db.execute(select(TenantProfile.language))).scalar_one()
+            language = await faces.get_language(scope, session.driver.language if session.driver else None)
         with speaking(language):
             await billing.issue_invoice(
                 scope, currency=cdr.currency, lines=lines_of(cdr), buyer=await _buyer(scope, session, payment),
@@ -339,17 +358,18 @@ async def invoice_month(scope: Scope) -> int:
     waiting = [
         await get_cdr(scope, cdr_id) for cdr_id in (await scope.db.execute(query, {"month": month})).scalars()
     ]
+    language = await faces.get_language(scope)
     bundles: dict[tuple[UUID | None, str], list[CDR]] = defaultdict(list)
     for cdr in waiting:
         bundles[cdr.driver_group_id, cdr.currency].append(cdr)
     for (group_id, currency), cdrs in bundles.items():
         last = max(cdrs, key=lambda cdr: cdr.ended_at)
         group = await scope.db.get(DriverGroup, (scope.tenant_id, group_id)) if group_id else None
-        with speaking(profile.language):
+        with speaking(language):
             await billing.issue_invoice(
                 scope, currency=currency, lines=[line for cdr in cdrs for line in lines_of(cdr, dated=True)],
                 buyer={"name": group.name if group else "", "email": ""},
-                supplied_at=last.ended_at, time_zone=last.location.get("time_zone") or "", language=profile.language,
+                supplied_at=last.ended_at, time_zone=last.location.get("time_zone") or "", language=language,
             )  # fmt: skip
     return len(bundles)
 
@@ -395,7 +415,9 @@ async def _find_credit(scope: Scope, cdr: CDR) -> CDR | None:
 
 
 async def correct_payment(scope: Scope, session_id: UUID) -> None:
-    """A guest has paid what the corrected papers say, or is given the difference; more is never asked for."""
+    """A guest has paid what the corrected papers say, or is given the difference; more is never asked for. Papers that
+    are corrected this moment are waited for: a sum without them would be written off."""
+    await service.lock_settling(scope, session_id)
     query = select(CDR).where(CDR.session_id == session_id).order_by(CDR.id)
     cdrs = list((await scope.db.execute(query)).scalars())
     if len(cdrs) > 1:
@@ -417,6 +439,18 @@ async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
         raise Refused("not_refundable", "This payment was given back already, or is on its way back.")
     if cdr is None or cdr.collection != "card" or payment.captured_minor <= payment.refunded_minor:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
+    return await credit(scope, cdr.id, reason)
+
+
+async def credit_given_back(scope: Scope, payment_id: UUID, reason: str) -> CDR:
+    """The credit note over a payment that was given back at the provider itself, all of it: no money moves. Errors:
+    `not_creditable`."""
+    payment = await payments.get_payment(scope, payment_id)
+    await service.lock_settling(scope, payment.source_id)
+    cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
+    is_all_back = payment.refunded_minor >= payment.captured_minor
+    if cdr is None or not is_all_back or not await payments.find_unpapered(scope, payment):
+        raise Refused("not_creditable", "No credit note is missing for all of this payment.")
     return await credit(scope, cdr.id, reason)
 
 

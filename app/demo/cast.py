@@ -118,7 +118,7 @@ NORDLICHT = Company(
     profile={
         "legal_name": "Nordlicht Ladenetz GmbH", "address": "Am Leuchtturm 7", "postal_code": "24999",
         "city": "Wiesenhafen", "vat_id": "DE136695976", "ocpi_country_code": "DE", "ocpi_party_id": "NLL",
-        "support_email": "hilfe@nordlicht-laden.example", "support_phone": "+49 30 5550 1234",
+        "support_email": "hilfe@nordlicht-laden.example", "support_phone": "+49 30 5550 1234", "language": "de",
     },
     people=(
         Person("Anke Petersen", "anke@nordlicht-laden.example", "owner"),

@@ -23,6 +23,7 @@ FAST, ANY = "?free=1&dc=1", "?free=1"
 FIRST = ((GOOD, 60.0, FAST), (DECLINED, 0.0, ANY), (OTHER, 1e9, ANY))
 EMAIL = "gast@example.org"
 _PLACE = re.compile(r'href="/c/([^"]+)"')
+_READ = re.compile(r'name="(wish|terms)" value="([^"]+)"')
 
 
 async def run_guests(settings: Settings, companies: tuple[Company, ...]) -> None:
@@ -85,7 +86,8 @@ class Guest:
         if not places:
             return None
         place = f"{self.origin}/c/{self.chance.choice(places)}"
-        answer = await self._send("POST", f"{place}/start", {"email": EMAIL})
+        read = dict(_READ.findall((await self._send("GET", place)).text))
+        answer = await self._send("POST", f"{place}/start", {"email": EMAIL, **read})
         where = answer.headers.get("location", "")
         return where if answer.status_code == 303 and "/pay/" in where else None
 

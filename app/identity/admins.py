@@ -6,7 +6,7 @@ through `Database.platform_scope`.
 
 import hashlib
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -26,11 +26,13 @@ from app.identity.service import (
     check_email,
     email_norm,
     is_own_host,
+    repeatable_secret,
 )
 from app.kernel import events
 from app.kernel.clock import utcnow
 from app.kernel.errors import TooMany, Unauthenticated
-from app.kernel.secrets import digest, digests, new_token
+from app.kernel.idempotency import REPEATS_FOR
+from app.kernel.secrets import digest, digests
 from tenants.database import Database
 from tenants.models import PlatformAdmin, PlatformLoginLink, PlatformSession, Tenant
 from tenants.scope import Actor
@@ -109,9 +111,10 @@ async def is_admin_link(database: Database, token: str) -> bool:
         return link is not None and link.expires_at > utcnow()
 
 
-async def admin_login_with(database: Database, token: str, *, host: str) -> AdminLogin:
-    """Uses the link up; a session with a new id, bound to this host."""
+async def admin_login_with(database: Database, token: str, *, host: str, browser: str = "") -> AdminLogin:
+    """Uses the link up; a session with a new id, bound to this host. `browser`: see `repeatable_secret`."""
     now = utcnow()
+    secret = repeatable_secret(database.settings.secret_keys, token, browser)
     async with database.platform_login() as db:
         query = (
             update(PlatformLoginLink)
@@ -122,9 +125,10 @@ async def admin_login_with(database: Database, token: str, *, host: str) -> Admi
         )
         admin_id = (await db.execute(query)).scalar_one_or_none()
         admin = await db.get(PlatformAdmin, admin_id) if admin_id is not None else None
-        if admin is None or admin.status != "active":
-            raise Unauthenticated("login_link_invalid", "This login link was used already or has expired.")
-        secret = new_token()
+        if admin is None:
+            return await _used_just_now(database, token, secret, host)
+        if admin.status != "active":
+            raise _gone()
         known = digest(database.settings.secret_keys, "admin-session", secret)
         db.add(PlatformSession(
             digest=known, admin_id=admin.id, host=host, created_at=now, seen_at=now, expires_at=now + SESSION_LIFETIME,
@@ -133,6 +137,21 @@ async def admin_login_with(database: Database, token: str, *, host: str) -> Admi
     async with database.platform_scope(login.actor, "login") as scope:
         await scope.write_audit("platform_admin.logged_in", {"host": host})
     return login
+
+
+async def _used_just_now(database: Database, token: str, secret: str, host: str) -> AdminLogin:
+    """As in `service.py`: by the browser that used the link a moment ago."""
+    async with database.platform_login() as db:
+        link = await db.get(PlatformLoginLink, _link_digest(token))
+    is_fresh = link is not None and link.used_at is not None and link.used_at > utcnow() - REPEATS_FOR
+    login = await find_admin_session(database, secret, host=host) if is_fresh else None
+    if login is None:
+        raise _gone()
+    return replace(login, secret=secret)
+
+
+def _gone() -> Unauthenticated:
+    return Unauthenticated("login_link_invalid", "This login link was used already or has expired.")
 
 
 async def find_admin_session(database: Database, secret: str, *, host: str) -> AdminLogin | None:

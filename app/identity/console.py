@@ -6,11 +6,13 @@ from litestar import Request, Response, get, post
 from sqlalchemy import select
 
 from app.identity import admins
+from app.identity.portal import link_page
 from app.kernel.errors import Invalid, NotFound, TooMany
 from app.kernel.web import (
     NavItem,
     after_login,
     form_again,
+    link_browser,
     local_path,
     login_cookie,
     next_cookie,
@@ -53,17 +55,16 @@ async def request_login(request: AnyRequest) -> Response[Any]:
 
 @get("/login/{token:str}", opt={"public": True})
 async def show_link(request: AnyRequest, token: str) -> Response[Any]:
-    if not await admins.is_admin_link(visit_of(request).database, token):
-        return page(
-            request, None, "identity/login_link_gone.html", title="This link does not work", status=404
-        )
-    return page(request, None, "identity/login_link.html", title="Log in", token=token)
+    stands = await admins.is_admin_link(visit_of(request).database, token)
+    return link_page(request, None, token, stands=stands)
 
 
 @post("/login/{token:str}", opt={"public": True})
 async def login(request: AnyRequest, token: str) -> Response[Any]:
     visit = visit_of(request)
-    made = await admins.admin_login_with(visit.database, token, host=visit.host)
+    made = await admins.admin_login_with(
+        visit.database, token, host=visit.host, browser=link_browser(request)
+    )
     return after_login(request, made.secret)
 
 

@@ -25,7 +25,7 @@ async def request_login(request: AnyRequest, tenant_scope: Scope) -> Response[An
         return form_again(request, tenant_scope, "identity/login.html", error, form, title=_("Log in"))
     response = page(
         request, tenant_scope, "identity/login_sent.html", title=_("Check your mail"), email=form.text("email"),
-        mails_url=mails_url(tenant_scope),
+        mails_url=mails_url(tenant_scope), most=service.most_links(),
     )  # fmt: skip
     response.set_cookie(next_cookie(form.text("next", "/account")))
     return response

@@ -12,9 +12,13 @@ from app.kernel.audit import AuditEntry, find_break
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import (
+    FORM_FIELD,
+    LOGIN_COOKIE,
     NavItem,
     after_login,
     form_again,
+    link_browser,
+    link_cookie,
     local_path,
     login_cookie,
     next_cookie,
@@ -40,13 +44,16 @@ AUDIT_PAGE = 100
 
 @get("/login", opt={"public": True})
 async def show_login(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
-    home = "/account" if visit_of(request).surface == "driver" else "/"
+    is_drivers = visit_of(request).surface == "driver"
+    home = "/account" if is_drivers else "/"
     if visit_of(request).is_logged_in:
         return redirect(request, home)
     target = local_path(request.query_params.get("next", home))
+    ended = request.cookies.get(LOGIN_COOKIE)
+    has_closed = is_drivers and ended is not None and await service.has_closed(tenant_scope, ended)
     return page(
         request, tenant_scope, "identity/login.html", title=_("Log in"), values={"next": target}, errors={},
-        alert=None,
+        alert=None, has_closed=has_closed,
     )  # fmt: skip
 
 
@@ -59,7 +66,7 @@ async def request_login(request: AnyRequest, tenant_scope: Scope) -> Response[An
         return form_again(request, tenant_scope, "identity/login.html", error, form, title="Log in")
     response = page(
         request, tenant_scope, "identity/login_sent.html", title="Check your mail", email=form.text("email"),
-        mails_url=mails_url(tenant_scope),
+        mails_url=mails_url(tenant_scope), most=service.most_links(),
     )  # fmt: skip
     response.set_cookie(next_cookie(form.text("next", "/")))
     return response
@@ -77,17 +84,24 @@ async def show_link(request: AnyRequest, tenant_scope: Scope, token: str) -> Res
     return link_page(request, tenant_scope, token, stands=link is not None)
 
 
-def link_page(request: AnyRequest, scope: Scope, token: str, *, stands: bool) -> Response[Any]:
+def link_page(request: AnyRequest, scope: Scope | None, token: str, *, stands: bool) -> Response[Any]:
     """Only a button: a mail scanner that follows the link uses nothing up."""
+    visit = visit_of(request)
+    if not stands and visit.is_logged_in:  # by this very link, most likely
+        return redirect(request, "/account" if visit.surface == "driver" else "/")
     if not stands:
         title = _("This link does not work")
         return page(request, scope, "identity/login_link_gone.html", title=title, status=404)
-    return page(request, scope, "identity/login_link.html", title=_("Log in"), token=token)
+    shown = page(request, scope, "identity/login_link.html", title=_("Log in"), token=token)
+    shown.set_cookie(link_cookie(link_browser(request)))
+    return shown
 
 
 @post("/login/{token:str}", opt={"public": True})
 async def login(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
-    made = await service.login_with(tenant_scope, token, host=visit_of(request).host)
+    made = await service.login_with(
+        tenant_scope, token, host=visit_of(request).host, browser=link_browser(request)
+    )
     return after_login(request, made.secret)
 
 
@@ -179,7 +193,9 @@ async def create_api_key(request: AnyRequest, tenant_scope: Scope) -> Response[A
     """The key stands on this one page and nowhere else."""
     form = await read_form(request)
     try:
-        made = await service.create_api_key(tenant_scope, form.text("name"), form.texts("scopes"))
+        made = await service.create_api_key(
+            tenant_scope, form.text("name"), form.texts("scopes"), form_id=form.text(FORM_FIELD)
+        )
     except (Invalid, Refused, Forbidden) as error:
         context = await _api_keys(tenant_scope)
         return form_again(

@@ -9,7 +9,7 @@ import re
 import secrets as stdlib_secrets
 import zlib
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -27,8 +27,9 @@ from app.identity.permissions import (
     permissions_of_scopes,
 )
 from app.kernel import audit, events
-from app.kernel.clock import uuid7
+from app.kernel.clock import first_id_at, uuid7
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, TooMany, Unauthenticated
+from app.kernel.idempotency import REPEATS_FOR, repeatable
 from app.kernel.names import check_name
 from app.kernel.secrets import digest, digests, new_token
 from tenants.database import Database
@@ -42,6 +43,7 @@ SESSION_LIFETIME = timedelta(days=30)
 DRIVER_LIFETIME = timedelta(days=90)
 IDLE_LIFETIME = timedelta(days=7)
 _TOUCH_AFTER = timedelta(minutes=5)
+CLOSED_TOLD_FOR = timedelta(minutes=10)
 LINKS_PER_ADDRESS = 5
 LOGINS_PER_REMOTE = 30
 WINDOW = timedelta(minutes=15)
@@ -228,6 +230,12 @@ async def _refuse_haste(scope: Scope, remote: str) -> None:
         raise TooMany(N_("Too many requests; try again later."), retry_after_s=int(WINDOW.total_seconds()))
 
 
+def most_links() -> dict[str, int]:
+    """How many mails with a link one mailbox gets in how many minutes: told to everybody, so that it tells nothing of
+    anybody."""
+    return {"count": LINKS_PER_ADDRESS, "minutes": int(WINDOW.total_seconds() // 60)}
+
+
 async def _has_many_links(scope: Scope, of_whom: ColumnElement[bool]) -> bool:
     recent = select(func.count()).where(of_whom, LoginLink.expires_at > scope.now + LINK_LIFETIME - WINDOW)
     # Invitations live longer and would count for days.
@@ -300,7 +308,27 @@ def _of_a_driver(is_driver: bool) -> ColumnElement[bool]:
     return LoginLink.email.is_not(None) if is_driver else LoginLink.staff_member_id.is_not(None)
 
 
-async def _use_up(scope: Scope, token: str, *, is_driver: bool) -> LoginLink:
+@dataclass(frozen=True, slots=True)
+class LinkUse:
+    """A link that was used. `secret` is that of the session which follows; `session` is that session where this browser
+    has used the link a moment ago already: then there is nothing left to do."""
+
+    link: LoginLink
+    secret: str
+    session: LoginSession | None = None
+
+
+def repeatable_secret(keys: Mapping[str, bytes], token: str, browser: str) -> str:
+    """A session's secret that one browser gets again for one link: a double tap cancels the first answer, and with it
+    the cookie. `browser` is the random text that the page with the button left in that browser (`link_cookie`); a
+    browser that kept none gets a secret that nobody gets twice."""
+    if not browser:
+        return new_token()
+    return urlsafe_b64encode(digest(keys, "login-by-link", f"{token}:{browser}")).decode().rstrip("=")
+
+
+async def _use_up(scope: Scope, token: str, browser: str, host: str, *, is_driver: bool) -> LinkUse:
+    secret = repeatable_secret(scope.settings.secret_keys, token, browser)
     query = (
         update(LoginLink)
         .where(LoginLink.digest == _link_digest(token), LoginLink.used_at.is_(None))
@@ -309,52 +337,64 @@ async def _use_up(scope: Scope, token: str, *, is_driver: bool) -> LoginLink:
         .returning(LoginLink)
     )
     found = (await scope.db.execute(query)).scalar_one_or_none()
-    if found is None:
+    return await _used_just_now(scope, token, secret, host) if found is None else LinkUse(found, secret)
+
+
+async def _used_just_now(scope: Scope, token: str, secret: str, host: str) -> LinkUse:
+    """The session that this browser got by this link tells by being there that it was this browser, and that the login
+    still stands."""
+    query = select(LoginLink).where(
+        LoginLink.digest == _link_digest(token), LoginLink.used_at > scope.now - REPEATS_FOR
+    )
+    link = (await scope.db.execute(query)).scalar_one_or_none()
+    session = await _standing(scope, secret, host) if link is not None else None
+    if link is None or session is None:
         raise _gone()
-    return found
+    return LinkUse(link, secret, session)
 
 
 def _gone() -> Unauthenticated:
     return Unauthenticated("login_link_invalid", "This login link was used already or has expired.")
 
 
-async def login_with(scope: Scope, token: str, *, host: str) -> Login:
-    """Uses the link up; a session with a new id, bound to this host."""
-    used = await _use_up(scope, token, is_driver=False)
-    assert used.staff_member_id is not None
-    member = await get_staff_member(scope, used.staff_member_id)
+async def login_with(scope: Scope, token: str, *, host: str, browser: str = "") -> Login:
+    """Uses the link up; a session with a new id, bound to this host. `browser`: see `repeatable_secret`."""
+    use = await _use_up(scope, token, browser, host, is_driver=False)
+    assert use.link.staff_member_id is not None
+    member = await get_staff_member(scope, use.link.staff_member_id)
     if member.status != "active":
         raise _gone()
-    known, secret = await _open_session(
-        scope, LoginSession(staff_member_id=member.id), host, SESSION_LIFETIME
-    )
+    if use.session is not None:
+        return Login(use.session.digest, member, use.secret)
+    session = LoginSession(staff_member_id=member.id)
+    known = await _open_session(scope, session, use.secret, host, SESSION_LIFETIME)
     member.last_seen_at = scope.now
-    login = Login(known, member, secret)
+    login = Login(known, member, use.secret)
     scope.actor = login.actor
     await audit.record(scope, "staff_member.logged_in", "staff_member", member.id, {"host": host})
     return login
 
 
-async def prove_mailbox(scope: Scope, token: str) -> str:
-    """Uses a driver's link up; whoever did that reads this mailbox."""
-    return str((await _use_up(scope, token, is_driver=True)).email)
+async def prove_mailbox(scope: Scope, token: str, *, host: str, browser: str = "") -> LinkUse:
+    """Uses a driver's link up; whoever did that reads the link's mailbox. `browser`: see `repeatable_secret`."""
+    return await _use_up(scope, token, browser, host, is_driver=True)
 
 
-async def open_driver_session(scope: Scope, mailbox: str, *, host: str) -> str:
+async def open_driver_session(scope: Scope, use: LinkUse, *, host: str) -> str:
     """The cookie's value."""
-    return (await _open_session(scope, LoginSession(email=mailbox), host, DRIVER_LIFETIME))[1]
+    await _open_session(scope, LoginSession(email=use.link.email), use.secret, host, DRIVER_LIFETIME)
+    return use.secret
 
 
 async def _open_session(
-    scope: Scope, session: LoginSession, host: str, lifetime: timedelta
-) -> tuple[bytes, str]:
-    secret = new_token()
+    scope: Scope, session: LoginSession, secret: str, host: str, lifetime: timedelta
+) -> bytes:
     session.digest = digest(scope.settings.secret_keys, "login-session", secret)
     session.host, session.created_at, session.seen_at = host, scope.now, scope.now
     session.expires_at = scope.now + lifetime
     scope.db.add(session)
     await scope.db.flush()
-    return session.digest, secret
+    return session.digest
 
 
 async def find_session(scope: Scope, secret: str, *, host: str) -> Login | None:
@@ -407,6 +447,23 @@ async def logout(scope: Scope, session_digest: bytes) -> None:
     await scope.db.execute(delete(LoginSession).where(LoginSession.digest == session_digest))
 
 
+async def logins_of(scope: Scope, mailbox: str) -> list[str]:
+    """The digests of a driver's logins, as hex."""
+    query = select(LoginSession.digest).where(LoginSession.email == mailbox)
+    return [known.hex() for known in (await scope.db.execute(query)).scalars()]
+
+
+async def has_closed(scope: Scope, secret: str) -> bool:
+    """Whether the login of this cookie ended because its driver closed the account, a moment ago: a second press on the
+    button comes when the first has ended the login."""
+    known = [one.hex() for one in digests(scope.settings.secret_keys, "login-session", secret)]
+    query = select(events.Event.data).where(
+        events.Event.id > first_id_at(scope.now - CLOSED_TOLD_FOR), events.Event.kind == "DriverClosedAccount"
+    )
+    closed = (await scope.db.execute(query)).scalars()
+    return any(one in about.get("logins", ()) for about in closed for one in known)
+
+
 async def forget_mailbox(scope: Scope, mailbox: str) -> None:
     """Every login of a driver's, and every link that could make one."""
     await scope.db.execute(delete(LoginSession).where(LoginSession.email == mailbox))
@@ -440,9 +497,11 @@ def _checksum(body: str) -> str:
     return "".join(letters)
 
 
-def new_api_key_text() -> str:
-    """`lvk_`, 32 random letters (190 bits), and a checksum by which a scanner knows a leaked key from chance."""
-    body = "".join(stdlib_secrets.choice(_LETTERS) for _ in range(32))
+def new_api_key_text(seed: bytes | None = None) -> str:
+    """`lvk_`, 32 random letters (190 bits), and a checksum by which a scanner knows a leaked key from chance. `seed`:
+    32 secret bytes for a key that can be told again."""
+    number = int.from_bytes(seed or stdlib_secrets.token_bytes(32))
+    body = "".join(_LETTERS[number // 62**place % 62] for place in range(32))
     return KEY_PREFIX + body + _checksum(body)
 
 
@@ -452,15 +511,21 @@ def is_api_key_text(key: str) -> bool:
 
 
 async def create_api_key(
-    scope: Scope, name: str, scopes: Iterable[str], *, expires_at: datetime | None = None
+    scope: Scope, name: str, scopes: Iterable[str], *, expires_at: datetime | None = None, form_id: str = ""
 ) -> NewApiKey:
-    """`scopes` are names of the permission table, or `all`. Nobody can hand out more than they may themselves."""
+    """`scopes` are names of the permission table, or `all`. Nobody can hand out more than they may themselves. The same
+    form sent twice (`form_id`) makes one key, and is told the same."""
     wanted = _check_scopes(scope, scopes)
     name = check_name(name)
     if expires_at is not None and expires_at <= scope.now:
         raise Invalid.field("expires_at", "past", "expires_at lies in the past.")
-    key = new_api_key_text()
+    key = new_api_key_text(await repeatable(scope, "api-key", form_id, name, *wanted))
     known = digest(scope.settings.secret_keys, "api-key", key)
+    made = (await scope.db.execute(select(ApiKey).where(ApiKey.digest == known))).scalar_one_or_none()
+    if made is not None and made.revoked_at is None and made.created_at > scope.now - REPEATS_FOR:
+        return NewApiKey(made.id, name, key, wanted)
+    if made is not None:  # a page that was left open, or gone back to: another key
+        return await create_api_key(scope, name, wanted, expires_at=expires_at)
     row = ApiKey(
         id=uuid7(), name=name, digest=known, hint=f"{key[:8]}…{key[-4:]}", scopes=list(wanted), created_at=scope.now,
         created_by=scope.actor.name, expires_at=expires_at,

@@ -34,3 +34,8 @@ def uuid7() -> UUID:
         (stamp & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (rest >> 68) << 64 | 0b10 << 62 | rest & (1 << 62) - 1
     )
     return UUID(int=value)
+
+
+def first_id_at(at: datetime) -> UUID:
+    """No id made at that moment or later is smaller: rows since then are found by their key."""
+    return UUID(int=(int(at.timestamp() * 1000) & 0xFFFF_FFFF_FFFF) << 80)

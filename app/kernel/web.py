@@ -50,9 +50,9 @@ A whole example:
     routes = [new_location, create_location, live_location]
 
 **Templates** extend `layouts/staff.html` or `layouts/plain.html` and get: `title`, `brand`, `nav`, `person`,
-`may(permission)`, `csrf_token`, `flashes`, `mode`, `banner`, `request_path`, `request_id`, `time_zone`, `language`,
-`now`, `host`, `surface`, `read_only` (a suspended tenant), `is_preview` (a draft of the look is worn), and what the
-handler passes.
+`may(permission)`, `csrf_token`, `form_id` (`FORM_FIELD`), `flashes`, `mode`, `banner`, `request_path`, `request_id`,
+`time_zone`, `language`, `now`, `host`, `surface`, `read_only` (a suspended tenant), `is_preview` (a draft of the look
+is worn), and what the handler passes.
 
 REST handlers: `app/kernel/rest.py`.
 """
@@ -76,7 +76,7 @@ from litestar.response import Stream
 from app.kernel.clock import utcnow
 from app.kernel.errors import Invalid, LiveryError, TooMany
 from app.kernel.live import GAP, Live
-from app.kernel.secrets import digest, digests, same
+from app.kernel.secrets import digest, digests, new_token, same
 from app.kernel.settings import Settings
 from tenants.database import Database
 from tenants.scope import Actor, PlatformScope, Scope
@@ -88,6 +88,7 @@ FLASH_COOKIE = "__Host-livery-flash"
 MODE_COOKIE = "__Host-livery-mode"
 LANGUAGE_COOKIE = "__Host-livery-language"
 NEXT_COOKIE = "__Host-livery-next"
+LINK_COOKIE = "__Host-livery-link"
 PREVIEW_COOKIE = "__Host-livery-preview"
 MODES = ("light", "dark", "auto")
 KEEP_ALIVE_S = 15
@@ -200,6 +201,9 @@ def platform(
 # -- forms -----------------------------------------------------------------------------------------------------
 
 CSRF_FIELD = "_csrf"
+FORM_FIELD = (
+    "_form"  # names one form on one page, for verbs that tell something once (`idempotency.repeatable`)
+)
 LARGEST = 2**31 - 1  # of PostgreSQL's integer; no form asks for more
 CSRF_HEADER = "X-CSRFToken"
 IS_HEAD = "livery.is_head"  # of an ASGI scope: asked for with HEAD, answered like a GET
@@ -339,6 +343,17 @@ def next_cookie(path: str) -> Cookie:
     return own_cookie(NEXT_COOKIE, local_path(path), max_age=3600)
 
 
+def link_browser(request: AnyRequest) -> str:
+    """What tells this browser from others that have a login link, from its page with the button on; "" where there is
+    nothing."""
+    return request.cookies.get(LINK_COOKIE, "")
+
+
+def link_cookie(known: str) -> Cookie:
+    """For as long as a link lives. A browser that has one keeps it: another tab may show another link."""
+    return own_cookie(LINK_COOKIE, known or new_token(), max_age=1800)
+
+
 def preview_cookie(held: str) -> Cookie:
     """The pass to see a draft (`app/brands/faces.py`), for as long as the browser is open; empty ends it."""
     return own_cookie(PREVIEW_COOKIE, held, max_age=None if held else 0)
@@ -367,7 +382,8 @@ def _context(request: AnyRequest) -> dict[str, Any]:
     return {
         "brand": visit.brand, "mode": _mode(request, visit), "banner": _banner(visit), "nav": _nav(request, visit),
         "person": visit.person, "may": visit.actor.may,
-        "csrf_token": csrf_token(visit), "request_path": request.url.path, "request_id": visit.request_id,
+        "csrf_token": csrf_token(visit), "form_id": new_token(16),
+        "request_path": request.url.path, "request_id": visit.request_id,
         "time_zone": visit.time_zone, "language": visit.language, "languages": visit.languages,
         "host": visit.host, "surface": visit.surface,
         "read_only": visit.is_suspended, "is_preview": visit.is_preview, "flashes": [],

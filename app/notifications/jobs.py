@@ -253,12 +253,12 @@ async def mail_card_used_twice(database: Database, tenant_id: UUID, event_id: st
         token = await access.get_id_token(scope, event.source_id) if event else None
         if event is None or token is None or token.driver is None or not token.driver.email:
             return
-        profile = await get_profile(scope)
-        with speaking(profile.language):
+        profile, language = await get_profile(scope), await faces.get_language(scope, token.driver.language)
+        with speaking(language):
             subject, body = card_used_twice(profile.name, token.masked)
         await service.send_mail(
             scope, key=f"card-twice:{token.id}:{event.at:%Y%m%d%H}", kind="card_used_twice", to=token.driver.email,
-            subject=subject, body=body, source_id=token.id, language=profile.language,
+            subject=subject, body=body, source_id=token.id, language=language,
         )  # fmt: skip
 
 

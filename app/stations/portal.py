@@ -14,7 +14,18 @@ from markupsafe import Markup
 
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
-from app.kernel.web import Form, NavItem, form_again, fragment, live, page, read_form, redirect, visit_of
+from app.kernel.web import (
+    FORM_FIELD,
+    Form,
+    NavItem,
+    form_again,
+    fragment,
+    live,
+    page,
+    read_form,
+    redirect,
+    visit_of,
+)
 from app.stations import (
     alerts,
     availability,
@@ -368,6 +379,7 @@ async def create_station(request: AnyRequest, tenant_scope: Scope) -> Response[A
             tenant_scope, identity=form.text("identity"), name=form.text("name"),
             location_id=parse_id("location", site) if site else None,
             security_profile=form.integer("security_profile"), evses=forms.evses(form),
+            form_id=form.text(FORM_FIELD),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         return form_again(

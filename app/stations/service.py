@@ -20,6 +20,7 @@ from sqlalchemy.orm import selectinload
 
 from app.kernel import audit, events, zones
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
+from app.kernel.idempotency import REPEATS_FOR, repeatable
 from app.kernel.names import check_name, name_fault
 from app.kernel.secrets import digest, new_station_password
 from app.stations import availability, commands, quirks
@@ -200,12 +201,13 @@ async def own_slug(scope: Scope) -> str:
 async def create_station(
     scope: Scope, *, identity: str, location_id: UUID | None = None, security_profile: int | None = None,
     name: str = "", registration: str = "accepted", evses: Iterable[Mapping[str, Any]] = (),
-    password: str | None = None,
+    password: str | None = None, form_id: str = "",
 ) -> NewStation:  # fmt: skip
     """`evses` as in `POST /stations` of contract.md; they may be left out and appear as the station reports them.
 
     Without `security_profile` it is 1, or what the brand asks for at least; less than that is refused
-    (`below_minimum_profile`), and 0 always in production.
+    (`below_minimum_profile`), and 0 always in production. The same form sent twice (`form_id`) makes one station,
+    and is told the same.
     """
     check_identity(identity)
     least = await minimum_profile(scope)
@@ -218,10 +220,15 @@ async def create_station(
         )
     if location_id is not None:
         await get_location(scope, location_id)
-    taken = select(ChargingStation.id).where(
+    seed = await repeatable(scope, "station", form_id, identity)
+    secret = _new_password(security_profile, seed.hex()[:40] if seed else password)
+    taken = select(ChargingStation).where(
         ChargingStation.ocpp_identity == identity, ChargingStation.retired_at.is_(None)
     )
-    if (await scope.db.execute(taken)).first():
+    known = (await scope.db.execute(taken)).scalar_one_or_none()
+    if known is not None and form_id and await _is_made_just_now(scope, known, secret):
+        return NewStation(known, scope.settings.ocpp_url_of(await own_slug(scope), identity), secret)
+    if known is not None:
         raise Refused("identity_taken", f"There is a station {identity} already.")
     station = ChargingStation(
         ocpp_identity=identity, location_id=location_id, security_profile=security_profile,
@@ -231,7 +238,6 @@ async def create_station(
     await scope.db.flush()
     for evse_no, connectors in _check_evses(evses):
         await _add_evse(scope, station.id, evse_no, connectors)
-    secret = _new_password(security_profile, password)
     slug = await _put_route(scope, station, [secret] if secret else [])
     await audit.record(
         scope, "station.created", "charging_station", station.id,
@@ -239,6 +245,13 @@ async def create_station(
     )  # fmt: skip
     await events.emit(scope, "StationCreated", "charging_station", station.id, {"identity": identity})
     return NewStation(station, scope.settings.ocpp_url_of(slug, identity), secret)
+
+
+async def _is_made_just_now(scope: Scope, station: ChargingStation, secret: str | None) -> bool:
+    """By this very form: its password is the one that comes of it, and nobody has made another since."""
+    digests, _attributes = await _known_route(scope, station)
+    is_same = digests == ([station_digest(scope, secret)] if secret else [])
+    return is_same and station.created_at > scope.now - REPEATS_FOR
 
 
 def _new_password(profile: int, wanted: str | None) -> str | None:

@@ -1,12 +1,17 @@
-"""Light, dark, or as the device says, and the language: choices that live in a cookie, not in an account."""
+"""Light, dark, or as the device says, and the language: choices that live in a cookie.
+
+A driver's account keeps their language too, for what is written while they are not looking.
+"""
 
 from typing import Any
 from urllib.parse import urlsplit
 
 from litestar import Request, Response, post
 
+from app.access import accounts
 from app.kernel.errors import Invalid
 from app.kernel.web import LANGUAGE_COOKIE, MODE_COOKIE, MODES, own_cookie, read_form, redirect, visit_of
+from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -16,10 +21,13 @@ async def choose_mode(request: AnyRequest) -> Response[Any]:
     return await _remember(request)
 
 
-@post("/preferences", opt={"public": True})
-async def choose_preferences(request: AnyRequest) -> Response[Any]:
+@post("/preferences", opt={"public": True, "of_the_browser": True})
+async def choose_preferences(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
     """A driver's: mode, language, or both."""
-    return await _remember(request)
+    response, language = await _remember(request), (await read_form(request)).text("language")
+    if language and tenant_scope.actor.kind == "driver":
+        await accounts.speak(tenant_scope, language)
+    return response
 
 
 async def _remember(request: AnyRequest) -> Response[Any]:

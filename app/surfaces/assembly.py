@@ -16,7 +16,7 @@ from app.identity.permissions import ADMIN_PERMISSIONS, PERMISSIONS
 from app.kernel.rest import Replay
 from app.kernel.slices import template_folders
 from app.kernel.web import NavItem, provide_tenant_scope
-from app.surfaces.errors import as_page, as_problem, as_replay
+from app.surfaces.errors import MethodsAsked, as_methods, as_page, as_problem, as_replay
 from app.surfaces.guards import guard
 from tenants.scope import Scope
 from themes.render import environment
@@ -50,7 +50,7 @@ def surface(
         route_handlers=routes,
         guards=[guard],
         dependencies=dependencies or {"tenant_scope": Provide(provide_tenant_scope)},
-        exception_handlers={Exception: as_answer, Replay: as_replay},
+        exception_handlers={Exception: as_answer, Replay: as_replay, MethodsAsked: as_methods},
         after_request=after_request,
         openapi_config=None,
         request_max_body_size=MAX_BODY_BYTES,

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.utils import normalize_path
 
 from app.kernel.duplicates import is_duplicate
 from app.kernel.errors import FieldFault, Forbidden, Invalid, LiveryError, NotFound, Refused, Unauthenticated
@@ -16,16 +17,27 @@ from themes.language import N_, _
 AnyRequest = Request[Any, Any, Any]
 LOG = logging.getLogger("livery.web")
 TITLES = {
-    401: N_("Please log in"), 403: N_("Not allowed"), 404: N_("Not found"), 405: N_("Not possible here"),
-    409: N_("Refused"), 413: N_("Too large"), 422: N_("That does not fit"), 429: N_("Too many requests"),
-    500: N_("Something went wrong"),
+    400: N_("Not understood"), 401: N_("Please log in"), 403: N_("Not allowed"), 404: N_("Not found"),
+    405: N_("Not possible here"), 409: N_("Refused"), 413: N_("Too large"), 422: N_("That does not fit"),
+    429: N_("Too many requests"), 500: N_("Something went wrong"),
 }  # fmt: skip
 WORDS = (
     N_("There is no such page."), N_("There is no such place."), N_("There is no such charging session."),
     N_("There is no such receipt."), N_("There is no such id token."), N_("There is no such charger."),
     N_("Something went wrong on our side."), N_("This request comes from another site."),
+    N_("The address holds a character that no text has."), N_("Please log in."),
     N_("Too many requests; try again later."), N_("The same has just been made by another request. Nothing was saved."),
 )  # fmt: skip
+
+
+# Of what the framework refuses before a handler sees it: pages say it in our words and the reader's language, REST
+# keeps the framework's detail.
+SENTENCES = {
+    400: N_("What was sent arrived damaged or incomplete. Load the page again and repeat what you did."),
+    405: N_("This address cannot do what was asked of it."),
+    422: N_("The address or the form holds something that does not belong there."),
+}  # fmt: skip
+OTHERWISE = N_("This request cannot be served. Load the page again and repeat what you did.")
 
 
 def as_livery_error(error: Exception) -> LiveryError:
@@ -98,17 +110,46 @@ def as_page(request: AnyRequest, error: Exception) -> Response[Any]:
         return _to_login(request)
     response = page(
         request, None, "surfaces/error.html", title=_(TITLES.get(made.status, "Refused")), status=made.status,
-        message=_message(request, made), code=made.code, error_status=made.status, **_ways_on(request, made),
+        message=_message(request, error, made), code=made.code, error_status=made.status, **_ways_on(request, made),
     )  # fmt: skip
-    return with_retry_after(response, made)
+    return _with_allow(request, with_retry_after(response, made))
 
 
-def _message(request: AnyRequest, made: LiveryError) -> str:
+class MethodsAsked(Exception):
+    """OPTIONS: answered by what the router knows, whatever the address and whoever asks."""
+
+
+def as_methods(request: AnyRequest, _error: Exception) -> Response[Any]:
+    return Response(None, status_code=204, headers={"Allow": ", ".join(_methods(request))})
+
+
+def _with_allow(request: AnyRequest, response: Response[Any]) -> Response[Any]:
+    """Who used a method that the address has not is told which it has (RFC 9110, 15.5.6)."""
+    if response.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods(request))
+    return response
+
+
+def _methods(request: AnyRequest) -> list[str]:
+    """As the router knows them; the front door answers HEAD where there is GET."""
+    found = []
+    for method in ("DELETE", "GET", "PATCH", "POST", "PUT"):
+        try:
+            request.app.asgi_router.handle_routing(path=normalize_path(request.url.path), method=method)
+        except HTTPException:
+            continue
+        found += [method, "HEAD"] if method == "GET" else [method]
+    return [*found, "OPTIONS"]
+
+
+def _message(request: AnyRequest, error: Exception, made: LiveryError) -> str:
     """In the reader's language. Of the many things that there are not, drivers have words for those they meet."""
     if made.status == 404 and visit_of(request).surface == "driver" and made.message not in WORDS:
         return _("There is no such page.")
     if made.code == "body_too_large":
         return _(_handler_opt(request, "too_large") or N_("What was sent is too large. Nothing was saved."))
+    if isinstance(error, HTTPException) and made.status < 500 and made.status != 404:
+        return _(SENTENCES.get(made.status, OTHERWISE))
     return _(made.message)
 
 
@@ -124,7 +165,7 @@ def _ways_on(request: AnyRequest, made: LiveryError) -> dict[str, Any]:
     if made.status == 404 and visit.surface == "driver" and path.startswith("/c/"):
         return {"wrong_code": path.split("/")[2][:20], "profile": visit.brand}
     came_from = request.headers.get("Referer", "")
-    if made.status in (409, 413) and came_from.startswith(f"{visit.origin}/"):
+    if (made.status in (409, 413) or made.code == "csrf") and came_from.startswith(f"{visit.origin}/"):
         return {"back": local_path(came_from.removeprefix(visit.origin))}
     return {}
 
@@ -153,7 +194,7 @@ def _to_form(request: AnyRequest) -> Response[Any]:
 def as_problem(request: AnyRequest, error: Exception) -> Response[Any]:
     made = as_livery_error(error)
     _note(request, error, made)
-    return problem(made, visit_of(request).request_id)
+    return _with_allow(request, problem(made, visit_of(request).request_id))
 
 
 def as_replay(_request: AnyRequest, error: Exception) -> Response[Any]:

@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from app.kernel.errors import Forbidden, Invalid, NotFound, Refused, Unauthenticated
 from app.kernel.web import CSRF_FIELD, CSRF_HEADER, Visit, is_csrf_token, visit_of
+from app.surfaces.errors import MethodsAsked
 from themes.language import N_
 
 AnyRequest = Request[Any, Any, Any]
@@ -70,9 +71,10 @@ def is_own_origin(visit: Visit, origin: str | None) -> bool:
 
 async def check_csrf(request: AnyRequest, opt: dict[str, Any]) -> None:
     """Without a login (a guest's forms, the login itself) there is nothing to bind a token to: the origin stands alone.
-    Whoever is logged in acts as themselves on public forms too."""
+    Whoever is logged in acts as themselves on public forms too; but what is `of_the_browser` is nobody's own, and its
+    form stands on pages that are the same for everybody (`/offline`)."""
     is_guest = opt.get("public") and not visit_of(request).is_logged_in
-    if request.method in SAFE or request.app.state.uses_keys or is_guest:
+    if request.method in SAFE or request.app.state.uses_keys or is_guest or opt.get("of_the_browser"):
         return
     presented = request.headers.get(CSRF_HEADER) or ""
     if not presented and request.content_type[0] in _BODY_HAS_TOKEN:
@@ -115,5 +117,8 @@ CHECKS: dict[str, Check] = {
 
 
 async def guard(request: Any, handler: BaseRouteHandler) -> None:
+    if request.method == "OPTIONS":
+        await check_host(request, handler.opt)
+        raise MethodsAsked
     for check in CHECKS.values():
         await check(request, handler.opt)

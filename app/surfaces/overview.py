@@ -8,6 +8,7 @@ from litestar.response import Stream
 from app.brands import domains
 from app.charging import holds
 from app.charging import queries as sessions
+from app.charging.tight_holds import list_tight_holds
 from app.kernel.ids import public_id
 from app.kernel.web import NavItem, fragment, live, page, visit_of
 from app.stations import queries as stations
@@ -32,7 +33,7 @@ async def show_overview(request: AnyRequest, tenant_scope: Scope) -> Response[st
     return page(
         request, tenant_scope, "surfaces/overview.html", title="Overview", points=points,
         first=await first_steps(request, tenant_scope), domains=await _troubled(tenant_scope),
-        curve_words=stations.curve_in_words(points), **parts,
+        curve_words=stations.curve_in_words(points), tight=await list_tight_holds(tenant_scope), **parts,
     )  # fmt: skip
 
 

@@ -80,6 +80,8 @@ async def _answer(send: Any, status: int) -> None:
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
     ]
+    if status == 405:
+        headers.append((b"allow", b"POST, PUT"))
     if status >= 400:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -15,7 +15,7 @@ MAX_BODY_BYTES = 500_000
 async def take(database: Database, scope: Any, receive: Any, send: Any) -> None:
     """200 for what is ours and for what is nobody's (a provider repeats what is not answered so); 400 for a forgery."""
     if scope["method"] != "POST":
-        return await _answer(send, 405, {"code": "method"})
+        return await _answer(send, 405, {"code": "method"}, allow="POST")
     body = b""
     while True:
         message = await receive()
@@ -32,7 +32,9 @@ async def take(database: Database, scope: Any, receive: Any, send: Any) -> None:
     await _answer(send, 200, {"taken": is_ours})
 
 
-async def _answer(send: Any, status: int, content: dict[str, Any]) -> None:
+async def _answer(send: Any, status: int, content: dict[str, Any], *, allow: str = "") -> None:
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    if allow:
+        headers.append((b"allow", allow.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(content).encode()})

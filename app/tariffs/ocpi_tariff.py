@@ -307,6 +307,23 @@ def read_tariff(raw: Any, path: str = "tariff") -> Tariff:
     return tariff
 
 
+def read_new_tariff(raw: Any) -> Tariff:
+    """What is to be written: a least price above the most is refused. It is read where it was kept before that was, for
+    a session that began with it must end."""
+    tariff = read_tariff(raw)
+    least, most = tariff.min_price, tariff.max_price
+    if least is not None and most is not None:
+        is_above = any(
+            low is not None and high is not None and low > high
+            for low, high in ((least.excl_vat, most.excl_vat), (least.incl_vat, most.incl_vat),
+                              (least.excl_vat, most.incl_vat))
+        )  # fmt: skip
+        if is_above:
+            fault = FieldFault("tariff.max_price", "order", "max_price must not be below min_price.")
+            raise Invalid("invalid_tariff", "The tariff has faults.", faults=[fault])
+    return tariff
+
+
 def _tariff(reader: Reader) -> Tariff:
     start, end = reader.take("start_date_time", read_moment), reader.take("end_date_time", read_moment)
     if start and end and end <= start:

@@ -146,7 +146,7 @@ async def _written(scope: Scope, form: Form) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid.field("raw", "json", f"This is not JSON: {error}.") from None
     try:
-        ocpi_tariff.read_tariff(content)
+        ocpi_tariff.read_new_tariff(content)
     except Invalid as error:
         said = " ".join(f"{fault.field}: {fault.message}" for fault in error.faults)
         raise Invalid.field("raw", "invalid_tariff", said) from None

@@ -37,7 +37,7 @@ CLOCK_TOLERANCE = timedelta(minutes=10)  # a station's clock may be this far beh
 
 async def create_tariff(scope: Scope, tariff: Any, assign: Any = None) -> Tariff:
     """`tariff` is an OCPI Tariff object, `assign` one target: `{"default": True}`, or an id (UUID) of something."""
-    content = await _owned(scope, ocpi_tariff.read_tariff(tariff), tariff_id=None)
+    content = await _owned(scope, ocpi_tariff.read_new_tariff(tariff), tariff_id=None)
     assert content.id is not None
     row = Tariff(id=uuid7(), ocpi_id=content.id, name=_name_of(content), version_no=1)
     async with refusing_duplicates(scope, "tariff_taken", "There is a tariff with this id already."):
@@ -54,7 +54,7 @@ async def replace_tariff(scope: Scope, tariff_id: UUID, tariff: Any, assign: Any
 
     `assign` None leaves the assignments as they are, `{}` takes them all away.
     """
-    content = ocpi_tariff.read_tariff(tariff)
+    content = ocpi_tariff.read_new_tariff(tariff)
     locked = select(Tariff).where(Tariff.id == tariff_id, Tariff.retired_at.is_(None)).with_for_update()
     row = (await scope.db.execute(locked)).scalar_one_or_none()
     if row is None:
@@ -223,7 +223,7 @@ async def find_tariff_for(
     assigned = await _assigned(scope, driver_group_id, evse_id, location_id)
     assigned.sort(key=lambda one: (one.assigned_at, one.id), reverse=True)
     assigned.sort(key=lambda one: (one.assigned_at > at + CLOCK_TOLERANCE, TARGETS.index(one.target)))
-    valid = (_valid_version(one.tariff.versions, at) for one in assigned)
+    valid = (valid_version(one.tariff.versions, at) for one in assigned)
     return next((version for version in valid if version is not None), None)
 
 
@@ -247,7 +247,7 @@ async def _assigned(
     return list((await scope.db.execute(query)).scalars())
 
 
-def _valid_version(versions: Iterable[TariffVersion], at: datetime) -> TariffVersion | None:
+def valid_version(versions: Iterable[TariffVersion], at: datetime) -> TariffVersion | None:
     """The newest that was written by then and holds at that time; else the newest that holds."""
     valid = [version for version in versions if _holds_at(ocpi_tariff.read_tariff(version.ocpi), at)]
     known = [version for version in valid if version.created_at <= at + CLOCK_TOLERANCE]

@@ -2,15 +2,19 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import stripe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from app.billing import outcomes, payments, queries, sandbox
+from app.billing.models import PaymentOp
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
 from app.kernel.clock import uuid7
@@ -43,6 +47,43 @@ async def test_a_hold_is_taken_in_part_and_the_rest_is_let_go(shop: Shop) -> Non
     assert await shop.balances() == {
         "revenue": -2400, "psp_pending": 2400 - 191, "platform_fee_expense": 130, "stripe_fee_expense": 61,
     }  # fmt: skip
+
+
+async def test_a_fee_that_the_provider_tells_after_the_capture_is_asked_for_and_booked_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await shop.hold(3000)
+    await shop.pay(payment)
+    await shop.look(payment)
+    known, provider = 0, payments.provider_of(shop.database.settings)
+    capture, look = provider.capture, provider.get_payment
+
+    async def capture_untold(*args: Any, **more: Any) -> Observation:
+        return replace(await capture(*args, **more), provider_fee_minor=0)
+
+    async def look_at(*args: Any) -> Observation:
+        return replace(await look(*args), provider_fee_minor=known)
+
+    monkeypatch.setattr(provider, "capture", capture_untold)
+    monkeypatch.setattr(provider, "get_payment", look_at)
+    await shop.charge(2400)
+    await shop.jobs.run()
+    assert "stripe_fee_expense" not in await shop.balances()
+    for told, asked in ((0, True), (61, True), (70, False)):
+        known = told
+        await _age(shop)
+        await _age(shop)
+        await payments.tidy(shop.database, shop.tenant_id)
+        await shop.jobs.run()
+        # Of a fee that is known only news make us look again.
+        assert (await shop.read(payment.id)).provider_fee_minor == (told if asked else 61)
+        for _ in range(2):
+            await shop.look(payment)
+        balances = await shop.balances()
+        assert (
+            balances.get("stripe_fee_expense", 0) == (await shop.read(payment.id)).provider_fee_minor == told
+        )
+        assert balances["psp_pending"] == 2400 - 130 - told
 
 
 async def test_what_the_hold_does_not_cover_is_the_operators_loss_and_never_the_drivers(shop: Shop) -> None:
@@ -469,6 +510,40 @@ def _kill_once(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
         return await real(*args)
 
     monkeypatch.setattr(payments, name, dying)
+
+
+@pytest.mark.parametrize(("status", "is_final"), [(409, False), (429, False), (500, True), (502, False), (503, False),
+                                                  (504, False), (None, False)])  # fmt: skip
+async def test_only_an_answer_that_the_provider_keeps_is_asked_for_under_a_new_key(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, status: int | None, is_final: bool
+) -> None:
+    """Whatever else says nothing may come while the first request still runs: the page, the capture, the release."""
+
+    async def answer(*_request: object, **_more: object) -> tuple[bytes, int, dict[str, str]]:
+        if status is None:
+            raise stripe.APIConnectionError("timed out")
+        return b'{"error": {"type": "api_error", "message": "No."}}', status, {}
+
+    payment = await shop.hold()
+    await shop.pay(payment)
+    payment = await shop.look(payment)
+    monkeypatch.setattr(shop.wire, "request_with_retries_async", answer)
+    with pytest.raises(OutcomeUnknown):
+        await shop.hold()
+    async with shop.scope() as scope:
+        ops = [
+            await payments._plan(scope, payment, "cancel", "can:1", {}),
+            await payments._plan(scope, payment, "capture", "cap:1", {"amount_minor": 1000, "fee_minor": 0}),
+        ]
+    for op in ops:
+        with pytest.raises(OutcomeUnknown):
+            await payments.run_op(shop.database, shop.tenant_id, op.id)
+    async with shop.scope() as scope:
+        tried = (
+            (await scope.db.execute(select(PaymentOp).where(PaymentOp.state == "unknown"))).scalars().all()
+        )
+    assert {(one.kind, one.n) for one in tried} == {(kind, 2 if is_final else 1)
+                                                    for kind in ("checkout_create", "cancel", "capture")}  # fmt: skip
 
 
 # -- what is believed --------------------------------------------------------------------------------------------------

@@ -301,3 +301,94 @@ async def test_a_driver_is_told_that_the_money_is_not_back_yet(shop: Shop, house
     assert "Given back" in await driver_page(shop, house, payment)
     paper = await driver_page(shop, house, payment, "/receipt")
     assert "€5.95 given back to card" in paper and "still to be given back" not in paper
+
+
+# -- given back at the provider itself ---------------------------------------------------------------------------------
+
+
+async def give_back_outside(shop: Shop, payment: Payment, minor: int) -> Payment:
+    """In the provider's own dashboard; its news come twice."""
+    provider = payments.provider_of(shop.database.settings)
+    ref, key = payment.provider_ref or "", f"dashboard-{minor}"
+    await provider.refund(payment.account_ref, ref, amount_minor=minor, reason="by phone", key=key)
+    await shop.tell(copies=2)
+    await shop.jobs.run()
+    await shop.look(payment)
+    return await shop.look(payment)
+
+
+async def test_a_part_that_was_given_back_at_the_provider_is_in_the_books_and_only_the_rest_is_offered(
+    shop: Shop, house: House
+) -> None:
+    payment = await give_back_outside(shop, await paid_session(shop), 200)
+    assert (payment.state, payment.refunded_minor, payment.refunded_outside_minor) == (
+        "partially_refunded", 200, 200,
+    )  # fmt: skip
+    books = await shop.balances()
+    assert books["driver_receivable"] == 200  # a credit note is missing
+    assert books["psp_pending"] == 595 - 200 - payment.fee_minor - payment.provider_fee_minor
+    address = f"/payments/{public_id('payment', payment.id)}"
+    owner = await house.staff("alpha", shop.tenant_id)
+    assert "1 credit note is missing" in (await owner.open("/payments")).text
+    shown = unescape((await owner.open(address)).text)
+    assert "€2.00 was given back in the provider's own dashboard, and no credit note says so." in shown
+    assert "Refund €3.95" in shown and "Issue the credit note" not in shown
+    await owner.post(f"{address}/credit-notes", {"reason": "by phone"})
+    assert "No credit note is missing for all of this payment" in (await owner.open(address)).text
+    await owner.post(f"{address}/refunds", {"reason": "The charger was broken"})
+    assert "€3.95 on its way" in (await owner.open(address)).text
+    await shop.jobs.run()
+    payment = await shop.look(payment)
+    assert (payment.state, payment.refunded_minor, payment.refunded_outside_minor) == ("refunded", 595, 200)
+    assert await kinds(shop) == ["receipt", "receipt_reversal"]
+    books = await shop.balances()
+    assert "driver_receivable" not in books
+    assert books["psp_pending"] == -payment.fee_minor - payment.provider_fee_minor
+    assert "missing" not in (await owner.open("/payments")).text
+    assert "own dashboard" not in (await owner.open(address)).text
+
+
+async def test_all_that_was_given_back_at_the_provider_gets_its_credit_note_and_no_second_refund(
+    shop: Shop, house: House
+) -> None:
+    payment = await give_back_outside(shop, await paid_session(shop), 595)
+    address = f"/payments/{public_id('payment', payment.id)}"
+    api = await house.api("alpha", shop.tenant_id, "invoices.manage", "invoices.view")
+    assert (await api.send("POST", "/api/v1/refunds", json=body(payment))).status_code == 409
+    owner = await house.staff("alpha", shop.tenant_id)
+    shown = (await owner.open(address)).text
+    assert "Issue the credit note" in shown and "Refund €" not in shown
+    for _ in range(2):
+        await owner.post(f"{address}/credit-notes", {"reason": "by phone"})
+    await shop.jobs.run()
+    payment = await shop.look(payment)
+    assert (payment.refunded_minor, await refunds(shop, payment.id)) == (595, [])
+    assert await kinds(shop) == ["receipt", "receipt_reversal"]
+    assert "driver_receivable" not in await shop.balances()
+    assert "Issue the credit note" not in (await owner.open(address)).text
+
+
+async def test_what_was_given_back_at_the_provider_counts_when_the_session_is_corrected(shop: Shop) -> None:
+    payment = await give_back_outside(shop, await paid_session(shop), 119)
+    async with shop.scope() as scope:
+        (cdr,) = (await scope.db.execute(select(CDR))).scalars()
+        await settlement.credit(scope, cdr.id, "two kWh by phone, and two more", energy_wh=6_000)
+        assert await payments.find_unpapered(scope, payment) == 0
+    await shop.jobs.run()
+    payment = await shop.look(payment)
+    assert (payment.refunded_minor, payment.refunded_outside_minor) == (238, 119)
+    assert "driver_receivable" not in await shop.balances()
+
+
+async def test_a_refund_of_ours_whose_answer_was_lost_is_not_taken_for_one_of_the_providers(
+    shop: Shop,
+) -> None:
+    payment = await paid_session(shop)
+    await sandbox.set_faults(shop.database, [{"path": "POST /v1/refunds", "fault": "after"}])
+    async with shop.scope() as scope:
+        await settlement.refund(scope, payment.id, "The charger was broken")
+    await shop.jobs.run(rounds=1)
+    assert (await shop.look(payment)).refunded_minor == 595
+    await shop.jobs.run()
+    assert (await shop.look(payment)).refunded_outside_minor == 0
+    assert "driver_receivable" not in await shop.balances()

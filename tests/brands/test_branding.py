@@ -75,9 +75,39 @@ async def test_a_draft_is_seen_by_staff_alone_until_it_is_published_and_can_come
     after = (await driver.get("/")).text
     assert "Neu" in after and driver_css.group(0) not in after
     await visitor.open("/branding")
-    assert (await visitor.post("/branding/rollbacks", {"version_no": "1"})).status_code == 303
+    seen = await state_of(visitor)
+    assert (await visitor.post("/branding/rollbacks", {"version_no": "1", "state": seen})).status_code == 303
     assert driver_css.group(0) in (await driver.get("/")).text
     assert "As version 1" in (await visitor.get("/branding")).text
+
+
+async def test_settings_name_no_language_that_drivers_are_not_offered_and_branding_says_so(house: House):
+    visitor, tenant_id = await editor(house)
+    assert "which drivers are not offered" not in (await visitor.get("/branding")).text
+    assert (await save(visitor, language_en="", language_de="on")).status_code == 303
+    drafted = (await visitor.get("/branding")).text
+    assert (
+        "Settings name English, which drivers are not offered in this draft." in drafted
+        and "speak Deutsch" in drafted
+    )
+    assert (await publish(visitor)).status_code == 303
+    assert (
+        "Settings name English, which drivers are not offered any more."
+        in (await visitor.get("/branding")).text
+    )
+    settings = (await visitor.open("/settings")).text
+    assert 'value="de" selected' in settings and 'value="en"' not in settings
+    assert (
+        await visitor.post("/settings", {"support_phone": "+49 40 1", "language": "en"})
+    ).status_code == 303
+    assert (await visitor.post("/settings", {"language": "de"})).status_code == 303, (
+        "and from there no way back"
+    )
+    refused = await visitor.post("/settings", {"language": "en"})
+    assert refused.status_code == 422 and "Drivers are offered Deutsch only." in refused.text
+    assert "which drivers are not offered" not in (await visitor.get("/branding")).text
+    async with house.database.scope(tenant_id, CLI) as scope:
+        assert [await faces.get_language(scope, wanted) for wanted in (None, "en", "de", "fr")] == ["de"] * 4
 
 
 async def test_of_two_editors_neither_loses_to_the_others_older_form(house: House):
@@ -105,6 +135,24 @@ async def test_of_two_editors_neither_loses_to_the_others_older_form(house: Hous
     [again] = set(re.findall(r'name="state" value="(\w+)"', answer.text))
     saved = await save(ann, state=again, terms_en="Ann's terms", imprint_en="Ben's imprint", logo_text="Anns")
     assert saved.status_code == 303
+
+
+async def test_nobody_rolls_back_what_they_have_not_seen(house: House):
+    """Ben publishes while Ann looks at the versions: hers would undo his work unseen."""
+    ann, tenant_id = await editor(house)
+    assert (await save(ann, logo_text="Anns")).status_code == 303
+    assert (await publish(ann)).status_code == 303
+    seen = await state_of(ann)
+    ben = await house.staff("nordlicht", tenant_id)
+    await ben.open("/branding")
+    assert (await save(ben, logo_text="Bens")).status_code == 303
+    assert (await publish(ben)).status_code == 303
+    answer = await ann.post("/branding/rollbacks", {"version_no": "1", "state": seen})
+    assert answer.status_code == 409 and "saved since you opened this page" in answer.text
+    assert "Bens" in (await house.driver("nordlicht").get("/")).text
+    again = {"version_no": "1", "state": await state_of(ann)}
+    assert (await ann.post("/branding/rollbacks", again)).status_code == 303
+    assert "Bens" not in (await house.driver("nordlicht").get("/")).text
 
 
 async def test_nobody_publishes_or_discards_a_draft_that_they_have_not_seen(house: House):
@@ -277,6 +325,24 @@ async def test_template_syntax_and_markup_in_texts_are_only_letters(house: House
     assert (await house.driver("nordlicht").get("/legal/..%2fetc")).status_code == 404
 
 
+async def test_a_legal_text_in_another_language_than_the_page_says_so_to_eyes_and_to_screen_readers(
+    house: House,
+):
+    visitor, _tenant = await editor(house)
+    assert (
+        await save(visitor, language_de="on", imprint_en="Responsible", terms_de="Bedingungen")
+    ).status_code == 303
+    await publish(visitor)
+    driver, german = house.driver("nordlicht"), {"Accept-Language": "de"}
+    shown = (await driver.get("/legal/imprint", headers=german)).text
+    assert '<div class="prose" lang="en">' in shown and "Diesen Text gibt es nur auf Englisch." in shown
+    shown = (await driver.get("/legal/terms")).text
+    assert '<div class="prose" lang="de">' in shown and "This text is available in German only." in shown
+    for path, headers in (("/legal/imprint", {}), ("/legal/terms", german)):
+        shown = (await driver.get(path, headers=headers)).text
+        assert '<div class="prose">' in shown and "available in" not in shown and "gibt es nur" not in shown
+
+
 def test_a_legal_text_falls_into_headings_lists_and_paragraphs():
     found = paragraphs("# Who\nWe\nus\n\n- a\n- b\n")
     assert found == [("h", "Who"), ("p", "We\nus"), ("ul", ["a", "b"])]
@@ -292,7 +358,7 @@ async def test_the_installable_app_wears_the_brand(house: House):
         size = int(icon["sizes"].split("x")[0])
         assert Image.open(io.BytesIO(answer.content)).size == (size, size)
     worker = (await driver.get("/sw.js")).text
-    assert '"/offline"' in worker and (await driver.get("/offline")).status_code == 200
+    assert '"/offline?' in worker and (await driver.get("/offline")).status_code == 200
 
 
 async def test_a_driver_reads_german_by_browser_or_by_choice(house: House):

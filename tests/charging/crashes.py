@@ -256,16 +256,17 @@ class Visit:
             "/webhooks/stripe-connect", content=body, headers=headers))  # fmt: skip
         return answer is not None and answer.status_code == 200
 
-    async def press(self, name: str, path: str) -> httpx2.Response:
+    async def press(self, name: str, path: str, form: dict[str, str] | None = None) -> httpx2.Response:
         """A form's button; whoever sees an error page presses again."""
         for _ in range(3):
-            answer = await self.web(name, lambda: self.browser.post(path))
+            answer = await self.web(name, lambda: self.browser.post(path, form))
             if answer is not None:
                 return answer
         raise AssertionError(f"{name} never answered")
 
     async def pay(self) -> None:
-        answer = await self.press("press Pay", f"/c/{self.code}/start")
+        read = await self.browser.read(f"/c/{self.code}")
+        answer = await self.press("press Pay", f"/c/{self.code}/start", read)
         assert answer.status_code == 303, answer.text
         target = answer.headers["location"]
         while "/pay/" not in target:  # nobody answered: the page of the session has the way when there is one

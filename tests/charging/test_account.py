@@ -1,6 +1,6 @@
 """A driver's own sessions and their own way to start: who sees what, who pays how, and what a card may not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,7 +15,8 @@ from app.access.models import Driver
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Invoice, PaymentOp
-from app.charging import account, paid, service, settlement
+from app.brands import faces
+from app.charging import account, cost, paid, service, settlement
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
@@ -141,6 +142,29 @@ async def test_a_card_that_changes_hands_takes_no_history_along(yard: Yard) -> N
             await account.list_history(scope, malik, before=first)
 
 
+async def test_a_card_sessions_invoice_speaks_its_drivers_language_else_the_brands(yard: Yard) -> None:
+    """The driver's once they read our pages; never one that the brand does not offer."""
+    jule = await yard.driver("jule@example.org", card="CARD1")
+    began = utcnow() - timedelta(days=5)
+
+    async def language_of(day: int) -> str:
+        session_id = await yard.charge("CARD1", began + timedelta(days=day))
+        async with yard.shop.scope() as scope:
+            [paper] = await settlement.list_papers(scope, session_id)
+        assert ("Energie" if paper.language == "de" else "Energy") in paper.lines[0].description
+        return paper.language
+
+    assert await language_of(0) == "en", "the brand's"
+    async with yard.scope(jule) as scope:
+        await accounts.speak(scope, "de")
+    assert await language_of(1) == "de"
+    async with yard.shop.scope() as scope:
+        look = (await faces.get_editing(scope)).look
+        await faces.save_draft(scope, replace(look, languages=("en",)))
+        await faces.publish_draft(scope)
+    assert await language_of(2) == "en"
+
+
 async def test_what_a_guest_paid_belongs_to_the_account_of_the_mailbox_its_receipt_went_to(
     yard: Yard,
 ) -> None:
@@ -247,6 +271,18 @@ async def test_a_start_that_is_told_after_its_end_is_collected_as_its_drivers_gr
         session_id = (await scope.db.execute(select(ChargingSession.id))).scalar_one()
         cdr = await settlement.settle(scope, session_id)
         assert cdr is not None and (cdr.collection, cdr.excl_vat_minor) == ("monthly", 100)
+
+
+@pytest.mark.parametrize(("collection", "shown"), [("free", "0"), ("monthly", "1.20")])
+async def test_a_stations_display_tells_a_driver_what_they_pay(
+    yard: Yard, collection: str, shown: str
+) -> None:
+    await yard.driver("jule@example.org", collection=collection, card="CARD1")
+    session_id = await yard.charge("CARD1", utcnow() - timedelta(hours=2), settled=False)
+    async with yard.shop.scope() as scope:
+        session = await service.get_session(scope, session_id)
+        total = await cost.total(scope, yard.station_id, session.ocpp_transaction_id or "")
+    assert total == Decimal(shown)
 
 
 @pytest.mark.parametrize("collection", ["monthly", "free"])

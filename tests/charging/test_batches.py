@@ -222,6 +222,23 @@ async def test_readings_of_a_session_whose_start_is_still_to_come_need_no_verb_b
     assert hot.read("ocpp2.0.1", cast.tenant_id, str(cast.station_id), begin, time.time_ns() // 1000) is None
 
 
+async def test_a_meter_whose_begin_was_never_told_counts_from_its_first_reading(database: Database):
+    cast = await hire(database, NORDLICHT)
+    session = await start(database, cast)
+    async with database.scope(cast.tenant_id, STAFF) as scope:
+        await scope.db.execute(text("update livery.charging_session set meter_start_wh = null"))
+    soc = {"timestamp": stamp(AT), "sampledValue": [{"value": "50", "measurand": "SoC", "unit": "Percent"}]}
+    await write(database, read(cast, "ocpp1.6", "MeterValues", {
+        "connectorId": 1, "transactionId": 1001, "meterValue": [soc]}))  # fmt: skip
+    (live,) = await rows(database, cast, SessionLive)
+    assert (live.session_id, live.reading_at, live.metered_at, live.energy_wh) == (session.id, AT, None, None)
+    for minutes, wh in ((1, 4_000), (3, 4_700), (2, 4_200)):
+        await write(database, metering(cast, wh, at=AT + timedelta(minutes=minutes)))
+    (live,) = await rows(database, cast, SessionLive)
+    assert (live.first_wh, live.meter_wh, live.energy_wh) == (4_000, 4_700, 700)
+    assert live.metered_at == AT + timedelta(minutes=3)
+
+
 async def test_a_message_that_cannot_be_stored_undoes_its_whole_batch(database: Database):
     nordlicht, solmark = await hire(database, NORDLICHT), await hire(database, SOLMARK)
     await start(database, nordlicht)
@@ -242,6 +259,10 @@ async def test_a_session_with_a_cap_is_looked_at_in_the_same_commit(database: Da
         (await scope.db.get_one(ChargingSession, (cast.tenant_id, session.id))).cost_cap_minor = 5_000
     await write(database, metering(cast, 1_500))
     assert await jobs(database, cast.tenant_id) == 1
+    silent: dict[str, Any] = event(cast, 1_500, AT + timedelta(minutes=1)) | {"meterValue": []}
+    silent["transactionInfo"]["chargingState"] = "SuspendedEV"
+    await write(database, read(cast, "ocpp2.0.1", "TransactionEvent", silent))
+    assert await jobs(database, cast.tenant_id) == 2
 
 
 async def jobs(database: Database, tenant_id: UUID) -> int:

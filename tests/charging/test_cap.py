@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from app.access.models import IdToken
 from app.access.verdict import IdTokenValue
 from app.billing import payments
-from app.charging import ingest, paid, queries, service, settlement
+from app.charging import holds, ingest, paid, queries, service, settlement
 from app.charging.models import ChargingSession, PriceSnapshot
 from app.charging.reports import ENERGY, POWER, Reading, TransactionReport
 from app.kernel.clock import utcnow
@@ -258,6 +258,115 @@ async def test_what_standing_costs_counts_towards_the_hold_while_the_meter_says_
     await visit.end(174.6, 11)
     assert 2990 < (await visit.payment()).captured_minor <= 3000
     assert "write_off" not in await visit.shop.balances()
+
+
+async def test_a_car_that_begins_to_stand_at_a_dear_price_is_looked_at_before_the_hold_is_used_up(
+    visit: Visit,
+) -> None:
+    """26.28 of 30.00 by energy; charging on is 0.13 a minute, standing is 1.20: the next look knows of both."""
+    parts = [
+        {"type": "ENERGY", "price": "0.30", "vat": "20", "step_size": 1},
+        {"type": "PARKING_TIME", "price": "60.00", "vat": "20", "step_size": 1},
+    ]
+    tariff = {"id": "T", "currency": "EUR", "elements": [{"price_components": parts}]}
+    async with visit.shop.scope() as scope:
+        await scope.db.execute(update(PriceSnapshot).values(tariff=tariff))
+
+    async def tell(minutes: float, state: str) -> None:
+        async with visit.scope(minutes=minutes) as scope:
+            session = await service.get_session(scope, visit.session_id)
+            await service.report_transaction(scope, visit.station_id, TransactionReport(
+                kind="Updated", at=scope.now, received_at=scope.now, charging_state=state,
+                ocpp_transaction_id=session.ocpp_transaction_id,
+            ))  # fmt: skip
+
+    def jobs_of(name: str) -> list[Any]:
+        query = "select scheduled_at from procrastinate.procrastinate_jobs where task_name = %s order by id"
+        return [row[0] for row in visit.shop.jobs.connection.execute(query, [name])]
+
+    await tell(0.1, "Charging")
+    await visit.read(200, 73)
+    await visit.look(200)
+    looks, checks = 0, len(jobs_of("charging.check_cap"))
+    await tell(200.1, "SuspendedEV")
+    assert len(jobs_of("charging.check_cap")) == checks + 1  # it is looked at once at the change, too
+    while not await visit.stops():
+        looks += 1
+        await visit.look((jobs_of("charging.watch_cap")[-1] - BEGAN).total_seconds() / 60)
+    assert 1 <= looks < 10
+    async with visit.scope() as scope:
+        query = select(StationCommand.created_at).where(StationCommand.action == "RemoteStopTransaction")
+        stopped_at = (await scope.db.execute(query)).scalar_one()
+        session = await service.get_session(scope, visit.session_id)
+        price = await settlement.price_at(scope, session, stopped_at + paid.STOP_TAKES / 2, 73_000)
+    assert price is not None and 2900 < price.total_cost.incl_minor <= 3000
+
+
+async def begun_without_meter(shop: Shop) -> Visit:
+    """A 2.0.1 station whose Started tells no meter; the car charges at 22 kW."""
+    station_id, session_id, epoch = await paid_for(shop, version="ocpp2.0.1")
+    async with shop.scope() as scope:
+        asked = (await scope.db.execute(select(StationCommand.payload))).scalar_one()
+    visit = Visit(shop, station_id, session_id, epoch)
+    token = IdTokenValue(asked["idToken"]["idToken"], asked["idToken"]["type"])
+    async with visit.scope() as scope:
+        await service.report_transaction(scope, station_id, TransactionReport(
+            kind="Started", at=BEGAN, received_at=BEGAN, ocpp_transaction_id="t1", evse_no=1, connector_no=1,
+            id_token=token, remote_start_id=asked["remoteStartId"], trigger_reason="RemoteStart",
+            charging_state="Charging", seq_no=0,
+        ))  # fmt: skip
+    return visit
+
+
+async def asked_to_stop(visit: Visit) -> bool:
+    async with visit.scope() as scope:
+        query = select(StationCommand.id).where(StationCommand.action == "RequestStopTransaction")
+        return (await scope.db.execute(query)).first() is not None
+
+
+async def test_a_meter_whose_begin_was_never_told_counts_from_its_first_reading(shop: Shop) -> None:
+    """At least that much was given: the page, the cap, and what is taken when nobody decides."""
+    visit = await begun_without_meter(shop)
+    for minutes in (1, 30, 60):
+        await visit.read(minutes, 22 * minutes / 60)
+        await visit.look(minutes)
+    async with visit.scope(minutes=60) as scope:
+        session = await service.get_session(scope, visit.session_id)
+        price = await settlement.running_price(scope, session)
+    assert session.live is not None and session.live.energy_wh == round(22_000 * 59 / 60)
+    assert price is not None and price.total_cost.incl_minor == 1298
+    assert not await asked_to_stop(visit)
+    await visit.read(136, 22 * 136 / 60)  # 29.70 from the first reading on
+    await visit.look(137)
+    assert await asked_to_stop(visit)
+    await visit.end(138, 50.6)
+    assert (await visit.payment()).state == "authorized"
+    async with visit.scope(minutes=138) as scope:
+        assert (await service.get_session(scope, visit.session_id)).review == "orphan"
+    async with visit.scope(minutes=138 + 23 * 60 + 1) as scope:
+        await holds.end_undecided(scope, visit.session_id)
+    await shop.jobs.run()
+    assert (await visit.payment()).captured_minor == 3000
+    balances = await shop.balances()
+    assert "driver_receivable" not in balances and balances["write_off"] > 0
+
+
+async def test_a_station_that_tells_everything_but_its_meter_is_stopped_as_if_it_gave_full_power(
+    visit: Visit,
+) -> None:
+    """Other readings are no news of the energy: the plate counts from the last that was."""
+    await visit.read(60, 22)
+    for minutes in (90, 120, 135):
+        at = BEGAN + timedelta(minutes=minutes)
+        reading = Reading(measurand="SoC", value=Decimal(50), unit="Percent", sampled_at=at, received_at=at,
+                          context="Sample.Periodic")  # fmt: skip
+        async with visit.scope(minutes=minutes) as scope:
+            session = await service.get_session(scope, visit.session_id)
+            await ingest.ingest(scope, visit.station_id, 1, session.ocpp_transaction_id, [reading])
+    await visit.look(135)
+    assert await visit.stops() == []
+    await visit.look(136.5)
+    assert await visit.stops() == ["queued"]
 
 
 async def test_offline_when_the_hold_is_reached_it_is_stopped_later_and_the_rest_is_the_operators_loss(

@@ -8,6 +8,7 @@ import pytest
 from app.asgi import FrontDoor
 from app.billing import payments
 from app.billing.stripe_connect import StripeConnect
+from app.charging import driver
 from app.kernel.settings import load_settings
 from app.notifications import jobs as notifications
 from app.tariffs import service as tariffs
@@ -42,6 +43,7 @@ async def town(
         return "sent", None
 
     monkeypatch.setattr(notifications, "_deliver", deliver)
+    monkeypatch.setattr(driver, "OTHER_TAP_TAKES_S", 0)  # the other tap is dead
     tenant_id = await found_brand(database, "alpha")
     await payments.open_account(database, tenant_id)
     async with database.scope(tenant_id, CLI) as scope:

@@ -1,6 +1,8 @@
 """No hold is forgotten: whatever keeps a session from ending as it should, what was measured is taken in time."""
 
+import asyncio
 from datetime import timedelta
+from decimal import Decimal
 from html import unescape
 
 import pytest
@@ -9,6 +11,7 @@ from sqlalchemy import text
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.charging import holds, paid, plausibility, queries, service, settlement
+from app.charging import jobs as jobs_of_charging
 from app.charging.models import ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.errors import Refused
@@ -247,6 +250,21 @@ async def test_a_review_that_nobody_decides_takes_what_can_be_believed_and_stays
     assert (await visit.payment()).refunded_minor == 360
 
 
+async def test_who_got_all_of_it_back_is_told_so_though_the_review_is_still_open(
+    visit: Visit, house: House
+) -> None:
+    await visit.read(30, 11)
+    await visit.end(60, 5)
+    await sweep(visit, 60 + 23 * 60 + 1)
+    async with visit.shop.scope() as scope:
+        await settlement.refund(scope, (await visit.payment()).id, "the charger was broken")
+    assert "You get €6.60 back. It is on its way to your card." in await page(house, visit, "en")
+    await visit.shop.jobs.run()
+    assert (await session_of(visit)).review == "implausible"
+    shown = await page(house, visit, "en")
+    assert "What you paid was given back to your card." in shown and "is paid" not in shown
+
+
 async def test_a_hold_for_which_nothing_can_be_believed_is_let_go_in_time(visit: Visit, house: House) -> None:
     await visit.end(30, 4_000)  # 4 MWh in half an hour, and no reading
     await sweep(visit, 30 + 23 * 60 + 1)
@@ -312,3 +330,107 @@ async def test_an_end_that_is_told_after_staff_voided_the_session_is_noted_and_b
         activity = await scope.db.execute(text("select activity from livery.evse_live"))
         assert activity.scalars().all() == ["idle"]
         assert "nothing is charged" in (await paid.state_words(scope, session, payment))["text"]
+
+
+# -- who closes and who tells the end wait for each other --------------------------------------------------------------
+
+
+async def test_an_end_that_is_told_while_the_session_is_closed_for_its_silence_counts(visit: Visit) -> None:
+    await visit.read(10, 3)
+    is_closed = asyncio.Event()
+
+    async def close() -> None:
+        async with visit.scope(minutes=50 * 60) as scope:
+            assert await service.close_stuck(scope) == 1
+            await scope.db.flush()
+            is_closed.set()
+            await asyncio.sleep(0.3)
+
+    async def end() -> None:
+        await is_closed.wait()
+        await visit.end(49 * 60, 20)
+
+    await asyncio.gather(close(), end())
+    session, payment = await session_of(visit), await visit.payment()
+    assert (session.review, session.energy_wh, session.stopped_reason) == (None, 20_000, "Local")
+    assert (payment.state, payment.captured_minor) == ("captured", 1200)
+
+
+@pytest.mark.parametrize("closes", ["stuck", "unplugged", "hold_ends"])
+async def test_what_ends_by_its_own_word_is_not_closed_for_its_silence_in_the_same_moment(
+    visit: Visit, closes: str
+) -> None:
+    await visit.read(10, 3)
+    if closes == "unplugged":
+        async with visit.shop.scope() as scope:
+            at = {"at": BEGAN + timedelta(hours=1)}
+            await scope.db.execute(
+                text("update livery.connector set status = 'Available', status_at = :at"), at
+            )
+    is_told = asyncio.Event()
+    at = BEGAN + timedelta(minutes=49 * 60)
+
+    async def end() -> None:
+        async with visit.scope(minutes=49 * 60) as scope:
+            session = await service.get_session(scope, visit.session_id)
+            await service.report_transaction(scope, visit.station_id, TransactionReport(
+                kind="Ended", at=at, received_at=at, natural_key="stop", meter_stop_wh=Decimal(21_000),
+                ocpp_transaction_id=session.ocpp_transaction_id,
+            ))  # fmt: skip
+            is_told.set()
+            await asyncio.sleep(0.3)
+
+    async def close() -> None:
+        await is_told.wait()
+        async with visit.scope(minutes=50 * 60) as scope:
+            if closes == "stuck":
+                assert await service.close_stuck(scope) == 0
+            elif closes == "unplugged":
+                assert await service.close_unplugged(scope) == 0
+            else:
+                await service.close_silent(scope, visit.session_id)
+
+    await asyncio.gather(end(), close())
+    await visit.shop.jobs.run()
+    session, payment = await session_of(visit), await visit.payment()
+    assert (session.review, session.energy_wh, session.stopped_reason) == (None, 20_000, "Local")
+    assert (payment.state, payment.captured_minor) == ("captured", 1200)
+
+
+async def test_an_end_that_is_told_while_its_undecided_hold_is_taken_changes_nothing_any_more(
+    visit: Visit,
+) -> None:
+    """What was billed and what the session says stay the same energy."""
+    await visit.read(10, 3)
+    async with visit.scope(minutes=50 * 60) as scope:
+        await service.close_stuck(scope)
+    is_taken = asyncio.Event()
+
+    async def take() -> None:
+        async with visit.scope(minutes=80 * 60) as scope:
+            await holds.end_undecided(scope, visit.session_id)
+            await scope.db.flush()
+            is_taken.set()
+            await asyncio.sleep(0.3)
+
+    async def end() -> None:
+        await is_taken.wait()
+        await visit.end(49 * 60, 20)
+
+    await asyncio.gather(take(), end())
+    await visit.shop.jobs.run()
+    session, payment = await session_of(visit), await visit.payment()
+    assert (session.energy_wh, payment.captured_minor) == (3_000, 180)
+    assert "The station told its end after this was closed" in [title for title, _ in await told(visit)]
+
+
+async def test_each_session_that_fell_silent_is_closed_by_a_job_of_its_own(visit: Visit) -> None:
+    await visit.read(10, 3)
+    async with visit.shop.scope() as scope:
+        await scope.db.execute(
+            text("update livery.session_live set reading_at = now() - interval '49 hours'")
+        )
+    await jobs_of_charging.watch(visit.shop.database, visit.shop.tenant_id)
+    assert (await session_of(visit)).status == "ACTIVE"
+    await visit.shop.jobs.run()
+    assert ((await session_of(visit)).status, (await session_of(visit)).review) == ("COMPLETED", "stuck")

@@ -308,7 +308,7 @@ async def test_a_charger_that_somebody_fetches_the_cable_for_takes_no_other_card
     assert refused.value.code == "evse_taken"
     async with shop.scope() as scope:
         await scope.db.execute(payments.text("update livery.connector set status = 'Available'"))
-        [site], _kinds = await places.list_sites(scope, places.Filter())
+        [site] = (await places.list_sites(scope, places.Filter())).sites
         assert (site.free_count, site.places[0].status) == (0, "RESERVED")
         assert site.places[0].awaited_until == (await service.get_session(scope, session_id)).pending_until
         await paid.give_up(scope, session_id)
@@ -629,3 +629,53 @@ async def test_a_refund_whose_answer_is_lost_is_made_once(
         assert list(states) == ["succeeded"]
     assert (await visit.payment()).refunded_minor == 120
     assert "driver_receivable" not in await visit.shop.balances()
+
+
+async def test_a_payment_that_settles_while_papers_are_corrected_waits_for_the_correction(
+    visit: Visit,
+) -> None:
+    """Else it sums the papers of before, and writes off what nobody owes."""
+    await visit.end(60, 20)
+    await correct(visit, 15_000)
+    await visit.shop.jobs.run()
+    is_corrected = asyncio.Event()
+
+    async def again() -> None:
+        async with visit.shop.scope() as scope:
+            cdr = await settlement.find_cdr(scope, visit.session_id)
+            assert cdr is not None
+            await settlement.credit(scope, cdr.id, "once more", energy_wh=10_000)
+            is_corrected.set()
+            await asyncio.sleep(0.3)
+
+    async def settled() -> None:
+        await is_corrected.wait()
+        async with visit.shop.scope() as scope:
+            await settlement.correct_payment(scope, visit.session_id)
+
+    await asyncio.gather(again(), settled())
+    await visit.shop.jobs.run()
+    balances, payment = await visit.shop.balances(), await visit.payment()
+    assert "driver_receivable" not in balances and "write_off" not in balances
+    assert payment.captured_minor - payment.refunded_minor == 600
+
+
+async def test_a_refund_that_is_still_under_way_at_the_provider_is_not_asked_for_under_another_key(
+    visit: Visit,
+) -> None:
+    """409: the first request runs yet, and ends after ours was tried again: it must be the same to the provider."""
+    await visit.end(60, 10)
+    await correct(visit, 8_000)
+    payment = await visit.payment()
+    async with visit.shop.scope() as scope:
+        [op] = (await payments.list_refunds(scope, [payment.id]))[payment.id]
+    await sandbox.set_faults(visit.shop.database, [{"path": "/v1/refunds", "fault": "409"}])
+    await visit.shop.jobs.run()
+    provider = payments.provider_of(visit.shop.database.settings)
+    ref, reason = payment.provider_ref or "", op.request["reason"]
+    await provider.refund(payment.account_ref, ref, amount_minor=120, reason=reason, key=op.idem_key)
+    async with visit.shop.database.sandbox() as db:
+        query = payments.text("select (body->>'amount')::int from sandbox.object where kind = 'refund'")
+        assert list((await db.execute(query)).scalars()) == [120]
+    payment = await visit.shop.look(payment)
+    assert payment.refunded_minor == 120 and "driver_receivable" not in await visit.shop.balances()

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.charging.plausibility import Evidence, weigh
+from app.charging.plausibility import Evidence, measured, weigh
 
 HOUR = timedelta(hours=1)
 
@@ -33,6 +33,12 @@ def test_without_a_stop_value_the_last_reading_counts():
 
 def test_without_a_start_staff_decide():
     assert weigh(evidence(None, 9_000)) == (None, "orphan")
+
+
+def test_without_a_start_at_least_what_lies_between_the_readings_was_given():
+    assert measured(evidence(None, 9_000, [2_000, 6_000])) == 7_000
+    assert measured(evidence(None, 9_000)) == 0
+    assert measured(evidence(None, None)) == 0
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from app.identity import service as identity
 from app.kernel.ids import public_id
 from app.stations import commands
 from tests.billing.conftest import Shop, jobs, shop
+from tests.charging import test_cap
 from tests.charging.test_cap import ELEMENT, Visit, begin, visit, wish_for
 from tests.charging.test_papers import words_of
 from tests.surfaces.conftest import house
@@ -282,8 +283,12 @@ async def test_while_the_payment_service_does_not_answer_nobody_is_sent_to_its_p
     assert "Waiting for your card" in page and "Go to the payment page" in page
 
 
-async def test_a_payment_page_that_the_provider_refuses_is_told_as_that(shop: Shop, house: House) -> None:
+async def test_a_payment_page_that_the_provider_refuses_is_told_as_that(
+    shop: Shop, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hold below the provider's least: nobody can give a card for it."""
+    cent = {"type": "ENERGY", "price": "0.01", "vat": "20", "step_size": 1}
+    monkeypatch.setattr(test_cap, "ELEMENT", {"price_components": [cent]})
     async with shop.scope() as scope:
         account = await payments.find_account(scope)
         assert account is not None

@@ -5,6 +5,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import replace
 from html import unescape
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ import segno
 import typst
 from PIL import Image
 
+from app.brands import faces
 from app.brands import service as brands
 from app.charging import stickers
 from app.charging.stickers import FORMATS, Sticker, as_pdf, as_png, as_svg, sheets
@@ -320,6 +322,24 @@ async def test_staff_print_the_stickers_of_a_site_and_each_opens_its_place(house
         f"/stickers/{ids[0]}",
     ):
         assert (await owner.get(path)).status_code == 404, path
+
+
+@pytest.mark.anyio
+async def test_a_brand_for_germans_only_prints_german_stickers_whatever_its_settings_say(
+    house: House,
+) -> None:
+    tenant_id, ids, _codes = await furnish(house)
+    async with house.database.scope(tenant_id, CLI) as scope:  # pyright: ignore[reportArgumentType]
+        await brands.update_profile(scope, {"language": "en"})
+        look = (await faces.get_editing(scope)).look
+        await faces.save_draft(scope, replace(look, languages=("de",)))
+        await faces.publish_draft(scope)
+    owner = await house.staff("nordlicht", tenant_id, "owner@nordlicht.example")  # pyright: ignore[reportArgumentType]
+    texts = [
+        line.text
+        for line in ET.fromstring((await owner.get(f"/stickers/{ids[0]}.svg")).text).iter(f"{SVG}text")
+    ]
+    assert "Scannen und laden" in texts and any("inkl. MwSt." in (text or "") for text in texts)
 
 
 @pytest.mark.anyio

@@ -1,17 +1,20 @@
 """Logging in: links that work once, sessions bound to their host, nobody who learns who works here."""
 
+import asyncio
 import re
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
 
-from app.identity import service
+from app.identity import admins, service
 from app.identity.models import LoginLink, LoginSession
+from app.kernel.audit import AuditEntry
 from app.kernel.clock import utcnow
 from app.kernel.errors import TooMany, Unauthenticated
-from tests.web import CLI, OWNER, House, found_brand
+from tests.web import CLI, OWNER, House, Visitor, found_brand
 
 pytestmark = pytest.mark.anyio
 
@@ -76,7 +79,7 @@ async def test_looking_at_a_link_does_not_use_it_up(house: House, tenant_id: UUI
     for _ in range(3):
         shown = await visitor.get(f"/login/{token}")
         assert shown.status_code == 200 and f'action="/login/{token}"' in shown.text
-        assert not visitor.cookies
+        assert set(visitor.cookies) == {"__Host-livery-link"}
     assert (await visitor.send("POST", f"/login/{token}")).status_code == 303
     assert visitor.cookies["__Host-livery"]
 
@@ -88,6 +91,94 @@ async def test_a_link_works_once(house: House, tenant_id: UUID) -> None:
     assert (await again.get(f"/login/{token}")).status_code == 404
     await again.send("POST", f"/login/{token}")
     assert "__Host-livery" not in again.cookies
+
+
+async def _admins_token(house: House) -> str:
+    link = await admins.create_platform_admin(house.database, "ada@platform.example")
+    return link.rpartition("/")[2]
+
+
+async def _riders_token(house: House, tenant_id: UUID) -> str:
+    async with house.database.scope(tenant_id, CLI) as scope:
+        return (await service.make_driver_link(scope, "jule@example.org"))[1]
+
+
+def _other_tab(browser: Visitor) -> Visitor:
+    """The same browser before the first answer reached it."""
+    return Visitor(browser.client, browser.host, browser.port, cookies=dict(browser.cookies))
+
+
+@pytest.mark.parametrize("who", ["staff", "rider", "admin"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_double_tap_on_log_in_ends_logged_in_by_one_login(
+    house: House, tenant_id: UUID, who: str, at_once: bool
+) -> None:
+    """The browser throws the first answer away, and with it the cookie; whichever it keeps, it is in."""
+    if who == "staff":
+        visitor, token, home = house.portal("nordlicht"), await _token(house, tenant_id), "/team"
+    elif who == "rider":
+        visitor, token, home = house.driver("nordlicht"), await _riders_token(house, tenant_id), "/account"
+    else:
+        visitor, token, home = house.console(), await _admins_token(house), "/audit"
+    await visitor.get(f"/login/{token}")
+    tabs = [_other_tab(visitor), _other_tab(visitor)]
+    taps = [tab.send("POST", f"/login/{token}") for tab in tabs]
+    answers = await asyncio.gather(*taps) if at_once else [await tap for tap in taps]
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert tabs[0].cookies["__Host-livery"] == tabs[1].cookies["__Host-livery"]
+    for tab in tabs:
+        assert (await tab.get(home)).status_code == 200
+    if who != "admin":
+        assert await _count(house, tenant_id, LoginSession) == 1
+        async with house.database.scope(tenant_id, CLI) as scope:
+            written = await scope.db.execute(select(AuditEntry).where(AuditEntry.action.like("%logged_in")))
+            assert len(written.scalars().all()) == 1
+
+
+async def test_a_used_link_is_nothing_to_another_browser_nor_after_a_minute_nor_after_the_logout(
+    house: House, tenant_id: UUID
+) -> None:
+    for who, token in (
+        (house.portal, await _token(house, tenant_id)), (house.driver, await _riders_token(house, tenant_id)),
+        (lambda _slug: house.console(), await _admins_token(house)),
+    ):  # fmt: skip
+        own, other, without = (who("nordlicht") for _ in range(3))
+        for browser in (own, other):
+            await browser.get(f"/login/{token}")
+        assert own.cookies != other.cookies
+        assert (await own.send("POST", f"/login/{token}")).status_code == 303
+        for browser in (other, without):
+            assert (await browser.send("POST", f"/login/{token}")).status_code == 404
+            assert "__Host-livery" not in browser.cookies
+        await own.open("/account/profile" if own.host == "nordlicht.localhost" else "/")
+        left = _other_tab(own)
+        left.cookies.pop("__Host-livery")
+        assert (await own.post("/logout")).status_code == 303
+        assert (await left.send("POST", f"/login/{token}")).status_code == 404
+
+    token = await _token(house, tenant_id)
+    logging_in = partial(service.login_with, token=token, host="portal-nordlicht.localhost", browser="b")
+    async with house.database.scope(tenant_id, CLI) as scope:
+        first = await logging_in(scope)
+    async with house.database.scope(tenant_id, CLI, now=utcnow() + timedelta(seconds=50)) as scope:
+        assert (await logging_in(scope)).secret == first.secret
+    for seconds, host in ((61, "portal-nordlicht.localhost"), (59, "nordlicht.localhost")):
+        async with house.database.scope(tenant_id, CLI, now=utcnow() + timedelta(seconds=seconds)) as scope:
+            with pytest.raises(Unauthenticated):
+                await service.login_with(scope, token, host=host, browser="b")
+
+
+async def test_the_link_in_the_mail_opened_again_leads_in_whoever_is_logged_in(
+    house: House, tenant_id: UUID
+) -> None:
+    for visitor, token, home in (
+        (house.portal("nordlicht"), await _token(house, tenant_id), "/"),
+        (house.driver("nordlicht"), await _riders_token(house, tenant_id), "/account"),
+        (house.console(), await _admins_token(house), "/"),
+    ):
+        await visitor.send("POST", f"/login/{token}")
+        again = await visitor.get(f"/login/{token}")
+        assert (again.status_code, again.headers["location"]) == (303, home)
 
 
 async def test_a_link_runs_out(house: House, tenant_id: UUID) -> None:

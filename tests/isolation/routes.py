@@ -65,6 +65,11 @@ class Route:
         return bool(self.handler.opt.get("public"))
 
     @property
+    def is_of_the_browser(self) -> bool:
+        """It sets cookies that are nobody's own: no token, but its origin."""
+        return bool(self.handler.opt.get("of_the_browser"))
+
+    @property
     def permission(self) -> str:
         return str(self.handler.opt.get("permission", ""))
 
@@ -255,7 +260,8 @@ class Proving:
             # On a public form, too, a driver who is logged in acts as themselves.
             for what, token in (("no token", ""), ("the other's token", self.riders["stranger"].csrf)):
                 answer = await self.ask(rider, route, own, csrf=token)
-                yield f"logged in with {what}", answer.status == 403, answer
+                is_right = answer.status == (303 if route.is_of_the_browser else 403)
+                yield f"logged in with {what}", is_right, answer
 
     async def _rider(self, route: Route, own: str) -> AsyncIterator[tuple[str, bool, Answer]]:
         """A route for drivers who are logged in, asked by everybody else."""
@@ -371,7 +377,7 @@ class Proving:
         if not route.is_public:
             found += ["login", "permission"]
         if route.changes and route.takes_forms and not (route.is_public and route.surface == "console"):
-            is_guests = route.is_public and route.surface != "driver"
+            is_guests = route.is_of_the_browser or (route.is_public and route.surface != "driver")
             found += ["origin"] + ([] if is_guests else ["csrf"])
         if route.surface in ("portal", "api", "driver") and set(route.parameters) - SHARED - OBJECT_FREE:
             found += ["object"]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from tests.foreign_stations import ForeignStation, Station16, Station201
 from tests.journeys.house import LOCATION, TARIFF, Brand, House
@@ -353,3 +353,70 @@ async def test_a_wrong_form_says_which_field_and_keeps_what_was_typed(fjord: Per
     await expect(field).to_be_focused()
     await expect(page.get_by_role("alert")).to_contain_text("A time window has a beginning and an end.")
     fjord.complaints[:] = [one for one in fjord.complaints if "422" not in one]
+
+
+async def double_tap(person: Person, button: Locator) -> None:
+    """Two clicks on the same spot while the first answer is still on its way."""
+    session = await person.context.new_cdp_session(person.page)
+    slow = {"offline": False, "latency": 500, "downloadThroughput": -1, "uploadThroughput": -1}
+    await session.send("Network.enable")
+    await session.send("Network.emulateNetworkConditions", slow)
+    await button.scroll_into_view_if_needed()
+    box = await button.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    await person.page.mouse.click(x, y)
+    await person.page.wait_for_timeout(180)
+    await person.page.mouse.click(x, y)
+
+
+@pytest.mark.parametrize("has_scripts", [True, False])
+async def test_a_double_tap_logs_in_and_tells_what_is_told_once(
+    browser: Browser, house: House, brands: tuple[Brand, Brand], has_scripts: bool
+) -> None:
+    base, name = f"http://portal-fjord.localhost:{house.web_port}", f"twice {has_scripts}"
+    async with person_at(browser, base, java_script_enabled=has_scripts) as person:
+        page = await person.open("/login")
+        await page.get_by_label("E-mail address").fill("owner@fjord.example")
+        await page.get_by_role("button", name="Send me a link").click()
+        await page.goto(house.login_link("fjord", "owner@fjord.example"))
+        await double_tap(person, page.get_by_role("button", name="Log in"))
+        await page.wait_for_url(f"{base}/")
+
+        await person.open("/api-keys")
+        await page.get_by_label("Name").fill(name)
+        await page.get_by_label("all", exact=True).check()
+        await double_tap(person, page.get_by_role("button", name="Create key"))
+        await expect(page.get_by_text("told this once")).to_be_visible()
+        key = await page.locator("copy-field code").inner_text()
+        answer = Brand("fjord", key, house.web_port).get("/tenant")
+        assert answer["name"]
+        await expect(page.locator("tbody tr", has_text=name)).to_have_count(1)
+        assert await page.locator("form[aria-busy]").count() == 0
+
+
+async def test_a_form_takes_presses_again_when_its_answer_leaves_the_page_standing(fjord: Person) -> None:
+    """A file, or an answer that never comes; and the page that comes back from the browser's memory."""
+    page = await fjord.open("/api-keys")
+    sent: list[str] = []
+
+    async def swallow(route: Route) -> None:
+        sent.append(route.request.method)
+        await route.fulfill(status=204)
+
+    await page.clock.install()
+    await page.route("**/api-keys", swallow)
+    await page.get_by_label("Name").fill("standing")
+    button = page.get_by_role("button", name="Create key")
+    for _ in range(2):
+        await button.click()
+        await expect(button).to_have_attribute("aria-disabled", "true")
+        await button.click(force=True)
+        await page.clock.run_for(8_000)
+        await expect(button).not_to_have_attribute("aria-disabled", "true")
+    await button.click()
+    await expect(button).to_have_attribute("aria-disabled", "true")
+    await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    await expect(button).not_to_have_attribute("aria-disabled", "true")
+    assert sent == ["POST"] * 3
+    assert not await fjord.faults()

@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,19 @@ def test_health_checks_ask_where_the_processes_answer(compose: dict[str, Any], s
 def test_the_proxy_asks_web_and_knows_its_variables(compose: dict[str, Any]) -> None:
     caddyfile = (DEPLOY / "Caddyfile").read_text()
     assert "ask http://web:8000/tls/ask" in caddyfile
+    assert "respond /metrics 404" in caddyfile  # it asks from the Internet
     assert set(re.findall(r"\{\$(\w+)", caddyfile)) <= set(compose["services"]["caddy"]["environment"])
     for host, port in re.findall(r"reverse_proxy (\w+):(\d+)", caddyfile):
         assert any(str(one).endswith(f":{port}") for one in compose["services"][host]["ports"])
+
+
+def test_the_proxy_compresses_pages_and_never_holds_a_live_one_back() -> None:
+    """Caddy's own list of types has `text/*` in it, and its compressor keeps an event until a window is full."""
+    caddyfile = (DEPLOY / "Caddyfile").read_text()
+    assert "encode zstd gzip {" in caddyfile
+    types = re.findall(r"header Content-Type (\S+)", caddyfile)
+    assert any(fnmatch("text/html; charset=utf-8", one) for one in types)
+    assert not [one for one in types if fnmatch("text/event-stream", one)]
 
 
 def test_secrets_are_made_once_and_their_folder_is_closed(secrets: Path) -> None:

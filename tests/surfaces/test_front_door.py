@@ -101,6 +101,25 @@ async def test_metrics_are_on_no_brands_host(house: House, tenant_id: UUID) -> N
         assert (await visitor.get("/metrics")).status_code in (303, 404)
 
 
+async def test_metrics_are_told_from_within_only(settings: Settings, database: Database) -> None:
+    """The console's host is in the Internet: what a proxy passes on comes from there, trusted or not."""
+    proxied = settings.model_copy(update={"trusted_proxies": ("10.0.0.7",)})
+    async with open_house(proxied, database) as house:
+        asked = ("GET /metrics HTTP/1.1", "Host: console.localhost")
+        assert " 200 " in (await raw(house, *asked)).splitlines()[0]
+        for passed_on in ("X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: https", "Forwarded: for=1.2.3.4"):
+            answer = await raw(house, *asked, passed_on)
+            assert " 200 " not in answer.splitlines()[0] and "python_info" not in answer, passed_on
+        for address, is_told in (
+            ("203.0.113.9", False),
+            ("10.0.0.8", False),
+            ("10.0.0.7", True),
+            ("::1", True),
+        ):
+            asking = {"client": (address, 1), "headers": []}
+            assert house.door._asks_from_within(asking) is is_told, address
+
+
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "font-src 'self'; worker-src 'self'; manifest-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "

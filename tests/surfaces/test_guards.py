@@ -82,6 +82,49 @@ async def test_a_form_without_its_token_is_refused(house: House, tenant_id: UUID
     assert by_header.status_code == 303
 
 
+async def test_a_form_from_before_the_login_leads_back_to_its_page(
+    house: House, tenant_id: UUID, owner: Visitor
+) -> None:
+    """Logged in meanwhile in another tab, or anew: the page as it is now has the form with its token."""
+    rider = await house.rider("nordlicht", tenant_id, "jule@example.org")
+    for visitor, form, shown in (
+        (rider, "/c/ABCDEFG/start", "/c/ABCDEFG?evse=1"),
+        (rider, "/account/profile", "/account/profile"),
+        (owner, "/team", "/team"),
+    ):
+        came_from = {"Referer": f"{visitor.origin}{shown}"}
+        answer = await visitor.send("POST", form, data=GUEST, headers=came_from)
+        assert answer.status_code == 403 and f'href="{shown}"' in answer.text, form
+        for foreign in (
+            "http://evil.example/",
+            f"{visitor.origin}//evil.example/",
+            "/x",
+            f"{visitor.origin}.evil.example/",
+        ):
+            answer = await visitor.send("POST", form, data=GUEST, headers={"Referer": foreign})
+            assert answer.status_code == 403 and "evil" not in answer.text
+
+
+async def test_the_page_that_a_browser_keeps_takes_a_choice_of_language(
+    house: House, tenant_id: UUID
+) -> None:
+    """It is the same for everybody, and so has no token."""
+    rider = await house.rider("nordlicht", tenant_id, "jule@example.org")
+    kept = await rider.get("/offline")
+    assert 'action="/preferences"' in kept.text and "_csrf" not in kept.text
+    came_from = {"Referer": f"{rider.origin}/offline"}
+    chosen = await rider.send("POST", "/preferences", data={"language": "de"}, headers=came_from)
+    assert (chosen.status_code, chosen.headers["location"]) == (303, "/offline")
+    assert "Keine Verbindung" in (await rider.get("/offline")).text
+    foreign = await rider.send(
+        "POST",
+        "/preferences",
+        data={"language": "en"},
+        headers={"Origin": "http://portal-nordlicht.localhost"},
+    )
+    assert foreign.status_code == 403
+
+
 async def test_a_role_that_may_not_is_told_so_and_sees_no_button(house: House, tenant_id: UUID) -> None:
     viewer = await hired(house, tenant_id, "viewer")
     shown = await viewer.open("/team")

@@ -1,4 +1,5 @@
-"""A driver's pages on the narrowest phone: no word is broken, and no place on the map covers another."""
+"""A driver's pages on the narrowest phone: no word is broken, and no place on the map covers another or lies under the
+map's buttons."""
 
 import re
 from decimal import Decimal
@@ -31,6 +32,12 @@ COVERED = """(() => {
     .map(one => one.getBoundingClientRect());
   return pins.some((a, i) => pins.some((b, j) => i < j
     && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom));
+})()"""
+UNDER_CONTROLS = """(() => {
+  const boxes = (selector) => [...document.querySelectorAll(selector)].filter(one => one.offsetWidth)
+    .map(one => one.getBoundingClientRect());
+  return boxes('.pin').some(a => boxes('.maplibregl-ctrl').some(b =>
+    a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom));
 })()"""
 NARROW = {"viewport": {"width": 320, "height": 640}}
 
@@ -80,6 +87,7 @@ async def _shows(page: Page, *names: str) -> None:
         await page.wait_for_timeout(200)
     assert await page.evaluate(IN_SIGHT) == list(names)
     assert not await page.evaluate(COVERED)
+    assert not await page.evaluate(UNDER_CONTROLS)
 
 
 async def test_places_that_would_cover_each_other_are_one_pin_that_leads_closer(

@@ -195,3 +195,30 @@ async def test_a_head_of_a_live_page_ends_at_once(house: House, tenant_id: UUID)
         head = await owner.send("HEAD", "/charging-sessions/live")
         assert head.headers["content-type"].startswith("text/event-stream") and head.content == b""
         assert (await owner.get("/healthz")).status_code == 200
+
+
+async def test_a_method_that_an_address_has_not_is_answered_with_those_it_has(
+    house: House, tenant_id: UUID, api: Visitor
+) -> None:
+    owner, portal = await house.staff("nordlicht", tenant_id), house.portal("nordlicht")
+    await owner.open("/team")
+    for visitor, method, path, methods in (
+        (house.driver("nordlicht"), "PUT", "/", {"GET", "HEAD", "OPTIONS"}),
+        (house.driver("nordlicht"), "DELETE", "/login/x", {"GET", "HEAD", "POST", "OPTIONS"}),
+        (portal, "PUT", "/logout", {"POST", "OPTIONS"}),
+        (owner, "DELETE", "/team", {"GET", "HEAD", "POST", "OPTIONS"}),
+        (api, "PUT", "/api/v1/stations", {"GET", "HEAD", "POST", "OPTIONS"}),
+        (house.console(), "GET", "/webhooks/stripe", {"POST"}),
+        (portal, "GET", "/uploads/x", {"POST", "PUT"}),
+    ):
+        answer = await visitor.send(method, path)
+        assert answer.status_code == 405, (method, path, answer.text)
+        assert set(answer.headers["allow"].split(", ")) == methods, path
+    for visitor, path in (
+        (house.driver("nordlicht"), "/"), (portal, "/"), (portal, "/team"), (house.console(), "/"),
+        (portal, "/api/v1/stations"),
+    ):  # fmt: skip
+        answer = await visitor.send("OPTIONS", path, headers={"Origin": "http://evil.example"})
+        assert answer.status_code == 204 and "GET" in answer.headers["allow"], path
+        assert not any(name.startswith("access-control") for name in answer.headers)
+    assert (await portal.send("OPTIONS", "/nothing")).status_code == 404

@@ -69,3 +69,20 @@ async def test_what_is_not_there_can_be_read_in_another_language(
     )
     assert back.headers["location"] == path
     assert "Nicht gefunden" in (await driver.get(path)).text
+
+
+async def test_what_is_refused_before_any_page_sees_it_is_said_in_the_readers_language(
+    house: House, tenant_id: UUID
+) -> None:
+    driver = house.driver("nordlicht")
+    torn = {"Content-Type": "multipart/form-data; boundary=x"}
+    for method, path, options, status, words in (
+        ("PUT", "/account", {}, 405, "Diese Adresse kann nicht"),
+        ("POST", "/preferences", {"content": b"no part", "headers": torn}, 400, "kam beschädigt"),
+        ("GET", "/?a=%00", {}, 422, "ein Zeichen, das in keinem Text vorkommt"),
+    ):
+        headers = {"Accept-Language": "de", **options.pop("headers", {})}
+        answer = await driver.send(method, path, headers=headers, **options)
+        assert answer.status_code == status and words in answer.text, (path, answer.text)
+        for english in ("Method", "Invalid", "Refused"):
+            assert english not in answer.text

@@ -84,6 +84,8 @@ async def test_lists_have_a_cursor(client: Any) -> None:
         ("POST", "/tariffs", {}, 422, ["tariff"]), ("POST", "/tariffs", TARIFF, 422, ["tariff"]),
         ("POST", "/tariffs", {"tariff": {"currency": "EUR"}}, 422, ["tariff.elements"]),
         ("POST", "/tariffs", {"tariff": TARIFF, "assign": {"evse_id": "evs_nonsense"}}, 422, ["assign.evse_id"]),
+        ("POST", "/tariffs", {"tariff": TARIFF | {"min_price": {"excl_vat": 5}, "max_price": {"excl_vat": 4}}}, 422,
+         ["tariff.max_price"]),
         ("POST", "/tariffs", {"tariff": TARIFF, "assign": "everywhere"}, 422, ["assign"]),
         ("GET", "/tariffs/tar_nonsense", None, 404, []), ("GET", "/tariffs?limit=0", None, 422, ["limit"]),
         ("PUT", "/tariffs/loc_00000000000000000000000000", {"tariff": TARIFF}, 404, []),

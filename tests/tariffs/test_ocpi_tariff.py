@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.kernel.errors import Invalid
 from app.tariffs.described import read_session
-from app.tariffs.ocpi_tariff import as_json, decode, encode, read_tariff, write_tariff
+from app.tariffs.ocpi_tariff import as_json, decode, encode, read_new_tariff, read_tariff, write_tariff
 from app.tariffs.pricing import price
 
 NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
@@ -233,3 +233,23 @@ def test_periods_without_an_end_last_as_long_as_their_time() -> None:
         {"currency": "EUR", "elements": [{"price_components": [{"type": "TIME", "price": 4}]}]}
     )
     assert price(time, periods, time_zone="UTC").total_cost.excl_minor == 200
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "is_refused"),
+    [({"excl_vat": 5}, {"excl_vat": 4}, True), ({"incl_vat": 5}, {"incl_vat": 4}, True),
+     ({"excl_vat": 5}, {"incl_vat": 4}, True), ({"before_taxes": 5}, {"excl_vat": "4.99"}, True),
+     ({"excl_vat": 5}, {"excl_vat": 5}, False), ({"incl_vat": 5}, {"excl_vat": 4}, False),
+     ({"excl_vat": 5}, {}, False)],
+)  # fmt: skip
+def test_a_new_tariff_whose_least_is_above_its_most_is_refused_and_one_that_is_kept_is_read(
+    least: dict[str, Any], most: dict[str, Any], is_refused: bool
+) -> None:
+    raw = with_component() | {"min_price": least} | ({"max_price": most} if most else {})
+    kept = read_tariff(raw)
+    if not is_refused:
+        assert read_new_tariff(raw) == kept
+        return
+    with pytest.raises(Invalid) as refused:
+        read_new_tariff(raw)
+    assert [(fault.field, fault.code) for fault in refused.value.faults] == [("tariff.max_price", "order")]

@@ -27,6 +27,23 @@ for (const kind of ["htmx:error", "htmx:response:error"]) {
   });
 }
 
+// A second press would cancel the answer to the first, and what that tells. The page that comes back from the browser's
+// memory takes presses again, and so does one that stayed: the answer was a file, or never came.
+const release = (form) => {
+  form.removeAttribute("aria-busy");
+  for (const button of form.querySelectorAll("[aria-disabled]")) button.removeAttribute("aria-disabled");
+};
+document.addEventListener("submit", (event) => {
+  const { target: form, submitter, defaultPrevented } = event;
+  const told = (name) => submitter?.getAttribute(`form${name}`) ?? form.getAttribute(name);
+  if (defaultPrevented || told("method")?.toLowerCase() !== "post" || told("target")) return;
+  if (form.ariaBusy) return event.preventDefault();
+  form.ariaBusy = "true";
+  submitter?.setAttribute("aria-disabled", "true");
+  setTimeout(release, 8000, form);
+});
+addEventListener("pageshow", () => document.querySelectorAll("form[aria-busy]").forEach(release));
+
 customElements.define("copy-field", class extends HTMLElement {
   connectedCallback() {
     const button = this.querySelector("button");
@@ -127,4 +144,6 @@ customElements.define("recent-sessions", class extends HTMLElement {
 });
 
 const worker = document.querySelector('meta[name="service-worker"]')?.content;
-if (worker && "serviceWorker" in navigator) navigator.serviceWorker.register(worker).catch(() => {});
+if (worker && "serviceWorker" in navigator) navigator.serviceWorker.register(worker)
+  .then((kept) => kept.active && kept.update()) // now: a browser by itself takes its time, and the network may go first
+  .catch(() => {});

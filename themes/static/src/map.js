@@ -26,10 +26,12 @@ customElements.define("site-map", class extends HTMLElement {
     const bounds = new LngLatBounds();
     for (const { at } of sites) bounds.extend(at);
     this.replaceChildren();
-    const fit = { padding: { top: 80, bottom: 50, left: 80, right: 80 }, maxZoom: 10 };
+    // No pin (46 px to either side of its foot, 48 up) under the buttons above or the scale and the sources below.
+    const room = () => ({ top: Math.min(125, this.clientHeight * 0.4), bottom: 50, left: 80, right: 80 });
+    const fit = () => ({ padding: room(), maxZoom: 10 });
     const map = new Map({
       container: this, attributionControl: { compact: true, customAttribution: "Natural Earth, GeoNames" }, maxZoom: 17, bounds,
-      fitBoundsOptions: fit, locale: words, cooperativeGestures: true,
+      fitBoundsOptions: fit(), locale: words, cooperativeGestures: true,
       style: {
         version: 8, sources: { world: { type: "geojson", data: new URL(urls.world, location.href).href } },
         layers: [
@@ -64,7 +66,7 @@ customElements.define("site-map", class extends HTMLElement {
         return location.assign(url);
       }
       const around = members.reduce((found, { at }) => found.extend(at), new LngLatBounds());
-      map.fitBounds(around, { padding: fit.padding, maxZoom: map.getMaxZoom() });
+      map.fitBounds(around, { padding: room(), maxZoom: map.getMaxZoom() });
       map.getCanvas().focus();
     };
     let groups = [], gathered = [];
@@ -90,7 +92,7 @@ customElements.define("site-map", class extends HTMLElement {
     group();
     // Held upright or across: all sites stay in sight until somebody looks elsewhere.
     map.on("movestart", ({ originalEvent }) => (isMoved ||= Boolean(originalEvent)));
-    map.on("resize", () => isMoved || map.fitBounds(bounds, { ...fit, animate: false }));
+    map.on("resize", () => isMoved || map.fitBounds(bounds, { ...fit(), animate: false }));
     const towns = await fetch(urls.towns).then((answer) => (answer.ok ? answer.json() : []), () => []);
     let named = [];
     // The largest of those in sight, none over another or over a pin.

@@ -1,5 +1,5 @@
 // Keeps the shell, so that a driver without a network sees the brand, the telephone number and where to type a code.
-// Pages come from the network, always: money and state are never kept.
+// Pages come from the network, always: money and state are never kept. SHELL[0] is the page for want of a network.
 const NAME = `shell-${SHELL.join("").split("").reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) >>> 0, 7)}`;
 
 self.addEventListener("install", (event) => {
@@ -13,8 +13,8 @@ self.addEventListener("fetch", (event) => {
   const url = new URL(event.request.url);
   if (event.request.method !== "GET" || url.origin !== self.location.origin) return;
   if (event.request.mode === "navigate") {
-    event.respondWith(fetch(event.request).catch(() => caches.match("/offline")));
-  } else if (SHELL.includes(url.pathname) && url.pathname !== "/offline") {
+    event.respondWith(fetch(event.request).catch(() => caches.match(SHELL[0])));
+  } else if (SHELL.includes(url.pathname)) {
     event.respondWith(caches.match(url.pathname).then((kept) => kept ?? fetch(event.request)));
   }
 });
