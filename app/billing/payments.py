@@ -49,9 +49,8 @@ STALE = timedelta(seconds=60)
 ANSWER_TAKES = timedelta(seconds=10)
 # Stripe takes no less than 30 minutes: the janitor's repetition after a crash must still find that much.
 CHECKOUT_LIFETIME = timedelta(minutes=45)
-FEE_COMES_WITHIN = timedelta(
-    days=10
-)  # of the hold, which stands for seven at most: then nobody asks any more
+# Of the hold, which stands for seven days at most: then nobody asks any more.
+FEE_COMES_WITHIN = timedelta(days=10)
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
 
 _RANK = {

@@ -201,9 +201,8 @@ def platform(
 # -- forms -----------------------------------------------------------------------------------------------------
 
 CSRF_FIELD = "_csrf"
-FORM_FIELD = (
-    "_form"  # names one form on one page, for verbs that tell something once (`idempotency.repeatable`)
-)
+# Names one form on one page, for verbs that tell something once (`idempotency.repeatable`).
+FORM_FIELD = "_form"
 LARGEST = 2**31 - 1  # of PostgreSQL's integer; no form asks for more
 CSRF_HEADER = "X-CSRFToken"
 IS_HEAD = "livery.is_head"  # of an ASGI scope: asked for with HEAD, answered like a GET
