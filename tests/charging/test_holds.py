@@ -149,7 +149,7 @@ async def test_a_review_is_not_decided_while_its_car_charges_which_can_be_stoppe
     assert (answer.status_code, answer.json()["code"]) == (409, "still_runs")
     staff = await house.staff("alpha", visit.shop.tenant_id)
     shown = unescape((await staff.open(path)).text)
-    assert "It still runs: stop it first." in shown and "/review-decisions" not in shown
+    assert "It still runs: stop it first, then" in shown and "/review-decisions" not in shown
     answer = await staff.post(f"{path}/review-decisions", {"decision": "void", "note": "a test"})
     assert answer.status_code == 409 and "It still runs: stop it first." in unescape(answer.text)
     assert ((await session_of(visit)).status, (await visit.payment()).state) == ("ACTIVE", "authorized")
