@@ -27,10 +27,11 @@ from app.stations import ocpp_schemas
 from app.stations.commands import ClaimedCommand
 from app.stations.reports import Frame
 from ocpp_gateway import codec, hot, lenient
+from ocpp_gateway.aside import DatabaseAway
 from ocpp_gateway.codec import Broken, Call, Error, Result, Unanswered
 from ocpp_gateway.flusher import Flusher
 from ocpp_gateway.metrics import ACK_S, MESSAGES, PACE
-from ocpp_gateway.seam import DatabaseAway, Seam
+from ocpp_gateway.seam import Seam
 from ocpp_gateway.socket import StationSocket
 from ocpp_gateway.watch import Watch
 from tenants.resolve import StationRoute

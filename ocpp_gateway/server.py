@@ -46,7 +46,7 @@ from ocpp_gateway.metrics import CONNECTIONS, REFUSED
 from ocpp_gateway.presence import Presence
 from ocpp_gateway.seam import Seam
 from ocpp_gateway.socket import StationSocket
-from ocpp_gateway.verbs import VerbLoop
+from ocpp_gateway.verbs import VerbProcess, Verbs
 from ocpp_gateway.watch import Watch
 from tenants.database import Database
 from tenants.redis import Redis
@@ -89,13 +89,15 @@ class Storm:
 
 
 class Gateway:
-    def __init__(self, settings: Settings) -> None:
+    """`verbs`: where they work; in a process of their own, unless the caller's own loop is enough (tests)."""
+
+    def __init__(self, settings: Settings, verbs: type[Verbs] = VerbProcess) -> None:
         self.settings = settings
         self.node = f"{sockets.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self.redis = Redis(settings.redis_url or "")
-        self.database, self.verbs = Database(settings, redis=self.redis), VerbLoop(settings)
+        self.database, self.verbs = Database(settings, redis=self.redis), verbs(settings, self.node)
         self.watched = Watched(self.redis)
-        self.seam = Seam(self.database, self.verbs, self.node, VERSIONS, self.watched)
+        self.seam = Seam(self.database, self.verbs, self.node, self.watched)
         self.flusher = Flusher(self.database, self.watched)
         self.presence = Presence(self.redis, self.node, self.seam.retry)
         self.door = Doorkeeper(self.database, settings)
@@ -277,6 +279,7 @@ class Gateway:
         if faults:
             raise SystemExit("refusing to start: " + "; ".join(faults))
         await self.seam.ensure_days()
+        await self.verbs.start()
         gc.collect()
         gc.freeze()  # what is there by now stays: the collector need not look at it again
         gc.set_threshold(*COLLECT)

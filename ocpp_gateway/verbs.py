@@ -1,51 +1,227 @@
-"""Where verbs work: a thread with a loop and a database of its own.
+"""Where verbs work: a process of their own, with a loop and a database of its own.
 
-A verb is tens of milliseconds of Python, a hot message a few dozen microseconds. On one loop a station that pours out
-its stored starts and stops would hold up the readings of all others; here the interpreter changes over every
-`CHANGE_OVER_S` (docs/decisions/0019).
+A verb is tens of milliseconds of Python, a hot message a few dozen microseconds. In one process a station that pours
+out its stored starts and stops holds up the readings of all others (docs/decisions/0021). What a verb needs are values,
+what it gives back is one too: they go over a pair of sockets, and the process is nobody's but its gateway's.
 """
 
 import asyncio
+import contextlib
+import copyreg
+import gc
+import importlib
+import logging
+import pickle
+import signal
+import socket
 import sys
-import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from types import ModuleType
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from app.kernel import tracing
 from app.kernel.settings import Settings
+from ocpp_gateway.aside import Aside, DatabaseAway
+from ocpp_gateway.handshake import VERSIONS
 from tenants.database import Database
 from tenants.redis import Redis
 
-CHANGE_OVER_S = 0.0005
+log = logging.getLogger("livery.gateway")
+POOL_SIZE = 10
+AGAIN_S = 0.5
+LENGTH = 4
+P = ParamSpec("P")
 T = TypeVar("T")
+Verb = Callable[Concatenate[Aside, P], Coroutine[Any, Any, T]]
+# The OCPP versions are modules: they go by their name.
+copyreg.pickle(ModuleType, lambda module: (importlib.import_module, (module.__name__,)))
 
 
-class VerbLoop:
-    """`run` from the gateway's own loop; the first call starts the thread."""
+class Verbs:
+    """On the loop of who asks: in tests, and in the process itself."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, node: str) -> None:
+        self.settings, self.node = settings, node
         self._redis = Redis(settings.redis_url or "")
-        self.database = Database(settings, redis=self._redis, pool_size=10)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._database = Database(settings, redis=self._redis, pool_size=POOL_SIZE)
+        self._aside = Aside(self._database, node, VERSIONS)
 
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` returns or raises. An asker that is canceled cancels it."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._started()))
+    async def start(self) -> None:
+        """Before the first link."""
 
-    def _started(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            sys.setswitchinterval(CHANGE_OVER_S)
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="verbs", daemon=True)
-            self._thread.start()
-        return self._loop
+    async def run(
+        self, verb: Callable[Concatenate[Aside, P], Coroutine[Any, Any, T]], *args: P.args, **more: P.kwargs
+    ) -> T:
+        """What it returns or raises. An asker that is canceled cancels it."""
+        return await verb(self._aside, *args, **more)
 
     async def close(self) -> None:
         """What is at work has ended by now: each link waited for its own."""
-        if self._loop is None or self._thread is None:
-            return
-        await self.run(self.database.close())
-        await self.run(self._redis.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        await asyncio.to_thread(self._thread.join)
-        self._loop.close()
+        await self._database.close()
+        await self._redis.close()
+
+
+class VerbProcess(Verbs):
+    """In another process, which is started anew when it dies. Whoever it worked for then gets DatabaseAway: nobody
+    knows what was written, and the station asks again."""
+
+    def __init__(self, settings: Settings, node: str) -> None:
+        super().__init__(settings, node)
+        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._last = 0
+        self._writer: asyncio.StreamWriter | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._is_up = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        self._keeping = asyncio.create_task(self._keep())
+        await self._is_up.wait()
+
+    async def run(
+        self, verb: Callable[Concatenate[Aside, P], Coroutine[Any, Any, T]], *args: P.args, **more: P.kwargs
+    ) -> T:
+        while self._writer is None or not self._is_up.is_set():
+            await self._is_up.wait()
+        self._last += 1
+        number, future = self._last, asyncio.get_running_loop().create_future()
+        self._asked[number] = future
+        _send(self._writer, (number, verb.__name__, args, more))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if number in self._asked and self._writer is not None:
+                _send(self._writer, (number, None, (), {}))
+            raise
+        finally:
+            self._asked.pop(number, None)
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._live()
+            except OSError as error:
+                log.error("the verbs' process could not be reached: %s", error)
+            await asyncio.sleep(AGAIN_S)
+
+    async def _live(self) -> None:
+        """One process, from its start to its end."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "ocpp_gateway.verbs", str(theirs.fileno()),
+                pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        try:
+            _send(self._writer, (self.settings, self.node))
+            await receive(reader)  # it is ready
+            self._is_up.set()
+            while True:
+                number, is_good, answer = await receive(reader)
+                future = self._asked.pop(number, None)
+                if future is None or future.done():
+                    continue
+                (future.set_result if is_good else future.set_exception)(answer)
+        except (EOFError, ConnectionError):
+            log.error("the verbs' process has died, and starts anew")
+        finally:
+            self._is_up.clear()
+            self._writer.close()
+            self._writer = None
+            for future in self._asked.values():
+                if not future.done():
+                    future.set_exception(DatabaseAway("the verbs' process has died"))
+            self._asked.clear()
+            await _end(self._process)
+
+    async def close(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeping
+        await super().close()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """It ends by itself when nobody is at the other end."""
+    try:
+        async with asyncio.timeout(5):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+def _send(writer: asyncio.StreamWriter, value: Any) -> None:
+    body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    writer.write(len(body).to_bytes(LENGTH, "big") + body)
+
+
+async def receive(reader: asyncio.StreamReader) -> Any:
+    """EOFError when the other end has gone."""
+    try:
+        length = int.from_bytes(await reader.readexactly(LENGTH), "big")
+        return pickle.loads(await reader.readexactly(length))  # noqa: S301 - our own process, over a pair of sockets
+    except asyncio.IncompleteReadError as error:
+        raise EOFError from error
+
+
+async def work(descriptor: int) -> None:
+    """The process's whole life: what is asked is done, each thing by itself, until the asker has gone."""
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
+    settings, node = await receive(reader)
+    tracing.set_up("livery-gateway", endpoint=settings.otel_endpoint)
+    verbs = Verbs(settings, node)
+    at_work: dict[int, asyncio.Task[None]] = {}
+
+    async def do(number: int, name: str, args: Any, more: Any) -> None:
+        try:
+            answer = (number, True, await verbs.run(getattr(Aside, name), *args, **more))
+        except Exception as error:
+            answer = (number, False, _sendable(error))
+        finally:
+            at_work.pop(number, None)
+        _send(writer, answer)
+
+    _send(writer, "ready")
+    try:
+        while True:
+            number, name, args, more = await receive(reader)
+            if name is not None:
+                at_work[number] = asyncio.create_task(do(number, name, args, more))
+            elif (task := at_work.get(number)) is not None:
+                task.cancel()
+    except (EOFError, ConnectionError):
+        left = list(at_work.values())
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+    finally:
+        await verbs.close()
+
+
+def _sendable(error: Exception) -> Exception:
+    try:
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - what we wrote just now
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return again if isinstance(again, Exception) else RuntimeError(repr(error))
+
+
+def main(descriptor: int) -> None:
+    # Its gateway decides when it ends, also where a signal goes to both.
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    asyncio.run(work(descriptor))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -105,7 +105,13 @@ def _digests(scope: Scope, value: str) -> list[bytes]:
 
 
 async def find_id_token(scope: Scope, presented: IdTokenValue) -> IdToken | None:
-    """Values compare without case; without a type (1.6) a token of any type matches, the oldest first."""
+    """Values compare without case; without a type (1.6) a token of any type matches, the oldest first.
+
+    Looked up once in a transaction: one start asks for its card up to five times.
+    """
+    found: dict[IdTokenValue, IdToken] = scope.db.info.setdefault("id_tokens", {})
+    if presented in found:
+        return found[presented]
     query = (
         select(IdToken)
         .where(IdToken.value_digest.in_(_digests(scope, presented.value.strip())))
@@ -114,7 +120,10 @@ async def find_id_token(scope: Scope, presented: IdTokenValue) -> IdToken | None
     )
     if presented.type is not None:
         query = query.where(IdToken.type == presented.type)
-    return (await scope.db.execute(query)).scalars().first()
+    token = (await scope.db.execute(query)).scalars().first()
+    if token is not None:
+        found[presented] = token
+    return token
 
 
 async def get_id_token(scope: Scope, id_token_id: UUID) -> IdToken:

@@ -122,8 +122,11 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     session.started_at, session.is_offline = report.at, report.offline
     session.start_key = report.natural_key
     session.meter_start_wh = _start_meter(report)
-    session.ocpp_transaction_id = report.ocpp_transaction_id or await _new_transaction_id(scope, station_id)
-    await _authorise(scope, session, report.id_token)
+    with scope.db.no_autoflush:  # written once, when all of it is known
+        session.ocpp_transaction_id = report.ocpp_transaction_id or await _new_transaction_id(
+            scope, station_id
+        )
+        await _authorise(scope, session, report.id_token)
     await _supersede_others(scope, session)
     await _outrun_wishes(scope, wishes, session, report)
     await _turn_away(scope, session, report)

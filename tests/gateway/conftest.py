@@ -12,6 +12,7 @@ from sqlalchemy import select
 from app.demo.cast import NORDLICHT, SOLMARK
 from app.kernel.settings import Settings
 from ocpp_gateway.server import Gateway
+from ocpp_gateway.verbs import Verbs
 from tenants.database import Database
 from tests.cast import STAFF, Cast, hire
 from tests.foreign_stations import ForeignStation, Station16, Station201
@@ -35,14 +36,16 @@ class Yard:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, database: Database, **changes: Any) -> AsyncIterator[Yard]:
+async def opened(
+    settings: Settings, database: Database, verbs: type[Verbs] = Verbs, **changes: Any
+) -> AsyncIterator[Yard]:
     """A yard whose gateway runs with some settings of its own."""
     port = free_port()
     own = settings.model_copy(update={"ocpp_port": port, **changes})
     casts = await hire(database, NORDLICHT), await hire(database, SOLMARK)
-    gateway, stop = Gateway(own), asyncio.Event()
+    gateway, stop = Gateway(own, verbs), asyncio.Event()
     running = asyncio.create_task(gateway.run(stop))
-    for _ in range(100):
+    for _ in range(1000):
         await asyncio.sleep(0.02)
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -3,12 +3,18 @@
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.stations import parking
 from app.stations.models import Connector, OCPPMessage, ParkedMessage
 from ocpp_gateway import v16
 from tests.cast import STAFF
 from tests.conformance.conftest import Station16, Yard, rows, until
+
+
+def parked_so_far() -> float:
+    return REGISTRY.get_sample_value("livery_ocpp_parked_total") or 0
+
 
 pytestmark = pytest.mark.anyio
 STATUS = {"connectorId": 1, "errorCode": "NoError", "status": "Faulted", "timestamp": "2026-11-26T01:00:00Z"}
@@ -28,10 +34,11 @@ async def booted(yard: Yard) -> Any:
 async def test_a_report_nobody_can_handle_is_acknowledged_and_parked(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ):
-    box = await booted(yard)
+    box, before = await booted(yard), parked_so_far()
     with monkeypatch.context() as patch:
         patch.setitem(v16.HANDLERS, "StatusNotification", broken)
         assert await box.say("StatusNotification", STATUS) == {}
+    assert parked_so_far() == before + 1
     (parked,) = await rows(yard, yard.nordlicht, ParkedMessage)
     assert (parked.action, parked.status, parked.error) == (
         "StatusNotification", "parked", "RuntimeError: a fault of ours",

@@ -23,6 +23,7 @@ from app.stations.models import EVSE, ChargingStation, Connector, OCPPMessage, S
 from ocpp_gateway import connection as connection_module
 from ocpp_gateway import watch as watch_module
 from ocpp_gateway.server import Gateway
+from ocpp_gateway.verbs import Verbs
 from tests.foreign_stations import stamp
 from tests.gateway.street import Box, Link, Street, box, street
 from tests.journeys.house import free_port
@@ -509,7 +510,7 @@ async def test_row_65_when_a_gateway_restarts_its_stations_move_on_and_no_comman
     street: Street, box: Box
 ):
     port = free_port()
-    going = Gateway(street.yard.gateway.settings.model_copy(update={"ocpp_port": port}))
+    going = Gateway(street.yard.gateway.settings.model_copy(update={"ocpp_port": port}), Verbs)
     stop_it = asyncio.Event()
     running = asyncio.create_task(going.run(stop_it))
     link = await street.until(lambda: _dialled(box, port))

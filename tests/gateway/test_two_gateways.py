@@ -22,6 +22,7 @@ from app.stations import service as stations
 from app.stations.jobs import sweep
 from app.stations.models import StationCommand, StationConnection
 from ocpp_gateway.server import Gateway, Storm
+from ocpp_gateway.verbs import Verbs
 from tenants.database import Database
 from tenants.redis import key
 from tests.cast import NORDLICHT, STAFF, Cast, hire
@@ -320,7 +321,7 @@ async def test_a_station_that_moves_while_redis_knows_nothing_leaves_its_old_lin
     box = await booted(yard)
     old = box.socket
     assert old is not None
-    second = Gateway(settings.model_copy(update={"ocpp_port": free_port()}))
+    second = Gateway(settings.model_copy(update={"ocpp_port": free_port()}), Verbs)
     stop = asyncio.Event()
     running = asyncio.create_task(second.run(stop))
     await yard.gateway.redis.client.flushall()

@@ -1,0 +1,250 @@
+"""What a gateway's verbs do: one message, one command, one link's change, each in a transaction of its own.
+
+The raw frames lie in the same commit as what they caused. It works aside, in another process (`verbs.py`): all that
+comes in and all that goes out are values.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from app.access.verdict import Accepted, Refused
+from app.kernel.clock import utcnow
+from app.kernel.errors import LiveryError
+from app.kernel.tracing import span
+from app.stations import commands, ocpp_schemas, parking
+from app.stations import service as stations
+from app.stations.commands import ClaimedCommand, Outcome
+from app.stations.links import Opened
+from app.stations.models import ChargingStation
+from app.stations.reports import Frame
+from ocpp_gateway import authorization, codec, device_reports
+from ocpp_gateway.codec import Call
+from ocpp_gateway.flusher import PATIENCE_S, passes
+from ocpp_gateway.lenient import Unanswerable
+from tenants.database import Database
+from tenants.resolve import StationRoute
+from tenants.scope import Actor, Scope
+
+log = logging.getLogger("livery.gateway")
+UNLOGGED = frozenset({"Heartbeat"})
+MAX_FOREIGN = 4000  # characters kept of a DataTransfer
+
+
+class DatabaseAway(Exception):
+    """The database did not come back in time: the link is closed, and the station sends again."""
+
+
+class Aside:
+    def __init__(self, database: Database, node: str, versions: Mapping[str, ModuleType]) -> None:
+        self.database, self.node, self.versions = database, node, versions
+
+    async def answered(
+        self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
+    ) -> tuple[str, bool]:
+        """The frame to send back, and whether the message is parked. DatabaseAway when nothing could be written."""
+        started = time.monotonic()
+        while True:
+            try:
+                return await self._answer(route, version, call, raw, received_at), False
+            except (Unanswerable, LiveryError) as error:
+                return await self._refuse(route, version, call, raw, received_at, error), False
+            except (OperationalError, InterfaceError, OSError, DBAPIError) as error:
+                if not _passes(error):
+                    return await self._fail(route, version, call, raw, received_at, error)
+                if time.monotonic() - started > PATIENCE_S:
+                    raise DatabaseAway from error
+                await asyncio.sleep(0.25)
+            except Exception as error:
+                return await self._fail(route, version, call, raw, received_at, error)
+
+    async def _answer(
+        self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
+    ) -> str:
+        if call.action == "Authorize":
+            return await self._authorize(route, version, call, raw, received_at)
+        handler = version.HANDLERS.get(call.action)
+        if handler is None:
+            known = ocpp_schemas.knows(version.SUBPROTOCOL, call.action)
+            raise Unanswerable(
+                "NotSupported" if known else "NotImplemented", f"{call.action[:50]} is not handled"
+            )
+        async with self._scope(route) as scope:
+            with span("verb"):
+                payload = await handler(scope, route.station_id, call.payload, received_at)
+            return await self._log_answer(scope, route, version, call, raw, received_at, payload)
+
+    async def _authorize(
+        self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
+    ) -> str:
+        async def finish(scope: Scope, verdict: Accepted | Refused) -> str:
+            payload = version.authorize_answer(verdict)
+            return await self._log_answer(scope, route, version, call, raw, received_at, payload)
+
+        presented = version.token_asked(call.payload)
+        return await authorization.authorize(
+            self.database, route.tenant_id, route.station_id, presented, finish
+        )
+
+    async def _log_answer(
+        self, scope: Scope, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime,
+        payload: dict[str, Any],
+    ) -> str:  # fmt: skip
+        out = codec.encode_result(call.message_id, payload)
+        if call.action not in UNLOGGED:
+            frames = [
+                _frame("in", "call", call, raw, received_at, version.SUBPROTOCOL),
+                _frame("out", "result", call, out, utcnow(), version.SUBPROTOCOL),
+            ]
+            await stations.record_frames(scope, route.station_id, frames)
+        return out
+
+    async def _refuse(
+        self,
+        route: StationRoute,
+        version: ModuleType,
+        call: Call,
+        raw: str,
+        received_at: datetime,
+        error: LiveryError,
+    ) -> str:
+        code = error.code if isinstance(error, Unanswerable) else "PropertyConstraintViolation"
+        return await self._error(route, version, call, raw, received_at, code, error.message)
+
+    async def _fail(
+        self,
+        route: StationRoute,
+        version: ModuleType,
+        call: Call,
+        raw: str,
+        received_at: datetime,
+        error: Exception,
+    ) -> tuple[str, bool]:
+        """A fault of ours. A report is acknowledged and parked, or its station would send it for ever."""
+        log.error("station %s: %s could not be handled", route.identity, call.action, exc_info=error)
+        if not ocpp_schemas.may_be_answered_empty(version.SUBPROTOCOL, call.action):
+            why = "the message was kept and could not be handled"
+            return await self._error(route, version, call, raw, received_at, "InternalError", why), False
+        async with self._scope(route) as scope:
+            await parking.park(
+                scope, route.station_id, received_at=received_at, ocpp_version=version.SUBPROTOCOL, action=call.action,
+                message_id=call.message_id, raw=raw, error=told(error),
+            )  # fmt: skip
+            out = await self._log_answer(scope, route, version, call, raw, received_at, {})
+        return out, True
+
+    async def _error(
+        self,
+        route: StationRoute,
+        version: ModuleType,
+        call: Call,
+        raw: str,
+        received_at: datetime,
+        code: str,
+        why: str,
+    ) -> str:
+        out = codec.encode_error(version.SUBPROTOCOL, call.message_id, code, why)
+        frames = [
+            _frame("in", "call", call, raw, received_at, version.SUBPROTOCOL, error=code),
+            _frame("out", "error", call, out, utcnow(), version.SUBPROTOCOL, error=code),
+        ]
+        await self.keep(route, frames)
+        return out
+
+    async def retry(self, tenant_id: UUID, parked_id: UUID) -> None:
+        """What staff want tried again: handled in one transaction with its end, or parked again with its reason."""
+        error = None
+        try:
+            async with self.database.scope(tenant_id, Actor.job("gateway.retry")) as scope:
+                parked = await parking.claim_retry(scope, parked_id)
+                if parked is None:
+                    return
+                call = codec.decode(parked.raw)
+                if not isinstance(call, Call):
+                    raise ValueError("the frame is not a CALL")
+                scope.actor = Actor.station(parked.station_id)
+                handler = self.versions[parked.ocpp_version].HANDLERS[parked.action]
+                await handler(scope, parked.station_id, call.payload, parked.received_at)
+                await parking.conclude_retry(scope, parked_id, None)
+        except Exception as failed:
+            log.warning("a parked message could not be handled again", exc_info=failed)
+            error = told(failed)
+        if error is not None:
+            async with self.database.scope(tenant_id, Actor.job("gateway.retry")) as scope:
+                await parking.conclude_retry(scope, parked_id, error)
+
+    async def keep(self, route: StationRoute, frames: list[Frame]) -> None:
+        """Frames that cause nothing: refused ones, broken ones, commands and their answers."""
+        async with self._scope(route) as scope:
+            await stations.record_frames(scope, route.station_id, frames)
+
+    async def opened(self, route: StationRoute, ocpp_version: str, remote: str) -> Opened:
+        async with self._scope(route) as scope:
+            epoch = await stations.connection_opened(
+                scope, route.station_id, node=self.node, ocpp_version=ocpp_version, remote=remote
+            )
+            await commands.abandon_commands(scope, route.station_id, epoch)
+            station = await scope.db.get_one(ChargingStation, (scope.tenant_id, route.station_id))
+            waiting = await commands.find_waiting(scope, [route.station_id])
+            return Opened(epoch, station.registration, station.booted_at is not None, bool(waiting))
+
+    async def closed(self, route: StationRoute, epoch: int, reason: str) -> None:
+        started = time.monotonic()
+        while True:
+            try:
+                async with self._scope(route) as scope:
+                    return await stations.connection_closed(scope, route.station_id, epoch, reason)
+            except (DBAPIError, OSError) as error:
+                if not _passes(error) or time.monotonic() - started > PATIENCE_S:
+                    raise
+                await asyncio.sleep(1)
+
+    async def claim(self, route: StationRoute, epoch: int) -> ClaimedCommand | None:
+        async with self._scope(route) as scope:
+            claimed = await commands.claim_commands(scope, route.station_id, epoch, 1)
+        return claimed[0] if claimed else None
+
+    async def conclude(
+        self, route: StationRoute, command_id: UUID, status: Outcome, answer: dict[str, Any] | None, error: str | None,
+        frames: list[Frame],
+    ) -> None:  # fmt: skip
+        async with self._scope(route) as scope:
+            await commands.conclude_command(scope, command_id, status, answer, error)
+            await device_reports.answered(scope, command_id)
+            await stations.record_frames(scope, route.station_id, frames)
+
+    def _scope(self, route: StationRoute) -> Any:
+        return self.database.scope(route.tenant_id, Actor.station(route.station_id))
+
+
+def _frame(
+    direction: Any, kind: Any, call: Call, raw: str, at: datetime, version: str, *, error: str | None = None
+) -> Frame:
+    if call.action == "DataTransfer" and len(raw) > MAX_FOREIGN:
+        raw = raw[:MAX_FOREIGN] + "…"  # whatever a vendor likes: its beginning is enough
+    return Frame(
+        direction=direction, kind=kind, message_id=call.message_id, action=call.action[:100], raw=raw, at=at,
+        ocpp_version=version, error=error,
+    )  # fmt: skip
+
+
+def told(error: Exception) -> str:
+    """One line for staff, without the statement and its values."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"[:500]
+
+
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None)
+        # Without a code the server was never asked: it is away, or the driver refused a value, which it will again.
+        is_away = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        return passes(state) if state else is_away
+    return isinstance(error, OSError)
