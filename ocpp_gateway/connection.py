@@ -450,6 +450,8 @@ class Connection:
                     pass
         except ConnectionClosed:
             pass
+        except DatabaseAway:  # a command may stand as sent: with the next link it becomes unknown
+            self._start(self.close(1013, "try again later"))
         except Exception:
             log.exception("station %s: commands wait", self.route.identity)
         finally:

@@ -270,7 +270,10 @@ class Gateway:
                 database = (await db.execute(text("select 1"))).scalar_one() == 1
         except Exception:
             database = False
-        return {"database": database, "redis": await self.redis.ping(), "accepting": not self.is_draining}
+        return {
+            "database": database, "redis": await self.redis.ping(), "verbs": self.verbs.is_up,
+            "accepting": not self.is_draining,
+        }  # fmt: skip
 
     # -- the process -----------------------------------------------------------------------------------------------
 
@@ -279,7 +282,7 @@ class Gateway:
         if faults:
             raise SystemExit("refusing to start: " + "; ".join(faults))
         await self.seam.ensure_days()
-        await self.verbs.start()
+        await self._start_verbs(stop)
         gc.collect()
         gc.freeze()  # what is there by now stays: the collector need not look at it again
         gc.set_threshold(*COLLECT)
@@ -305,6 +308,13 @@ class Gateway:
         await self.verbs.close()
         await self.database.close()
         await self.redis.close()
+
+    async def _start_verbs(self, stop: asyncio.Event) -> None:
+        """Before the first link; whoever wants us to stop need not wait for them."""
+        tasks = [asyncio.create_task(self.verbs.start()), asyncio.create_task(stop.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
 
     async def _listen(self, port: int, tls: ssl.SSLContext | None) -> Server:
         return await serve_websockets(

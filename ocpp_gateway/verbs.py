@@ -33,6 +33,8 @@ LENGTH = 4
 P = ParamSpec("P")
 T = TypeVar("T")
 Verb = Callable[Concatenate[Aside, P], Coroutine[Any, Any, T]]
+# From where this very code came: not from the directory that happens to be the current one.
+BEGIN = "import sys; sys.path[:] = {path!r}; from ocpp_gateway.verbs import main; main({descriptor})"
 # The OCPP versions are modules: they go by their name.
 copyreg.pickle(ModuleType, lambda module: (importlib.import_module, (module.__name__,)))
 
@@ -45,6 +47,10 @@ class Verbs:
         self._redis = Redis(settings.redis_url or "")
         self._database = Database(settings, redis=self._redis, pool_size=POOL_SIZE)
         self._aside = Aside(self._database, node, VERSIONS)
+
+    @property
+    def is_up(self) -> bool:
+        return True
 
     async def start(self) -> None:
         """Before the first link."""
@@ -73,6 +79,11 @@ class VerbProcess(Verbs):
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._is_up = asyncio.Event()
+        self._is_closed = False
+
+    @property
+    def is_up(self) -> bool:
+        return self._is_up.is_set()
 
     @property
     def pid(self) -> int | None:
@@ -86,16 +97,18 @@ class VerbProcess(Verbs):
         self, verb: Callable[Concatenate[Aside, P], Coroutine[Any, Any, T]], *args: P.args, **more: P.kwargs
     ) -> T:
         while self._writer is None or not self._is_up.is_set():
+            if self._is_closed:
+                raise DatabaseAway("the verbs' process has ended")
             await self._is_up.wait()
         self._last += 1
         number, future = self._last, asyncio.get_running_loop().create_future()
         self._asked[number] = future
-        _send(self._writer, (number, verb.__name__, args, more))
+        _send(self._writer, (number, verb.__name__, args, more, tracing.carried().get("traceparent")))
         try:
             return await future
         except asyncio.CancelledError:
             if number in self._asked and self._writer is not None:
-                _send(self._writer, (number, None, (), {}))
+                _send(self._writer, (number, None, (), {}, None))
             raise
         finally:
             self._asked.pop(number, None)
@@ -104,8 +117,8 @@ class VerbProcess(Verbs):
         while True:
             try:
                 await self._live()
-            except OSError as error:
-                log.error("the verbs' process could not be reached: %s", error)
+            except Exception:  # whatever it was: without a process no verb is done
+                log.exception("the verbs' process could not be kept")
             await asyncio.sleep(AGAIN_S)
 
     async def _live(self) -> None:
@@ -113,7 +126,7 @@ class VerbProcess(Verbs):
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "ocpp_gateway.verbs", str(theirs.fileno()),
+                sys.executable, "-P", "-c", BEGIN.format(path=sys.path, descriptor=theirs.fileno()),
                 pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         reader, self._writer = await asyncio.open_connection(sock=ours)
@@ -140,10 +153,12 @@ class VerbProcess(Verbs):
             await _end(self._process)
 
     async def close(self) -> None:
+        self._is_closed = True
         if self._keeping is not None:
             self._keeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeping
+        self._is_up.set()  # who waits for a process learns that there will be none
         await super().close()
 
 
@@ -180,21 +195,20 @@ async def work(descriptor: int) -> None:
     verbs = Verbs(settings, node)
     at_work: dict[int, asyncio.Task[None]] = {}
 
-    async def do(number: int, name: str, args: Any, more: Any) -> None:
+    async def do(number: int, name: str, args: Any, more: Any, parent: str | None) -> None:
         try:
-            answer = (number, True, await verbs.run(getattr(Aside, name), *args, **more))
-        except Exception as error:
-            answer = (number, False, _sendable(error))
-        finally:
-            at_work.pop(number, None)
-        _send(writer, answer)
+            with tracing.span("aside", parent=parent):
+                _send(writer, (number, True, await verbs.run(getattr(Aside, name), *args, **more)))
+        except BaseException as error:  # also where it was canceled: whoever asked has an answer
+            _send(writer, (number, False, _sendable(error)))
 
     _send(writer, "ready")
     try:
         while True:
-            number, name, args, more = await receive(reader)
+            number, name, args, more, parent = await receive(reader)
             if name is not None:
-                at_work[number] = asyncio.create_task(do(number, name, args, more))
+                task = at_work[number] = asyncio.create_task(do(number, name, args, more, parent))
+                task.add_done_callback(lambda _, number=number: at_work.pop(number, None))
             elif (task := at_work.get(number)) is not None:
                 task.cancel()
     except (EOFError, ConnectionError):
@@ -206,7 +220,7 @@ async def work(descriptor: int) -> None:
         await verbs.close()
 
 
-def _sendable(error: Exception) -> Exception:
+def _sendable(error: BaseException) -> Exception:
     try:
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - what we wrote just now
     except Exception:
@@ -215,13 +229,10 @@ def _sendable(error: Exception) -> Exception:
 
 
 def main(descriptor: int) -> None:
+    """The process."""
     # Its gateway decides when it ends, also where a signal goes to both.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
     asyncio.run(work(descriptor))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -14,7 +14,7 @@ from themes.language import _
 AnyRequest = Request[Any, Any, Any]
 
 
-@post("/login/{token:str}", opt={"public": True})
+@post("/login/{token:str}", opt={"public": True, "of_the_browser": True})
 async def login(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
     visit = visit_of(request)
     secret = await accounts.log_in(

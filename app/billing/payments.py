@@ -584,13 +584,13 @@ async def list_refunds(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, 
 
 async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[datetime, int, bool]]:
     """(when its credit note was issued, minor units, is it made) of each refund that was made, oldest first; then what
-    is still to be given back, if anything, by the newest note.
+    was given back at the provider itself, and what is still to be given back, if anything, by the newest note.
 
     A refund belongs to the newest note that stood when it was planned: in that note's own transaction, or later where
     the capture was still under way, or the provider refused at first.
     """
     ops = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
-    if payment is None or not ops:
+    if payment is None or not (ops or payment.refunded_outside_minor):
         return []
     query = select(Invoice.issued_at).where(
         Invoice.issued_at >= payment.created_at, Invoice.corrects_id.is_not(None),
@@ -602,6 +602,9 @@ async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[d
         if op.state == "succeeded":
             issued_at = max((at for at in notes if at <= op.created_at), default=op.created_at)
             found.append((issued_at, op.request["amount_minor"], True))
+    outside = payment.refunded_outside_minor - await find_unpapered(scope, payment)
+    if outside and notes:
+        found.append((max(notes), outside, True))
     back = await find_back(scope, payment)
     waiting = back.on_its_way_minor + back.refused_minor
     if waiting and notes:
@@ -957,7 +960,8 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
             Payment.created_at > scope.now - FEE_COMES_WITHIN, Payment.state.in_(TAKEN),
             Payment.provider_fee_minor == 0, Payment.observed_at < scope.now - timedelta(hours=3),
         )  # fmt: skip
-        for payment_id in (await scope.db.execute(unknown.order_by(Payment.id).limit(200))).scalars():
+        # By chance: those that cannot be read keep nobody out.
+        for payment_id in (await scope.db.execute(unknown.order_by(func.random()).limit(200))).scalars():
             await watch(scope, payment_id)
 
 

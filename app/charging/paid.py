@@ -391,7 +391,8 @@ async def cost_by(scope: Scope, session: ChargingSession, at: datetime) -> int:
     """Minor units incl. VAT, had it run at full power since its meter was read last, or did it stand there from now on,
     whatever it does now: standing may cost more than charging, and may begin right after this look."""
     live = session.live
-    read_at = (live.metered_at if live else None) or session.started_at
+    # Cable first: the meter may have been read long before the driver came, and nothing flowed until then.
+    read_at = max((live.metered_at if live else None) or session.started_at, session.started_at)
     power_w = max(await _full_power_w(scope, session), (live.power_w or 0) if live else 0)
     seconds = max((at - read_at).total_seconds(), 0)
     energy_wh = ((live.energy_wh or 0) if live else 0) + round(power_w * seconds / 3600)

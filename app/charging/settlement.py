@@ -187,8 +187,8 @@ async def _stretches(
     states += assumed
     samples = [Sample(row.sampled_at, row.value) for row in rows]
     start = None if session.meter_start_wh is None else Decimal(session.meter_start_wh)
-    if start is None and samples:  # what is billed then counts from there
-        start = samples[0].meter_wh
+    if start is None:  # what is billed then counts from the first reading of the visit
+        start = next((one.meter_wh for one in samples if one.at >= session.started_at), None)
     return stretches(session.started_at, ended_at, Decimal(energy_wh), start, samples, states)
 
 

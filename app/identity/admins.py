@@ -125,14 +125,16 @@ async def admin_login_with(database: Database, token: str, *, host: str, browser
         )
         admin_id = (await db.execute(query)).scalar_one_or_none()
         admin = await db.get(PlatformAdmin, admin_id) if admin_id is not None else None
-        if admin is None:
-            return await _used_just_now(database, token, secret, host)
-        if admin.status != "active":
+        if admin is not None and admin.status != "active":
             raise _gone()
         known = digest(database.settings.secret_keys, "admin-session", secret)
-        db.add(PlatformSession(
-            digest=known, admin_id=admin.id, host=host, created_at=now, seen_at=now, expires_at=now + SESSION_LIFETIME,
-        ))  # fmt: skip
+        if admin is not None:
+            db.add(PlatformSession(
+                digest=known, admin_id=admin.id, host=host, created_at=now, seen_at=now,
+                expires_at=now + SESSION_LIFETIME,
+            ))  # fmt: skip
+    if admin is None:  # out of the first transaction: who tries tokens shall not hold two connections
+        return await _used_just_now(database, token, secret, host)
     login = AdminLogin(known, admin, secret)
     async with database.platform_scope(login.actor, "login") as scope:
         await scope.write_audit("platform_admin.logged_in", {"host": host})

@@ -59,7 +59,7 @@ async def show_link(request: AnyRequest, token: str) -> Response[Any]:
     return link_page(request, None, token, stands=stands)
 
 
-@post("/login/{token:str}", opt={"public": True})
+@post("/login/{token:str}", opt={"public": True, "of_the_browser": True})
 async def login(request: AnyRequest, token: str) -> Response[Any]:
     visit = visit_of(request)
     made = await admins.admin_login_with(

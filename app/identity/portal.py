@@ -97,7 +97,7 @@ def link_page(request: AnyRequest, scope: Scope | None, token: str, *, stands: b
     return shown
 
 
-@post("/login/{token:str}", opt={"public": True})
+@post("/login/{token:str}", opt={"public": True, "of_the_browser": True})
 async def login(request: AnyRequest, tenant_scope: Scope, token: str) -> Response[Any]:
     made = await service.login_with(
         tenant_scope, token, host=visit_of(request).host, browser=link_browser(request)

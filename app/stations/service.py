@@ -220,13 +220,17 @@ async def create_station(
         )
     if location_id is not None:
         await get_location(scope, location_id)
-    seed = await repeatable(scope, "station", form_id, identity)
+    evses = list(evses)
+    seed = await repeatable(
+        scope, "station", form_id, identity, name, str(location_id), str(security_profile), repr(evses)
+    )
     secret = _new_password(security_profile, seed.hex()[:40] if seed else password)
     taken = select(ChargingStation).where(
         ChargingStation.ocpp_identity == identity, ChargingStation.retired_at.is_(None)
     )
     known = (await scope.db.execute(taken)).scalar_one_or_none()
-    if known is not None and form_id and await _is_made_just_now(scope, known, secret):
+    wanted = (name.strip(), location_id, security_profile, [evse_no for evse_no, _ in _check_evses(evses)])
+    if known is not None and seed and await _is_made_just_now(scope, known, secret, wanted):
         return NewStation(known, scope.settings.ocpp_url_of(await own_slug(scope), identity), secret)
     if known is not None:
         raise Refused("identity_taken", f"There is a station {identity} already.")
@@ -247,11 +251,17 @@ async def create_station(
     return NewStation(station, scope.settings.ocpp_url_of(slug, identity), secret)
 
 
-async def _is_made_just_now(scope: Scope, station: ChargingStation, secret: str | None) -> bool:
-    """By this very form: its password is the one that comes of it, and nobody has made another since."""
+async def _is_made_just_now(
+    scope: Scope, station: ChargingStation, secret: str | None, wanted: tuple[Any, ...]
+) -> bool:
+    """By this very form: its password is the one that comes of it, and nobody has made another since. Where there is
+    none nothing is told once, and the station has to be the `wanted` one (name, site, profile, EVSEs)."""
     digests, _attributes = await _known_route(scope, station)
+    numbers = select(EVSE.evse_no).where(EVSE.station_id == station.id).order_by(EVSE.evse_no)
+    there = list((await scope.db.execute(numbers)).scalars())
     is_same = digests == ([station_digest(scope, secret)] if secret else [])
-    return is_same and station.created_at > scope.now - REPEATS_FOR
+    is_wanted = wanted == (station.name, station.location_id, station.security_profile, there)
+    return is_same and is_wanted and station.created_at > scope.now - REPEATS_FOR
 
 
 def _new_password(profile: int, wanted: str | None) -> str | None:

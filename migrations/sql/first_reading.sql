@@ -103,8 +103,8 @@ begin
              case when t.meter_wh is not null then epoch + t.read_at * us end
         from target t where t.status = 'ACTIVE' and (t.read_at is not null or t.state is not null)
       on conflict (tenant_id, session_id) do update set
-        meter_wh = case when l.reading_at > excluded.reading_at then l.meter_wh else coalesce(excluded.meter_wh, l.meter_wh) end,
-        energy_wh = case when l.reading_at > excluded.reading_at then l.energy_wh else coalesce(excluded.energy_wh, excluded.meter_wh - l.first_wh, l.energy_wh) end,
+        meter_wh = case when l.metered_at > excluded.metered_at then l.meter_wh else coalesce(excluded.meter_wh, l.meter_wh) end,
+        energy_wh = case when l.metered_at > excluded.metered_at then l.energy_wh else coalesce(excluded.energy_wh, excluded.meter_wh - l.first_wh, l.energy_wh) end,
         power_w = case when l.reading_at > excluded.reading_at then l.power_w else coalesce(excluded.power_w, l.power_w) end,
         current_a = case when l.reading_at > excluded.reading_at then l.current_a else coalesce(excluded.current_a, l.current_a) end,
         voltage_v = case when l.reading_at > excluded.reading_at then l.voltage_v else coalesce(excluded.voltage_v, l.voltage_v) end,

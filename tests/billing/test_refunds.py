@@ -346,6 +346,7 @@ async def test_a_part_that_was_given_back_at_the_provider_is_in_the_books_and_on
     assert books["psp_pending"] == -payment.fee_minor - payment.provider_fee_minor
     assert "missing" not in (await owner.open("/payments")).text
     assert "own dashboard" not in (await owner.open(address)).text
+    assert "€5.95 given back to card" in await driver_page(shop, house, payment, "/receipt")
 
 
 async def test_all_that_was_given_back_at_the_provider_gets_its_credit_note_and_no_second_refund(

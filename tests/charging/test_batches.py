@@ -239,6 +239,23 @@ async def test_a_meter_whose_begin_was_never_told_counts_from_its_first_reading(
     assert live.metered_at == AT + timedelta(minutes=3)
 
 
+async def test_a_register_that_comes_after_a_younger_power_counts_all_the_same(database: Database):
+    """Some stations tell power and register in messages of their own, and the register's time lies before."""
+    cast = await hire(database, NORDLICHT)
+    await start(database, cast)
+    power = {"value": "11000", "measurand": "Power.Active.Import", "unit": "W"}
+    for minutes, wh in ((2, 1_300), (4, 1_700)):
+        at = AT + timedelta(minutes=minutes)
+        await write(database, read(cast, "ocpp1.6", "MeterValues", {
+            "connectorId": 1, "transactionId": 1001,
+            "meterValue": [{"timestamp": stamp(at), "sampledValue": [power]}]}))  # fmt: skip
+        await write(database, metering(cast, wh, at=at - timedelta(seconds=10)))
+    (live,) = await rows(database, cast, SessionLive)
+    assert (live.meter_wh, live.energy_wh) == (1_700, 700)
+    assert live.metered_at == AT + timedelta(minutes=4, seconds=-10)
+    assert live.reading_at == AT + timedelta(minutes=4)
+
+
 async def test_a_message_that_cannot_be_stored_undoes_its_whole_batch(database: Database):
     nordlicht, solmark = await hire(database, NORDLICHT), await hire(database, SOLMARK)
     await start(database, nordlicht)

@@ -351,6 +351,18 @@ async def test_a_meter_whose_begin_was_never_told_counts_from_its_first_reading(
     assert "driver_receivable" not in balances and balances["write_off"] > 0
 
 
+async def test_the_time_before_the_driver_came_counts_for_nothing(visit: Visit) -> None:
+    """Cable first: the meter was read hours before, and nothing flowed until the card was given."""
+    await visit.read(0, 0)
+    async with visit.scope(minutes=1) as scope:
+        long_ago = payments.text(
+            "update livery.session_live set metered_at = metered_at - interval '5 hours'"
+        )
+        await scope.db.execute(long_ago)
+    await visit.look(1)
+    assert await visit.stops() == []
+
+
 async def test_a_station_that_tells_everything_but_its_meter_is_stopped_as_if_it_gave_full_power(
     visit: Visit,
 ) -> None:

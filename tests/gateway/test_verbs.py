@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -11,7 +12,7 @@ from sqlalchemy import text
 from app.charging.models import ChargingSession
 from app.kernel.settings import Settings
 from app.stations import commands
-from app.stations.models import StationCommand
+from app.stations.models import StationCommand, StationConnection
 from ocpp_gateway.verbs import VerbProcess
 from tenants.database import Database
 from tests.cast import STAFF
@@ -87,3 +88,29 @@ async def test_the_process_ends_with_its_gateway(settings: Settings, database: D
         assert process_of(yard) == pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_command_whose_end_was_not_written_ends_with_the_next_link(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+):
+    """The process dies while it writes what the station answered: nobody knows, and the command says so."""
+    box = await booted(yard)
+    conclude, dead = yard.gateway.seam.conclude, process_of(yard)
+
+    async def dying(*args: Any) -> None:
+        os.kill(dead, signal.SIGSTOP)  # it hears what it is asked for, and does nothing any more
+        writing = asyncio.create_task(conclude(*args))
+        await asyncio.sleep(0.1)
+        os.kill(dead, signal.SIGKILL)
+        await writing
+
+    monkeypatch.setattr(yard.gateway.seam, "conclude", dying)
+    (link,) = await rows(yard, yard.nordlicht, StationConnection)
+    async with yard.database.scope(yard.nordlicht.tenant_id, STAFF) as scope:
+        await commands.send_command(scope, link.station_id, "Reset", {"type": "Soft"})
+    assert box.socket is not None
+    await asyncio.wait_for(box.socket.wait_closed(), 10)
+    assert box.socket.close_code == 1013
+    again = await booted(yard)
+    await until(lambda: rows(yard, yard.nordlicht, StationCommand, StationCommand.status == "unknown"))
+    await again.close()

@@ -128,11 +128,21 @@ async def test_a_double_tap_on_log_in_ends_logged_in_by_one_login(
     assert tabs[0].cookies["__Host-livery"] == tabs[1].cookies["__Host-livery"]
     for tab in tabs:
         assert (await tab.get(home)).status_code == 200
+    # The first answer has come, its cookie with it, and the old page still stands while the next one loads.
+    assert (await tabs[0].send("POST", f"/login/{token}")).status_code == 303
     if who != "admin":
         assert await _count(house, tenant_id, LoginSession) == 1
         async with house.database.scope(tenant_id, CLI) as scope:
             written = await scope.db.execute(select(AuditEntry).where(AuditEntry.action.like("%logged_in")))
             assert len(written.scalars().all()) == 1
+
+
+async def test_who_tries_tokens_on_the_console_keeps_nobody_out(house: House) -> None:
+    """Each try takes one connection at a time: four at once are all that there are."""
+    async with asyncio.timeout(15):
+        console = house.console()
+        answers = await asyncio.gather(*(console.send("POST", f"/login/{'x' * 43}") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {404}
 
 
 async def test_a_used_link_is_nothing_to_another_browser_nor_after_a_minute_nor_after_the_logout(

@@ -98,6 +98,8 @@ async def test_a_station_form_sent_twice_makes_one_station_and_tells_its_passwor
     passwords = [text for text in TOLD.findall(second.text) if re.fullmatch("[0-9a-f]{40}", text)]
     assert len(passwords) == (1 if profile == "1" else 0)
     assert await _count(house, tenant_id, ChargingStation) == 1
+    corrected = await owner.post("/stations", values | {"evse_count": "2"})
+    assert corrected.status_code == 409, "what was corrected meanwhile is not dropped silently"
     another = await owner.post("/stations", await _filled(owner, "/stations/new", BOX))
     assert another.status_code == 409 and "There is a station TWICE-1 already." in another.text
 

@@ -37,8 +37,8 @@ document.addEventListener("submit", (event) => {
   const { target: form, submitter, defaultPrevented } = event;
   const told = (name) => submitter?.getAttribute(`form${name}`) ?? form.getAttribute(name);
   if (defaultPrevented || told("method")?.toLowerCase() !== "post" || told("target")) return;
-  if (form.ariaBusy) return event.preventDefault();
-  form.ariaBusy = "true";
+  if (form.hasAttribute("aria-busy")) return event.preventDefault();
+  form.setAttribute("aria-busy", "true");
   submitter?.setAttribute("aria-disabled", "true");
   setTimeout(release, 8000, form);
 });
