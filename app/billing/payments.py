@@ -31,6 +31,7 @@ from app.billing.models import (
     PaymentAccount,
     PaymentOp,
 )
+from app.billing.outcomes import DECLINED
 from app.billing.provider import Checkout, Hold, Observation, OutcomeUnknown, Provider, Rejected
 from app.brands.models import TenantProfile
 from app.identity.service import address_of, email_norm
@@ -107,6 +108,8 @@ def merge(known: Known, seen: Observation) -> Known:
     if captured:
         state = "captured" if not refunded else ("refunded" if refunded >= captured else "partially_refunded")
     failure = known.failure or seen.failure
+    if state in OPEN and {known.failure, seen.failure} <= DECLINED.keys():
+        failure = seen.failure  # another card was declined, for another reason: that one is told
     if state in TAKEN or (state == "authorized" and known.state in OPEN):
         failure = ""  # a declined card was followed by one that holds
     return Known(

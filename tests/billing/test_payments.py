@@ -582,6 +582,18 @@ def test_totals_never_fall_and_taken_money_stays_taken(order: list[Observation])
         known = after
 
 
+def test_what_the_bank_said_last_is_told_and_a_driver_who_gave_up_has_given_up() -> None:
+    declined = Observation(provider_ref="pi", state="created", failure="card_declined")
+    unproven = Observation(
+        provider_ref="pi", state="created", failure="payment_intent_authentication_failure"
+    )
+    known = merge(merge(Known(state="created"), declined), unproven)
+    assert known.failure == "payment_intent_authentication_failure"
+    assert merge(known, declined).failure == "card_declined"
+    assert merge(Known(state="created", failure="given_up"), declined).failure == "given_up"
+    assert merge(Known(state="canceled", failure="card_declined"), unproven).failure == "card_declined"
+
+
 async def test_news_are_believed_only_with_todays_signature(shop: Shop) -> None:
     payment = await shop.hold()
     await shop.pay(payment)
