@@ -41,10 +41,19 @@ def reencode(content: bytes, field: str, most: tuple[int, int]) -> tuple[bytes, 
 
 
 def _as_png(image: Image.Image) -> bytes:
-    """From the pixels alone."""
+    """From the pixels alone, with a palette where that says the same in fewer bytes."""
     clean = Image.frombytes(image.mode, image.size, image.tobytes())
+    written = [_written(clean)]
+    if clean.mode == "RGB" and (colours := clean.getcolors(256)):
+        small = clean.quantize(len(colours), method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        if small.convert("RGB").tobytes() == clean.tobytes():
+            written.append(_written(small))
+    return min(written, key=len)
+
+
+def _written(image: Image.Image) -> bytes:
     out = io.BytesIO()
-    clean.save(out, "PNG", optimize=True)
+    image.save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

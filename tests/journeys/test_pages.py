@@ -140,12 +140,14 @@ def test_a_drivers_first_page_is_light_and_useful_in_its_first_answer(
     with httpx2.Client(base_url=f"http://127.0.0.1:{demo.web_port}") as client:
         host = f"{BRANDS[0]}.localhost:{demo.web_port}"
         headers = {"Host": host, "Accept-Encoding": "br", "Accept-Language": language}
-        start = client.get("/", headers=headers).text
-        code = re.search(r'href="(/c/[^"]+)"', start)
-        assert code
-        with client.stream("GET", code.group(1), headers=headers) as answer:
-            html = b"".join(answer.iter_raw())
-        weights = {code.group(1): len(html)}
+        codes = re.findall(r'href="(/c/[^"]+)"', client.get("/", headers=headers).text)
+
+        def loaded(path: str) -> bytes:
+            with client.stream("GET", path, headers=headers) as answer:
+                return b"".join(answer.iter_raw())
+
+        html, code = max(((loaded(code), code) for code in codes), key=lambda one: len(one[0]))
+        weights = {code: len(html)}
         files = re.findall(r'(?:href|src)="(/(?:static|brand)/[^"#]+)', html.decode())
         for name in dict.fromkeys(files):
             with client.stream("GET", name, headers=headers) as answer:
@@ -153,7 +155,7 @@ def test_a_drivers_first_page_is_light_and_useful_in_its_first_answer(
                 weights[name] = len(b"".join(answer.iter_raw()))
     print(f"\n{sum(weights.values())} bytes: {weights}")
     assert sum(weights.values()) <= 35_000
-    assert price in html.decode() and "<form" in html.decode()
+    assert price in html.decode() and 'class="card form start"' in html.decode()
 
 
 async def test_a_keyboard_reaches_the_content_past_the_navigation(browser: Browser, demo: House) -> None:
