@@ -67,6 +67,15 @@ class Visit:
             session = await service.get_session(scope, self.session_id)
             await ingest.ingest(scope, self.station_id, 1, session.ocpp_transaction_id, readings)
 
+    async def tell(self, minutes: float, state: str) -> None:
+        """The station says what goes on."""
+        async with self.scope(minutes=minutes) as scope:
+            session = await service.get_session(scope, self.session_id)
+            await service.report_transaction(scope, self.station_id, TransactionReport(
+                kind="Updated", at=scope.now, received_at=scope.now, charging_state=state,
+                ocpp_transaction_id=session.ocpp_transaction_id,
+            ))  # fmt: skip
+
     async def look(self, minutes: float) -> None:
         async with self.scope(minutes=minutes) as scope:
             await paid.watch_cap(scope, self.session_id)
@@ -244,12 +253,7 @@ async def test_what_standing_costs_counts_towards_the_hold_while_the_meter_says_
     async with visit.shop.scope() as scope:
         await scope.db.execute(update(PriceSnapshot).values(tariff=tariff))
     for minutes, state in ((0.1, "Charging"), (30, "SuspendedEV")):
-        async with visit.scope(minutes=minutes) as scope:
-            session = await service.get_session(scope, visit.session_id)
-            await service.report_transaction(scope, visit.station_id, TransactionReport(
-                kind="Updated", at=scope.now, received_at=scope.now, charging_state=state,
-                ocpp_transaction_id=session.ocpp_transaction_id,
-            ))  # fmt: skip
+        await visit.tell(minutes, state)
     await visit.read(30, 11)
     await visit.look(174)
     assert await visit.stops() == []
@@ -272,23 +276,15 @@ async def test_a_car_that_begins_to_stand_at_a_dear_price_is_looked_at_before_th
     async with visit.shop.scope() as scope:
         await scope.db.execute(update(PriceSnapshot).values(tariff=tariff))
 
-    async def tell(minutes: float, state: str) -> None:
-        async with visit.scope(minutes=minutes) as scope:
-            session = await service.get_session(scope, visit.session_id)
-            await service.report_transaction(scope, visit.station_id, TransactionReport(
-                kind="Updated", at=scope.now, received_at=scope.now, charging_state=state,
-                ocpp_transaction_id=session.ocpp_transaction_id,
-            ))  # fmt: skip
-
     def jobs_of(name: str) -> list[Any]:
         query = "select scheduled_at from procrastinate.procrastinate_jobs where task_name = %s order by id"
         return [row[0] for row in visit.shop.jobs.connection.execute(query, [name])]
 
-    await tell(0.1, "Charging")
+    await visit.tell(0.1, "Charging")
     await visit.read(200, 73)
     await visit.look(200)
     looks, checks = 0, len(jobs_of("charging.check_cap"))
-    await tell(200.1, "SuspendedEV")
+    await visit.tell(200.1, "SuspendedEV")
     assert len(jobs_of("charging.check_cap")) == checks + 1  # it is looked at once at the change, too
     while not await visit.stops():
         looks += 1
