@@ -27,7 +27,7 @@ from app.kernel.live import Live
 from app.kernel.settings import Settings
 from app.kernel.tracing import span
 from app.kernel.web import IS_HEAD, Visit
-from app.surfaces import api, assembly, console, doors, driver, portal, sandbox, start, uploads, webhooks
+from app.surfaces import api, console, doors, driver, portal, sandbox, start, uploads, webhooks
 from app.surfaces.headers import POLICY, with_headers
 from tenants.database import Database
 from tenants.redis import Redis
@@ -64,16 +64,14 @@ class FrontDoor:
         self.database = database or Database(settings, redis=self.redis, pool_size=10)
         self.resolver = HostResolver(self.database)
         self.live = Live(self.redis)
-        templates = assembly.templates()
         self.surfaces: dict[str, Litestar] = {
-            "portal": portal.build(templates), "api": api.build(templates), "driver": driver.build(templates),
-            "console": console.build(templates),
+            "portal": portal.build(), "api": api.build(), "driver": driver.build(), "console": console.build(),
         }  # fmt: skip
         if settings.demo and not settings.is_production:
-            self.surfaces["start"] = start.build(templates)
+            self.surfaces["start"] = start.build()
         self.sandbox: sandbox.SandboxWire | None = None
         if settings.takes_cards and settings.uses_sandbox and settings.database_url_platform:
-            self.surfaces["sandbox"] = sandbox.build(templates)
+            self.surfaces["sandbox"] = sandbox.build()
             self.sandbox = sandbox.SandboxWire(self.database, settings)
         loaders = {
             "portal": doors.load_portal, "api": doors.load_api, "driver": doors.load_driver,
@@ -270,8 +268,6 @@ class FrontDoor:
             if self._owns:
                 stack.push_async_callback(self._close)
             await stack.enter_async_context(self.live)
-            for app in self.surfaces.values():
-                await stack.enter_async_context(app.lifespan())
             if self.sandbox is not None:
                 telling = asyncio.create_task(self.sandbox.tell())
                 stack.callback(telling.cancel)

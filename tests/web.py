@@ -1,6 +1,5 @@
 """A front door on a real socket, and people who visit it: what tests of pages and REST share."""
 
-import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -12,7 +11,7 @@ from uuid import UUID
 import httpx2
 import uvicorn
 
-from app.asgi import FrontDoor, Server, with_static_files
+from app.asgi import FrontDoor, with_static_files
 from app.brands import service as brands
 from app.identity import admins
 from app.identity import service as identity
@@ -159,20 +158,17 @@ async def open_house(settings: Settings, database: Database) -> AsyncIterator[Ho
             log_config=None,
             timeout_graceful_shutdown=3,
         )
-        server = Server(config)
-        server.door = door
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        serving = asyncio.create_task(server._serve([listener]))
-        while not server.started:
-            if serving.done():
-                serving.result()
-                raise RuntimeError("the front door did not start")
-            await asyncio.sleep(0.01)
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listener])
+        if server.should_exit:
+            raise RuntimeError("the front door did not start")
+        await server.on_tick(0)  # the headers that every answer carries
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             yield House(door, port, client)
         door.live.draining.set()
-        server.should_exit = True
-        await serving
+        await server.shutdown()
 
 
 async def found_brand(

@@ -1,9 +1,9 @@
 """REST v1, below `/api/v1` on the portal's host: API keys, problem+json, `Idempotency-Key`, OpenAPI."""
 
 from collections.abc import AsyncGenerator
+from functools import cache
 from typing import Any
 
-import jinja2
 from litestar import Litestar, Request, Response, Router, get
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
@@ -89,9 +89,10 @@ def _groups(schema: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
     return sorted(groups.items())
 
 
-def build(templates: jinja2.Environment) -> Litestar:
+@cache
+def build() -> Litestar:
     app = surface(
-        "api", [docs, Router(PREFIX, route_handlers=[openapi_json, *_gathered()])], templates=templates,
+        "api", [docs, Router(PREFIX, route_handlers=[openapi_json, *_gathered()])],
         answers_on=("portal",), uses_keys=True, dependencies={"tenant_scope": Provide(tenant_scope)},
         after_request=keep_first_answer,
     )  # fmt: skip

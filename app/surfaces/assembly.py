@@ -1,6 +1,7 @@
 """Putting a surface together: its routes, its templates, its guards, its way of saying no."""
 
 from collections.abc import Iterable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +26,7 @@ MAX_BODY_BYTES = 1_000_000
 _KNOWN = frozenset(PERMISSIONS) | ADMIN_PERMISSIONS
 
 
+@cache
 def templates() -> jinja2.Environment:
     return environment(template_folders())
 
@@ -40,11 +42,12 @@ def nav_of(modules: Iterable[ModuleType]) -> list[NavItem]:
 
 
 def surface(
-    name: str, routes: list[Any], *, templates: jinja2.Environment, nav: Iterable[NavItem] = (),
+    name: str, routes: list[Any], *, nav: Iterable[NavItem] = (),
     answers_on: tuple[str, ...] = (), uses_keys: bool = False, dependencies: dict[str, Provide] | None = None,
     after_request: Any = None,
 ) -> Litestar:  # fmt: skip
-    """`uses_keys`: API keys instead of cookies, problem+json instead of pages."""
+    """Holds nothing of a deployment: a process builds each once, and several front doors may share it.
+    `uses_keys`: API keys instead of cookies, problem+json instead of pages."""
     as_answer = as_problem if uses_keys else as_page
     app = Litestar(
         route_handlers=routes,
@@ -56,7 +59,7 @@ def surface(
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         state=State({
-            "templates": templates, "nav": list(nav), "answers_on": answers_on or (name,), "uses_keys": uses_keys,
+            "templates": templates(), "nav": list(nav), "answers_on": answers_on or (name,), "uses_keys": uses_keys,
         }),
     )  # fmt: skip
     undeclared = [

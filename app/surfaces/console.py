@@ -1,8 +1,8 @@
 """The console: the platform's staff, on `console.<domain>`. No tenant stands behind a request here."""
 
+from functools import cache
 from typing import Any
 
-import jinja2
 from litestar import Litestar
 from litestar.di import Provide
 
@@ -16,8 +16,9 @@ def no_tenant() -> None:
     raise RuntimeError("the console has no tenant scope")
 
 
-def build(templates: jinja2.Environment) -> Litestar:
+@cache
+def build() -> Litestar:
     modules = [appearance, unclaimed, selftest, *gather("console")]
     routes: list[Any] = [platform_file, *routes_of(modules)]
     dependencies = {"tenant_scope": Provide(no_tenant, sync_to_thread=False)}
-    return surface("console", routes, templates=templates, nav=nav_of(modules), dependencies=dependencies)
+    return surface("console", routes, nav=nav_of(modules), dependencies=dependencies)

@@ -1,8 +1,8 @@
 """Drivers, on a brand's own host: their pages lie in the slices (`app/charging/driver.py`), the look is served here."""
 
+from functools import cache
 from typing import Any
 
-import jinja2
 from litestar import Litestar
 
 from app.kernel.settings import Settings
@@ -12,10 +12,11 @@ from app.surfaces.assembly import brand_file, nav_of, routes_of, surface
 from app.surfaces.headers import content_security_policy
 
 
-def build(templates: jinja2.Environment) -> Litestar:
+@cache
+def build() -> Litestar:
     modules = gather("driver")
     routes: list[Any] = [brand_file, *appearance.driver_routes, *routes_of(modules)]
-    return surface("driver", routes, templates=templates, nav=nav_of(modules))
+    return surface("driver", routes, nav=nav_of(modules))
 
 
 def driver_policy(settings: Settings) -> str:

@@ -1,8 +1,8 @@
 """The portal: a CPO's staff, on `portal-{slug}.<domain>`."""
 
+from functools import cache
 from typing import Any
 
-import jinja2
 from litestar import Litestar
 
 from app.kernel.slices import find_module, gather
@@ -10,7 +10,8 @@ from app.surfaces import appearance, first_steps
 from app.surfaces.assembly import brand_file, nav_of, routes_of, surface
 
 
-def build(templates: jinja2.Environment) -> Litestar:
+@cache
+def build() -> Litestar:
     modules = [appearance, first_steps, *find_module("app.surfaces.overview"), *gather("portal")]
     routes: list[Any] = [brand_file, *routes_of(modules)]
-    return surface("portal", routes, templates=templates, nav=nav_of(modules))
+    return surface("portal", routes, nav=nav_of(modules))

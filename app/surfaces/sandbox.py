@@ -10,11 +10,11 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-import jinja2
 from litestar import Litestar, Request, Response, get, post
 
 from app.billing import sandbox
@@ -99,8 +99,9 @@ def _away(url: str) -> Response[Any]:
     return Response(None, status_code=303, headers={"Location": url})
 
 
-def build(templates: jinja2.Environment) -> Litestar:
-    return surface("sandbox", [show_checkout, show_bank, pay, platform_file], templates=templates)
+@cache
+def build() -> Litestar:
+    return surface("sandbox", [show_checkout, show_bank, pay, platform_file])
 
 
 def sandbox_policy() -> str:

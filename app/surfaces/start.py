@@ -4,10 +4,10 @@ Demo mode only, and never in production: who clicks is logged in.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-import jinja2
 from litestar import Litestar, Request, Response, get, post
 from sqlalchemy import select
 
@@ -175,8 +175,9 @@ async def _driver_token(scope: Scope, email: str) -> str:
     return (await identity.make_driver_link(scope, driver.email_norm))[1]
 
 
-def build(templates: jinja2.Environment) -> Litestar:
-    return surface("start", [start, create_demo_login, platform_file], templates=templates)
+@cache
+def build() -> Litestar:
+    return surface("start", [start, create_demo_login, platform_file])
 
 
 def start_policy(settings: Settings) -> str:

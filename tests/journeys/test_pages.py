@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from app.surfaces import console, driver, portal
-from app.surfaces.assembly import route_table, templates
+from app.surfaces.assembly import route_table
 from tests.journeys.house import House, wait_for
 from tests.journeys.people import Person, person_at
 from tests.pages import BRANDS, SHOTS, Shot, demo_login, reach, url_of
@@ -81,7 +81,7 @@ def unseen(seen: set[tuple[str, str]]) -> list[str]:
     missing = []
     for surface, module in (("portal", portal), ("driver", driver), ("console", console)):
         paths = [path for host, path in seen if host == surface]
-        for method, route, _handler in route_table(module.build(templates())):
+        for method, route, _handler in route_table(module.build()):
             pattern = re.sub(r"\{[^}]+\}", "[^/]+", route)
             is_page = method == "GET" and not NO_PAGE.fullmatch(route)
             if is_page and not any(re.fullmatch(pattern, path) for path in paths):

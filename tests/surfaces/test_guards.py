@@ -11,7 +11,7 @@ from app.brands import service as brands
 from app.identity import service as identity
 from app.identity.models import StaffMember
 from app.surfaces import portal
-from app.surfaces.assembly import route_table, surface, templates
+from app.surfaces.assembly import route_table, surface
 from tests.web import CLI, House, Visitor, found_brand
 
 pytestmark = pytest.mark.anyio
@@ -233,10 +233,10 @@ def test_a_route_without_a_permission_stops_the_start() -> None:
 
     for handler, path in ((forgotten, "/forgotten"), (misspelt, "/misspelt")):
         with pytest.raises(RuntimeError, match=f"GET {path}"):
-            surface("portal", [handler], templates=templates())
+            surface("portal", [handler])
 
 
 def test_every_route_of_the_portal_says_who_may() -> None:
-    table: list[Any] = route_table(portal.build(templates()))
+    table: list[Any] = route_table(portal.build())
     assert len(table) >= 10
     assert all(handler.opt.get("public") or handler.opt["permission"] for _method, _path, handler in table)

@@ -39,7 +39,7 @@ async def counter(request: Request[Any, Any, Any]) -> Stream:
 @pytest.fixture
 async def tenant_id(house: House) -> UUID:
     """The portal with one more route."""
-    app = assembly.surface("portal", [counter], templates=assembly.templates())
+    app = assembly.surface("portal", [counter])
     house.door._doors["portal"].app = app
     tenant_id = await found_brand(house.database)
     return tenant_id
