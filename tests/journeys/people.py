@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from tests.conftest import ROOT
 from tests.journeys.house import House
 
+MODES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -28,14 +29,18 @@ class Person:
         return self.page
 
     async def faults(self) -> list[str]:
-        """What axe finds wrong with the page, by WCAG 2.2 A and AA and its best practices."""
+        """What axe finds wrong with the page, by WCAG 2.2 A and AA and its best practices: in light, then in dark."""
         await self.page.evaluate(AXE.read_text())
-        found: dict[str, Any] = await self.page.evaluate("axe.run({resultTypes: ['violations']})")
-        return [
-            f"{one['id']} ({one['impact']}): {node['html'][:160]}"
-            for one in found["violations"]
-            for node in one["nodes"]
-        ]
+        faults: list[str] = []
+        for mode in MODES:
+            await self.page.emulate_media(color_scheme=mode, reduced_motion="reduce")  # no colour on its way
+            found: dict[str, Any] = await self.page.evaluate("axe.run({resultTypes: ['violations']})")
+            faults += [
+                f"{mode}: {one['id']} ({one['impact']}): {node['html'][:160]}"
+                for one in found["violations"]
+                for node in one["nodes"]
+            ]
+        return faults
 
 
 def _told(said: ConsoleMessage) -> str:

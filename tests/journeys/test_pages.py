@@ -89,14 +89,13 @@ def unseen(seen: set[tuple[str, str]]) -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("mode", ["light", "dark"])
 @pytest.mark.parametrize("brand", BRANDS)
 async def test_no_page_has_a_fault_that_axe_or_the_browser_finds(
-    browser: Browser, demo: House, brand: str, mode: str
+    browser: Browser, demo: House, brand: str
 ) -> None:
     """At 320 px: a wide screen at 400 % is as narrow (WCAG 2.2, 1.4.10)."""
     base = url_of("portal", brand, demo.web_port, "")
-    async with person_at(browser, base, color_scheme=mode, viewport=NARROW) as person:
+    async with person_at(browser, base, viewport=NARROW) as person:
         looking = Looking(person, brand, demo.web_port)
         for surface in ("nobody", "start", "driver", "portal", "console", "guest", "rider"):
             if surface in ("portal", "console", "rider"):
@@ -110,10 +109,7 @@ async def test_no_page_has_a_fault_that_axe_or_the_browser_finds(
         assert unseen(looking.seen) == []
 
 
-@pytest.mark.parametrize("mode", ["light", "dark"])
-async def test_the_worst_look_that_is_allowed_can_be_read_too(
-    browser: Browser, demo: House, mode: str
-) -> None:
+async def test_the_worst_look_that_is_allowed_can_be_read_too(browser: Browser, demo: House) -> None:
     look = preset("worst_legal")
     with demo.sql() as connection:
         connection.execute(
@@ -121,7 +117,7 @@ async def test_the_worst_look_that_is_allowed_can_be_read_too(
             [json.dumps(look.values()), BRANDS[-1]],
         )
     base = url_of("portal", BRANDS[-1], demo.web_port, "")
-    async with person_at(browser, base, color_scheme=mode, viewport=NARROW) as person:
+    async with person_at(browser, base, viewport=NARROW) as person:
         looking = Looking(person, BRANDS[-1], demo.web_port)
         for surface in ("portal", "console", "rider"):
             await looking.log_in(surface)
