@@ -594,6 +594,11 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
         await _leave(scope, session)
         return session
     await _locate(scope, session, report)
+    with scope.db.no_autoflush:  # written once, when all of it is known
+        return await _end_with(scope, session, report)
+
+
+async def _end_with(scope: Scope, session: ChargingSession, report: TransactionReport) -> ChargingSession:
     await _store(scope, session, report)
     if session.status == "COMPLETED" and session.review == "stuck" and session.settled_at is None:
         session.review = None  # we had closed it for its silence: its own word counts more
@@ -659,7 +664,6 @@ async def _find_ended(scope: Scope, station_id: UUID, report: TransactionReport)
 async def _close(scope: Scope, session: ChargingSession) -> None:
     """COMPLETED with its energy, or with a review; what is clean is settled by a job that must happen."""
     session.status = "COMPLETED"
-    await scope.db.flush()
     if session.review in (None, "superseded", "card_twice", "start_twice"):
         energy, review = await plausibility.judge(scope, session)
         session.energy_wh = energy
