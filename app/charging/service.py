@@ -97,8 +97,8 @@ async def _verdict(scope: Scope, session: ChargingSession, report: TransactionRe
 async def _started(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     known = await _find(scope, station_id, report)
     if known is not None:
-        is_open = known.settled_at is None and not _is_decided(known)
-        if is_open and (known.meter_start_wh is None or known.review == "orphan"):
+        is_late = known.meter_start_wh is None or known.review == "orphan"
+        if is_late and not await _is_over(scope, known) and not await _has(scope, known, "started"):
             known = await _given_at_last(scope, known, report)
             await _locate(scope, known, report)
             await _complete_start(scope, known, report)
@@ -169,7 +169,7 @@ async def _locate(scope: Scope, session: ChargingSession, report: TransactionRep
     session.evse_id, session.evse_no = evse.id, evse.evse_no
     await scope.db.flush()
     if before is None:
-        await snapshot.freeze(scope, session, again=True)
+        await snapshot.freeze(scope, session, again=session.origin == "station")
     if session.status != "ACTIVE":
         return
     await _supersede_others(scope, session)
@@ -430,11 +430,14 @@ async def _given_at_last(
 
 
 async def _complete_start(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
-    """The Started of a transaction whose later events came first."""
+    """The Started of a transaction whose later events came first. Where it names nobody and a driver came since, their
+    visit began with them."""
     session.meter_start_wh = _start_meter(report)
-    session.started_at = min(session.started_at, report.at)
-    session.connector_no = session.connector_no or report.connector_no
     is_nobodys = session.id_token_status is None
+    is_given = report.id_token is not None or report.remote_start_id is not None
+    if is_nobodys or is_given or report.trigger_reason == "RemoteStart":
+        session.started_at = min(session.started_at, report.at)
+    session.connector_no = session.connector_no or report.connector_no
     if is_nobodys:
         await _authorise(scope, session, report.id_token)
         await _turn_away(scope, session, report)
@@ -452,7 +455,7 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
 
 async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     session = await _find(scope, station_id, report) or await _without_start(scope, station_id, report)
-    if _is_decided(session):
+    if await _is_over(scope, session):
         await _store(scope, session, report)
         return session
     await _locate(scope, session, report)
@@ -474,10 +477,7 @@ async def _begin_came_late(scope: Scope, session: ChargingSession) -> None:
     """The meter's begin lay in an event that the station's queue sent after the end: judged once more."""
     if session.status != "COMPLETED" or session.review != "orphan" or session.settled_at is not None:
         return
-    query = select(SessionEvent.id).where(
-        SessionEvent.session_id == session.id, SessionEvent.kind == "started"
-    )
-    if (await scope.db.execute(query.limit(1))).first() is not None:
+    if await _has(scope, session, "started"):
         session.review = None
         await _close(scope, session)
 
@@ -540,10 +540,11 @@ async def _take_over(scope: Scope, wish: ChargingSession, begun: ChargingSession
     """The driver's page, their payment and their prices belong to the wish: what the station told moves there."""
     told = {
         name: getattr(begun, name)
-        for name in ("ocpp_transaction_id", "start_key", "evse_id", "evse_no", "connector_no", "started_at", "ended_at",
-                     "meter_start_wh", "meter_stop_wh", "energy_wh", "is_offline", "interrupted_at", "status", "review",
-                     "stopped_reason")
+        for name in ("ocpp_transaction_id", "start_key", "started_at", "ended_at", "meter_start_wh", "meter_stop_wh",
+                     "energy_wh", "is_offline", "interrupted_at", "status", "review", "stopped_reason")
     }  # fmt: skip
+    if begun.evse_id is not None:  # else it is where they asked for it, until the station says where
+        told |= {name: getattr(begun, name) for name in ("evse_id", "evse_no", "connector_no")}
     begun.ocpp_transaction_id = begun.start_key = None
     await scope.db.flush()
     for name, value in told.items():
@@ -588,10 +589,11 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
     session = await _find_ended(scope, station_id, report)
     if session is None:
         session = await _without_start(scope, station_id, report)
-    if _is_decided(session):
+    if await _is_over(scope, session):
         await _store(scope, session, report)
         await _note_late_end(scope, session, report)
-        await _leave(scope, session)
+        if _came_to_nothing(session):
+            await _leave(scope, session)
         return session
     await _locate(scope, session, report)
     with scope.db.no_autoflush:  # written once, when all of it is known
@@ -600,14 +602,11 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
 
 async def _end_with(scope: Scope, session: ChargingSession, report: TransactionReport) -> ChargingSession:
     await _store(scope, session, report)
-    if session.status == "COMPLETED" and session.review == "stuck" and session.settled_at is None:
+    if session.status == "COMPLETED" and session.review == "stuck":
         session.review = None  # we had closed it for its silence: its own word counts more
     elif session.status == "COMPLETED" and session.review != "superseded":
         await _note_late_end(scope, session, report)
         return session  # a replay: idempotent, the CDR and the invoice stand (ocpp.md 2, row 40)
-    if session.settled_at is not None:
-        await _note_late_end(scope, session, report)
-        return session
     session.meter_stop_wh = _stop_meter(report)
     session.stopped_reason = report.stopped_reason or "Local"
     ended_at = session.ended_at = max(report.at, session.started_at)
@@ -618,16 +617,30 @@ async def _end_with(scope: Scope, session: ChargingSession, report: TransactionR
     return session
 
 
-def _is_decided(session: ChargingSession) -> bool:
-    """Staff voided it, or it came to nothing: what the station tells of it later is kept, and never billed."""
+async def _is_over(scope: Scope, session: ChargingSession) -> bool:
+    """Settled, decided by staff, or come to nothing: what the station tells of it later is kept, and never billed."""
+    if session.settled_at is not None or _came_to_nothing(session):
+        return True
+    is_released = session.status == "COMPLETED" and session.review is None
+    return is_released and await _has(scope, session, "reviewed")
+
+
+def _came_to_nothing(session: ChargingSession) -> bool:
+    """Also where staff voided it."""
     return session.status == "INVALID"
+
+
+async def _has(scope: Scope, session: ChargingSession, kind: str) -> bool:
+    """Whether a line of this kind stands in its timeline."""
+    query = select(SessionEvent.id).where(SessionEvent.session_id == session.id, SessionEvent.kind == kind)
+    return (await scope.db.execute(query.limit(1))).first() is not None
 
 
 async def _note_late_end(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """The station's own word on the end of what was closed without it: told, and no more is taken for it."""
     if session.stopped_reason not in ("Silence", "Superseded", None):
         return
-    meter, billed = _stop_meter(report), None if _is_decided(session) else session.energy_wh
+    meter, billed = _stop_meter(report), None if _came_to_nothing(session) else session.energy_wh
     given = None if meter is None or session.meter_start_wh is None else meter - session.meter_start_wh
     await _note(scope, session, f"ended:{session.ocpp_transaction_id}", report.at, "ended_late", report, {
         "reason": report.stopped_reason or "Local", "meter_wh": meter,
@@ -856,8 +869,9 @@ async def request_start(
         driver_group_id=group_id, started_at=scope.now,
     )  # fmt: skip
     scope.db.add(session)
+    await scope.db.flush()
+    await snapshot.freeze(scope, session)  # what was read at the press, not what holds when the cable comes
     if limit is not None:
-        await scope.db.flush()
         await smart_charging.prepare_for_start(scope, session, limit)
     command = await send_start(scope, evse, session, presented)
     return session, command
@@ -936,14 +950,15 @@ def _by(scope: Scope) -> dict[str, str]:
 async def request_stop(scope: Scope, session_id: UUID) -> StationCommand:
     """Asks the station to end the transaction; the session ends when the station says so. May wait for it.
 
-    A stop that waits for its station, or was accepted a moment ago, is the answer to whoever asks again.
+    A stop that waits for its station, or was sent a moment ago and not refused, is the answer to whoever asks again.
     """
     session = await _locked_session(scope, session_id)
     if session.status != "ACTIVE" or session.ocpp_transaction_id is None:
         raise Refused("not_active", N_("Only a running session can be stopped."))
     last = await last_stop(scope, session)
     if last is not None and (
-        last.status in ("queued", "sent")
+        last.status == "queued"
+        or (last.status == "sent" and (last.sent_at or scope.now) > scope.now - STOP_TAKES_AT_MOST)
         or (last.status == "accepted" and last.created_at > scope.now - STOP_TAKES_AT_MOST)
     ):
         return last

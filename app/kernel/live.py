@@ -66,6 +66,10 @@ class Live:
                 await self._reader
             await self._pubsub.aclose()
 
+    def most_listeners(self, tenant_id: UUID, topics: Iterable[str]) -> int:
+        """To that of these topics which has most."""
+        return max(len(self._listeners.get(channel(tenant_id, topic), ())) for topic in topics)
+
     @contextlib.asynccontextmanager
     async def listen(self, tenant_id: UUID, topics: Iterable[str]) -> AsyncIterator[Listener]:
         """Subscribed before the block begins, so that a snapshot taken inside it misses nothing."""

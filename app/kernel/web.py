@@ -93,6 +93,7 @@ PREVIEW_COOKIE = "__Host-livery-preview"
 MODES = ("light", "dark", "auto")
 KEEP_ALIVE_S = 15
 RECHECK_S = 60
+LISTENERS_AT_MOST = 20  # per topic and process
 
 AnyRequest = Request[Any, Any, Any]
 Render = Callable[[Scope, dict[str, Any] | None], Awaitable[str | None]]
@@ -443,11 +444,15 @@ def live(
     """Server-sent events: the snapshot, then a fragment per message (`each`) or for the newest of those that wait.
 
     `by_clock`: and one where a while passes without any, for what moves by itself.
+
+    TooMany where a driver's page, for which a link is enough, has its listeners already: each costs renderings.
     """
-    visit = visit_of(request)
+    visit, topics = visit_of(request), list(topics)
+    if visit.surface == "driver" and visit.live.most_listeners(visit.tenant, topics) >= LISTENERS_AT_MOST:
+        raise TooMany
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     is_head = request.scope.get(IS_HEAD)  # a stream that nobody reads would keep its connection from others
-    stream = iter(()) if is_head else _frames(visit, list(topics), render, each, by_clock)
+    stream = iter(()) if is_head else _frames(visit, topics, render, each, by_clock)
     return Stream(stream, media_type="text/event-stream", headers=headers)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from app.access.verdict import IdTokenValue
 from app.charging import service
-from app.charging.models import ChargingSession, MeterValue
+from app.charging.models import ChargingSession, MeterValue, PriceSnapshot
 from app.charging.reports import ENERGY, Reading, TransactionReport
 from app.kernel.clock import utcnow
 from app.stations import service as stations
@@ -19,30 +19,45 @@ from tenants.scope import Actor
 from tests.billing.conftest import Shop, jobs, shop
 from tests.charging.test_cap import place_of
 from tests.charging.test_paid_cases import evse_of, payment_of, session_of, wish
+from tests.charging.test_start_press import set_tariff
 
 __all__ = ["jobs", "shop"]
 pytestmark = pytest.mark.anyio
 
 
 async def tell(
-    shop: Shop, station_id: UUID, kind: Any, at: datetime, wh: int, context: str, **more: Any
-) -> None:
-    reading = Reading(
-        measurand=ENERGY, value=Decimal(wh), unit="Wh", sampled_at=at, received_at=at, context=context
-    )
+    shop: Shop, station_id: UUID, kind: Any, at: datetime, wh: int | None = None, context: str = "",
+    evse_no: int | None = 1, **more: Any,
+) -> None:  # fmt: skip
+    readings = () if wh is None else (Reading(
+        measurand=ENERGY, value=Decimal(wh), unit="Wh", sampled_at=at, received_at=at, context=context,
+    ),)  # fmt: skip
     async with shop.database.scope(shop.tenant_id, Actor.station(station_id), now=at) as scope:
         await service.report_transaction(scope, station_id, TransactionReport(
-            kind=kind, at=at, received_at=at, ocpp_transaction_id="cable-1", evse_no=1, connector_no=1,
-            readings=(reading,), **more,
+            kind=kind, at=at, received_at=at, ocpp_transaction_id="cable-1", evse_no=evse_no, connector_no=1,
+            readings=readings, **more,
         ))  # fmt: skip
 
 
+async def pay(shop: Shop) -> tuple[UUID, dict[str, Any]]:
+    """A guest's hold stands; what a station that obeys tells of the remote start."""
+    session_id = await wish(shop, await evse_of(shop))
+    payment = await payment_of(shop, session_id)
+    await shop.pay(payment)
+    await shop.look(payment)
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        query = select(StationCommand).where(StationCommand.action == "RequestStartTransaction")
+        asked = (await scope.db.execute(query)).scalar_one()
+    token = IdTokenValue(asked.payload["idToken"]["idToken"], asked.payload["idToken"]["type"])
+    remote_start_id = asked.payload["remoteStartId"]
+    return session_id, {
+        "id_token": token, "remote_start_id": remote_start_id, "trigger_reason": "RemoteStart",
+    }  # fmt: skip
+
+
 async def test_a_paid_start_takes_over_what_the_cable_began(shop: Shop) -> None:
-    station_id, _epoch = await place_of(shop)
-    async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:
-        await stations.connection_opened(
-            scope, station_id, node="n", ocpp_version="ocpp2.0.1", remote="127.0.0.1"
-        )
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
     paid_at = utcnow()
     await tell(
         shop, station_id, "Started", paid_at - timedelta(minutes=30), 1_000, "Transaction.Begin", seq_no=0
@@ -51,18 +66,9 @@ async def test_a_paid_start_takes_over_what_the_cable_began(shop: Shop) -> None:
         begun = (await scope.db.execute(select(ChargingSession))).scalar_one()
     assert (begun.status, begun.id_token_status) == ("ACTIVE", None)
 
-    session_id = await wish(shop, await evse_of(shop))
-    payment = await payment_of(shop, session_id)
-    await shop.pay(payment)
-    await shop.look(payment)
-    await shop.jobs.run()
-    async with shop.scope() as scope:
-        (asked,) = (await scope.db.execute(select(StationCommand))).scalars()
-    assert asked.action == "RequestStartTransaction"
-    token = IdTokenValue(asked.payload["idToken"]["idToken"], asked.payload["idToken"]["type"])
+    session_id, given = await pay(shop)
     await tell(
-        shop, station_id, "Updated", paid_at, 1_000, "Sample.Periodic", seq_no=1, id_token=token,
-        remote_start_id=asked.payload["remoteStartId"], trigger_reason="RemoteStart",
+        shop, station_id, "Updated", paid_at, 1_000, "Sample.Periodic", seq_no=1, **given
     )  # fmt: skip
     await shop.jobs.run()
     assert not shop.jobs.failures
@@ -86,3 +92,81 @@ async def test_a_paid_start_takes_over_what_the_cable_began(shop: Shop) -> None:
     assert (done.status, done.review, done.energy_wh) == ("COMPLETED", None, 10_000)
     assert (payment.state, payment.captured_minor) == ("captured", 600)
     assert await shop.captures(payment) == [600]
+
+
+async def test_a_start_told_twice_moves_no_drivers_begin(shop: Shop) -> None:
+    """Its answer was lost, so the station's queue sends it once more, after the driver came."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    per_hour = {"price": "6.00", "vat": "20", "step_size": 1}
+    await set_tariff(
+        shop, {"type": "ENERGY", "price": "0.50", "vat": "20", "step_size": 1}, {"type": "TIME", **per_hour},
+        {"type": "PARKING_TIME", **per_hour},
+    )  # fmt: skip
+    paid_at = utcnow()
+    plugged = {"seq_no": 0, "trigger_reason": "CablePluggedIn", "charging_state": "EVConnected"}
+    await tell(shop, station_id, "Started", paid_at - timedelta(hours=2), **plugged)
+    session_id, given = await pay(shop)
+    await tell(shop, station_id, "Updated", paid_at, seq_no=1, **given)
+    await tell(shop, station_id, "Started", paid_at - timedelta(hours=2), offline=True, **plugged)
+    soon, hour = paid_at + timedelta(seconds=10), paid_at + timedelta(hours=1)
+    charging = {"charging_state": "Charging", "trigger_reason": "ChargingStateChanged"}
+    await tell(shop, station_id, "Updated", soon, 1_000, "Transaction.Begin", seq_no=2, **charging)
+    await tell(shop, station_id, "Ended", hour, 11_000, "Transaction.End", seq_no=3, stopped_reason="Local")
+    await shop.jobs.run()
+    assert (await session_of(shop, session_id)).started_at == paid_at
+    assert await shop.captures(await payment_of(shop, session_id)) == [600 + 720]
+
+
+async def test_a_start_that_comes_late_and_names_nobody_bills_no_time_before_the_driver(shop: Shop) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    paid_at = utcnow()
+    session_id, given = await pay(shop)
+    await tell(shop, station_id, "Updated", paid_at, seq_no=1, **given)
+    plugged = {"seq_no": 0, "trigger_reason": "CablePluggedIn", "charging_state": "EVConnected"}
+    await tell(
+        shop, station_id, "Started", paid_at - timedelta(hours=2), 1_000, "Transaction.Begin", **plugged
+    )
+    begun = await session_of(shop, session_id)
+    assert (begun.started_at, begun.meter_start_wh, begun.review) == (paid_at, 1_000, None)
+
+
+async def test_a_start_told_twice_ends_no_review(shop: Shop) -> None:
+    """Energy flowed to a refused card before the guest came: staff look at it, whatever is told again."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    paid_at = utcnow()
+    began, refused = paid_at - timedelta(minutes=30), IdTokenValue("STRANGER", "ISO14443")
+    first: dict[str, Any] = {"seq_no": 0, "trigger_reason": "Authorized", "id_token": refused}
+    await tell(shop, station_id, "Started", began, 1_000, "Transaction.Begin", **first)
+    await tell(
+        shop, station_id, "Updated", paid_at - timedelta(minutes=5), 9_000, "Sample.Periodic", seq_no=1,
+        charging_state="Charging",
+    )  # fmt: skip
+    session_id, given = await pay(shop)
+    await tell(shop, station_id, "Updated", paid_at, seq_no=2, **given)
+    await tell(shop, station_id, "Started", began, 1_000, "Transaction.Begin", offline=True, **first)
+    await tell(
+        shop, station_id, "Ended", paid_at + timedelta(hours=1), 11_000, "Transaction.End", seq_no=3,
+        stopped_reason="Local",
+    )  # fmt: skip
+    await shop.jobs.run()
+    assert (await session_of(shop, session_id)).review == "orphan"
+    assert (await payment_of(shop, session_id)).captured_minor == 0
+
+
+async def test_a_guests_price_and_place_stand_though_the_station_names_its_evse_late(shop: Shop) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    now = utcnow()
+    session_id, given = await pay(shop)
+    async with shop.scope() as scope:
+        await stations.ensure_evse(scope, station_id, 2, 1)
+    await tell(shop, station_id, "Started", now, evse_no=None, seq_no=0, trigger_reason="EVDetected")
+    await tell(shop, station_id, "Updated", now + timedelta(seconds=1), evse_no=None, seq_no=1, **given)
+    assert (await session_of(shop, session_id)).evse_no == 1
+    await set_tariff(shop, {"type": "ENERGY", "price": "5.00", "vat": "20", "step_size": 1})
+    later = now + timedelta(seconds=30)
+    await tell(shop, station_id, "Updated", later, evse_no=2, seq_no=2, trigger_reason="CablePluggedIn")
+    assert (await session_of(shop, session_id)).evse_no == 2
+    async with shop.scope() as scope:
+        query = select(PriceSnapshot.tariff).where(PriceSnapshot.session_id == session_id)
+        tariff = (await scope.db.execute(query)).scalar_one()
+    assert tariff["elements"][0]["price_components"][0]["price"] == 0.5

@@ -394,6 +394,18 @@ async def test_offline_when_the_hold_is_reached_it_is_stopped_later_and_the_rest
     assert sum(balances.values()) == 0
 
 
+async def test_the_cap_asks_again_when_nobody_wrote_what_came_of_a_stop(visit: Visit) -> None:
+    """Its gateway died, or the database was away, when the station answered."""
+    async with visit.scope(minutes=10) as scope:
+        lost = await service.request_stop(scope, visit.session_id)
+        await commands.claim_commands(scope, visit.station_id, visit.epoch)
+    async with visit.scope(minutes=10.5) as scope:
+        assert (await service.request_stop(scope, visit.session_id)).id == lost.id, "a second press"
+    await visit.read(150, 55)
+    await visit.look(150)
+    assert sorted(await visit.stops()) == ["queued", "sent"]
+
+
 async def test_nobody_plugs_in_and_the_hold_is_let_go(shop: Shop) -> None:
     station_id, session_id, epoch = await paid_for(shop)
     async with shop.database.scope(shop.tenant_id, Actor.station(station_id)) as scope:

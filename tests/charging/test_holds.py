@@ -6,18 +6,18 @@ from decimal import Decimal
 from html import unescape
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.charging import holds, paid, plausibility, queries, service, settlement
 from app.charging import jobs as jobs_of_charging
-from app.charging.models import ChargingSession
+from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.errors import Refused
 from app.kernel.ids import public_id
 from tests.billing.conftest import Shop, jobs, shop
-from tests.charging.test_cap import BEGAN, Visit, visit
+from tests.charging.test_cap import BEGAN, Visit, begun_without_meter, visit
 from tests.surfaces.conftest import house
 from tests.web import House
 
@@ -434,3 +434,31 @@ async def test_each_session_that_fell_silent_is_closed_by_a_job_of_its_own(visit
     assert (await session_of(visit)).status == "ACTIVE"
     await visit.shop.jobs.run()
     assert ((await session_of(visit)).status, (await session_of(visit)).review) == ("COMPLETED", "stuck")
+
+
+@pytest.mark.parametrize("meter_wh", [None, Decimal(1_000)])
+async def test_what_staff_released_stands_whatever_the_stations_queue_tells_before_it_is_settled(
+    shop: Shop, meter_wh: Decimal | None
+) -> None:
+    visit = await begun_without_meter(shop)
+    await visit.read(60, 22)
+    at, more = BEGAN + timedelta(minutes=60), {"ocpp_transaction_id": "t1"}
+    ended = TransactionReport(
+        kind="Ended", at=at, received_at=at, seq_no=9, meter_stop_wh=Decimal(23_000), **more
+    )
+    async with visit.scope(minutes=60) as scope:
+        await service.report_transaction(scope, visit.station_id, ended)
+    async with shop.scope() as scope:
+        assert (await service.get_session(scope, visit.session_id)).review == "orphan"
+        await service.decide_review(scope, visit.session_id, "release", "five, by phone", energy_wh=5_000)
+    late = TransactionReport(
+        kind="Started", at=BEGAN, received_at=at, evse_no=1, connector_no=1, trigger_reason="RemoteStart", seq_no=0,
+        offline=True, meter_start_wh=meter_wh, **more,
+    )  # fmt: skip
+    for report in (late, ended):
+        async with visit.scope(minutes=61) as scope:
+            await service.report_transaction(scope, visit.station_id, report)
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        assert list((await scope.db.execute(select(CDR.energy_wh))).scalars()) == [5_000]
+    assert (await visit.payment()).captured_minor == 300

@@ -2,20 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import httpx2
 import pytest
 from sqlalchemy import select, text
 
+from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Payment
 from app.charging import account, paid, places, service
-from app.charging.models import ChargingSession, Reservation
+from app.charging.models import ChargingSession, PriceSnapshot, Reservation
+from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow, uuid7
 from app.kernel.errors import Refused
 from app.stations.models import EVSE, StationCommand
 from app.tariffs import service as tariffs
+from tenants.scope import Actor
 from tests.billing.conftest import Shop, jobs, shop
 from tests.charging.test_account import Yard, yard
 from tests.charging.test_cap import place_of
@@ -179,6 +183,30 @@ async def test_a_drivers_own_price_that_changed_is_shown_again_too(yard: Yard, h
     answer = await rider.post(f"/c/{code}/start", read)
     assert answer.status_code == 409 and "The price has changed" in answer.text
     assert await all_of(yard.shop, ChargingSession) == [] and await all_of(yard.shop, StationCommand) == []
+
+
+async def test_a_drivers_own_price_is_that_of_the_press_whatever_changes_until_the_cable_comes(
+    yard: Yard, house: House
+) -> None:
+    await yard.driver("jule@example.org", collection="free", card="CARD1")
+    code = await code_of(yard.shop)
+    rider = await house.rider(SLUG, yard.shop.tenant_id, "jule@example.org")
+    pressed = await rider.post(f"/c/{code}/start", await rider.read(f"/c/{code}"))
+    assert pressed.status_code == 303
+    await set_tariff(yard.shop, {**TARIFF_ENERGY, "price": "9.99"})
+    async with yard.shop.scope() as scope:
+        await scope.db.execute(text("update livery.driver_group set collection = 'monthly'"))
+    now = utcnow()
+    async with yard.shop.database.scope(
+        yard.shop.tenant_id, Actor.station(yard.station_id), now=now
+    ) as scope:
+        await service.report_transaction(scope, yard.station_id, TransactionReport(
+            kind="Started", at=now, received_at=now, natural_key="s", evse_no=1, connector_no=1,
+            id_token=IdTokenValue("CARD1"), meter_start_wh=Decimal(0),
+        ))  # fmt: skip
+    (session,), (snapshot,) = await all_of(yard.shop, ChargingSession), await all_of(yard.shop, PriceSnapshot)
+    price = snapshot.tariff["elements"][0]["price_components"][0]["price"]
+    assert (session.status, snapshot.collection) == ("ACTIVE", "free") and price < 9
 
 
 # -- a hold that its beginning uses up ---------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,7 +16,7 @@ from litestar.response import Stream
 from app.embedded import _package, _valkey_of_this_machine
 from app.kernel import web
 from app.kernel.live import Listener, Live
-from app.kernel.web import live
+from app.kernel.web import LISTENERS_AT_MOST, live
 from app.surfaces import assembly
 from tenants.database import Database
 from tenants.redis import Redis
@@ -36,6 +36,14 @@ async def counter(request: Request[Any, Any, Any]) -> Stream:
     return live(request, ["counter"], render, each=True)
 
 
+@get("/followed/live", opt={"public": True})
+async def followed(request: Request[Any, Any, Any]) -> Stream:
+    async def render(_scope: Scope, _message: dict[str, Any] | None) -> str:
+        return "snapshot"
+
+    return live(request, ["followed"], render)
+
+
 @pytest.fixture
 async def tenant_id(house: House) -> UUID:
     """The portal with one more route."""
@@ -43,6 +51,28 @@ async def tenant_id(house: House) -> UUID:
     house.door._doors["portal"].app = app
     tenant_id = await found_brand(house.database)
     return tenant_id
+
+
+async def test_a_link_alone_opens_no_more_streams_than_devices_follow_a_session(house: House) -> None:
+    """Each is rendered anew whenever something moves; a page without its stream works by reloading."""
+    house.door._doors["driver"].app = assembly.surface("driver", [followed])
+    await found_brand(house.database)
+    guest = house.driver("nordlicht")
+    headers = {"Host": f"{guest.host}:{guest.port}"}
+    async with AsyncExitStack() as stack:
+        opened = []
+        for _ in range(LISTENERS_AT_MOST):
+            stream = guest.client.stream("GET", "/followed/live", headers=headers)
+            answer = await stack.enter_async_context(stream)
+            opened.append(Frames(answer))
+            assert "snapshot" in await opened[-1].next()
+        refused = await guest.get("/followed/live")
+        assert refused.status_code == 429 and refused.headers["retry-after"]
+    async with asyncio.timeout(10):
+        while house.door.live._listeners:  # noqa: ASYNC110 - nobody tells that a stream has ended
+            await asyncio.sleep(0.02)
+    async with guest.client.stream("GET", "/followed/live", headers=headers) as answer:
+        assert answer.status_code == 200
 
 
 @pytest.fixture
