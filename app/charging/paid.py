@@ -23,7 +23,7 @@ from app.billing import payments
 from app.billing.models import Payment, PaymentOp
 from app.charging import service, settlement, snapshot, startable
 from app.charging.models import ChargingSession
-from app.charging.plausibility import rated_power_w
+from app.charging.plausibility import judge_risen, rated_power_w
 from app.identity import limits
 from app.identity.service import email_norm
 from app.kernel import events, queue
@@ -414,7 +414,9 @@ async def cost_by(scope: Scope, session: ChargingSession, at: datetime) -> int:
     read_at = max((live.metered_at if live else None) or session.started_at, session.started_at)
     power_w = max(await _full_power_w(scope, session), (live.power_w or 0) if live else 0)
     seconds = max((at - read_at).total_seconds(), 0)
-    energy_wh = ((live.energy_wh or 0) if live else 0) + round(power_w * seconds / 3600)
+    # A meter that was set back forgets what the car got before.
+    given_wh = max((live.energy_wh or 0) if live else 0, await judge_risen(scope, session, power_w))
+    energy_wh = given_wh + round(power_w * seconds / 3600)
     prices = (
         await settlement.price_at(scope, session, max(at, session.started_at), energy_wh),
         await settlement.price_if_standing(scope, session, max(at, session.started_at)),
