@@ -241,12 +241,13 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
 async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str, PaymentOp | None, UUID]:
     """By the driver's own card where the form names one, else by checkout: where to look, and what to ask for first.
 
-    The same form sent twice is one wish. What was not read is agreed to by nobody: then the page is shown again.
+    The same form sent twice is one wish; with another e-mail address, before a card is given, it is another. What was
+    not read is agreed to by nobody: then the page is shown again.
     """
     wish = form.text("wish")[:64]
     way, email, is_own = await _way(scope, evse), form.text("email"), _is_own_card(scope, evse, form)
     await startable.lock_evse(scope, evse.id)
-    known = await paid.find_by_wish(scope, evse.id, wish)
+    known = await paid.find_by_wish(scope, evse.id, wish, email)
     if known is not None:
         return _page_of(scope, known, is_own=is_own), None, known.id
     changed, op = Refused("price_changed", PRICE_CHANGED), None

@@ -23,8 +23,9 @@ from app.billing import payments
 from app.billing.models import Payment, PaymentOp
 from app.charging import service, settlement, snapshot, startable
 from app.charging.models import ChargingSession
-from app.charging.plausibility import rated_power_w
+from app.charging.plausibility import judge_risen, rated_power_w
 from app.identity import limits
+from app.identity.service import email_norm
 from app.kernel import events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused, TooMany
@@ -51,6 +52,7 @@ UNRATED_POWER_W = 22_000
 LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(seconds=5), timedelta(minutes=5)
 STOP_TAKES = timedelta(seconds=20)
 SECOND_TAP = timedelta(seconds=15)
+_NO_CARD_YET = ("created", "requires_action", "failed", "expired")
 EXPIRY_MARGIN, SILENCE_MARGIN = timedelta(hours=6), timedelta(hours=2)
 HOLD_TOO_SMALL = N_("This charger cannot be paid by card here right now. Please tell the operator.")
 
@@ -173,24 +175,37 @@ def _wish_key(evse_id: UUID, wish: str) -> str | None:
     return hashlib.sha256(f"{evse_id}:{wish}".encode()).hexdigest() if wish else None
 
 
-async def find_by_wish(scope: Scope, evse_id: UUID, wish: str) -> ChargingSession | None:
+async def find_by_wish(scope: Scope, evse_id: UUID, wish: str, email: str) -> ChargingSession | None:
     """What this form's button has begun already; whoever asks holds `lock_evse` until the commit.
 
     A session that is over is the answer to a second tap only. After that somebody has come back to a page that their
-    browser had kept, and wants to charge: the wish is free to begin anew.
+    browser had kept, and wants to charge: the wish is free to begin anew. So it is for whoever corrects the e-mail
+    address before a card is given: what went to the other address is given up, its payment page closes.
     """
     key = _wish_key(evse_id, wish)
     if key is None:
         return None
-    query = select(ChargingSession).where(ChargingSession.wish == key)
+    query = select(ChargingSession).where(ChargingSession.wish == key).with_for_update()
     session = (await scope.db.execute(query)).scalar_one_or_none()
-    if session is None or session.status in ("PENDING", "ACTIVE"):
-        return session
-    if session.created_at > scope.now - SECOND_TAP:
-        return session
+    if session is None:
+        return None
+    if not await _is_corrected(scope, session, email):
+        if session.status in ("PENDING", "ACTIVE") or session.created_at > scope.now - SECOND_TAP:
+            return session
+    elif session.status == "PENDING":
+        await _give_up(scope, session)
     session.wish = None
     await scope.db.flush()
     return None
+
+
+async def _is_corrected(scope: Scope, session: ChargingSession, email: str) -> bool:
+    """Is it the same form with another address, while nobody has given a card? The payment page shows the address and
+    lets nobody change it there. What is paid keeps its own: an old form turns nobody's receipt away."""
+    payment = await payments.find_payment(scope, "charging_session", session.id)
+    if payment is None or payment.state not in _NO_CARD_YET or session.status not in ("PENDING", "INVALID"):
+        return False
+    return payment.payer_email != email_norm(email)
 
 
 def keep_wish(session: ChargingSession, evse_id: UUID, wish: str) -> None:
@@ -334,7 +349,11 @@ async def give_up(scope: Scope, session_id: UUID) -> None:
     """The driver changed their mind before it began."""
     session = await service.lock_pending(scope, session_id)
     if session is not None:
-        await service.end_unstarted(scope, session, "given_up", "not_started", {"code": "given_up"})
+        await _give_up(scope, session)
+
+
+async def _give_up(scope: Scope, session: ChargingSession) -> None:
+    await service.end_unstarted(scope, session, "given_up", "not_started", {"code": "given_up"})
 
 
 # -- the cap -----------------------------------------------------------------------------------------------------------
@@ -395,7 +414,9 @@ async def cost_by(scope: Scope, session: ChargingSession, at: datetime) -> int:
     read_at = max((live.metered_at if live else None) or session.started_at, session.started_at)
     power_w = max(await _full_power_w(scope, session), (live.power_w or 0) if live else 0)
     seconds = max((at - read_at).total_seconds(), 0)
-    energy_wh = ((live.energy_wh or 0) if live else 0) + round(power_w * seconds / 3600)
+    # A meter that was set back forgets what the car got before.
+    given_wh = max((live.energy_wh or 0) if live else 0, await judge_risen(scope, session, power_w))
+    energy_wh = given_wh + round(power_w * seconds / 3600)
     prices = (
         await settlement.price_at(scope, session, max(at, session.started_at), energy_wh),
         await settlement.price_if_standing(scope, session, max(at, session.started_at)),

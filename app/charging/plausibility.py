@@ -1,5 +1,6 @@
 """Can this energy be believed? (ocpp.md 2, rows 43 to 46.) What cannot is null and waits for staff, never negative."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -69,6 +70,20 @@ def measured(evidence: Evidence) -> int:
     return last - start
 
 
+def risen(readings: Sequence[tuple[datetime, int]], max_power_w: int) -> int:
+    """Energy in Wh by every rise of a register that was set back on its way (pure). No rise counts for more than that
+    power gives since the register last moved: a single wrong reading, and the way back from it, count for next to
+    nothing."""
+    total, last = 0, next(iter(readings), None)
+    for at, register in readings:
+        if last is not None and register != last[1]:
+            hours = max(at - last[0], MIN_DURATION).total_seconds() / 3600
+            most = round(max_power_w * hours * TOLERANCE + SLACK_WH)
+            total += min(max(register - last[1], 0), most)
+            last = (at, register)
+    return total
+
+
 async def judge(scope: Scope, session: ChargingSession) -> tuple[int | None, Review | None]:
     ended_at = session.ended_at or scope.now
     registers = await _registers(scope, session, ended_at)
@@ -87,6 +102,14 @@ async def judge_measured(scope: Scope, session: ChargingSession) -> int:
     ended_at = session.ended_at or scope.now
     registers = await _registers(scope, session, ended_at)
     return measured(await _evidence(scope, session, ended_at, registers))
+
+
+async def judge_risen(scope: Scope, session: ChargingSession, max_power_w: int) -> int:
+    """What has flowed by now, though the meter may have been set back since the start; see `risen`."""
+    readings = await _readings(scope, session, scope.now)
+    if session.meter_start_wh is not None:
+        readings = [(session.started_at, session.meter_start_wh), *readings]
+    return risen(readings, max_power_w)
 
 
 async def _evidence(
@@ -119,11 +142,15 @@ async def _gave_nothing(scope: Scope, session: ChargingSession) -> bool:
 
 
 async def _registers(scope: Scope, session: ChargingSession, until: datetime) -> tuple[int, ...]:
+    return tuple(register for _at, register in await _readings(scope, session, until))
+
+
+async def _readings(scope: Scope, session: ChargingSession, until: datetime) -> list[tuple[datetime, int]]:
     query = text("""
-        select value from livery.session_register(:session) where sampled_at between :since and :until
+        select sampled_at, value from livery.session_register(:session) where sampled_at between :since and :until
          order by sampled_at, value""")
     parameters = {"session": session.id, "since": session.started_at, "until": until}
-    return tuple(round(value) for value in (await scope.db.execute(query, parameters)).scalars())
+    return [(row.sampled_at, round(row.value)) for row in await scope.db.execute(query, parameters)]
 
 
 async def _max_power(scope: Scope, session: ChargingSession) -> int:

@@ -244,7 +244,7 @@ async def _end(scope: Scope, row: Reservation, state: str) -> None:
     was_shown = row.state == "active"
     row.state, row.ended_at = state, scope.now
     await scope.db.flush()
-    if was_shown and row.evse_id is not None and state != "used":
+    if was_shown and row.evse_id is not None:  # used, too: the car may stand at the neighbouring EVSE
         await _hide(scope, row.evse_id)
     await events.emit(scope, "ReservationEnded", SOURCE, row.id, {"state": state})
     _tell(scope, row)

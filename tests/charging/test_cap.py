@@ -196,6 +196,29 @@ async def test_a_reading_near_the_hold_stops_the_session_before_it_is_used_up(vi
     assert (await visit.shop.balances()).get("driver_receivable", 0) == 0
 
 
+async def test_what_was_given_before_the_meter_was_set_back_counts_towards_the_hold(visit: Visit) -> None:
+    """50 kWh are the hold's end: 22 before, 28 after."""
+    await visit.read(60, 22)
+    await visit.read(61, -1)  # the register is 0
+    for minutes in range(70, 140, 10):
+        await visit.read(minutes, 22 * (minutes - 61) / 60 - 1)
+        await visit.look(minutes)
+    assert await visit.stops() == []
+    await visit.look(136)
+    assert await visit.stops() == []
+    await visit.look(137)  # a minute later than without: nobody knows what flowed while it was set back
+    assert await visit.stops() == ["queued"]
+
+
+async def test_one_wrong_reading_of_the_meter_ends_no_session_early(visit: Visit) -> None:
+    await visit.read(60, 5)
+    await visit.read(61, -1)
+    await visit.read(62, 5)
+    await visit.read(180, 40)
+    await visit.look(180)
+    assert await visit.stops() == []
+
+
 async def test_presses_on_stop_at_once_ask_the_station_once(visit: Visit) -> None:
     """Whoever presses: while one stop waits, or was accepted a moment ago, it is the one that counts."""
 

@@ -1,19 +1,31 @@
 """A guest who left an address hears how it ended: that the hold is released, or that money was given back; once."""
 
+from datetime import timedelta
+from decimal import Decimal
+
 import pytest
 
 from app.billing import payments
+from app.billing.models import Payment
 from app.charging import paid, service
 from app.charging.models import ChargingSession
+from app.charging.reports import TransactionReport
+from app.kernel.clock import utcnow
 from app.kernel.ids import public_id
 from app.notifications import service as mails
 from app.notifications.models import Mail
+from app.stations.models import StationCommand
+from tenants.scope import Actor
 from tests.billing.conftest import DECLINED, Shop, jobs, shop
+from tests.charging.test_account import Yard, yard
 from tests.charging.test_cap import Visit, begin, paid_for, visit, wish_for
+from tests.charging.test_paid_cases import start_of
 from tests.charging.test_papers import refunded
+from tests.charging.test_start_press import all_of, code_of, house
+from tests.web import House
 from themes.language import speaking
 
-__all__ = ["jobs", "shop", "visit"]
+__all__ = ["house", "jobs", "shop", "visit", "yard"]
 pytestmark = pytest.mark.anyio
 
 
@@ -93,6 +105,38 @@ async def test_nobody_hears_of_a_hold_that_never_stood(shop: Shop) -> None:
     await shop.jobs.run()
     assert (await shop.read(payment.id)).state in ("expired", "canceled", "failed")
     assert await letters(shop) == []
+
+
+async def test_mails_and_history_follow_the_address_that_was_corrected_before_the_card_was_given(
+    yard: Yard, house: House
+) -> None:
+    """The stranger of the first address hears nothing, and has no such session."""
+    shop = yard.shop
+    stranger, jule = [await yard.driver(f"{name}@example.org") for name in ("stranger", "jule")]
+    code, guest = await code_of(shop), house.driver("alpha")
+    read = await guest.read(f"/c/{code}")
+    for address in ("stranger@example.org", "jule@example.org"):
+        assert (await guest.post(f"/c/{code}/start", {**read, "email": address})).status_code == 303
+    _old, new = await all_of(shop, Payment)
+    await shop.pay(new)
+    await shop.look(new)
+    await shop.jobs.run()
+    (command,) = await all_of(shop, StationCommand)
+    began = utcnow()
+    verdict = await start_of(shop, yard.station_id, command.payload["idTag"], began)
+    at = began + timedelta(hours=1)
+    async with shop.database.scope(shop.tenant_id, Actor.station(yard.station_id), now=at) as scope:
+        await service.report_transaction(scope, yard.station_id, TransactionReport(
+            kind="Ended", at=at, received_at=at, natural_key="stop", meter_stop_wh=Decimal(11_000),
+            ocpp_transaction_id=verdict.ocpp_transaction_id,
+        ))  # fmt: skip
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        sent = await mails.list_mails(scope)
+    told = {(one.kind, one.to_address) for one in sent if one.kind != "invitation"}
+    assert told == {("guest_session", "jule@example.org"), ("receipt", "jule@example.org")}
+    (_given_up, session) = await all_of(shop, ChargingSession)
+    assert (await yard.history(stranger), await yard.history(jule)) == ([], [session.id])
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """What energy is believed, and what waits for staff (ocpp.md 2, rows 43 to 46)."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.charging.plausibility import Evidence, measured, weigh
+from app.charging.plausibility import Evidence, measured, risen, weigh
 
 HOUR = timedelta(hours=1)
 
@@ -39,6 +39,23 @@ def test_without_a_start_at_least_what_lies_between_the_readings_was_given():
     assert measured(evidence(None, 9_000, [2_000, 6_000])) == 7_000
     assert measured(evidence(None, 9_000)) == 0
     assert measured(evidence(None, None)) == 0
+
+
+def told(*readings: tuple[int, int]) -> list[tuple[datetime, int]]:
+    return [(datetime(2026, 6, 1, tzinfo=UTC) + timedelta(minutes=at), register) for at, register in readings]
+
+
+def test_a_meter_that_was_set_back_has_given_what_it_rose_by_before_and_after():
+    assert risen([], 22_000) == risen(told((0, 9_000)), 22_000) == 0
+    assert risen(told((0, 1_000), (30, 9_000), (60, 21_000)), 22_000) == 20_000
+    assert risen(told((0, 1_000), (60, 21_000), (61, 0), (91, 10_000)), 22_000) == 30_000
+    assert risen(told((0, 0), (1, 0), (2, 0), (3, 1_000)), 22_000) == 1_000  # it counts in whole kWh
+
+
+def test_no_rise_counts_for_more_than_the_plate_gives_in_that_time():
+    fell_once = told((0, 1_000), (60, 21_000), (61, 0), (62, 21_300))
+    rose_once = told((0, 1_000), (60, 21_000), (61, 90_000_000), (62, 21_300))
+    assert risen(fell_once, 22_000) == risen(rose_once, 22_000) == 20_603
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tenants.scope import Actor
 from tests.billing.conftest import Shop, jobs, shop
 from tests.charging.test_account import Yard, yard
 from tests.charging.test_cap import place_of
-from tests.charging.test_paid_cases import evse_of, payment_of, session_of, start_of, wish
+from tests.charging.test_paid_cases import evse_of, held, payment_of, session_of, start_of, wish
 from tests.web import OWNER, House, Visitor, open_house
 
 __all__ = ["jobs", "shop", "yard"]
@@ -137,6 +137,72 @@ async def test_a_page_the_browser_kept_begins_anew_once_what_it_began_is_over(
     anew = await guest.post(f"/c/{code}/start", read)
     assert anew.status_code == 303 and "/pay/" in anew.headers["location"]
     assert [one.status for one in await all_of(shop, ChargingSession)] == ["INVALID", "PENDING"]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [("stranger@example.org", "me@example.org"), ("", "me@example.org")]
+)
+async def test_an_address_that_is_corrected_before_a_card_is_given_is_another_checkout_and_the_first_one_closes(
+    shop: Shop, house: House, first: str, then: str
+) -> None:
+    """Pay, the browser's Back, the address corrected in the page it had kept, Pay."""
+    await place_of(shop)
+    code, guest = await code_of(shop), house.driver(SLUG)
+    read = await guest.read(f"/c/{code}")
+    path, form = f"/c/{code}/start", {**read, "email": first}
+    (before,) = {one.headers["location"] for one in await twice(guest, path, form)}
+    broken = await guest.post(path, {**read, "email": "me@"})
+    assert broken.status_code == 422 and len(await all_of(shop, Payment)) == 1
+    taps = await twice(guest, path, {**read, "email": then})
+    taps.append(await guest.post(path, {**read, "email": f" {then.upper()}"}))  # the same mailbox
+    (after,) = {one.headers["location"] for one in taps}
+    old, new = await all_of(shop, Payment)
+    assert (before, after) == (old.checkout_url, new.checkout_url) and new.payer_email == then
+    await shop.jobs.run()
+    await shop.look(old)
+    sessions = await all_of(shop, ChargingSession)
+    assert [(one.status, one.not_started) for one in sessions] == [("INVALID", "given_up"), ("PENDING", None)]
+    assert (await shop.read(old.id)).state == "expired"
+
+
+async def test_what_is_paid_keeps_its_address_and_its_kept_page_leads_to_it(shop: Shop, house: House) -> None:
+    await place_of(shop)
+    code, guest = await code_of(shop), house.driver(SLUG)
+    read = await guest.read(f"/c/{code}")
+    await guest.post(f"/c/{code}/start", {**read, "email": "me@example.org"})
+    (payment,) = await all_of(shop, Payment)
+    await shop.pay(payment)
+    await shop.look(payment)
+    await shop.jobs.run()
+    answer = await guest.post(f"/c/{code}/start", {**read, "email": "stranger@example.org"})
+    (session,) = await all_of(shop, ChargingSession)
+    async with shop.scope() as scope:
+        assert answer.headers["location"] == f"/s/{paid.link_of(scope, session.id)}"
+    (payment,) = await all_of(shop, Payment)
+    assert (payment.state, payment.payer_email) == ("authorized", "me@example.org")
+
+
+async def test_an_address_corrected_in_the_second_in_which_the_first_checkout_is_paid_holds_one_card(
+    shop: Shop, house: House
+) -> None:
+    """Nobody had told us yet: the hold of the one that was given up is let go when it is seen."""
+    await place_of(shop)
+    code, guest = await code_of(shop), house.driver(SLUG)
+    read = await guest.read(f"/c/{code}")
+    await guest.post(f"/c/{code}/start", {**read, "email": "stranger@example.org"})
+    (old,) = await all_of(shop, Payment)
+    await shop.pay(old)
+    await guest.post(f"/c/{code}/start", {**read, "email": "me@example.org"})
+    await shop.jobs.run()
+    assert await held(shop) == [] and (await shop.read(old.id)).state == "canceled"
+    _old, new = await all_of(shop, Payment)
+    await shop.pay(new)
+    await shop.look(new)
+    await shop.jobs.run()
+    first, second = await all_of(shop, ChargingSession)
+    assert (first.status, second.status, len(await held(shop))) == ("INVALID", "PENDING", 1)
+    (command,) = await all_of(shop, StationCommand)
+    assert command.id == second.command_id and await shop.captures(old) == []
 
 
 # -- what was read is what is paid -------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.access import service as access
-from app.charging import reservations
+from app.charging import reservations, startable
 from app.charging.models import ChargingSession, Reservation
 from app.kernel.errors import Refused
 from tests.cast import STAFF
@@ -84,6 +84,28 @@ async def test_a_16_station_keeps_a_connector_until_its_card_comes_or_staff_canc
     with pytest.raises(Refused, match="by connector type"):
         await act(yard, cast, reservations.reserve, cast.station_id, id_token_id=cast.card_id,
                   expires_at=soon(minutes=5), connector_type="cCCS2")  # fmt: skip
+    await station.close()
+
+
+async def test_a_reservation_used_at_the_neighbouring_evse_gives_its_own_one_back(yard: Yard, worker: Worker):
+    """Who came has taken the other cable: nobody is awaited any more."""
+    cast = yard.nordlicht
+    station = await boot(yard, cast, "1.6", ReserveNow="Accepted")
+    for connector in (1, 2):
+        await station.status(connector, "Available")
+    row = await reserve(yard, worker, evse_id=cast.evse_ids[0])
+    with pytest.raises(Refused, match="reserved"):
+        await act(yard, cast, startable.get_startable, cast.evse_ids[0])
+    answer = await station.say("StartTransaction", {
+        "connectorId": 2, "idTag": cast.card, "meterStart": 0, "timestamp": stamp(),
+        "reservationId": row.reservation_no,
+    })  # fmt: skip
+    await station.status(2, "Charging")
+    assert (await now(yard, row)).state == "used"
+    assert (await shown(yard, cast), await shown(yard, cast, 2)) == ("AVAILABLE", "CHARGING")
+    assert await act(yard, cast, startable.get_startable, cast.evse_ids[0])
+    await station.stop(answer["transactionId"], 100)
+    assert await act(yard, cast, startable.get_startable, cast.evse_ids[0])
     await station.close()
 
 
