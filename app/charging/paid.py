@@ -419,7 +419,7 @@ async def cost_by(scope: Scope, session: ChargingSession, at: datetime) -> int:
     energy_wh = given_wh + round(power_w * seconds / 3600)
     prices = (
         await settlement.price_at(scope, session, max(at, session.started_at), energy_wh),
-        await settlement.price_if_standing(scope, session, max(at, session.started_at)),
+        await settlement.price_if_standing(scope, session, max(at, session.started_at), given_wh),
     )
     return max(price.total_cost.incl_minor if price else 0 for price in prices)
 

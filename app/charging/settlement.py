@@ -128,16 +128,17 @@ async def standing_price(scope: Scope, session: ChargingSession) -> str:
     )
 
 
-async def price_if_standing(scope: Scope, session: ChargingSession, at: datetime) -> Price | None:
-    """What it would have cost by then if it took no more energy and stood there from now on. Where the station has not
+async def price_if_standing(
+    scope: Scope, session: ChargingSession, at: datetime, energy_wh: int
+) -> Price | None:
+    """What it would have cost by then if it took no more energy than that and stood there from now on. Where the station has not
     said what goes on, it is taken to have charged until now."""
     live = session.live
     assumed = [StateChange(scope.now, "SuspendedEV")]
     if live is None or live.charging_state is None:
         since = (live.reading_at if live else None) or session.started_at
         assumed.append(StateChange(min(since, scope.now), "Charging"))
-    energy = max((live.energy_wh or 0) if live else 0, 0)
-    return await price_at(scope, session, at, energy, assumed)
+    return await price_at(scope, session, at, energy_wh, assumed)
 
 
 async def price_at(
