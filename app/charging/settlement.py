@@ -131,8 +131,8 @@ async def standing_price(scope: Scope, session: ChargingSession) -> str:
 async def price_if_standing(
     scope: Scope, session: ChargingSession, at: datetime, energy_wh: int
 ) -> Price | None:
-    """What it would have cost by then if it took no more energy than that and stood there from now on. Where the station has not
-    said what goes on, it is taken to have charged until now."""
+    """What it would have cost by then if it took no more energy than that and stood there from now on. Where the
+    station has not said what goes on, it is taken to have charged until now."""
     live = session.live
     assumed = [StateChange(scope.now, "SuspendedEV")]
     if live is None or live.charging_state is None:
