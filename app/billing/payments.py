@@ -130,6 +130,13 @@ async def find_payment(scope: Scope, source_type: str, source_id: UUID) -> Payme
     return (await scope.db.execute(query)).scalars().first()
 
 
+async def lock_payment(scope: Scope, source_type: str, source_id: UUID) -> Payment | None:
+    """The newest leg, locked: before any paper and any audit entry of the same transaction, for news of it are booked
+    in that order too."""
+    payment = await find_payment(scope, source_type, source_id)
+    return await _locked(scope, payment.id) if payment is not None else None
+
+
 async def forget_payer(scope: Scope, payer_email: str, source_ids: Iterable[UUID]) -> None:
     """Whoever paid by this mailbox, or for these, asked to be forgotten; the payments stay."""
     theirs = (Payment.payer_email == payer_email) | Payment.source_id.in_(list(source_ids))
@@ -308,11 +315,8 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
 
     What the hold does not cover, or is too little for a card, is the tenant's loss and stands in the books as one.
     """
-    payment = await find_payment(scope, source_type, source_id)
-    if payment is None:
-        return
-    payment = await _locked(scope, payment.id)
-    if payment.state == "capturing" or payment.state in TAKEN:
+    payment = await lock_payment(scope, source_type, source_id)
+    if payment is None or payment.state == "capturing" or payment.state in TAKEN:
         return
     if payment.state != "authorized":
         await _waive(scope, payment, gross_minor)
@@ -358,9 +362,9 @@ async def _waive(scope: Scope, payment: Payment, gross_minor: int) -> None:
 
 async def release(scope: Scope, source_type: str, source_id: UUID, reason: str) -> None:
     """Nothing will be taken: the page is closed, or the hold let go. Twice is once; taken money stays taken."""
-    payment = await find_payment(scope, source_type, source_id)
+    payment = await lock_payment(scope, source_type, source_id)
     if payment is not None:
-        await _release(scope, await _locked(scope, payment.id), reason)
+        await _release(scope, payment, reason)
 
 
 async def _release(scope: Scope, payment: Payment, reason: str) -> None:
@@ -486,8 +490,7 @@ async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     Too much that was taken is given back; what never was taken is never asked for, it is written off. While a capture
     is under way nobody knows what was taken: the caller comes back at `PaymentCaptured` or `PaymentFailed`.
     """
-    payment = await find_payment(scope, source_type, source_id)
-    payment = await _locked(scope, payment.id) if payment is not None else None
+    payment = await lock_payment(scope, source_type, source_id)
     if payment is None or payment.state == "capturing":
         return
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])

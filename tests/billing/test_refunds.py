@@ -393,3 +393,40 @@ async def test_a_refund_of_ours_whose_answer_was_lost_is_not_taken_for_one_of_th
     await shop.jobs.run()
     assert (await shop.look(payment)).refunded_outside_minor == 0
     assert "driver_receivable" not in await shop.balances()
+
+
+async def test_staff_refund_the_rest_while_news_of_the_providers_own_refund_arrive(
+    shop: Shop, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The news are booked only when staff's press waits for them; neither has what the other needs first."""
+    payment = await paid_session(shop)
+    provider = payments.provider_of(shop.database.settings)
+    await provider.refund(
+        payment.account_ref, payment.provider_ref or "", amount_minor=200, reason="by phone", key="dashboard"
+    )
+    owner = await house.staff("alpha", shop.tenant_id)
+    await owner.open("/payments")
+    is_seen, book = asyncio.Event(), payments._book_outside
+
+    async def book_late(scope: Any, seen: Payment) -> None:
+        is_seen.set()
+        async with asyncio.timeout(20):
+            while not shop.jobs.connection.execute("select 1 from pg_locks where not granted").fetchone():
+                await asyncio.sleep(0.02)
+        await book(scope, seen)
+
+    async def press() -> Any:
+        await is_seen.wait()
+        address = f"/payments/{public_id('payment', payment.id)}/refunds"
+        return await owner.post(address, {"reason": "The charger was broken"})
+
+    with monkeypatch.context() as late:
+        late.setattr(payments, "_book_outside", book_late)
+        seen = payments.observe(shop.database, shop.tenant_id, payment.id)
+        _seen, pressed = await asyncio.gather(seen, press())
+    assert pressed.status_code == 303
+    await shop.jobs.run()
+    payment = await shop.look(payment)
+    assert (payment.state, payment.refunded_minor, payment.refunded_outside_minor) == ("refunded", 595, 200)
+    assert await kinds(shop) == ["receipt", "receipt_reversal"]
+    assert "driver_receivable" not in await shop.balances()
