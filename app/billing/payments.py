@@ -10,7 +10,7 @@ Errors: `payments_off`, `no_payment`, `not_refundable`.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -416,16 +416,17 @@ async def find_back(scope: Scope, payment: Payment | None) -> Back:
     asked = sum(op.request["amount_minor"] for op in refunds if op.state not in ("succeeded", "failed"))
     refused = 0
     if left and any(op.state == "failed" for op in refunds):
-        refused = max(left - max(await _papers_minor(scope, payment), 0), 0)
+        refused = max(left - max((await _papers_minor(scope, [payment.id]))[payment.id], 0), 0)
     return Back(on_its_way_minor=asked, refused_minor=refused)
 
 
-async def _papers_minor(scope: Scope, payment: Payment) -> int:
-    """What its invoices and credit notes come to."""
-    query = select(func.coalesce(func.sum(Invoice.gross_minor), 0)).where(
-        Invoice.buyer["payment"].astext == public_id("payment", payment.id)
-    )
-    return int((await scope.db.execute(query)).scalar_one())
+async def _papers_minor(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, int]:
+    """What the invoices and credit notes of each come to."""
+    ids = {public_id("payment", one): one for one in payment_ids}
+    shown = Invoice.buyer["payment"].astext
+    query = select(shown, func.sum(Invoice.gross_minor)).where(shown.in_(list(ids))).group_by(shown)
+    found = dict.fromkeys(ids.values(), 0)
+    return found | {ids[one]: int(gross) for one, gross in await scope.db.execute(query)}
 
 
 async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
@@ -467,21 +468,35 @@ def _given_back(payment: Payment, refunds: Iterable[PaymentOp]) -> int:
 
 async def find_unpapered(scope: Scope, payment: Payment) -> int:
     """Minor units that were given back at the provider itself and that no credit note tells of."""
-    if not payment.refunded_outside_minor:
-        return 0
-    gross = await _papers_minor(scope, payment)
-    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
-    kept = payment.captured_minor - _given_back(payment, refunds)
-    given_up = (await written_off(scope, [payment.id]))[payment.id]
-    return min(max(gross - given_up - kept, 0), payment.refunded_outside_minor)
+    return (await _find_unpapered(scope, [payment])).get(payment.id, 0)
+
+
+async def _find_unpapered(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, int]:
+    """Those with something that no credit note tells of; the same few questions for however many."""
+    ids = [one.id for one in payments if one.refunded_outside_minor]
+    if not ids:
+        return {}
+    papers, refunds = await _papers_minor(scope, ids), await list_refunds(scope, ids)
+    given_up, found = await written_off(scope, ids), dict[UUID, int]()
+    for one in payments:
+        kept = one.captured_minor - _given_back(one, refunds.get(one.id, []))
+        missing = min(papers.get(one.id, 0) - given_up.get(one.id, 0) - kept, one.refunded_outside_minor)
+        if missing > 0:
+            found[one.id] = missing
+    return found
 
 
 async def list_unpapered(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, int]]:
-    """(payment, minor units) of `find_unpapered`, oldest first."""
-    query = select(Payment).where(Payment.refunded_outside_minor > 0).order_by(Payment.id.desc())
-    rows = (await scope.db.execute(query.limit(limit))).scalars().all()
-    found = [(row, await find_unpapered(scope, row)) for row in reversed(rows)]
-    return [(row, minor) for row, minor in found if minor]
+    """(payment, minor units) of `find_unpapered`, oldest first. Those that have their credit notes take nobody's
+    place: it is looked on until there are enough."""
+    query = select(Payment).where(Payment.refunded_outside_minor > 0).order_by(Payment.id).limit(500)
+    found: list[tuple[Payment, int]] = []
+    rows = (await scope.db.execute(query)).scalars().all()
+    while rows and len(found) < limit:
+        missing = await _find_unpapered(scope, rows)
+        found += [(row, missing[row.id]) for row in rows if row.id in missing]
+        rows = (await scope.db.execute(query.where(Payment.id > rows[-1].id))).scalars().all()
+    return found[:limit]
 
 
 async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: int, reason: str) -> None:
