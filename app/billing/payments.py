@@ -548,20 +548,24 @@ async def written_off(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What became of a payment's papers: gross = `kept_minor` + `waived_minor` + what is still to be paid (I2).
+    """What became of a payment's papers: gross = `paid_minor` + `waived_minor` + what is still to be paid (I2).
 
     `why` something is waived: `below_minimum` (too little for a card), `not_taken` (the hold had ended, or the bank
     refused at last), `above_hold`, or `corrected` (a later paper came to more than was taken); else empty. `is_past`
-    leaves out what was given back since (`as_it_was`).
+    leaves out what was given back since (`as_it_was`). What was given back without a note was paid all the same
+    (`unpapered_minor`, as `find_unpapered`): nobody owes it again.
     """
 
     payment: Payment
     waived_minor: int
+    unpapered_minor: int = 0
     is_past: bool = False
 
     @property
-    def kept_minor(self) -> int:
-        return self.payment.captured_minor - (0 if self.is_past else self.payment.refunded_minor)
+    def paid_minor(self) -> int:
+        """By card, less what notes gave back."""
+        noted = 0 if self.is_past else self.payment.refunded_minor - self.unpapered_minor
+        return self.payment.captured_minor - noted
 
     @property
     def why(self) -> str:
@@ -580,8 +584,8 @@ class Settled:
 async def find_settled(scope: Scope, payment: Payment | None) -> Settled | None:
     if payment is None:
         return None
-    given_up = await written_off(scope, [payment.id])
-    return Settled(payment=payment, waived_minor=given_up[payment.id])
+    given_up, unpapered = await written_off(scope, [payment.id]), await find_unpapered(scope, payment)
+    return Settled(payment=payment, waived_minor=given_up[payment.id], unpapered_minor=unpapered)
 
 
 def as_it_was(payment: Payment, gross_minor: int) -> Settled:
