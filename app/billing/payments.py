@@ -10,14 +10,14 @@ Errors: `payments_off`, `no_payment`, `not_refundable`.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import Select, func, or_, select, text, update
 
 from app.billing import ledger
 from app.billing.card_currencies import CARD_CURRENCIES, MOST_MINOR
@@ -409,20 +409,28 @@ class Back:
 
 
 async def find_back(scope: Scope, payment: Payment | None) -> Back:
-    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
-    if payment is None or not refunds:
-        return Back()
-    left = payment.captured_minor - _given_back(payment, refunds)
-    asked = sum(op.request["amount_minor"] for op in refunds if op.state not in ("succeeded", "failed"))
-    refused = 0
-    if left and any(op.state == "failed" for op in refunds):
-        refused = max(left - max((await _papers_minor(scope, [payment.id]))[payment.id], 0), 0)
-    return Back(on_its_way_minor=asked, refused_minor=refused)
+    return (await _find_back(scope, [payment]))[payment.id] if payment is not None else Back()
+
+
+async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Back]:
+    """The same few questions for however many."""
+    refunds = await list_refunds(scope, [one.id for one in payments])
+    left = {one.id: one.captured_minor - _given_back(one, refunds.get(one.id, [])) for one in payments}
+    failed = [one for one, ops in refunds.items() if left[one] and any(op.state == "failed" for op in ops)]
+    papers = await _papers_minor(scope, failed)
+    found = dict.fromkeys(left, Back())
+    for payment_id, ops in refunds.items():
+        asked = sum(op.request["amount_minor"] for op in ops if op.state not in ("succeeded", "failed"))
+        refused = max(left[payment_id] - max(papers[payment_id], 0), 0) if payment_id in papers else 0
+        found[payment_id] = Back(on_its_way_minor=asked, refused_minor=refused)
+    return found
 
 
 async def _papers_minor(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, int]:
     """What the invoices and credit notes of each come to."""
     ids = {public_id("payment", one): one for one in payment_ids}
+    if not ids:
+        return {}
     shown = Invoice.buyer["payment"].astext
     query = select(shown, func.sum(Invoice.gross_minor)).where(shown.in_(list(ids))).group_by(shown)
     found = dict.fromkeys(ids.values(), 0)
@@ -448,9 +456,25 @@ async def list_refused_refunds(scope: Scope, *, limit: int = 50) -> list[tuple[P
     )  # fmt: skip
     failed = select(newest.c.payment_id).where(newest.c.state == "failed")
     query = select(Payment).where(Payment.id.in_(failed), Payment.refunded_minor < Payment.captured_minor)
-    rows = (await scope.db.execute(query.order_by(Payment.id).limit(limit))).scalars().all()
-    found = [(row, (await find_back(scope, row)).refused_minor) for row in rows]
-    return [(row, minor) for row, minor in found if minor]
+
+    async def refused(rows: Sequence[Payment]) -> dict[UUID, int]:
+        return {key: back.refused_minor for key, back in (await _find_back(scope, rows)).items()}
+
+    return await _first(scope, query, refused, limit)
+
+
+async def _first(
+    scope: Scope, query: Select[Payment], measure: Callable[[Sequence[Payment]], Awaitable[dict[UUID, int]]],
+    limit: int,
+) -> list[tuple[Payment, int]]:  # fmt: skip
+    """The oldest of which `measure` says more than 0. Those that it says nothing of take nobody's place."""
+    query, found = query.order_by(Payment.id).limit(500), list[tuple[Payment, int]]()
+    rows = (await scope.db.execute(query)).scalars().all()
+    while rows and len(found) < limit:
+        minors = await measure(rows)
+        found += [(row, minors[row.id]) for row in rows if minors.get(row.id)]
+        rows = (await scope.db.execute(query.where(Payment.id > rows[-1].id))).scalars().all()
+    return found[:limit]
 
 
 def refundable_minor(payment: Payment, ops: Iterable[PaymentOp]) -> int:
@@ -473,30 +497,24 @@ async def find_unpapered(scope: Scope, payment: Payment) -> int:
 
 async def _find_unpapered(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, int]:
     """Those with something that no credit note tells of; the same few questions for however many."""
-    ids = [one.id for one in payments if one.refunded_outside_minor]
-    if not ids:
+    payments = [one for one in payments if one.refunded_outside_minor]
+    if not payments:
         return {}
+    ids = [one.id for one in payments]
     papers, refunds = await _papers_minor(scope, ids), await list_refunds(scope, ids)
     given_up, found = await written_off(scope, ids), dict[UUID, int]()
     for one in payments:
         kept = one.captured_minor - _given_back(one, refunds.get(one.id, []))
-        missing = min(papers.get(one.id, 0) - given_up.get(one.id, 0) - kept, one.refunded_outside_minor)
+        missing = min(papers[one.id] - given_up[one.id] - kept, one.refunded_outside_minor)
         if missing > 0:
             found[one.id] = missing
     return found
 
 
 async def list_unpapered(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, int]]:
-    """(payment, minor units) of `find_unpapered`, oldest first. Those that have their credit notes take nobody's
-    place: it is looked on until there are enough."""
-    query = select(Payment).where(Payment.refunded_outside_minor > 0).order_by(Payment.id).limit(500)
-    found: list[tuple[Payment, int]] = []
-    rows = (await scope.db.execute(query)).scalars().all()
-    while rows and len(found) < limit:
-        missing = await _find_unpapered(scope, rows)
-        found += [(row, missing[row.id]) for row in rows if row.id in missing]
-        rows = (await scope.db.execute(query.where(Payment.id > rows[-1].id))).scalars().all()
-    return found[:limit]
+    """(payment, minor units) of `find_unpapered`, oldest first."""
+    query = select(Payment).where(Payment.refunded_outside_minor > 0)
+    return await _first(scope, query, lambda rows: _find_unpapered(scope, rows), limit)
 
 
 async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: int, reason: str) -> None:

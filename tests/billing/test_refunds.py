@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, select
 
 from app.billing import payments, sandbox
-from app.billing.models import Invoice, Payment
+from app.billing.models import Invoice, Payment, PaymentOp
 from app.charging import paid, settlement
 from app.charging import service as charging
 from app.charging.models import CDR, ChargingSession
@@ -281,6 +281,35 @@ async def test_a_part_that_was_refused_is_tried_again_as_that_part(shop: Shop, h
     await shop.jobs.run()
     assert (await shop.read(payment.id)).refunded_minor == 238
     assert "driver_receivable" not in await shop.balances()
+
+
+async def test_a_refused_refund_is_told_however_many_older_ones_wait_for_nothing_any_more(
+    shop: Shop,
+) -> None:
+    """Staff gave the part back in the provider's own dashboard, after the refund of it was refused."""
+    payment = await paid_session(shop)
+    async with shop.scope() as scope:
+        for _ in range(2):
+            older = with_its_papers(payment)
+            older.id = UUID(int=older.id.int - (1 << 100))
+            scope.db.add(older)
+            await scope.db.flush()
+            scope.db.add(Invoice(
+                id=uuid7(), kind="receipt", series="RCT", year=2026, issued_at=scope.now, issued_on=scope.now.date(),
+                supplied_on=scope.now.date(), currency="EUR", net_minor=99, vat_minor=0, gross_minor=99, seller={},
+                buyer={"payment": public_id("payment", older.id)}, vat_groups=[], prev_hash=b"", hash=b"",
+            ))  # fmt: skip
+            scope.db.add(PaymentOp(
+                id=uuid7(), payment_id=older.id, kind="refund", idem_key=f"ref:{older.id}:0", state="failed",
+                request={"amount_minor": 1, "reason": "too loud"}, created_at=scope.now, updated_at=scope.now,
+            ))  # fmt: skip
+    await sandbox.set_faults(shop.database, POOR)
+    async with shop.scope() as scope:
+        await settlement.refund(scope, payment.id, "The charger was broken")
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        told = await payments.list_refused_refunds(scope, limit=1)
+        assert [(row.id, minor) for row, minor in told] == [(payment.id, 595)]
 
 
 async def test_a_driver_is_told_that_the_money_is_not_back_yet(shop: Shop, house: House) -> None:
