@@ -196,10 +196,10 @@ def _remainder(invoice: Invoice, settled: Settled | None) -> list[tuple[str, str
     """Where a part is waived: that it is, and what is left to pay."""
     if settled is None or not settled.why:
         return []
-    currency, kept = invoice.currency, settled.kept_minor
-    left = invoice.gross_minor - kept - settled.waived_minor
+    currency, paid = invoice.currency, settled.paid_minor
+    left = invoice.gross_minor - paid - settled.waived_minor
     return [
-        *([(_("Paid by card"), money(-kept, currency), False)] if kept else []),
+        *([(_("Paid by card"), money(-paid, currency), False)] if paid else []),
         (_("Waived"), money(-settled.waived_minor, currency), False),
         (_("To be paid"), money(left, currency), True),
     ]

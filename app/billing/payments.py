@@ -10,14 +10,14 @@ Errors: `payments_off`, `no_payment`, `not_refundable`.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import Select, func, or_, select, text, update
 
 from app.billing import ledger
 from app.billing.card_currencies import CARD_CURRENCIES, MOST_MINOR
@@ -128,6 +128,13 @@ async def find_payment(scope: Scope, source_type: str, source_id: UUID) -> Payme
         .order_by(Payment.leg.desc())
     )
     return (await scope.db.execute(query)).scalars().first()
+
+
+async def lock_payment(scope: Scope, source_type: str, source_id: UUID) -> Payment | None:
+    """The newest leg, locked: before any paper and any audit entry of the same transaction, for news of it are booked
+    in that order too."""
+    payment = await find_payment(scope, source_type, source_id)
+    return await _locked(scope, payment.id) if payment is not None else None
 
 
 async def forget_payer(scope: Scope, payer_email: str, source_ids: Iterable[UUID]) -> None:
@@ -308,11 +315,8 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
 
     What the hold does not cover, or is too little for a card, is the tenant's loss and stands in the books as one.
     """
-    payment = await find_payment(scope, source_type, source_id)
-    if payment is None:
-        return
-    payment = await _locked(scope, payment.id)
-    if payment.state == "capturing" or payment.state in TAKEN:
+    payment = await lock_payment(scope, source_type, source_id)
+    if payment is None or payment.state == "capturing" or payment.state in TAKEN:
         return
     if payment.state != "authorized":
         await _waive(scope, payment, gross_minor)
@@ -358,9 +362,9 @@ async def _waive(scope: Scope, payment: Payment, gross_minor: int) -> None:
 
 async def release(scope: Scope, source_type: str, source_id: UUID, reason: str) -> None:
     """Nothing will be taken: the page is closed, or the hold let go. Twice is once; taken money stays taken."""
-    payment = await find_payment(scope, source_type, source_id)
+    payment = await lock_payment(scope, source_type, source_id)
     if payment is not None:
-        await _release(scope, await _locked(scope, payment.id), reason)
+        await _release(scope, payment, reason)
 
 
 async def _release(scope: Scope, payment: Payment, reason: str) -> None:
@@ -405,23 +409,32 @@ class Back:
 
 
 async def find_back(scope: Scope, payment: Payment | None) -> Back:
-    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
-    if payment is None or not refunds:
-        return Back()
-    left = payment.captured_minor - _given_back(payment, refunds)
-    asked = sum(op.request["amount_minor"] for op in refunds if op.state not in ("succeeded", "failed"))
-    refused = 0
-    if left and any(op.state == "failed" for op in refunds):
-        refused = max(left - max(await _papers_minor(scope, payment), 0), 0)
-    return Back(on_its_way_minor=asked, refused_minor=refused)
+    return (await _find_back(scope, [payment]))[payment.id] if payment is not None else Back()
 
 
-async def _papers_minor(scope: Scope, payment: Payment) -> int:
-    """What its invoices and credit notes come to."""
-    query = select(func.coalesce(func.sum(Invoice.gross_minor), 0)).where(
-        Invoice.buyer["payment"].astext == public_id("payment", payment.id)
-    )
-    return int((await scope.db.execute(query)).scalar_one())
+async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Back]:
+    """The same few questions for however many."""
+    refunds = await list_refunds(scope, [one.id for one in payments])
+    left = {one.id: one.captured_minor - _given_back(one, refunds.get(one.id, [])) for one in payments}
+    failed = [one for one, ops in refunds.items() if left[one] and any(op.state == "failed" for op in ops)]
+    papers = await _papers_minor(scope, failed)
+    found = dict.fromkeys(left, Back())
+    for payment_id, ops in refunds.items():
+        asked = sum(op.request["amount_minor"] for op in ops if op.state not in ("succeeded", "failed"))
+        refused = max(left[payment_id] - max(papers[payment_id], 0), 0) if payment_id in papers else 0
+        found[payment_id] = Back(on_its_way_minor=asked, refused_minor=refused)
+    return found
+
+
+async def _papers_minor(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, int]:
+    """What the invoices and credit notes of each come to."""
+    ids = {public_id("payment", one): one for one in payment_ids}
+    if not ids:
+        return {}
+    shown = Invoice.buyer["payment"].astext
+    query = select(shown, func.sum(Invoice.gross_minor)).where(shown.in_(list(ids))).group_by(shown)
+    found = dict.fromkeys(ids.values(), 0)
+    return found | {ids[one]: int(gross) for one, gross in await scope.db.execute(query)}
 
 
 async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
@@ -443,9 +456,25 @@ async def list_refused_refunds(scope: Scope, *, limit: int = 50) -> list[tuple[P
     )  # fmt: skip
     failed = select(newest.c.payment_id).where(newest.c.state == "failed")
     query = select(Payment).where(Payment.id.in_(failed), Payment.refunded_minor < Payment.captured_minor)
-    rows = (await scope.db.execute(query.order_by(Payment.id).limit(limit))).scalars().all()
-    found = [(row, (await find_back(scope, row)).refused_minor) for row in rows]
-    return [(row, minor) for row, minor in found if minor]
+
+    async def refused(rows: Sequence[Payment]) -> dict[UUID, int]:
+        return {key: back.refused_minor for key, back in (await _find_back(scope, rows)).items()}
+
+    return await _first(scope, query, refused, limit)
+
+
+async def _first(
+    scope: Scope, query: Select[Payment], measure: Callable[[Sequence[Payment]], Awaitable[dict[UUID, int]]],
+    limit: int,
+) -> list[tuple[Payment, int]]:  # fmt: skip
+    """The oldest of which `measure` says more than 0. Those that it says nothing of take nobody's place."""
+    query, found = query.order_by(Payment.id).limit(500), list[tuple[Payment, int]]()
+    rows = (await scope.db.execute(query)).scalars().all()
+    while rows and len(found) < limit:
+        minors = await measure(rows)
+        found += [(row, minors[row.id]) for row in rows if minors.get(row.id)]
+        rows = (await scope.db.execute(query.where(Payment.id > rows[-1].id))).scalars().all()
+    return found[:limit]
 
 
 def refundable_minor(payment: Payment, ops: Iterable[PaymentOp]) -> int:
@@ -463,21 +492,29 @@ def _given_back(payment: Payment, refunds: Iterable[PaymentOp]) -> int:
 
 async def find_unpapered(scope: Scope, payment: Payment) -> int:
     """Minor units that were given back at the provider itself and that no credit note tells of."""
-    if not payment.refunded_outside_minor:
-        return 0
-    gross = await _papers_minor(scope, payment)
-    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
-    kept = payment.captured_minor - _given_back(payment, refunds)
-    given_up = (await written_off(scope, [payment.id]))[payment.id]
-    return min(max(gross - given_up - kept, 0), payment.refunded_outside_minor)
+    return (await _find_unpapered(scope, [payment])).get(payment.id, 0)
+
+
+async def _find_unpapered(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, int]:
+    """Those with something that no credit note tells of; the same few questions for however many."""
+    payments = [one for one in payments if one.refunded_outside_minor]
+    if not payments:
+        return {}
+    ids = [one.id for one in payments]
+    papers, refunds = await _papers_minor(scope, ids), await list_refunds(scope, ids)
+    given_up, found = await written_off(scope, ids), dict[UUID, int]()
+    for one in payments:
+        kept = one.captured_minor - _given_back(one, refunds.get(one.id, []))
+        missing = min(papers[one.id] - given_up[one.id] - kept, one.refunded_outside_minor)
+        if missing > 0:
+            found[one.id] = missing
+    return found
 
 
 async def list_unpapered(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, int]]:
     """(payment, minor units) of `find_unpapered`, oldest first."""
-    query = select(Payment).where(Payment.refunded_outside_minor > 0).order_by(Payment.id.desc())
-    rows = (await scope.db.execute(query.limit(limit))).scalars().all()
-    found = [(row, await find_unpapered(scope, row)) for row in reversed(rows)]
-    return [(row, minor) for row, minor in found if minor]
+    query = select(Payment).where(Payment.refunded_outside_minor > 0)
+    return await _first(scope, query, lambda rows: _find_unpapered(scope, rows), limit)
 
 
 async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: int, reason: str) -> None:
@@ -486,8 +523,7 @@ async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     Too much that was taken is given back; what never was taken is never asked for, it is written off. While a capture
     is under way nobody knows what was taken: the caller comes back at `PaymentCaptured` or `PaymentFailed`.
     """
-    payment = await find_payment(scope, source_type, source_id)
-    payment = await _locked(scope, payment.id) if payment is not None else None
+    payment = await lock_payment(scope, source_type, source_id)
     if payment is None or payment.state == "capturing":
         return
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
@@ -530,20 +566,24 @@ async def written_off(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What became of a payment's papers: gross = `kept_minor` + `waived_minor` + what is still to be paid (I2).
+    """What became of a payment's papers: gross = `paid_minor` + `waived_minor` + what is still to be paid (I2).
 
     `why` something is waived: `below_minimum` (too little for a card), `not_taken` (the hold had ended, or the bank
     refused at last), `above_hold`, or `corrected` (a later paper came to more than was taken); else empty. `is_past`
-    leaves out what was given back since (`as_it_was`).
+    leaves out what was given back since (`as_it_was`). What was given back without a note was paid all the same
+    (`unpapered_minor`, as `find_unpapered`): nobody owes it again.
     """
 
     payment: Payment
     waived_minor: int
+    unpapered_minor: int = 0
     is_past: bool = False
 
     @property
-    def kept_minor(self) -> int:
-        return self.payment.captured_minor - (0 if self.is_past else self.payment.refunded_minor)
+    def paid_minor(self) -> int:
+        """By card, less what notes gave back."""
+        noted = 0 if self.is_past else self.payment.refunded_minor - self.unpapered_minor
+        return self.payment.captured_minor - noted
 
     @property
     def why(self) -> str:
@@ -562,8 +602,8 @@ class Settled:
 async def find_settled(scope: Scope, payment: Payment | None) -> Settled | None:
     if payment is None:
         return None
-    given_up = await written_off(scope, [payment.id])
-    return Settled(payment=payment, waived_minor=given_up[payment.id])
+    given_up, unpapered = await written_off(scope, [payment.id]), await find_unpapered(scope, payment)
+    return Settled(payment=payment, waived_minor=given_up[payment.id], unpapered_minor=unpapered)
 
 
 def as_it_was(payment: Payment, gross_minor: int) -> Settled:

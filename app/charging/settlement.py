@@ -389,6 +389,8 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
     if cdr.kind != "cdr":
         raise Refused("not_creditable", "Only a CDR can be credited.")
     await service.lock_settling(scope, cdr.session_id)
+    if cdr.collection == "card":
+        await payments.lock_payment(scope, "charging_session", cdr.session_id)
     if await _find_credit(scope, cdr) is not None:
         raise Refused("already_credited", "This CDR was credited already.")
     note = CDR(

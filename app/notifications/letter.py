@@ -184,7 +184,8 @@ def way_back(name: str, url: str, payment: Payment) -> Letter:
 
 
 def receipt(name: str, url: str, settled: Settled, invoice: Invoice | None = None) -> Letter:
-    """The money was taken, or it never will be: then the mail says first that nothing is to be paid."""
+    """The money was taken, or it never will be: then the mail says first that nothing is to be paid. What was given
+    back with a note by then has a mail of its own."""
     payment, waived = settled.payment, paper.waived(settled)
     taken_words = (
         _("%(amount)s were taken from %(card)s; the rest of the hold is released.")
@@ -198,6 +199,8 @@ def receipt(name: str, url: str, settled: Settled, invoice: Invoice | None = Non
     body = (
         _("Hello,"), _("Thank you for charging with %(name)s.") % {"name": name},
         *_charged(invoice), *([taken_words % taken] if payment.captured_minor else []),
+        *([_("Given back: %(amount)s.") % {"amount": money(settled.unpapered_minor, payment.currency)}]
+          if settled.unpapered_minor else []),
         *([waived] if waived else []),
         *([_("The hold on your card is released and nothing is charged.")]
           if waived and not payment.captured_minor else []),

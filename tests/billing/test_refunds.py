@@ -9,14 +9,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from app.billing import payments, sandbox
-from app.billing.models import Invoice, Payment
+from app.billing.models import Invoice, Payment, PaymentOp
 from app.charging import paid, settlement
 from app.charging import service as charging
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
+from app.kernel.clock import uuid7
 from app.kernel.errors import Refused
 from app.kernel.ids import public_id
 from app.stations import service as stations
@@ -282,6 +283,35 @@ async def test_a_part_that_was_refused_is_tried_again_as_that_part(shop: Shop, h
     assert "driver_receivable" not in await shop.balances()
 
 
+async def test_a_refused_refund_is_told_however_many_older_ones_wait_for_nothing_any_more(
+    shop: Shop,
+) -> None:
+    """Staff gave the part back in the provider's own dashboard, after the refund of it was refused."""
+    payment = await paid_session(shop)
+    async with shop.scope() as scope:
+        for _ in range(2):
+            older = with_its_papers(payment)
+            older.id = UUID(int=older.id.int - (1 << 100))
+            scope.db.add(older)
+            await scope.db.flush()
+            scope.db.add(Invoice(
+                id=uuid7(), kind="receipt", series="RCT", year=2026, issued_at=scope.now, issued_on=scope.now.date(),
+                supplied_on=scope.now.date(), currency="EUR", net_minor=99, vat_minor=0, gross_minor=99, seller={},
+                buyer={"payment": public_id("payment", older.id)}, vat_groups=[], prev_hash=b"", hash=b"",
+            ))  # fmt: skip
+            scope.db.add(PaymentOp(
+                id=uuid7(), payment_id=older.id, kind="refund", idem_key=f"ref:{older.id}:0", state="failed",
+                request={"amount_minor": 1, "reason": "too loud"}, created_at=scope.now, updated_at=scope.now,
+            ))  # fmt: skip
+    await sandbox.set_faults(shop.database, POOR)
+    async with shop.scope() as scope:
+        await settlement.refund(scope, payment.id, "The charger was broken")
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        told = await payments.list_refused_refunds(scope, limit=1)
+        assert [(row.id, minor) for row, minor in told] == [(payment.id, 595)]
+
+
 async def test_a_driver_is_told_that_the_money_is_not_back_yet(shop: Shop, house: House) -> None:
     payment = await paid_session(shop)
     await sandbox.set_faults(shop.database, POOR)
@@ -369,6 +399,35 @@ async def test_all_that_was_given_back_at_the_provider_gets_its_credit_note_and_
     assert "Issue the credit note" not in (await owner.open(address)).text
 
 
+def with_its_papers(payment: Payment) -> Payment:
+    """A cent was given back at the provider itself, and no credit note is missing."""
+    return Payment(
+        id=uuid7(), source_type="test", source_id=uuid7(), provider=payment.provider, account_ref=payment.account_ref,
+        currency="EUR", captured_minor=100, refunded_minor=1, refunded_outside_minor=1, state="partially_refunded",
+    )  # fmt: skip
+
+
+async def test_a_missing_credit_note_is_told_however_many_have_theirs(shop: Shop) -> None:
+    """And whoever looks asks as often for many payments as for one."""
+    payment = await paid_session(shop)
+    async with shop.scope() as scope:
+        scope.db.add_all(with_its_papers(payment) for _ in range(3))
+    payment = await give_back_outside(shop, payment, 200)
+    asked: list[str] = []
+    engine = shop.database._app.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
+    counts = []
+    for _ in range(2):
+        async with shop.scope() as scope:
+            asked.clear()
+            for limit in (1, 50):
+                told = await payments.list_unpapered(scope, limit=limit)
+                assert [(row.id, minor) for row, minor in told] == [(payment.id, 200)]
+            counts.append(len(asked))
+            scope.db.add_all(with_its_papers(payment) for _ in range(3))
+    assert counts[0] == counts[1]
+
+
 async def test_what_was_given_back_at_the_provider_counts_when_the_session_is_corrected(shop: Shop) -> None:
     payment = await give_back_outside(shop, await paid_session(shop), 119)
     async with shop.scope() as scope:
@@ -392,4 +451,42 @@ async def test_a_refund_of_ours_whose_answer_was_lost_is_not_taken_for_one_of_th
     assert (await shop.look(payment)).refunded_minor == 595
     await shop.jobs.run()
     assert (await shop.look(payment)).refunded_outside_minor == 0
+    assert "driver_receivable" not in await shop.balances()
+
+
+async def test_staff_refund_the_rest_while_news_of_the_providers_own_refund_arrive(
+    shop: Shop, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The news are booked only when staff's press waits for them; neither has what the other needs first."""
+    payment = await paid_session(shop)
+    provider = payments.provider_of(shop.database.settings)
+    await provider.refund(
+        payment.account_ref, payment.provider_ref or "", amount_minor=200, reason="by phone", key="dashboard"
+    )
+    owner = await house.staff("alpha", shop.tenant_id)
+    await owner.open("/payments")
+    is_seen, book = asyncio.Event(), payments._book_outside
+
+    async def book_late(scope: Any, seen: Payment) -> None:
+        is_seen.set()
+        for _ in range(500):
+            if shop.jobs.connection.execute("select 1 from pg_locks where not granted").fetchone():
+                break
+            await asyncio.sleep(0.02)
+        await book(scope, seen)
+
+    async def press() -> Any:
+        await is_seen.wait()
+        address = f"/payments/{public_id('payment', payment.id)}/refunds"
+        return await owner.post(address, {"reason": "The charger was broken"})
+
+    with monkeypatch.context() as late:
+        late.setattr(payments, "_book_outside", book_late)
+        seen = payments.observe(shop.database, shop.tenant_id, payment.id)
+        _seen, pressed = await asyncio.gather(seen, press())
+    assert pressed.status_code == 303
+    await shop.jobs.run()
+    payment = await shop.look(payment)
+    assert (payment.state, payment.refunded_minor, payment.refunded_outside_minor) == ("refunded", 595, 200)
+    assert await kinds(shop) == ["receipt", "receipt_reversal"]
     assert "driver_receivable" not in await shop.balances()
