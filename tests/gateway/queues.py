@@ -1,7 +1,8 @@
 """Stations that were offline for days and pour out what they have stored; a process of its own, told by stdin's JSON.
 
-Each sends its next message when it has the answer to the one before, as fast as it is let; some messages twice, with
-the same id or as new ones; some out of order; some sessions without their start. Their own account goes to `record`.
+Each sends `per_s` messages a second, the next when it has the answer to the one before, and catches up when it had to
+wait; some messages twice, with the same id or as new ones; some out of order; some sessions without their start. Their
+own account goes to `record`.
 """
 
 import asyncio
@@ -96,6 +97,7 @@ class Pourer:
     password: str
     version: str
     card: str
+    per_s: float
     queue: list[Item]
     numbers: dict[int, int] = field(default_factory=dict)  # 1.6: session -> transactionId
     sent: Counter[str] = field(default_factory=Counter)
@@ -112,7 +114,9 @@ class Pourer:
             if self.version != "ocpp1.6":
                 boot = {"reason": "PowerUp", "chargingStation": {"model": "M", "vendorName": "V"}}
             await self.ask("boot", "BootNotification", boot)
-            for item in self.queue:
+            start = time.perf_counter() + random.uniform(0, 1 / self.per_s)  # noqa: S311 - no two beat in step
+            for count, item in enumerate(self.queue):
+                await asyncio.sleep(start + count / self.per_s - time.perf_counter())
                 began = time.perf_counter()
                 answer = await self.ask(item.message_id, *self.message(item))
                 self.ack_s.append(time.perf_counter() - began)
@@ -194,7 +198,7 @@ class Pourer:
 async def main() -> None:
     told = json.load(sys.stdin)
     pourers = [
-        Pourer(one["url"], one["identity"], one["password"], one["version"], one["card"],
+        Pourer(one["url"], one["identity"], one["password"], one["version"], one["card"], one["per_s"],
                queue_of(random.Random(one["seed"]), one["version"], one["count"]))
         for one in told["stations"]
     ]  # fmt: skip

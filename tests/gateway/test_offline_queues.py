@@ -33,7 +33,7 @@ from tests.journeys.house import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(1800)]
 
-STATIONS, MESSAGES = 50, 5_000
+STATIONS, MESSAGES, PER_S = 50, 5_000, 20.0
 OTHERS, EVERY_S, CALM_S = 10, 0.25, 30.0
 MOST_RATIO = 2.0
 VERSIONS = ("ocpp1.6", "ocpp2.0.1")
@@ -237,6 +237,7 @@ async def test_what_was_stored_for_days_is_taken_once_and_delays_nobody(
         told.append({
             "url": town.url(cast, identity), "identity": identity, "password": password, "card": card,
             "version": VERSIONS[number % 2], "seed": rng.getrandbits(64), "count": messages,
+            "per_s": PER_S,
         })  # fmt: skip
     others = await open_others(town)
     calm = CALM_S if proof.full else 1.5
@@ -276,4 +277,6 @@ async def test_what_was_stored_for_days_is_taken_once_and_delays_nobody(
     with capsys.disabled():
         print(f"\n  offline queues: {figures}")
     assert not wrong, wrong[:10]
-    assert ratio < MOST_RATIO or not proof.full  # a time is no promise on a busy machine
+    if proof.full:  # a time is no promise on a busy machine
+        assert figures["per_s_and_station"] > 0.98 * PER_S, "the gateway cannot keep up"
+        assert ratio < MOST_RATIO
