@@ -216,9 +216,19 @@ class Aside:
         frames: list[Frame],
     ) -> None:  # fmt: skip
         async with self._scope(route) as scope:
-            await commands.conclude_command(scope, command_id, status, answer, error)
-            await device_reports.answered(scope, command_id)
+            if await commands.conclude_command(scope, command_id, status, answer, error):
+                await self._learn(scope, route, command_id)
             await stations.record_frames(scope, route.station_id, frames)
+
+    async def _learn(self, scope: Scope, route: StationRoute, command_id: UUID) -> None:
+        """What the answer tells of the station; the conclusion stands even where it is too odd to be understood."""
+        try:
+            async with scope.db.begin_nested():
+                await device_reports.answered(scope, command_id)
+        except Exception as error:
+            if _passes(error):
+                raise
+            log.exception("station %s: the answer to %s was not understood", route.identity, command_id)
 
     def _scope(self, route: StationRoute) -> Any:
         return self.database.scope(route.tenant_id, Actor.station(route.station_id))
