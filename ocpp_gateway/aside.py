@@ -7,10 +7,11 @@ comes in and all that goes out are values.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -27,7 +28,7 @@ from app.stations.models import ChargingStation
 from app.stations.reports import Frame
 from ocpp_gateway import authorization, codec, device_reports
 from ocpp_gateway.codec import Call
-from ocpp_gateway.flusher import PATIENCE_S, passes
+from ocpp_gateway.flusher import PATIENCE_S, PAUSE_S, passes
 from ocpp_gateway.lenient import Unanswerable
 from tenants.database import Database
 from tenants.resolve import StationRoute
@@ -36,6 +37,7 @@ from tenants.scope import Actor, Scope
 log = logging.getLogger("livery.gateway")
 UNLOGGED = frozenset({"Heartbeat"})
 MAX_FOREIGN = 4000  # characters kept of a DataTransfer
+T = TypeVar("T")
 
 
 class DatabaseAway(Exception):
@@ -50,20 +52,14 @@ class Aside:
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
     ) -> tuple[str, bool]:
         """The frame to send back, and whether the message is parked. DatabaseAway when nothing could be written."""
-        started = time.monotonic()
-        while True:
-            try:
-                return await self._answer(route, version, call, raw, received_at), False
-            except (Unanswerable, LiveryError) as error:
-                return await self._refuse(route, version, call, raw, received_at, error), False
-            except (OperationalError, InterfaceError, OSError, DBAPIError) as error:
-                if not _passes(error):
-                    return await self._fail(route, version, call, raw, received_at, error)
-                if time.monotonic() - started > PATIENCE_S:
-                    raise DatabaseAway from error
-                await asyncio.sleep(0.25)
-            except Exception as error:
-                return await self._fail(route, version, call, raw, received_at, error)
+        try:
+            return await _patiently(partial(self._answer, route, version, call, raw, received_at)), False
+        except DatabaseAway:
+            raise
+        except (Unanswerable, LiveryError) as error:
+            return await self._refuse(route, version, call, raw, received_at, error), False
+        except Exception as error:
+            return await self._fail(route, version, call, raw, received_at, error)
 
     async def _answer(
         self, route: StationRoute, version: ModuleType, call: Call, raw: str, received_at: datetime
@@ -196,29 +192,44 @@ class Aside:
             return Opened(epoch, station.registration, station.booted_at is not None, bool(waiting))
 
     async def closed(self, route: StationRoute, epoch: int, reason: str) -> None:
-        started = time.monotonic()
-        while True:
-            try:
-                async with self._scope(route) as scope:
-                    return await stations.connection_closed(scope, route.station_id, epoch, reason)
-            except (DBAPIError, OSError) as error:
-                if not _passes(error) or time.monotonic() - started > PATIENCE_S:
-                    raise
-                await asyncio.sleep(1)
+        async def close() -> None:
+            async with self._scope(route) as scope:
+                await stations.connection_closed(scope, route.station_id, epoch, reason)
+
+        await _patiently(close, pause_s=1)
 
     async def claim(self, route: StationRoute, epoch: int) -> ClaimedCommand | None:
-        async with self._scope(route) as scope:
-            claimed = await commands.claim_commands(scope, route.station_id, epoch, 1)
+        """DatabaseAway also where nobody knows whether the database has heard it: the next link's opening tells."""
+        claimed: list[ClaimedCommand] = []
+
+        async def claim() -> None:
+            if claimed:
+                raise DatabaseAway("a command may stand as sent")
+            async with self._scope(route) as scope:
+                claimed.extend(await commands.claim_commands(scope, route.station_id, epoch, 1))
+
+        await _patiently(claim)
         return claimed[0] if claimed else None
 
     async def conclude(
         self, route: StationRoute, command_id: UUID, status: Outcome, answer: dict[str, Any] | None, error: str | None,
         frames: list[Frame],
     ) -> None:  # fmt: skip
-        async with self._scope(route) as scope:
-            if await commands.conclude_command(scope, command_id, status, answer, error):
-                await self._learn(scope, route, command_id)
-            await stations.record_frames(scope, route.station_id, frames)
+        """Once, also where the database goes away just when it has heard it. DatabaseAway when it could not be
+        written, or nobody knows."""
+        was_written = False
+
+        async def conclude() -> None:
+            nonlocal was_written
+            async with self._scope(route) as scope:
+                if await commands.conclude_command(scope, command_id, status, answer, error):
+                    await self._learn(scope, route, command_id)
+                elif was_written:
+                    return  # it stands: only the commit's answer was lost
+                await stations.record_frames(scope, route.station_id, frames)
+                was_written = True
+
+        await _patiently(conclude)
 
     async def _learn(self, scope: Scope, route: StationRoute, command_id: UUID) -> None:
         """What the answer tells of the station; the conclusion stands even where it is too odd to be understood."""
@@ -249,6 +260,20 @@ def told(error: Exception) -> str:
     """One line for staff, without the statement and its values."""
     cause = getattr(error, "orig", None) or error
     return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"[:500]
+
+
+async def _patiently(work: Callable[[], Awaitable[T]], *, pause_s: float = PAUSE_S) -> T:
+    """Tried again while the database is away. DatabaseAway when it does not come back in time."""
+    started = time.monotonic()
+    while True:
+        try:
+            return await work()
+        except (DBAPIError, OSError) as error:
+            if not _passes(error):
+                raise
+            if time.monotonic() - started > PATIENCE_S:
+                raise DatabaseAway from error
+            await asyncio.sleep(pause_s)
 
 
 def _passes(error: BaseException) -> bool:
