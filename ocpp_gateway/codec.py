@@ -5,7 +5,7 @@ What cannot be read becomes `Broken` with all that could be saved of it, so that
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ MAX_BYTES = 64 * 1024
 MAX_DEPTH = 16
 MAX_ID = 36
 UNKNOWN_ID = "-1"
+NUL = "\\u0000"  # as JSON writes it: the character itself is no JSON
 
 _ID = re.compile(r'^\s*\[\s*2\s*,\s*"([^"\\]{1,36})"')
 _ENCODER = msgspec.json.Encoder()
@@ -32,8 +33,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
+    """`raw`, here and in an Error, is the frame as it came. What cannot be stored of it, NUL, is read as U+FFFD: a CALL
+    is refused for one, but an answer tells of what has been done."""
+
     message_id: str
     payload: dict[str, Any]
+    raw: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Error:
     code: str
     description: str
     details: dict[str, Any]
+    raw: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +110,10 @@ def decode(raw: str, version: str = "") -> Message:
     has_doubles = raw.count('":') > keys and _names_a_key_twice(raw)
     if version == "ocpp2.1" and frame[0] in (5, 6):
         return _unanswered(frame)
-    return _message(frame, "duplicate_key" if has_doubles else None)
+    return _message(frame, raw, "duplicate_key" if has_doubles else None)
 
 
-def _message(frame: list[Any], remark: str | None) -> Message:
+def _message(frame: list[Any], raw: str, remark: str | None) -> Message:
     kind, message_id = frame[0], _id_of(frame[1] if len(frame) > 1 else None)
     if kind == 2:
         if message_id is None:
@@ -122,11 +128,14 @@ def _message(frame: list[Any], remark: str | None) -> Message:
         if "\0" in frame[2] or _has_nul(frame[3]):
             return Broken(message_id, "PropertyConstraintViolation", "NUL characters cannot be stored")
         return Call(message_id, frame[2], frame[3], remark)
+    if NUL in raw:
+        frame = _without_nul(frame)
     if kind == 3 and message_id is not None and len(frame) >= 3:
-        return Result(message_id, frame[2] if isinstance(frame[2], dict) else {})
+        return Result(message_id, frame[2] if isinstance(frame[2], dict) else {}, raw)
     if kind == 4 and message_id is not None and len(frame) >= 3:
         details = frame[4] if len(frame) > 4 and isinstance(frame[4], dict) else {}
-        return Error(message_id, str(frame[2])[:64], str(frame[3])[:255] if len(frame) > 3 else "", details)
+        description = str(frame[3])[:255] if len(frame) > 3 else ""
+        return Error(message_id, str(frame[2])[:64], description, details, raw)
     return Broken(message_id, "FormationViolation", "the message type is not 2, 3 or 4")
 
 
@@ -184,6 +193,14 @@ def _has_nul(value: Any) -> bool:
     if isinstance(value, dict):
         return any("\0" in key or _has_nul(item) for key, item in value.items())
     return isinstance(value, list) and any(_has_nul(item) for item in value)
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    return [_without_nul(item) for item in value] if isinstance(value, list) else value
 
 
 def encode_call(message_id: str, action: str, payload: dict[str, Any]) -> str:

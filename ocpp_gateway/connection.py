@@ -14,6 +14,7 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -24,7 +25,7 @@ from app.charging.ingest import HotReadings, Written
 from app.kernel.clock import utcnow
 from app.kernel.tracing import span
 from app.stations import ocpp_schemas
-from app.stations.commands import ClaimedCommand
+from app.stations.commands import ClaimedCommand, Outcome
 from app.stations.reports import Frame
 from ocpp_gateway import codec, hot, lenient
 from ocpp_gateway.aside import DatabaseAway
@@ -492,28 +493,41 @@ class Connection:
     ) -> None:
         """`reply` is a text where there is none. Written even when the link ends meanwhile."""
         if isinstance(reply, Result):
-            (status, error), answer = self._judge(command.action, reply.payload), reply.payload
-            raw = codec.encode_result(message_id, reply.payload)
-            frames.append(self._frame("in", "result", message_id, command.action, raw))
+            frames.append(self._frame("in", "result", message_id, command.action, reply.raw))
         elif isinstance(reply, Error):
-            status, answer, error = "failed", None, f"{reply.code}: {reply.description}".rstrip(": ")
-            raw = codec.encode_error(self.version.SUBPROTOCOL, message_id, reply.code, reply.description)
-            frames.append(self._frame("in", "error", message_id, command.action, raw, error=reply.code))
-        else:
-            status, answer, error = "unknown", None, reply
-        writing = asyncio.ensure_future(
-            self.seam.conclude(self.route, command.id, status, answer, error, frames)  # type: ignore[arg-type]
-        )
+            frames.append(self._frame("in", "error", message_id, command.action, reply.raw, reply.code))
+        writing = asyncio.ensure_future(self._write_end(command, frames, reply))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
             await writing
             raise
 
-    def _judge(self, action: str, answer: dict[str, Any]) -> tuple[str, str | None]:
+    async def _write_end(
+        self, command: ClaimedCommand, frames: list[Frame], reply: Result | Error | str
+    ) -> None:
+        """Whatever the station said: a command that stays sent is waited for as long as the link lives."""
+        conclude, answer = partial(self.seam.conclude, self.route, command.id), None
+        try:
+            if isinstance(reply, Result):
+                (status, error), answer = self._judge(command.action, reply.payload), reply.payload
+            elif isinstance(reply, Error):
+                status, error = "failed", f"{reply.code}: {reply.description}".rstrip(": ")
+            else:
+                status, error = "unknown", reply
+            await conclude(status, answer, error, frames)
+        except DatabaseAway:
+            raise
+        except Exception:
+            log.exception("station %s: the answer to %s could not be read", self.route.identity, command.id)
+            await conclude("failed", None, "the answer could not be read", [])
+            with contextlib.suppress(Exception):
+                await self.seam.keep(self.route, frames)
+
+    def _judge(self, action: str, answer: dict[str, Any]) -> tuple[Outcome, str | None]:
         """The outcome; an answer whose status is none that this question has fits another (ocpp.md 2, row 50)."""
-        words = ocpp_schemas.answer_words(self.version.SUBPROTOCOL, action)
-        if words and answer.get("status") not in words:
+        words, word = ocpp_schemas.answer_words(self.version.SUBPROTOCOL, action), answer.get("status")
+        if words and not (isinstance(word, str) and word in words):
             self.watch.note(self.route, "answer_misfit", action)
             return "failed", f"the answer does not fit {action}"
         return self.version.outcome(action, answer), None

@@ -2,14 +2,11 @@
 to our own requests say (1.6's configuration keys too). Reports: read leniently, never refused for what one item lacks.
 """
 
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
-
-from sqlalchemy.exc import DataError, IntegrityError
 
 from app.device_model import displays, monitors
 from app.device_model import service as device_model
@@ -30,7 +27,6 @@ from app.stations.reports import CONNECTOR_STATUSES, StatusReport
 from ocpp_gateway import lenient
 from tenants.scope import Scope
 
-log = logging.getLogger("livery.gateway")
 MAX_NAME, MAX_NO = 100, 64
 Taker = Callable[[Scope, StationCommand, dict[str, Any]], Awaitable[None]]
 
@@ -258,17 +254,9 @@ HANDLERS_201 = {
 
 
 async def answered(scope: Scope, command_id: UUID) -> None:
-    """What a command's end tells of the station, in the transaction that concludes it: the conclusion stands even
-    where the answer is too odd to be understood."""
+    """What a command's end tells of the station. Raises whatever an answer that is too odd to be understood leads to:
+    it is for the caller to keep that from the conclusion."""
     command = await commands.get_command(scope, command_id)
-    try:
-        async with scope.db.begin_nested():
-            await _take_answer(scope, command)
-    except (DataError, IntegrityError):
-        log.exception("station %s: the answer to %s was not understood", command.station_id, command.action)
-
-
-async def _take_answer(scope: Scope, command: StationCommand) -> None:
     answer = command.answer or {}
     if command.action in device_model.REPORT_KINDS:
         await _report_answered(scope, command, lenient.text(answer, "status", most=40))
@@ -362,8 +350,12 @@ async def _variables_set(scope: Scope, command: StationCommand, answer: dict[str
 
 async def _monitors_set(scope: Scope, command: StationCommand, answer: dict[str, Any]) -> None:
     """N04: an accepted monitor has a number; value and scope are what we sent, in the same order or by name."""
+
+    def key(path: VariablePath, item: dict[str, Any]) -> tuple[str, str | None, int | None]:
+        return path.key, lenient.text(item, "type"), lenient.integer(item, "severity")
+
     sent = {
-        (path.key, item.get("type"), item.get("severity")): item
+        key(path, item): item
         for item in _dicts(command.payload.get("setMonitoringData"))
         if (path := _path(item)) is not None
     }
@@ -372,7 +364,7 @@ async def _monitors_set(scope: Scope, command: StationCommand, answer: dict[str,
         path = _path(item)
         if path is None or item.get("status") != "Accepted":
             continue
-        wanted = sent.get((path.key, item.get("type"), item.get("severity")), {})
+        wanted = sent.get(key(path, item), {})
         one = _monitor(path, {"value": wanted.get("value"), "transaction": wanted.get("transaction"), **item})
         accepted += [one] if one is not None else []
     await monitors.take_monitors(scope, command.station_id, accepted)

@@ -26,7 +26,7 @@ from app.stations.links import LinkDown, LinkHeld, LinkUp, Opened
 from app.stations.redaction import redact_frame
 from app.stations.reports import BootVerdict, Frame
 from ocpp_gateway import codec
-from ocpp_gateway.aside import Aside, told
+from ocpp_gateway.aside import Aside, Heard, told
 from ocpp_gateway.codec import Call
 from ocpp_gateway.flusher import News, Topics, Watched
 from ocpp_gateway.gather import Gather
@@ -61,7 +61,7 @@ class Seam:
         gathered = await self._gathered(route, version, call, raw, received_at)
         if gathered is not None:
             return gathered
-        out, is_parked = await self.verbs.run(Aside.answered, route, version, call, raw, received_at)
+        out, is_parked = await self.verbs.run(Aside.answered, Heard(route, version, call, raw, received_at))
         if is_parked:
             PARKED.inc()
         return out

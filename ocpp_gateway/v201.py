@@ -174,7 +174,7 @@ def outcome(action: str, answer: dict[str, Any]) -> str:
         return "accepted" if word in _GOOD else "rejected"
     for name, status in _RESULTS.items():
         if isinstance(answer.get(name), list):
-            words = [item.get(status) for item in answer[name] if isinstance(item, dict)]
+            words = [str(item.get(status)) for item in answer[name] if isinstance(item, dict)]
             return "accepted" if all(one in _GOOD for one in words) else "rejected"
     return "accepted"
 

@@ -29,6 +29,8 @@ from tenants.redis import Redis
 log = logging.getLogger("livery.gateway")
 POOL_SIZE = 10
 AGAIN_S = 0.5
+# A process that works answers between two verbs. One that does not, for this many, hangs.
+PING_S, MOST_UNANSWERED, PING = 5.0, 3, (0, None, (), {}, None)
 LENGTH = 4
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,13 +70,13 @@ class Verbs:
 
 
 class VerbProcess(Verbs):
-    """In another process, which is started anew when it dies. Whoever it worked for then gets DatabaseAway: nobody
-    knows what was written, and the station asks again."""
+    """In another process, which is started anew when it dies, or hangs and is killed. Whoever it worked for then gets
+    DatabaseAway: nobody knows what was written, and the station asks again."""
 
     def __init__(self, settings: Settings, node: str) -> None:
         super().__init__(settings, node)
         self._asked: dict[int, asyncio.Future[Any]] = {}
-        self._last = 0
+        self._last = self._unanswered = 0
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -83,7 +85,7 @@ class VerbProcess(Verbs):
 
     @property
     def is_up(self) -> bool:
-        return self._is_up.is_set()
+        return self._is_up.is_set() and self._unanswered < 2
 
     @property
     def pid(self) -> int | None:
@@ -102,9 +104,9 @@ class VerbProcess(Verbs):
             await self._is_up.wait()
         self._last += 1
         number, future = self._last, asyncio.get_running_loop().create_future()
-        self._asked[number] = future
-        _send(self._writer, (number, verb.__name__, args, more, tracing.carried().get("traceparent")))
         try:
+            self._asked[number] = future
+            _send(self._writer, (number, verb.__name__, args, more, tracing.carried().get("traceparent")))
             return await future
         except asyncio.CancelledError:
             if number in self._asked and self._writer is not None:
@@ -130,12 +132,16 @@ class VerbProcess(Verbs):
                 pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         reader, self._writer = await asyncio.open_connection(sock=ours)
+        pinging = None
         try:
             _send(self._writer, (self.settings, self.node))
             await receive(reader)  # it is ready
+            self._unanswered = 0
             self._is_up.set()
+            pinging = asyncio.create_task(self._ping(self._process, self._writer))
             while True:
                 number, is_good, answer = await receive(reader)
+                self._unanswered = 0
                 future = self._asked.pop(number, None)
                 if future is None or future.done():
                     continue
@@ -144,6 +150,8 @@ class VerbProcess(Verbs):
             log.error("the verbs' process has died, and starts anew")
         finally:
             self._is_up.clear()
+            if pinging is not None:
+                pinging.cancel()
             self._writer.close()
             self._writer = None
             for future in self._asked.values():
@@ -151,6 +159,15 @@ class VerbProcess(Verbs):
                     future.set_exception(DatabaseAway("the verbs' process has died"))
             self._asked.clear()
             await _end(self._process)
+
+    async def _ping(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
+        """Counted, not timed: where we ourselves stood still, its answers lie here."""
+        while self._unanswered < MOST_UNANSWERED:
+            _send(writer, PING)
+            self._unanswered += 1
+            await asyncio.sleep(PING_S)
+        log.error("the verbs' process does not answer, and is killed")
+        _kill(process)
 
     async def close(self) -> None:
         self._is_closed = True
@@ -168,9 +185,13 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(5):
             await process.wait()
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGKILL)
+        _kill(process)
         await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 def _send(writer: asyncio.StreamWriter, value: Any) -> None:
@@ -209,6 +230,8 @@ async def work(descriptor: int) -> None:
             if name is not None:
                 task = at_work[number] = asyncio.create_task(do(number, name, args, more, parent))
                 task.add_done_callback(lambda _, number=number: at_work.pop(number, None))
+            elif number == PING[0]:
+                _send(writer, (number, True, None))
             elif (task := at_work.get(number)) is not None:
                 task.cancel()
     except (EOFError, ConnectionError):

@@ -203,17 +203,18 @@ async def conclude_command(
     status: Outcome,
     answer: dict[str, Any] | None = None,
     error: str | None = None,
-) -> None:
-    """The station's own answer; a second conclusion of the same command changes nothing."""
+) -> bool:
+    """The station's own answer; a second conclusion of the same command changes nothing, and gives False."""
     command = await get_command(scope, command_id)
-    if command.status not in ("sent", "queued", "unknown"):
-        return
+    if command.status not in ("sent", "queued", "unknown") or command.status == status:
+        return False
     command.status, command.answer, command.error = status, redact(answer) if answer else answer, error
     command.ended_at = scope.now
     command.payload_sealed = None
     await capabilities.learn(scope, command)
     _tell(scope, command)
     await _emit_ended(scope, command)
+    return True
 
 
 async def _emit_ended(scope: Scope, command: StationCommand) -> None:

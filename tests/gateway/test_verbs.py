@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import signal
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +14,8 @@ from app.charging.models import ChargingSession
 from app.kernel.settings import Settings
 from app.stations import commands
 from app.stations.models import StationCommand, StationConnection
+from ocpp_gateway import verbs
+from ocpp_gateway.aside import Aside
 from ocpp_gateway.verbs import VerbProcess
 from tenants.database import Database
 from tests.cast import STAFF
@@ -76,6 +79,42 @@ async def test_what_is_asked_of_a_process_that_dies_is_sent_again_and_taken_once
     assert session.ocpp_transaction_id == str(started.transaction_id)
     assert process_of(yard) != dead
     await again.close()
+
+
+async def test_a_process_that_hangs_is_killed_and_started_anew(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever it worked for is told to come back, and nobody is sent to this gateway meanwhile."""
+    monkeypatch.setattr(verbs, "PING_S", 0.6)
+    async with opened(settings, database, VerbProcess) as yard:
+        box, hanging = await booted(yard), process_of(yard)
+        await asyncio.sleep(2)  # it is pinged some times, and lives
+        await until(lambda: stands(yard, True))
+        assert process_of(yard) == hanging
+        os.kill(hanging, signal.SIGSTOP)
+        asking = asyncio.create_task(box.authorize(yard.nordlicht.card))
+        await until(lambda: stands(yard, False))
+        assert process_of(yard) == hanging
+        assert box.socket is not None
+        await asyncio.wait_for(box.socket.wait_closed(), 5)
+        asking.cancel()
+        await until(lambda: stands(yard, True))
+        assert process_of(yard) != hanging
+        again = await booted(yard)
+        assert await again.authorize(yard.nordlicht.card) == "Accepted"
+        await again.close()
+
+
+async def stands(yard: Yard, ready: bool) -> bool:
+    return (await yard.gateway.is_ready())["verbs"] is ready
+
+
+async def test_what_cannot_be_asked_leaves_nothing_behind(yard: Yard):
+    asked_of = yard.gateway.verbs
+    assert isinstance(asked_of, VerbProcess)
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        await asked_of.run(Aside.keep, lambda: None, [])  # type: ignore[arg-type]
+    assert not asked_of._asked
 
 
 async def test_the_process_ends_with_its_gateway(settings: Settings, database: Database):
