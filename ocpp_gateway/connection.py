@@ -506,7 +506,8 @@ class Connection:
     async def _write_end(
         self, command: ClaimedCommand, frames: list[Frame], reply: Result | Error | str
     ) -> None:
-        """Whatever the station said: a command that stays sent is waited for as long as the link lives."""
+        """Whatever the station said: a command that stays sent is waited for as long as the link lives. Of what
+        could not be read nobody claims that it failed: a car may charge by now."""
         conclude, answer = partial(self.seam.conclude, self.route, command.id), None
         try:
             if isinstance(reply, Result):
@@ -520,7 +521,7 @@ class Connection:
             raise
         except Exception:
             log.exception("station %s: the answer to %s could not be read", self.route.identity, command.id)
-            await conclude("failed", None, "the answer could not be read", [])
+            await conclude("unknown", None, "the answer could not be read", [])
             with contextlib.suppress(Exception):
                 await self.seam.keep(self.route, frames)
 

@@ -11,6 +11,7 @@ import copyreg
 import gc
 import importlib
 import logging
+import os
 import pickle
 import signal
 import socket
@@ -28,10 +29,11 @@ from tenants.redis import Redis
 
 log = logging.getLogger("livery.gateway")
 POOL_SIZE = 10
-AGAIN_S = 0.5
+AGAIN_S, READY_S = 0.5, 60.0
 # A process that works answers between two verbs. One that does not, for this many, hangs.
 PING_S, MOST_UNANSWERED, PING = 5.0, 3, (0, None, (), {}, None)
 LENGTH = 4
+NICE = 10  # where processors are scarce, readings go first
 P = ParamSpec("P")
 T = TypeVar("T")
 Verb = Callable[Concatenate[Aside, P], Coroutine[Any, Any, T]]
@@ -135,7 +137,8 @@ class VerbProcess(Verbs):
         pinging = None
         try:
             _send(self._writer, (self.settings, self.node))
-            await receive(reader)  # it is ready
+            async with asyncio.timeout(READY_S):
+                await receive(reader)  # it is ready
             self._unanswered = 0
             self._is_up.set()
             pinging = asyncio.create_task(self._ping(self._process, self._writer))
@@ -256,6 +259,7 @@ def main(descriptor: int) -> None:
     # Its gateway decides when it ends, also where a signal goes to both.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
+    os.nice(NICE)
     gc.collect()
     gc.freeze()
     asyncio.run(work(descriptor))

@@ -265,8 +265,9 @@ async def _hide(scope: Scope, evse_id: UUID) -> None:
 
 async def _is_charging(scope: Scope, evse_id: UUID) -> bool:
     query = select(ChargingSession.id).where(
-        ChargingSession.evse_id == evse_id, ChargingSession.status == "ACTIVE"
-    )
+        ChargingSession.evse_id == evse_id, ChargingSession.status == "ACTIVE",
+        ChargingSession.id_token_status == "Accepted",  # else only a car stands there
+    )  # fmt: skip
     return (await scope.db.execute(query.limit(1))).first() is not None
 
 

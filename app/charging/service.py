@@ -97,11 +97,8 @@ async def _verdict(scope: Scope, session: ChargingSession, report: TransactionRe
 async def _started(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     known = await _find(scope, station_id, report)
     if known is not None:
-        is_late = known.meter_start_wh is None or known.review == "orphan"
-        if is_late and not await _is_over(scope, known) and not await _has(scope, known, "started"):
-            known = await _given_at_last(scope, known, report)
-            await _locate(scope, known, report)
-            await _complete_start(scope, known, report)
+        if not await _is_over(scope, known):
+            known = await _started_late(scope, known, report)
         await _store(scope, known, report)
         return known
     known = await _told_again(scope, station_id, report)
@@ -143,6 +140,29 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     )
     _tell(scope, session, "started")
     return session
+
+
+async def _started_late(scope: Scope, known: ChargingSession, report: TransactionReport) -> ChargingSession:
+    """The first word of a start whose later events came first; or one that is told again, which changes nothing, unless
+    it names the driver of whom nobody knew."""
+    if not await _has(scope, known, "started"):
+        if known.meter_start_wh is None or known.review == "orphan":
+            known = await _given_at_last(scope, known, report)
+            await _locate(scope, known, report)
+            await _complete_start(scope, known, report)
+    elif known.status == "ACTIVE" and known.id_token_status is None and _is_given(report):
+        known = await _authorised_late(scope, known, report)
+        await _turn_away(scope, known, report)
+    return known
+
+
+def _is_given(report: TransactionReport) -> bool:
+    """It names a driver, or says that it was asked for."""
+    return (
+        report.id_token is not None
+        or report.remote_start_id is not None
+        or report.trigger_reason == "RemoteStart"
+    )
 
 
 async def _evse_of(scope: Scope, station_id: UUID, report: TransactionReport) -> EVSE | None:
@@ -432,10 +452,9 @@ async def _given_at_last(
 async def _complete_start(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
     """The Started of a transaction whose later events came first. Where it names nobody and a driver came since, their
     visit began with them."""
-    session.meter_start_wh = _start_meter(report)
+    session.meter_start_wh = began if (began := _start_meter(report)) is not None else session.meter_start_wh
     is_nobodys = session.id_token_status is None
-    is_given = report.id_token is not None or report.remote_start_id is not None
-    if is_nobodys or is_given or report.trigger_reason == "RemoteStart":
+    if is_nobodys or _is_given(report):
         session.started_at = min(session.started_at, report.at)
     session.connector_no = session.connector_no or report.connector_no
     if is_nobodys:
@@ -459,9 +478,8 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
         await _store(scope, session, report)
         return session
     await _locate(scope, session, report)
-    is_given = report.id_token is not None or report.trigger_reason == "RemoteStart"
     is_nobodys = session.id_token_status is None or (session.is_refused and session.status == "ACTIVE")
-    if is_nobodys and (is_given or report.remote_start_id is not None):
+    if is_nobodys and _is_given(report):
         session = await _authorised_late(scope, session, report)
         await _turn_away(scope, session, report)
     if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
@@ -580,8 +598,8 @@ async def _without_start(scope: Scope, station_id: UUID, report: TransactionRepo
         session = await _take_over(scope, wish, session)
     await _authorise(scope, session, report.id_token)
     await snapshot.freeze(scope, session)
-    if report.kind == "Updated" and evse is not None:
-        await stations.set_activity(scope, evse.id, "charging")
+    if report.kind == "Updated" and session.evse_id is not None:
+        await stations.set_activity(scope, session.evse_id, "charging")
     return session
 
 

@@ -8,11 +8,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
+from app.access import service as access
 from app.access.verdict import IdTokenValue
-from app.charging import service
-from app.charging.models import ChargingSession, MeterValue, PriceSnapshot
+from app.charging import reservations, service, startable
+from app.charging.models import ChargingSession, MeterValue, PriceSnapshot, Reservation
 from app.charging.reports import ENERGY, Reading, TransactionReport
-from app.kernel.clock import utcnow
+from app.kernel.clock import utcnow, uuid7
 from app.stations import service as stations
 from app.stations.models import StationCommand
 from tenants.scope import Actor
@@ -170,3 +171,56 @@ async def test_a_guests_price_and_place_stand_though_the_station_names_its_evse_
         query = select(PriceSnapshot.tariff).where(PriceSnapshot.session_id == session_id)
         tariff = (await scope.db.execute(query)).scalar_one()
     assert tariff["elements"][0]["price_components"][0]["price"] == 0.5
+
+
+async def test_a_start_told_again_that_names_the_driver_gives_them_the_car(shop: Shop) -> None:
+    """Some stations tell the start twice: with the cable, and with the driver, where others tell an update."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    paid_at = utcnow()
+    plugged = {"seq_no": 0, "trigger_reason": "CablePluggedIn", "charging_state": "EVConnected"}
+    await tell(shop, station_id, "Started", paid_at - timedelta(minutes=30), **plugged)
+    session_id, given = await pay(shop)
+    await tell(shop, station_id, "Started", paid_at, 1_000, "Transaction.Begin", seq_no=1, **given)
+    await tell(
+        shop, station_id, "Ended", paid_at + timedelta(hours=1), 11_000, "Transaction.End", seq_no=2,
+        stopped_reason="Local",
+    )  # fmt: skip
+    await shop.jobs.run()
+    assert (await session_of(shop, session_id)).status == "COMPLETED"
+    assert await shop.captures(await payment_of(shop, session_id)) == [600]
+
+
+async def test_a_start_that_comes_late_without_its_meter_keeps_the_begin_that_is_known(shop: Shop) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    paid_at = utcnow()
+    session_id, given = await pay(shop)
+    later = paid_at + timedelta(seconds=5)
+    await tell(shop, station_id, "Updated", later, 1_000, "Transaction.Begin", seq_no=1, **given)
+    await tell(shop, station_id, "Started", paid_at, seq_no=0, trigger_reason="CablePluggedIn")
+    await tell(
+        shop, station_id, "Ended", paid_at + timedelta(hours=1), 11_000, "Transaction.End", seq_no=2,
+        stopped_reason="Local",
+    )  # fmt: skip
+    await shop.jobs.run()
+    assert (await session_of(shop, session_id)).review is None
+    assert await shop.captures(await payment_of(shop, session_id)) == [600]
+
+
+async def test_a_reservation_that_ends_while_a_car_stands_there_keeps_nobody_from_starting(
+    shop: Shop,
+) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    evse_id, now = await evse_of(shop), utcnow()
+    async with shop.scope() as scope:
+        token, _value = await access.create_one_off_token(scope)
+        kept = Reservation(
+            id=uuid7(), station_id=station_id, evse_id=evse_id, evse_no=1, reservation_no=7, id_token_id=token.id,
+            id_token_masked="C", state="active", expires_at=now - timedelta(minutes=1),
+        )  # fmt: skip
+        scope.db.add(kept)
+        await stations.set_activity(scope, evse_id, "reserved")
+    await tell(shop, station_id, "Started", now - timedelta(minutes=5), 1_000, "Transaction.Begin", seq_no=0)
+    async with shop.scope() as scope:
+        await reservations.expire(scope, kept.id)
+    async with shop.scope() as scope:
+        assert (await startable.get_startable(scope, evse_id)).id == evse_id
