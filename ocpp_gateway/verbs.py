@@ -259,7 +259,8 @@ def main(descriptor: int) -> None:
     # Its gateway decides when it ends, also where a signal goes to both.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
-    os.nice(NICE)
+    with contextlib.suppress(OSError):  # not everywhere may a process say so
+        os.nice(NICE)
     gc.collect()
     gc.freeze()
     asyncio.run(work(descriptor))

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import selectinload
 
 from app.access import service as access
@@ -266,7 +266,7 @@ async def _hide(scope: Scope, evse_id: UUID) -> None:
 async def _is_charging(scope: Scope, evse_id: UUID) -> bool:
     query = select(ChargingSession.id).where(
         ChargingSession.evse_id == evse_id, ChargingSession.status == "ACTIVE",
-        ChargingSession.id_token_status == "Accepted",  # else only a car stands there
+        or_(ChargingSession.id_token_status == "Accepted", ChargingSession.review.is_not(None)),  # not a car alone
     )  # fmt: skip
     return (await scope.db.execute(query.limit(1))).first() is not None
 

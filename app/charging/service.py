@@ -151,6 +151,7 @@ async def _started_late(scope: Scope, known: ChargingSession, report: Transactio
             await _locate(scope, known, report)
             await _complete_start(scope, known, report)
     elif known.status == "ACTIVE" and known.id_token_status is None and _is_given(report):
+        await _locate(scope, known, report)
         known = await _authorised_late(scope, known, report)
         await _turn_away(scope, known, report)
     return known
@@ -457,10 +458,13 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
     if is_nobodys or _is_given(report):
         session.started_at = min(session.started_at, report.at)
     session.connector_no = session.connector_no or report.connector_no
+    told, named = report.id_token, session.id_token_masked
+    is_anothers = told is not None and named is not None and access.mask(told.value) != named
     if is_nobodys:
-        await _authorise(scope, session, report.id_token)
+        await _authorise(scope, session, told)
         await _turn_away(scope, session, report)
-    if session.review == "orphan" and session.settled_at is None:
+    await reservations.used(scope, session, report.reservation_no)
+    if session.review == "orphan" and not is_anothers:  # else energy may have gone to somebody else
         session.review = None
     await scope.db.flush()
     await snapshot.freeze(scope, session, again=is_nobodys and session.origin == "station")
@@ -517,19 +521,23 @@ async def _authorised_late(
         return session
     elif was_refused:
         session.id_token_id = None
-    await _authorise(scope, session, report.id_token)
     given = select(SessionLive.energy_wh).where(SessionLive.session_id == session.id)
     has_energy = bool((await scope.db.execute(given)).scalar_one_or_none())
-    if was_refused and has_energy and session.id_token_status == "Accepted":
+    began = session.started_at
+    if not has_energy:  # before the card is judged: it may charge elsewhere since then
+        session.started_at = max(began, report.at)
+    await _authorise(scope, session, report.id_token)
+    if session.id_token_status != "Accepted":
+        session.started_at = began
+    elif was_refused and has_energy:
         session.review = session.review or "orphan"
-    if session.id_token_status == "Accepted" and session.review is None and not has_energy:
-        session.started_at = max(session.started_at, report.at)
     key = f"authorised:{session.ocpp_transaction_id}"
     await _note(scope, session, key, report.at, "authorised", report, {
         "token": session.id_token_masked, "token_status": session.id_token_status,
     })  # fmt: skip
     if session.id_token_status == "Accepted":
         await snapshot.freeze(scope, session, again=session.origin == "station")
+        await reservations.used(scope, session, report.reservation_no)
     await _outrun_wishes(scope, wishes, session, report)
     await _occupy(scope, session)
     _tell(scope, session, "authorised")

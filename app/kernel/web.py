@@ -445,12 +445,12 @@ def live(
 
     `by_clock`: and one where a while passes without any, for what moves by itself.
 
-    Nothing (204) where a driver's page, for which a link is enough, has its listeners already: each costs renderings,
-    and without them the page works by reloading.
+    503 where a driver's page, for which a link is enough, has its listeners already: each costs renderings. The page
+    asks again, ever more seldom.
     """
     visit, topics = visit_of(request), list(topics)
     if visit.surface == "driver" and visit.live.most_listeners(visit.tenant, topics) >= LISTENERS_AT_MOST:
-        return Stream(iter(()), status_code=204)
+        return Stream(iter(()), status_code=503, headers={"Retry-After": "60"})
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     is_head = request.scope.get(IS_HEAD)  # a stream that nobody reads would keep its connection from others
     stream = iter(()) if is_head else _frames(visit, topics, render, each, by_clock)

@@ -6,16 +6,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.access import service as access
 from app.access.verdict import IdTokenValue
+from app.brands.models import TenantProfile
 from app.charging import reservations, service, startable
 from app.charging.models import ChargingSession, MeterValue, PriceSnapshot, Reservation
 from app.charging.reports import ENERGY, Reading, TransactionReport
 from app.kernel.clock import utcnow, uuid7
 from app.stations import service as stations
-from app.stations.models import StationCommand
+from app.stations.models import EVSELive, StationCommand
 from tenants.scope import Actor
 from tests.billing.conftest import Shop, jobs, shop
 from tests.charging.test_cap import place_of
@@ -224,3 +225,99 @@ async def test_a_reservation_that_ends_while_a_car_stands_there_keeps_nobody_fro
         await reservations.expire(scope, kept.id)
     async with shop.scope() as scope:
         assert (await startable.get_startable(scope, evse_id)).id == evse_id
+
+
+CARD = IdTokenValue("CARD1", "ISO14443")
+
+
+async def card_of(shop: Shop) -> UUID:
+    async with shop.scope() as scope:
+        return (await access.create_id_token(scope, value=CARD.value, type="ISO14443")).id
+
+
+async def the_session(shop: Shop) -> ChargingSession:
+    async with shop.scope() as scope:
+        query = select(ChargingSession).where(ChargingSession.id_token_status == "Accepted")
+        return (await scope.db.execute(query)).scalar_one()
+
+
+async def test_a_driver_pays_no_time_before_their_card_though_the_start_is_told_last(shop: Shop) -> None:
+    """The station's queue tells of the car in the bay, then of the card, and of the start at the end."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    await card_of(shop)
+    came = utcnow()
+    parked = came - timedelta(hours=1)
+    await tell(
+        shop, station_id, "Updated", parked + timedelta(minutes=5), seq_no=1, trigger_reason="EVDetected"
+    )
+    await tell(shop, station_id, "Updated", came, seq_no=2, id_token=CARD, trigger_reason="Authorized")
+    plugged: dict[str, Any] = {"seq_no": 0, "trigger_reason": "CablePluggedIn"}
+    await tell(shop, station_id, "Started", parked, 1_000, "Transaction.Begin", **plugged)
+    begun = await the_session(shop)
+    assert (begun.started_at, begun.meter_start_wh, begun.review) == (came, 1_000, None)
+
+
+async def test_a_late_start_that_names_another_card_leaves_the_review_of_what_flowed_to_it(
+    shop: Shop,
+) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    await card_of(shop)
+    began, stranger = utcnow() - timedelta(hours=1), IdTokenValue("STRANGER", "ISO14443")
+    by_card = {"trigger_reason": "Authorized"}
+    await tell(
+        shop, station_id, "Updated", began, 1_000, "Sample.Periodic", seq_no=1, id_token=stranger, **by_card
+    )
+    later = began + timedelta(minutes=30)
+    await tell(
+        shop, station_id, "Updated", later, 9_000, "Sample.Periodic", seq_no=2, charging_state="Charging"
+    )
+    await tell(shop, station_id, "Updated", later, seq_no=3, id_token=CARD, **by_card)
+    await tell(
+        shop, station_id, "Started", began, 1_000, "Transaction.Begin", seq_no=0, id_token=stranger, **by_card
+    )  # fmt: skip
+    assert (await the_session(shop)).review == "orphan"
+
+
+async def test_a_card_that_came_after_the_cable_uses_its_reservation(shop: Shop) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    token_id, evse_id, now = await card_of(shop), await evse_of(shop), utcnow()
+    async with shop.scope() as scope:
+        kept = Reservation(
+            id=uuid7(), station_id=station_id, evse_id=evse_id, evse_no=1, reservation_no=7, id_token_id=token_id,
+            id_token_masked="C", state="active", expires_at=now + timedelta(hours=1),
+        )  # fmt: skip
+        scope.db.add(kept)
+        await stations.set_activity(scope, evse_id, "reserved")
+    await tell(shop, station_id, "Started", now, seq_no=0, trigger_reason="CablePluggedIn")
+    later = now + timedelta(minutes=1)
+    await tell(shop, station_id, "Updated", later, seq_no=1, id_token=CARD, trigger_reason="Authorized")
+    begun = await the_session(shop)
+    async with shop.scope() as scope:
+        row = await scope.db.get(Reservation, (scope.tenant_id, kept.id))
+        live = (await scope.db.execute(select(EVSELive.activity))).scalar_one()
+    assert row is not None and (row.state, row.session_id, live) == ("used", begun.id, "charging")
+
+
+async def test_a_card_that_came_after_the_cable_is_seen_at_two_sites(shop: Shop) -> None:
+    """What it does elsewhere began after the cable was in here, and before the card was shown here."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    token_id, now = await card_of(shop), utcnow()
+    async with shop.scope() as scope:
+        await scope.db.execute(update(TenantProfile).values(card_use="hold"))
+        elsewhere = await stations.create_location(
+            scope, name="Markt", address="Weg 2", city="Kiel", postal_code="24103", country="DEU",
+            time_zone="Europe/Berlin",
+        )  # fmt: skip
+        made = await stations.create_station(scope, identity="CP2", location_id=elsewhere.id)
+        scope.db.add(ChargingSession(
+            id=uuid7(), station_id=made.station.id, origin="station", status="ACTIVE", id_token_id=token_id,
+            id_token_status="Accepted", started_at=now - timedelta(minutes=30), ocpp_transaction_id="there",
+        ))  # fmt: skip
+    await tell(
+        shop, station_id, "Started", now - timedelta(hours=1), seq_no=0, trigger_reason="CablePluggedIn"
+    )
+    await tell(shop, station_id, "Updated", now, seq_no=1, id_token=CARD, trigger_reason="Authorized")
+    async with shop.scope() as scope:
+        here = select(ChargingSession).where(ChargingSession.station_id == station_id)
+        begun = (await scope.db.execute(here)).scalar_one()
+    assert (begun.review, begun.started_at) == ("card_twice", now)

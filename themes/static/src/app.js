@@ -23,7 +23,9 @@ for (const kind of ["htmx:error", "htmx:response:error"]) {
   document.addEventListener(kind, ({ target }) => {
     const url = target.getAttribute?.("hx-sse:connect");
     const again = () => target.isConnected && !target._htmx?.sse && window.htmx.ajax("GET", url, { source: target });
-    if (url && !target._htmx?.sse) setTimeout(again, 1000 + 1000 * Math.random());
+    if (!url || target._htmx?.sse) return;
+    target.pause = Math.min(60, (target.pause ?? 0.5) * 2);
+    setTimeout(again, target.pause * 1000 * (1 + Math.random()));
   });
 }
 
