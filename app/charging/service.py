@@ -458,8 +458,8 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
     if is_nobodys or _is_given(report):
         session.started_at = min(session.started_at, report.at)
     session.connector_no = session.connector_no or report.connector_no
-    told, named = report.id_token, session.id_token_masked
-    is_anothers = told is not None and named is not None and access.mask(told.value) != named
+    told = report.id_token
+    is_anothers = not is_nobodys and told is not None and access.mask(told.value) != session.id_token_masked
     if is_nobodys:
         await _authorise(scope, session, told)
         await _turn_away(scope, session, report)
