@@ -41,6 +41,13 @@ async def tell(
         ))  # fmt: skip
 
 
+async def end(shop: Shop, station_id: UUID, at: datetime, seq_no: int) -> None:
+    """Ten kWh after its begin at 1,000 Wh, and whatever follows from it."""
+    more = {"seq_no": seq_no, "stopped_reason": "Local"}
+    await tell(shop, station_id, "Ended", at, 11_000, "Transaction.End", **more)
+    await shop.jobs.run()
+
+
 async def pay(shop: Shop) -> tuple[UUID, dict[str, Any]]:
     """A guest's hold stands; what a station that obeys tells of the remote start."""
     session_id = await wish(shop, await evse_of(shop))
@@ -85,11 +92,7 @@ async def test_a_paid_start_takes_over_what_the_cable_began(shop: Shop) -> None:
         assert (await scope.db.execute(select(ChargingSession.id))).scalars().all() == [session_id]
         assert set((await scope.db.execute(select(MeterValue.session_id))).scalars()) == {session_id}
 
-    hour = timedelta(hours=1)
-    await tell(
-        shop, station_id, "Ended", paid_at + hour, 11_000, "Transaction.End", seq_no=2, stopped_reason="Local"
-    )
-    await shop.jobs.run()
+    await end(shop, station_id, paid_at + timedelta(hours=1), seq_no=2)
     done, payment = await session_of(shop, session_id), await payment_of(shop, session_id)
     assert (done.status, done.review, done.energy_wh) == ("COMPLETED", None, 10_000)
     assert (payment.state, payment.captured_minor) == ("captured", 600)
@@ -113,8 +116,7 @@ async def test_a_start_told_twice_moves_no_drivers_begin(shop: Shop) -> None:
     soon, hour = paid_at + timedelta(seconds=10), paid_at + timedelta(hours=1)
     charging = {"charging_state": "Charging", "trigger_reason": "ChargingStateChanged"}
     await tell(shop, station_id, "Updated", soon, 1_000, "Transaction.Begin", seq_no=2, **charging)
-    await tell(shop, station_id, "Ended", hour, 11_000, "Transaction.End", seq_no=3, stopped_reason="Local")
-    await shop.jobs.run()
+    await end(shop, station_id, hour, seq_no=3)
     assert (await session_of(shop, session_id)).started_at == paid_at
     assert await shop.captures(await payment_of(shop, session_id)) == [600 + 720]
 
@@ -146,11 +148,7 @@ async def test_a_start_told_twice_ends_no_review(shop: Shop) -> None:
     session_id, given = await pay(shop)
     await tell(shop, station_id, "Updated", paid_at, seq_no=2, **given)
     await tell(shop, station_id, "Started", began, 1_000, "Transaction.Begin", offline=True, **first)
-    await tell(
-        shop, station_id, "Ended", paid_at + timedelta(hours=1), 11_000, "Transaction.End", seq_no=3,
-        stopped_reason="Local",
-    )  # fmt: skip
-    await shop.jobs.run()
+    await end(shop, station_id, paid_at + timedelta(hours=1), seq_no=3)
     assert (await session_of(shop, session_id)).review == "orphan"
     assert (await payment_of(shop, session_id)).captured_minor == 0
 
@@ -182,11 +180,7 @@ async def test_a_start_told_again_that_names_the_driver_gives_them_the_car(shop:
     await tell(shop, station_id, "Started", paid_at - timedelta(minutes=30), **plugged)
     session_id, given = await pay(shop)
     await tell(shop, station_id, "Started", paid_at, 1_000, "Transaction.Begin", seq_no=1, **given)
-    await tell(
-        shop, station_id, "Ended", paid_at + timedelta(hours=1), 11_000, "Transaction.End", seq_no=2,
-        stopped_reason="Local",
-    )  # fmt: skip
-    await shop.jobs.run()
+    await end(shop, station_id, paid_at + timedelta(hours=1), seq_no=2)
     assert (await session_of(shop, session_id)).status == "COMPLETED"
     assert await shop.captures(await payment_of(shop, session_id)) == [600]
 
@@ -198,11 +192,7 @@ async def test_a_start_that_comes_late_without_its_meter_keeps_the_begin_that_is
     later = paid_at + timedelta(seconds=5)
     await tell(shop, station_id, "Updated", later, 1_000, "Transaction.Begin", seq_no=1, **given)
     await tell(shop, station_id, "Started", paid_at, seq_no=0, trigger_reason="CablePluggedIn")
-    await tell(
-        shop, station_id, "Ended", paid_at + timedelta(hours=1), 11_000, "Transaction.End", seq_no=2,
-        stopped_reason="Local",
-    )  # fmt: skip
-    await shop.jobs.run()
+    await end(shop, station_id, paid_at + timedelta(hours=1), seq_no=2)
     assert (await session_of(shop, session_id)).review is None
     assert await shop.captures(await payment_of(shop, session_id)) == [600]
 
