@@ -193,6 +193,7 @@ class ForeignStation:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.reactions: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._reacting: set[asyncio.Task[Any]] = set()
         self.tls: ssl.SSLContext | None = None
         self.socket: ClientConnection | None = None
 
@@ -225,8 +226,13 @@ class ForeignStation:
             await self.cp.start()
 
     async def _react(self, action: str, payload: dict[str, Any]) -> None:
-        if action in self.reactions:
-            await self.reactions[action](payload)
+        if action not in self.reactions:
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._reacting.add(task)
+        task.add_done_callback(self._reacting.discard)
+        await self.reactions[action](payload)
 
     async def call(self, payload: Any, *, message_id: str | None = None, timeout_s: float = 15) -> Any:
         """Sends a CALL and waits for its answer; a CALLERROR raises."""
@@ -247,6 +253,9 @@ class ForeignStation:
         await self._gone()
 
     async def close(self) -> None:
+        """What it was telling is answered first: a page may know of it before the station has its answer."""
+        if telling := self._reacting - {asyncio.current_task()}:
+            await asyncio.wait(telling, timeout=5)
         if self.socket is not None:
             await self.socket.close()
         await self._gone()
@@ -257,6 +266,8 @@ class ForeignStation:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._reader
         self._reader = self.socket = None
+        for task in self._reacting - {asyncio.current_task()}:
+            task.cancel()
 
 
 class Station16(ForeignStation):

@@ -36,7 +36,8 @@ on conflict do nothing
 returning 1
 """)
 
-LIVE_LIMIT, SOC_LIMIT = Decimal(10) ** 8, Decimal(1000)  # what the live columns can hold
+# what the live columns cannot hold, once rounded to their hundredths
+LIVE_LIMIT, SOC_LIMIT = Decimal("99999999.995"), Decimal("999.995")
 _LIVE_COLUMNS = ("meter_wh", "power_w", "current_a", "voltage_v", "soc_percent")
 
 _SESSION_LIVE = text("""

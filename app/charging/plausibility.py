@@ -1,7 +1,7 @@
 """Can this energy be believed? (ocpp.md 2, rows 43 to 46.) What cannot is null and waits for staff, never negative."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Literal
@@ -98,10 +98,23 @@ async def judge(scope: Scope, session: ChargingSession) -> tuple[int | None, Rev
 
 
 async def judge_measured(scope: Scope, session: ChargingSession) -> int:
-    """What can be believed of a session whose whole cannot; see `measured`."""
+    """What can be believed of a session whose whole cannot; see `measured`. Where another card had the energy before
+    (`other_card`), what flowed since the driver came."""
     ended_at = session.ended_at or scope.now
     registers = await _registers(scope, session, ended_at)
-    return measured(await _evidence(scope, session, ended_at, registers))
+    evidence = await _evidence(scope, session, ended_at, registers)
+    if session.review == "other_card":
+        evidence = replace(evidence, meter_start_wh=None)
+    return measured(evidence)
+
+
+async def had_flowed(scope: Scope, session: ChargingSession, at: datetime) -> bool:
+    """Whether the register had risen by then, as far as it is told."""
+    query = text("""
+        select value from livery.session_register(:session) where sampled_at <= :at order by sampled_at, value""")
+    told = (await scope.db.execute(query, {"session": session.id, "at": at})).scalars()
+    begin = [] if session.meter_start_wh is None else [session.meter_start_wh]
+    return any(later > earlier for earlier, later in pairwise([*begin, *map(round, told)]))
 
 
 async def judge_risen(scope: Scope, session: ChargingSession, max_power_w: int) -> int:

@@ -196,27 +196,28 @@ async def reported(scope: Scope, station_id: UUID, number: int, word: str) -> No
     await _end(scope, row, "expired" if word == "Expired" else "removed")
 
 
-async def used(scope: Scope, session: ChargingSession, number: int | None) -> None:
-    """A transaction began: the reservation it names is used; without a number the one that its card has here.
+async def used(scope: Scope, session: ChargingSession, number: int | None, at: datetime) -> None:
+    """Somebody came at that time: the reservation that the station names is used; without a number the one that their
+    card had here then, where it was not refused.
 
     A station that names it has checked card or group already; a report is never refused.
     """
     if number is not None:
         row = await find_by_number(scope, session.station_id, number)
     else:
-        row = await _of_card(scope, session)
+        row = await _of_card(scope, session, at)
     if row is None or row.state not in OPEN:
         return
     row.session_id = session.id
     await _end(scope, row, "used")
 
 
-async def _of_card(scope: Scope, session: ChargingSession) -> Reservation | None:
-    if session.id_token_id is None:
+async def _of_card(scope: Scope, session: ChargingSession, at: datetime) -> Reservation | None:
+    if session.id_token_id is None or session.is_refused:
         return None
     query = select(Reservation).where(
         Reservation.station_id == session.station_id, Reservation.id_token_id == session.id_token_id,
-        Reservation.state.in_(OPEN), Reservation.expires_at > session.started_at,
+        Reservation.state.in_(OPEN), Reservation.expires_at > at, Reservation.created_at <= at + GRACE,
     )  # fmt: skip
     rows = list((await scope.db.execute(query.with_for_update())).scalars())
     return next((row for row in rows if row.evse_no in (None, session.evse_no)), None)

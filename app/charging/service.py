@@ -22,7 +22,7 @@ from app.access.verdict import Refused as TokenRefused
 from app.billing import payments
 from app.billing.models import Payment
 from app.charging import ingest, plausibility, reservations, smart_charging, snapshot, startable
-from app.charging.models import ChargingSession, PriceSnapshot, SessionEvent, SessionLive
+from app.charging.models import ChargingSession, PriceSnapshot, SessionEvent
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
 from app.charging.smart_charging import Wish
 from app.kernel import audit, events, queue
@@ -123,7 +123,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
         session.ocpp_transaction_id = report.ocpp_transaction_id or await _new_transaction_id(
             scope, station_id
         )
-        await _authorise(scope, session, report.id_token)
+        await _authorise(scope, session, report.id_token, report.at)
     await _supersede_others(scope, session)
     await _outrun_wishes(scope, wishes, session, report)
     await _turn_away(scope, session, report)
@@ -133,7 +133,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
         "token": session.id_token_masked, "token_status": session.id_token_status, "offline": report.offline,
     })  # fmt: skip
     await _store(scope, session, report)
-    await reservations.used(scope, session, report.reservation_no)
+    await reservations.used(scope, session, report.reservation_no, report.at)
     await _occupy(scope, session)
     await events.emit(
         scope, "SessionStarted", "charging_session", session.id, {"evse": str(session.evse_id or "")}
@@ -146,12 +146,11 @@ async def _started_late(scope: Scope, known: ChargingSession, report: Transactio
     """The first word of a start whose later events came first; or one that is told again, which changes nothing, unless
     it names the driver of whom nobody knew."""
     if not await _has(scope, known, "started"):
-        if known.meter_start_wh is None or known.review == "orphan":
-            known = await _given_at_last(scope, known, report)
-            await _locate(scope, known, report)
-            await _complete_start(scope, known, report)
+        known = await _given_at_last(scope, known, report)
+        await _locate_first(scope, known, report)
+        await _complete_start(scope, known, report)
     elif known.status == "ACTIVE" and known.id_token_status is None and _is_given(report):
-        await _locate(scope, known, report)
+        await _locate_first(scope, known, report)
         known = await _authorised_late(scope, known, report)
         await _turn_away(scope, known, report)
     return known
@@ -174,6 +173,12 @@ async def _evse_of(scope: Scope, station_id: UUID, report: TransactionReport) ->
         (await scope.db.execute(select(EVSE).where(EVSE.station_id == station_id).limit(2))).scalars()
     )
     return known[0] if len(known) == 1 else None
+
+
+async def _locate_first(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+    """A start that comes late knows nothing of where its car went since."""
+    if session.evse_no is None:
+        await _locate(scope, session, report)
 
 
 async def _locate(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
@@ -352,8 +357,10 @@ async def _asked_lately(scope: Scope, waiting: Sequence[ChargingSession]) -> Cha
     return next((one for one in waiting if one.command_id in lately), None)
 
 
-async def _authorise(scope: Scope, session: ChargingSession, presented: IdTokenValue | None) -> None:
-    """Who started, and whether they might: frozen on the session. Refused ones are kept, the station is told."""
+async def _authorise(
+    scope: Scope, session: ChargingSession, presented: IdTokenValue | None, at: datetime
+) -> None:
+    """Who came, and whether they might: frozen on the session. Refused ones are kept, the station is told."""
     if session.id_token_id is not None:  # a remote start: the token was accepted when it was asked for
         session.id_token_status = "Accepted"
         await access.mark_used(scope, session.id_token_id)
@@ -370,8 +377,9 @@ async def _authorise(scope: Scope, session: ChargingSession, presented: IdTokenV
         session.driver_id, session.driver_group_id = verdict.driver_id, verdict.driver_group_id
         if verdict.id_token_id is not None:
             await access.mark_used(scope, verdict.id_token_id)
-            if await access.second_use(scope, verdict.id_token_id, session.station_id, session.started_at):
-                session.review = session.review or "card_twice"
+            if await access.second_use(scope, verdict.id_token_id, session.station_id, at):
+                if session.review in (None, "orphan"):  # that one ends with the start, this one by staff
+                    session.review = "card_twice"
                 await access.tell_second_use(scope, verdict.id_token_id, session.station_id)
 
 
@@ -451,29 +459,72 @@ async def _given_at_last(
 
 
 async def _complete_start(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
-    """The Started of a transaction whose later events came first. Where it names nobody and a driver came since, their
-    visit began with them."""
+    """The Started of a transaction whose later events came first."""
     session.meter_start_wh = began if (began := _start_meter(report)) is not None else session.meter_start_wh
-    is_nobodys = session.id_token_status is None
-    if is_nobodys or _is_given(report):
-        session.started_at = min(session.started_at, report.at)
     session.connector_no = session.connector_no or report.connector_no
     told = report.id_token
-    is_anothers = not is_nobodys and told is not None and access.mask(told.value) != session.id_token_masked
+    is_nobodys = session.id_token_status is None or (session.is_refused and told is not None)
     if is_nobodys:
-        await _authorise(scope, session, told)
+        session.id_token_id = None if session.is_refused else session.id_token_id
+        await _authorise(scope, session, told, report.at)
         await _turn_away(scope, session, report)
-    await reservations.used(scope, session, report.reservation_no)
-    if session.review == "orphan" and not is_anothers:  # else energy may have gone to somebody else
-        session.review = None
-    await scope.db.flush()
-    await snapshot.freeze(scope, session, again=is_nobodys and session.origin == "station")
+    is_theirs = _is_given(report) and (is_nobodys or await _is_of(scope, session, report))
     key = f"started:{session.ocpp_transaction_id}"
-    await _note(
-        scope, session, key, report.at, "started", report, {"token": session.id_token_masked, "late": True}
-    )
+    await _note(scope, session, key, report.at, "started", report, {
+        "token": access.mask(told.value) if told else session.id_token_masked if is_theirs else "",
+        "token_status": session.id_token_status if is_theirs else None, "late": True,
+    })  # fmt: skip
+    await _reckon(scope, session)
+    await snapshot.freeze(scope, session, again=is_nobodys and session.origin == "station")
+    await reservations.used(scope, session, report.reservation_no, session.started_at)
     if session.status == "COMPLETED":
         await _close(scope, session)
+
+
+async def _is_of(scope: Scope, session: ChargingSession, report: TransactionReport) -> bool:
+    """It names whoever the session is for. A remote start may be told without its token."""
+    told = report.id_token
+    if told is None:
+        return report.remote_start_id in (None, session.remote_start_id)
+    token = await access.find_id_token(scope, told)
+    if token is not None:
+        return token.id == session.id_token_id
+    return session.id_token_id is None and access.mask(told.value) == session.id_token_masked
+
+
+async def _reckon(scope: Scope, session: ChargingSession) -> None:
+    """When the visit began, and whether a start is still missing or another card had the energy first: by all that is
+    told until now, in whatever order it came.
+
+    The visit began with the transaction. Where its driver came to it later, it began with them, and they pay for no
+    minute before, unless energy flowed already; if that went to a card that was refused, staff look at it.
+    """
+    query = select(SessionEvent).where(
+        SessionEvent.session_id == session.id, SessionEvent.kind.in_(("started", "authorised"))
+    )
+    lines = list((await scope.db.execute(query.order_by(SessionEvent.at))).scalars())
+    start = next((line for line in lines if line.kind == "started"), None)
+    came = next((line.at for line in lines if line.data.get("token_status") == "Accepted"), None)
+    if came is None:
+        began = session.started_at if start is None else start.at
+    else:
+        others = [
+            line for line in lines if line.data.get("token") and line.at <= came and not _is_accepted(line)
+        ]
+        has_flowed = await plausibility.had_flowed(scope, session, came)
+        began = min(session.started_at, came) if start is None else start.at
+        began = began if has_flowed and not others else max(began, came)
+        if has_flowed and others and session.review in (None, "orphan"):
+            session.review = "other_card"
+    if session.review == "orphan" and start is not None:
+        session.review = None
+    session.started_at = began
+    if session.ended_at is not None:  # we had closed it for its silence before they came
+        session.ended_at = max(session.ended_at, began)
+
+
+def _is_accepted(line: SessionEvent) -> bool:
+    return line.data.get("token_status") == "Accepted"
 
 
 async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
@@ -487,7 +538,7 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
         session = await _authorised_late(scope, session, report)
         await _turn_away(scope, session, report)
     if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
-        await reservations.used(scope, session, report.reservation_no)
+        await reservations.used(scope, session, report.reservation_no, report.at)
     was_begun = session.meter_start_wh is not None
     await _store(scope, session, report)
     if not was_begun and session.meter_start_wh is not None:
@@ -497,10 +548,8 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
 
 async def _begin_came_late(scope: Scope, session: ChargingSession) -> None:
     """The meter's begin lay in an event that the station's queue sent after the end: judged once more."""
-    if session.status != "COMPLETED" or session.review != "orphan" or session.settled_at is not None:
-        return
-    if await _has(scope, session, "started"):
-        session.review = None
+    is_open = session.status == "COMPLETED" and session.settled_at is None
+    if is_open and session.review == "orphan" and await _has(scope, session, "started"):
         await _close(scope, session)
 
 
@@ -509,10 +558,7 @@ async def _authorised_late(
 ) -> ChargingSession:
     """A transaction that began with the cable or the parking bay, and whose driver comes now (2.x E03, F01), by their
     card or by a remote start, which a station may tell without its token. A card that was refused before them changes
-    nothing, unless energy flowed to it: then staff look at the session.
-
-    The visit begins with them: they pay for no minute of the time before, unless energy flowed already.
-    """
+    nothing, unless energy flowed to it (`_reckon`)."""
     was_refused, wishes = session.is_refused, await _wishes(scope, session.station_id)
     wish = await _wish_for(scope, wishes, session, report)
     if wish is not None:
@@ -521,27 +567,24 @@ async def _authorised_late(
         return session
     elif was_refused:
         session.id_token_id = None
-    given = select(SessionLive.energy_wh).where(SessionLive.session_id == session.id)
-    has_energy = bool((await scope.db.execute(given)).scalar_one_or_none())
-    began = session.started_at
-    if not has_energy:  # before the card is judged: it may charge elsewhere since then
-        session.started_at = max(began, report.at)
-    await _authorise(scope, session, report.id_token)
-    if session.id_token_status != "Accepted":
-        session.started_at = began
-    elif was_refused and has_energy:
-        session.review = session.review or "orphan"
-    key = f"authorised:{session.ocpp_transaction_id}"
-    await _note(scope, session, key, report.at, "authorised", report, {
-        "token": session.id_token_masked, "token_status": session.id_token_status,
-    })  # fmt: skip
+    await _authorise(scope, session, report.id_token, report.at)
+    await _note_card(scope, session, report)
+    await _reckon(scope, session)
     if session.id_token_status == "Accepted":
         await snapshot.freeze(scope, session, again=session.origin == "station")
-        await reservations.used(scope, session, report.reservation_no)
+        await reservations.used(scope, session, report.reservation_no, report.at)
     await _outrun_wishes(scope, wishes, session, report)
     await _occupy(scope, session)
     _tell(scope, session, "authorised")
     return session
+
+
+async def _note_card(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
+    """Who came, and when: each card is a line of its own."""
+    key = f"authorised:{report.at.isoformat()}:{session.id_token_masked}"
+    await _note(scope, session, key, report.at, "authorised", report, {
+        "token": session.id_token_masked, "token_status": session.id_token_status,
+    })  # fmt: skip
 
 
 async def _wish_for(
@@ -604,7 +647,9 @@ async def _without_start(scope: Scope, station_id: UUID, report: TransactionRepo
     wish = await _pending_for(scope, await _wishes(scope, station_id), session.evse_id, report)
     if wish is not None:
         session = await _take_over(scope, wish, session)
-    await _authorise(scope, session, report.id_token)
+    await _authorise(scope, session, report.id_token, report.at)
+    if session.id_token_status is not None:
+        await _note_card(scope, session, report)
     await snapshot.freeze(scope, session)
     if report.kind == "Updated" and session.evse_id is not None:
         await stations.set_activity(scope, session.evse_id, "charging")
@@ -628,8 +673,9 @@ async def _ended(scope: Scope, station_id: UUID, report: TransactionReport) -> C
 
 async def _end_with(scope: Scope, session: ChargingSession, report: TransactionReport) -> ChargingSession:
     await _store(scope, session, report)
-    if session.status == "COMPLETED" and session.review == "stuck":
-        session.review = None  # we had closed it for its silence: its own word counts more
+    if await _is_closed_for_silence(scope, session):  # its own word counts more
+        if session.review == "stuck":
+            session.review = None if await _has(scope, session, "started") else "orphan"
     elif session.status == "COMPLETED" and session.review != "superseded":
         await _note_late_end(scope, session, report)
         return session  # a replay: idempotent, the CDR and the invoice stand (ocpp.md 2, row 40)
@@ -641,6 +687,11 @@ async def _end_with(scope: Scope, session: ChargingSession, report: TransactionR
     })  # fmt: skip
     await _close(scope, session)
     return session
+
+
+async def _is_closed_for_silence(scope: Scope, session: ChargingSession) -> bool:
+    """By the watchdog. Not because a hold ended: that was taken."""
+    return session.stopped_reason == "Silence" and await _has(scope, session, "stuck", "unplugged")
 
 
 async def _is_over(scope: Scope, session: ChargingSession) -> bool:
@@ -656,9 +707,9 @@ def _came_to_nothing(session: ChargingSession) -> bool:
     return session.status == "INVALID"
 
 
-async def _has(scope: Scope, session: ChargingSession, kind: str) -> bool:
-    """Whether a line of this kind stands in its timeline."""
-    query = select(SessionEvent.id).where(SessionEvent.session_id == session.id, SessionEvent.kind == kind)
+async def _has(scope: Scope, session: ChargingSession, *kinds: str) -> bool:
+    """Whether a line of one of these kinds stands in its timeline."""
+    query = select(SessionEvent.id).where(SessionEvent.session_id == session.id, SessionEvent.kind.in_(kinds))
     return (await scope.db.execute(query.limit(1))).first() is not None
 
 
@@ -703,10 +754,13 @@ async def _find_ended(scope: Scope, station_id: UUID, report: TransactionReport)
 async def _close(scope: Scope, session: ChargingSession) -> None:
     """COMPLETED with its energy, or with a review; what is clean is settled by a job that must happen."""
     session.status = "COMPLETED"
+    await _reckon(scope, session)
     if session.review in (None, "superseded", "card_twice", "start_twice"):
         energy, review = await plausibility.judge(scope, session)
         session.energy_wh = energy
         session.review = session.review or review
+    elif session.review == "other_card":
+        session.energy_wh = await plausibility.judge_measured(scope, session)
     await _leave(scope, session)
     if session.stopped_reason == "Timeout" and session.energy_wh == 0:  # no car came in time (2.x E03)
         ended_at = session.ended_at
@@ -1191,7 +1245,6 @@ async def close_stuck(scope: Scope, *, silent_for: timedelta = SILENT_FOR, only:
     for session_id in await _stuck(scope, silent_for, only):
         session = await _locked_session(scope, session_id)
         if await _stuck(scope, silent_for, session_id):  # it said nothing while we waited
-            session.review = "stuck"
             await _end_silent(scope, session, "stuck")
             closed += 1
     return closed
@@ -1214,7 +1267,6 @@ async def close_unplugged(scope: Scope, *, quiet_for: timedelta = QUIET_FOR, onl
     for session_id in await _unplugged(scope, quiet_for, only):
         session = await _locked_session(scope, session_id)
         for free_at in (await _unplugged(scope, quiet_for, session_id)).values():
-            session.review = "stuck"
             await _end_silent(scope, session, "unplugged", at=free_at)
             closed += 1
     return closed
@@ -1259,6 +1311,8 @@ async def _end_silent(
     live = session.live
     session.ended_at = at or (live.reading_at if live and live.reading_at else scope.now)
     session.stopped_reason = "Silence"
+    if kind != "hold_ends" and session.review in (None, "orphan"):  # what else staff look at stays
+        session.review = "stuck"
     await _note(scope, session, kind, scope.now, kind, None, {})
     session.meter_stop_wh = live.meter_wh if live else None
     session.energy_wh, review = await plausibility.judge(scope, session)

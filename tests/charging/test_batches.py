@@ -17,7 +17,7 @@ from app.charging import ingest
 from app.charging import service as charging
 from app.charging.ingest import HotReadings, Written, write_readings
 from app.charging.models import ChargingSession, MeterValue, SessionEvent, SessionLive
-from app.charging.reports import TransactionReport
+from app.charging.reports import Reading, TransactionReport
 from app.stations.models import EVSELive, OCPPMessage
 from ocpp_gateway import hot, meter_values
 from tenants.database import BatchError, Database
@@ -254,6 +254,34 @@ async def test_a_register_that_comes_after_a_younger_power_counts_all_the_same(d
     assert (live.meter_wh, live.energy_wh) == (1_700, 700)
     assert live.metered_at == AT + timedelta(minutes=4, seconds=-10)
     assert live.reading_at == AT + timedelta(minutes=4)
+
+
+@pytest.mark.parametrize(("current", "soc"), [("99999999.995", "999.995"), ("-99999999.995", "-1000")])
+async def test_what_would_round_past_the_live_columns_is_kept_and_shown_to_nobody(
+    database: Database, current: str, soc: str
+):
+    """By a batch and by a verb."""
+    cast = await hire(database, NORDLICHT)
+    session = await start(database, cast)
+    samples = [{"value": current, "measurand": "Current.Import"}, {"value": soc, "measurand": "SoC"}]
+    update = {"connectorId": 1, "transactionId": 1001, "meterValue": [
+        {"timestamp": stamp(AT), "sampledValue": samples}
+    ]}  # fmt: skip
+    message = read(cast, "ocpp1.6", "MeterValues", update)
+    await write(database, message)
+    async with database.scope(cast.tenant_id, STAFF) as scope:
+        later = AT + timedelta(minutes=1)
+        told = [
+            Reading(sampled_at=later, received_at=later, measurand=kind, value=Decimal(value), unit="")
+            for kind, value in (("Current.Import", current), ("SoC", soc))
+        ]
+        row = await scope.db.get(ChargingSession, (scope.tenant_id, session.id))
+        assert await ingest.store(scope, row, cast.station_id, 1, told) == 2
+    async with database.scope(cast.tenant_id, STAFF) as scope:
+        kept = (await scope.db.execute(select(MeterValue.value))).scalars().all()
+        live = (await scope.db.execute(select(SessionLive))).scalar_one()
+        assert sorted(kept) == sorted([Decimal(current), Decimal(soc)] * 2)
+        assert (live.current_a, live.soc_percent, live.reading_at) == (None, None, later)
 
 
 async def test_a_message_that_cannot_be_stored_undoes_its_whole_batch(database: Database):

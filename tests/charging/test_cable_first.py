@@ -149,7 +149,7 @@ async def test_a_start_told_twice_ends_no_review(shop: Shop) -> None:
     await tell(shop, station_id, "Updated", paid_at, seq_no=2, **given)
     await tell(shop, station_id, "Started", began, 1_000, "Transaction.Begin", offline=True, **first)
     await end(shop, station_id, paid_at + timedelta(hours=1), seq_no=3)
-    assert (await session_of(shop, session_id)).review == "orphan"
+    assert (await session_of(shop, session_id)).review == "other_card"
     assert (await payment_of(shop, session_id)).captured_minor == 0
 
 
@@ -225,6 +225,49 @@ async def card_of(shop: Shop) -> UUID:
         return (await access.create_id_token(scope, value=CARD.value, type="ISO14443")).id
 
 
+STRANGER = IdTokenValue("STRANGER", "ISO14443")
+BY_CARD = {"trigger_reason": "Authorized"}
+
+
+async def charges_elsewhere(shop: Shop, token_id: UUID, since: datetime) -> None:
+    """The brand holds what a card does at two sites; this one charges at the other."""
+    async with shop.scope() as scope:
+        await scope.db.execute(update(TenantProfile).values(card_use="hold"))
+        elsewhere = await stations.create_location(
+            scope, name="Markt", address="Weg 2", city="Kiel", postal_code="24103", country="DEU",
+            time_zone="Europe/Berlin",
+        )  # fmt: skip
+        made = await stations.create_station(scope, identity="CP2", location_id=elsewhere.id)
+        scope.db.add(ChargingSession(
+            id=uuid7(), station_id=made.station.id, origin="station", status="ACTIVE", id_token_id=token_id,
+            id_token_status="Accepted", started_at=since, ocpp_transaction_id="there",
+        ))  # fmt: skip
+
+
+async def here(shop: Shop, station_id: UUID) -> ChargingSession:
+    async with shop.scope() as scope:
+        query = select(ChargingSession).where(ChargingSession.station_id == station_id)
+        return (await scope.db.execute(query)).scalar_one()
+
+
+async def reserve(shop: Shop, station_id: UUID, token_id: UUID, made_at: datetime) -> UUID:
+    async with shop.scope() as scope:
+        kept = Reservation(
+            id=uuid7(), station_id=station_id, evse_id=await evse_of(shop), evse_no=1, reservation_no=7,
+            id_token_id=token_id, id_token_masked="C", state="active", expires_at=utcnow() + timedelta(hours=2),
+            created_at=made_at,
+        )  # fmt: skip
+        scope.db.add(kept)
+    return kept.id
+
+
+async def state_of(shop: Shop, reservation_id: UUID) -> str:
+    async with shop.scope() as scope:
+        row = await scope.db.get(Reservation, (scope.tenant_id, reservation_id))
+        assert row is not None
+        return row.state
+
+
 async def the_session(shop: Shop) -> ChargingSession:
     async with shop.scope() as scope:
         query = select(ChargingSession).where(ChargingSession.id_token_status == "Accepted")
@@ -265,25 +308,21 @@ async def test_a_late_start_that_names_another_card_leaves_the_review_of_what_fl
     await tell(
         shop, station_id, "Started", began, 1_000, "Transaction.Begin", seq_no=0, id_token=stranger, **by_card
     )  # fmt: skip
-    assert (await the_session(shop)).review == "orphan"
+    assert (await the_session(shop)).review == "other_card"
 
 
 async def test_a_card_that_came_after_the_cable_uses_its_reservation(shop: Shop) -> None:
     station_id, _epoch = await place_of(shop, "ocpp2.0.1")
-    token_id, evse_id, now = await card_of(shop), await evse_of(shop), utcnow()
+    token_id, now = await card_of(shop), utcnow()
+    kept = await reserve(shop, station_id, token_id, now - timedelta(hours=1))
     async with shop.scope() as scope:
-        kept = Reservation(
-            id=uuid7(), station_id=station_id, evse_id=evse_id, evse_no=1, reservation_no=7, id_token_id=token_id,
-            id_token_masked="C", state="active", expires_at=now + timedelta(hours=1),
-        )  # fmt: skip
-        scope.db.add(kept)
-        await stations.set_activity(scope, evse_id, "reserved")
+        await stations.set_activity(scope, await evse_of(shop), "reserved")
     await tell(shop, station_id, "Started", now, seq_no=0, trigger_reason="CablePluggedIn")
     later = now + timedelta(minutes=1)
     await tell(shop, station_id, "Updated", later, seq_no=1, id_token=CARD, trigger_reason="Authorized")
     begun = await the_session(shop)
     async with shop.scope() as scope:
-        row = await scope.db.get(Reservation, (scope.tenant_id, kept.id))
+        row = await scope.db.get(Reservation, (scope.tenant_id, kept))
         live = (await scope.db.execute(select(EVSELive.activity))).scalar_one()
     assert row is not None and (row.state, row.session_id, live) == ("used", begun.id, "charging")
 
@@ -292,22 +331,222 @@ async def test_a_card_that_came_after_the_cable_is_seen_at_two_sites(shop: Shop)
     """What it does elsewhere began after the cable was in here, and before the card was shown here."""
     station_id, _epoch = await place_of(shop, "ocpp2.0.1")
     token_id, now = await card_of(shop), utcnow()
-    async with shop.scope() as scope:
-        await scope.db.execute(update(TenantProfile).values(card_use="hold"))
-        elsewhere = await stations.create_location(
-            scope, name="Markt", address="Weg 2", city="Kiel", postal_code="24103", country="DEU",
-            time_zone="Europe/Berlin",
-        )  # fmt: skip
-        made = await stations.create_station(scope, identity="CP2", location_id=elsewhere.id)
-        scope.db.add(ChargingSession(
-            id=uuid7(), station_id=made.station.id, origin="station", status="ACTIVE", id_token_id=token_id,
-            id_token_status="Accepted", started_at=now - timedelta(minutes=30), ocpp_transaction_id="there",
-        ))  # fmt: skip
+    await charges_elsewhere(shop, token_id, now - timedelta(minutes=30))
     await tell(
         shop, station_id, "Started", now - timedelta(hours=1), seq_no=0, trigger_reason="CablePluggedIn"
     )
     await tell(shop, station_id, "Updated", now, seq_no=1, id_token=CARD, trigger_reason="Authorized")
-    async with shop.scope() as scope:
-        here = select(ChargingSession).where(ChargingSession.station_id == station_id)
-        begun = (await scope.db.execute(here)).scalar_one()
+    begun = await here(shop, station_id)
     assert (begun.review, begun.started_at) == ("card_twice", now)
+
+
+async def test_a_late_start_does_not_end_the_hold_of_a_card_at_two_sites(shop: Shop) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    now = utcnow()
+    await charges_elsewhere(shop, await card_of(shop), now - timedelta(minutes=30))
+    await tell(
+        shop, station_id, "Updated", now, 1_000, "Transaction.Begin", seq_no=1, id_token=CARD, **BY_CARD
+    )
+    await tell(shop, station_id, "Started", now, seq_no=0, id_token=CARD, **BY_CARD)
+    assert (await here(shop, station_id)).review == "card_twice"
+    await end(shop, station_id, now + timedelta(hours=1), seq_no=2)
+    done = await here(shop, station_id)
+    assert (done.review, done.energy_wh, done.settled_at) == ("card_twice", 10_000, None)
+
+
+async def test_a_station_that_speaks_again_does_not_end_the_hold_of_a_card_at_two_sites(shop: Shop) -> None:
+    """It was closed for its silence meanwhile, and its own end comes after."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    began = utcnow() - timedelta(days=3)
+    await charges_elsewhere(shop, await card_of(shop), began - timedelta(minutes=30))
+    await tell(
+        shop, station_id, "Started", began, 1_000, "Transaction.Begin", seq_no=0, id_token=CARD, **BY_CARD
+    )
+    async with shop.scope() as scope:
+        await scope.db.execute(
+            update(ChargingSession).where(ChargingSession.station_id != station_id).values(status="COMPLETED")
+        )
+    async with shop.scope() as scope:
+        assert await service.close_stuck(scope) == 1
+    assert (await here(shop, station_id)).review == "card_twice"
+    await end(shop, station_id, began + timedelta(hours=1), seq_no=2)
+    done = await here(shop, station_id)
+    assert (done.review, done.energy_wh, done.stopped_reason) == ("card_twice", 10_000, "Local")
+
+
+@pytest.mark.parametrize("order", ["begin last", "start last", "in order"])
+async def test_energy_that_another_card_had_waits_for_staff_in_whatever_order_it_is_told(
+    shop: Shop, order: str
+) -> None:
+    """Eight kWh went to a card that was refused, two to the driver who came after it: they are asked for no more."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    await card_of(shop)
+    began = utcnow() - timedelta(hours=3)
+    came, ended = began + timedelta(hours=1), began + timedelta(hours=2)
+
+    async def told(what: str) -> None:
+        if what == "start":
+            await tell(shop, station_id, "Started", began, seq_no=0, id_token=STRANGER, **BY_CARD)
+        elif what == "begin":
+            await tell(shop, station_id, "Updated", began, 1_000, "Transaction.Begin", seq_no=1)
+        elif what == "came":
+            await tell(
+                shop,
+                station_id,
+                "Updated",
+                came,
+                9_000,
+                "Sample.Periodic",
+                seq_no=2,
+                id_token=CARD,
+                **BY_CARD,
+            )
+            await tell(
+                shop, station_id, "Updated", came + timedelta(minutes=1), 9_100, "Sample.Periodic", seq_no=3
+            )
+        else:
+            await end(shop, station_id, ended, seq_no=4)
+
+    for what in {
+        "in order": ("start", "begin", "came", "end"), "begin last": ("start", "came", "end", "begin"),
+        "start last": ("came", "end", "begin", "start"),
+    }[order]:  # fmt: skip
+        await told(what)
+    await shop.jobs.run()
+    done = await here(shop, station_id)
+    assert (done.status, done.review, done.settled_at) == ("COMPLETED", "other_card", None)
+    assert (done.started_at, done.ended_at, done.meter_start_wh) == (came, ended, 1_000)
+    assert done.energy_wh is not None and 1_900 <= done.energy_wh <= 2_000
+
+
+async def test_energy_after_the_card_is_not_taken_for_energy_before_it(shop: Shop) -> None:
+    """The station tells last who came: by then the meter has long moved, for them."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    await card_of(shop)
+    parked = utcnow() - timedelta(hours=3)
+    came, later = parked + timedelta(hours=1), parked + timedelta(hours=2)
+    await tell(
+        shop,
+        station_id,
+        "Started",
+        parked,
+        1_000,
+        "Transaction.Begin",
+        seq_no=0,
+        id_token=STRANGER,
+        **BY_CARD,
+    )
+    await tell(shop, station_id, "Updated", later, 9_000, "Sample.Periodic", seq_no=2)
+    await tell(shop, station_id, "Updated", came, seq_no=1, id_token=CARD, **BY_CARD)
+    begun = await here(shop, station_id)
+    assert (begun.started_at, begun.review, begun.id_token_status) == (came, None, "Accepted")
+
+
+async def test_a_driver_pays_from_their_card_though_the_end_is_told_first(shop: Shop) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    await card_of(shop)
+    parked = utcnow() - timedelta(hours=3)
+    came, ended = parked + timedelta(hours=1), parked + timedelta(hours=2)
+    await end(shop, station_id, ended, seq_no=3)
+    await tell(
+        shop, station_id, "Updated", came, 1_000, "Sample.Periodic", seq_no=2, id_token=CARD, **BY_CARD
+    )
+    await tell(
+        shop,
+        station_id,
+        "Started",
+        parked,
+        1_000,
+        "Transaction.Begin",
+        seq_no=0,
+        trigger_reason="CablePluggedIn",
+    )
+    done = await here(shop, station_id)
+    assert (done.started_at, done.ended_at, done.review) == (came, ended, None)
+
+
+async def test_a_start_that_is_told_last_gives_the_visit_to_who_started(shop: Shop) -> None:
+    """A stranger held their card to the reader while the driver charged; of that the station told first."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    await card_of(shop)
+    began = utcnow() - timedelta(hours=2)
+    tried = began + timedelta(minutes=30)
+    await tell(
+        shop, station_id, "Updated", tried, 5_000, "Sample.Periodic", seq_no=1, id_token=STRANGER, **BY_CARD
+    )
+    await tell(
+        shop, station_id, "Started", began, 1_000, "Transaction.Begin", seq_no=0, id_token=CARD, **BY_CARD
+    )
+    begun = await here(shop, station_id)
+    assert (begun.started_at, begun.review, begun.id_token_status) == (began, None, "Accepted")
+
+
+async def test_a_visit_never_ends_before_it_began(shop: Shop) -> None:
+    """Closed for its silence, and only then the station tells of a card."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    await card_of(shop)
+    parked = utcnow() - timedelta(days=3)
+    await tell(
+        shop,
+        station_id,
+        "Started",
+        parked,
+        1_000,
+        "Transaction.Begin",
+        seq_no=0,
+        trigger_reason="CablePluggedIn",
+    )
+    async with shop.scope() as scope:
+        assert await service.close_stuck(scope) == 1
+    came = parked + timedelta(hours=5)
+    await tell(shop, station_id, "Updated", came, seq_no=1, id_token=CARD, **BY_CARD)
+    done = await here(shop, station_id)
+    assert (done.started_at, done.ended_at, done.review) == (came, came, "stuck")
+
+
+async def test_a_refused_card_leaves_its_reservation(shop: Shop) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    token_id, now = await card_of(shop), utcnow()
+    kept = await reserve(shop, station_id, token_id, now - timedelta(hours=1))
+    async with shop.scope() as scope:
+        await access.update_id_token(scope, token_id, status="blocked")
+    await tell(
+        shop, station_id, "Started", now, 1_000, "Transaction.Begin", seq_no=0, id_token=CARD, **BY_CARD
+    )
+    assert (await here(shop, station_id)).id_token_status == "Blocked"
+    assert await state_of(shop, kept) == "active"
+
+
+@pytest.mark.parametrize(
+    ("made", "becomes"), [(timedelta(minutes=-90), "used"), (timedelta(minutes=-5), "active")]
+)
+async def test_what_the_queue_tells_of_before_uses_no_reservation_made_since(
+    shop: Shop, made: timedelta, becomes: str
+) -> None:
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    token_id, now = await card_of(shop), utcnow()
+    began = now - timedelta(hours=1)
+    kept = await reserve(shop, station_id, token_id, now + made)
+    await tell(
+        shop, station_id, "Updated", began, 1_000, "Sample.Periodic", seq_no=1, id_token=CARD, **BY_CARD
+    )
+    await tell(
+        shop, station_id, "Started", began, 1_000, "Transaction.Begin", seq_no=0, id_token=CARD, **BY_CARD
+    )
+    assert await state_of(shop, kept) == becomes
+
+
+async def test_a_start_told_again_moves_no_car_back(shop: Shop) -> None:
+    """The station named another EVSE since, and somebody else charges at the first one."""
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    await card_of(shop)
+    began = utcnow() - timedelta(hours=1)
+    async with shop.scope() as scope:
+        await stations.ensure_evse(scope, station_id, 2, 1)
+    await tell(shop, station_id, "Started", began, seq_no=0, trigger_reason="EVDetected")
+    await tell(shop, station_id, "Updated", began + timedelta(minutes=1), evse_no=2, seq_no=1)
+    await tell(
+        shop, station_id, "Started", began, 1_000, "Transaction.Begin", seq_no=0, id_token=CARD, **BY_CARD
+    )
+    begun = await here(shop, station_id)
+    assert (begun.evse_no, begun.id_token_status) == (2, "Accepted")

@@ -288,9 +288,12 @@ async def test_a_brand_reads_its_own_rollups_only_and_young_days_are_never_dropp
     database: Database, database_urls: DatabaseUrls, cast: Cast
 ):
     other = await hire(database, SOLMARK)
-    await charged(database, cast, datetime.now(UTC) - timedelta(hours=2))
+    began = datetime.now(UTC) - timedelta(hours=2)  # yesterday, early in the day
+    async with database.anonymous() as db:
+        await db.execute(text("select livery.ensure_day('meter_value', current_date - 1)"))
+    await charged(database, cast, began)
     async with database.scope(cast.tenant_id, STAFF) as scope:
-        await rollups.roll_day(scope, TODAY)
+        await rollups.roll_day(scope, began.date())
         assert (await scope.db.execute(select(MeterHour))).scalars().first()
     for model in (MeterHour, SessionCurve, SignedMeterValue):
         assert not await rows(database, other, model)

@@ -228,7 +228,7 @@ async def test_energy_that_a_refused_card_got_is_not_the_guests_to_pay_unseen(pl
     named = {"remote_start_id": plug201.asked["remoteStartId"], "trigger_reason": "RemoteStart"}
     await plug201.report(at + timedelta(seconds=9), **told, **named)
     guests = await plug201.guests()
-    assert (guests.status, guests.review) == ("ACTIVE", "orphan")
+    assert (guests.status, guests.review) == ("ACTIVE", "other_card")
 
 
 async def test_a_station_that_answers_with_another_tag_is_believed_where_that_is_known_of_it(
