@@ -533,8 +533,7 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
         await _store(scope, session, report)
         return session
     await _locate(scope, session, report)
-    is_nobodys = session.id_token_status is None or (session.is_refused and session.status == "ACTIVE")
-    if is_nobodys and _is_given(report):
+    if session.id_token_status != "Accepted" and _is_given(report):
         session = await _authorised_late(scope, session, report)
         await _turn_away(scope, session, report)
     if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
@@ -576,6 +575,8 @@ async def _authorised_late(
     await _outrun_wishes(scope, wishes, session, report)
     await _occupy(scope, session)
     _tell(scope, session, "authorised")
+    if session.status == "COMPLETED" and session.review != "stuck":
+        await _close(scope, session)
     return session
 
 
@@ -760,7 +761,7 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
         session.energy_wh = energy
         session.review = session.review or review
     elif session.review == "other_card":
-        session.energy_wh = await plausibility.judge_measured(scope, session)
+        session.energy_wh = await plausibility.judge_measured(scope, session) or None  # staff say, then
     await _leave(scope, session)
     if session.stopped_reason == "Timeout" and session.energy_wh == 0:  # no car came in time (2.x E03)
         ended_at = session.ended_at

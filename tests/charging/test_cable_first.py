@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import permutations
 from typing import Any
 from uuid import UUID
 
@@ -29,14 +30,14 @@ pytestmark = pytest.mark.anyio
 
 async def tell(
     shop: Shop, station_id: UUID, kind: Any, at: datetime, wh: int | None = None, context: str = "",
-    evse_no: int | None = 1, **more: Any,
+    evse_no: int | None = 1, transaction: str = "cable-1", **more: Any,
 ) -> None:  # fmt: skip
     readings = () if wh is None else (Reading(
         measurand=ENERGY, value=Decimal(wh), unit="Wh", sampled_at=at, received_at=at, context=context,
     ),)  # fmt: skip
     async with shop.database.scope(shop.tenant_id, Actor.station(station_id), now=at) as scope:
         await service.report_transaction(scope, station_id, TransactionReport(
-            kind=kind, at=at, received_at=at, ocpp_transaction_id="cable-1", evse_no=evse_no, connector_no=1,
+            kind=kind, at=at, received_at=at, ocpp_transaction_id=transaction, evse_no=evse_no, connector_no=1,
             readings=readings, **more,
         ))  # fmt: skip
 
@@ -550,3 +551,56 @@ async def test_a_start_told_again_moves_no_car_back(shop: Shop) -> None:
     )
     begun = await here(shop, station_id)
     assert (begun.evse_no, begun.id_token_status) == (2, "Accepted")
+
+
+# What is told of a visit, by minute; and what must come of it: review, energy (Wh), the minute it begins.
+VISITS: dict[str, tuple[dict[str, int], tuple[str | None, int, int]]] = {
+    "cable, then card": ({"cable": 0, "card": 60, "reading": 61, "end": 120}, (None, 10_000, 60)),
+    "card": ({"card start": 0, "reading": 61, "end": 120}, (None, 10_000, 0)),
+    "refused card, then card": ({"refused start": 0, "card": 60, "reading": 61, "end": 120}, (None, 10_000, 60)),
+    "energy to a refused card, then card": (
+        {"refused start": 0, "three kWh": 20, "card": 60, "still three": 61, "end": 120}, ("other_card", 7_000, 60)
+    ),
+    "card, then a stranger's": ({"card start": 0, "stranger": 30, "reading": 61, "end": 120}, (None, 10_000, 0)),
+}  # fmt: skip
+CHARGING = {"charging_state": "Charging"}
+TOLD: dict[str, tuple[str, int | None, str, dict[str, Any]]] = {
+    "cable": ("Started", 1_000, "Transaction.Begin", {"trigger_reason": "CablePluggedIn"}),
+    "card start": ("Started", 1_000, "Transaction.Begin", {"id_token": CARD, **BY_CARD}),
+    "refused start": ("Started", 1_000, "Transaction.Begin", {"id_token": STRANGER, **BY_CARD}),
+    "stranger": ("Updated", None, "", {"id_token": STRANGER, **BY_CARD}),
+    "card": ("Updated", None, "", {"id_token": CARD, **BY_CARD}),
+    "reading": ("Updated", 1_000, "Sample.Periodic", CHARGING),
+    "three kWh": ("Updated", 4_000, "Sample.Periodic", CHARGING),
+    "still three": ("Updated", 4_000, "Sample.Periodic", CHARGING),
+    "end": ("Ended", 11_000, "Transaction.End", {"stopped_reason": "Local"}),
+}
+
+
+@pytest.mark.parametrize("visit", VISITS)
+async def test_a_visit_comes_to_the_same_in_whatever_order_it_is_told(shop: Shop, visit: str) -> None:
+    minutes, (review, energy_wh, begins) = VISITS[visit]
+    station_id, _epoch = await place_of(shop, "ocpp2.0.1")
+    await card_of(shop)
+    expected = ("COMPLETED", "Accepted", review, energy_wh, begins, 120)
+    wrong: list[Any] = []
+    orders = (
+        order for order in permutations(minutes) if TOLD[order[-1]][1] != 4_000
+    )  # a reading decides nothing
+    for number, order in enumerate(orders):
+        transaction, first = ", ".join(order), utcnow() - timedelta(hours=8, seconds=number)
+        for what in order:
+            kind, wh, context, more = TOLD[what]
+            at, seq_no = first + timedelta(minutes=minutes[what]), list(minutes).index(what)
+            await tell(
+                shop, station_id, kind, at, wh, context, seq_no=seq_no, transaction=transaction, **more
+            )
+        async with shop.scope() as scope:
+            query = select(ChargingSession).where(ChargingSession.ocpp_transaction_id == transaction)
+            done = (await scope.db.execute(query)).scalar_one()
+        assert done.ended_at is not None
+        began, ended = ((at - first) / timedelta(minutes=1) for at in (done.started_at, done.ended_at))
+        found = (done.status, done.id_token_status, done.review, done.energy_wh, began, ended)
+        if found != expected:
+            wrong.append((transaction, found))
+    assert not wrong
