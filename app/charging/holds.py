@@ -86,6 +86,7 @@ async def end_undecided(scope: Scope, session_id: UUID) -> None:
         energy = await plausibility.judge_measured(scope, session)
     if energy > 0:
         session.energy_wh = energy
+        service.keep_to_visit(session)
         if await settlement.settle(scope, session_id, is_undecided=True) is None:
             return
         await service.note(scope, session, "review_taken", "review_taken", {"energy_wh": energy})

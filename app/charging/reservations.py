@@ -31,6 +31,7 @@ from tenants.scope import Scope
 SOURCE = "reservation"
 OPEN = ("asked", "active", "unknown")
 LONGEST = timedelta(days=7)
+CLOCKS_DIFFER = timedelta(minutes=5)
 GRACE = timedelta(seconds=30)  # the station's own clock may say so first
 # OCPP 2.0.1 ConnectorEnumType
 CONNECTOR_TYPES = (
@@ -217,7 +218,7 @@ async def _of_card(scope: Scope, session: ChargingSession, at: datetime) -> Rese
         return None
     query = select(Reservation).where(
         Reservation.station_id == session.station_id, Reservation.id_token_id == session.id_token_id,
-        Reservation.state.in_(OPEN), Reservation.expires_at > at, Reservation.created_at <= at + GRACE,
+        Reservation.state.in_(OPEN), Reservation.expires_at > at, Reservation.created_at <= at + CLOCKS_DIFFER,
     )  # fmt: skip
     rows = list((await scope.db.execute(query.with_for_update())).scalars())
     return next((row for row in rows if row.evse_no in (None, session.evse_no)), None)

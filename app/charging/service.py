@@ -97,10 +97,8 @@ async def _verdict(scope: Scope, session: ChargingSession, report: TransactionRe
 async def _started(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
     known = await _find(scope, station_id, report)
     if known is not None:
-        if not await _is_over(scope, known):
-            known = await _started_late(scope, known, report)
         await _store(scope, known, report)
-        return known
+        return known if await _is_over(scope, known) else await _started_late(scope, known, report)
     known = await _told_again(scope, station_id, report)
     if known is not None:
         return known
@@ -392,9 +390,10 @@ async def _supersede_others(scope: Scope, session: ChargingSession) -> None:
         ChargingSession.id != session.id, ChargingSession.started_at <= session.started_at,
     )  # fmt: skip
     for older in (await scope.db.execute(query)).scalars():
-        older.status, older.review, older.ended_at = "COMPLETED", "superseded", session.started_at
-        older.stopped_reason = "Superseded"
-        older.energy_wh, _ = await plausibility.judge(scope, older)
+        older.status, older.ended_at, older.stopped_reason = "COMPLETED", session.started_at, "Superseded"
+        if older.review != "other_card":
+            older.review = "superseded"
+        await _weigh(scope, older)
         await _note(
             scope, older, "superseded", session.started_at, "superseded", None, {"by": str(session.id)}
         )
@@ -468,12 +467,11 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
         session.id_token_id = None if session.is_refused else session.id_token_id
         await _authorise(scope, session, told, report.at)
         await _turn_away(scope, session, report)
-    is_theirs = _is_given(report) and (is_nobodys or await _is_of(scope, session, report))
     key = f"started:{session.ocpp_transaction_id}"
-    await _note(scope, session, key, report.at, "started", report, {
-        "token": access.mask(told.value) if told else session.id_token_masked if is_theirs else "",
-        "token_status": session.id_token_status if is_theirs else None, "late": True,
-    })  # fmt: skip
+    card: dict[str, Any] = {}
+    if _is_given(report):
+        card = _own_card(session) if is_nobodys else await _card_of(scope, session, report)
+    await _note(scope, session, key, report.at, "started", report, card | {"late": True})
     await _reckon(scope, session)
     await snapshot.freeze(scope, session, again=is_nobodys and session.origin == "station")
     await reservations.used(scope, session, report.reservation_no, session.started_at)
@@ -484,7 +482,7 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
 async def _is_of(scope: Scope, session: ChargingSession, report: TransactionReport) -> bool:
     """It names whoever the session is for. A remote start may be told without its token."""
     told = report.id_token
-    if told is None:
+    if told is None or report.remote_start_id is not None:
         return report.remote_start_id in (None, session.remote_start_id)
     token = await access.find_id_token(scope, told)
     if token is not None:
@@ -492,39 +490,55 @@ async def _is_of(scope: Scope, session: ChargingSession, report: TransactionRepo
     return session.id_token_id is None and access.mask(told.value) == session.id_token_masked
 
 
+def _own_card(session: ChargingSession) -> dict[str, Any]:
+    """Of a line of the timeline: the card the session is for, and whether it might charge."""
+    return {"token": session.id_token_masked, "token_status": session.id_token_status}
+
+
+async def _card_of(scope: Scope, session: ChargingSession, report: TransactionReport) -> dict[str, Any]:
+    """The same for whichever card the station tells of."""
+    if report.id_token is None or await _is_of(scope, session, report):
+        return _own_card(session)
+    verdict = await access.plan_authorization(scope, session.station_id, report.id_token, session.evse_no)
+    status = "Unknown" if isinstance(verdict, AskOutside) else verdict.status
+    return {"token": access.mask(report.id_token.value), "token_status": status, "is_other": True}
+
+
 async def _reckon(scope: Scope, session: ChargingSession) -> None:
     """When the visit began, and whether a start is still missing or another card had the energy first: by all that is
     told until now, in whatever order it came.
 
     The visit began with the transaction. Where its driver came to it later, it began with them, and they pay for no
-    minute before, unless energy flowed already; if that went to a card that was refused, staff look at it.
+    minute before, unless energy flowed already. If that went to a card that was refused, or another good card came
+    before them, staff look at it.
     """
     query = select(SessionEvent).where(
         SessionEvent.session_id == session.id, SessionEvent.kind.in_(("started", "authorised"))
     )
     lines = list((await scope.db.execute(query.order_by(SessionEvent.at))).scalars())
     start = next((line for line in lines if line.kind == "started"), None)
-    came = next((line.at for line in lines if line.data.get("token_status") == "Accepted"), None)
+    came = next((line.at for line in lines if _is_their_coming(line)), None)
     if came is None:
-        began = session.started_at if start is None else start.at
-    else:
-        others = [
-            line for line in lines if line.data.get("token") and line.at <= came and not _is_accepted(line)
-        ]
-        has_flowed = await plausibility.had_flowed(scope, session, came)
-        began = min(session.started_at, came) if start is None else start.at
-        began = began if has_flowed and not others else max(began, came)
-        if has_flowed and others and session.review in (None, "orphan"):
-            session.review = "other_card"
-    if session.review == "orphan" and start is not None:
-        session.review = None
-    session.started_at = began
-    if session.ended_at is not None:  # we had closed it for its silence before they came
-        session.ended_at = max(session.ended_at, began)
+        if session.id_token_status != "Accepted" and start is not None:
+            session.started_at = start.at
+            session.review = None if session.review == "orphan" else session.review
+        return
+    others = [one for one in lines if one.at <= came and one.data.get("token") and not _is_their_coming(one)]
+    has_flowed = await plausibility.had_flowed(scope, session, came)
+    began = min(session.started_at, came) if start is None else start.at
+    session.started_at = began if has_flowed and not others else max(began, came)
+    if others and (has_flowed or any(one.data.get("token_status") == "Accepted" for one in others)):
+        session.review = "other_card"
+    elif session.review in (
+        "orphan",
+        "implausible",
+        "other_card",
+    ):  # what is judged anew, with what is known by now
+        session.review = "orphan" if start is None else None
 
 
-def _is_accepted(line: SessionEvent) -> bool:
-    return line.data.get("token_status") == "Accepted"
+def _is_their_coming(line: SessionEvent) -> bool:
+    return line.data.get("token_status") == "Accepted" and not line.data.get("is_other")
 
 
 async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
@@ -533,22 +547,27 @@ async def _updated(scope: Scope, station_id: UUID, report: TransactionReport) ->
         await _store(scope, session, report)
         return session
     await _locate(scope, session, report)
-    if session.id_token_status != "Accepted" and _is_given(report):
-        session = await _authorised_late(scope, session, report)
-        await _turn_away(scope, session, report)
-    if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
-        await reservations.used(scope, session, report.reservation_no, report.at)
     was_begun = session.meter_start_wh is not None
     await _store(scope, session, report)
-    if not was_begun and session.meter_start_wh is not None:
-        await _begin_came_late(scope, session)
+    has_news = not was_begun and session.meter_start_wh is not None
+    if session.id_token_status != "Accepted" and _is_given(report):
+        session, has_news = await _authorised_late(scope, session, report), True
+        await _turn_away(scope, session, report)
+    elif report.id_token is not None:  # theirs again, to stop; or one of before them that is told after them
+        await _note_card(scope, session, report, await _card_of(scope, session, report))
+        await _reckon(scope, session)
+        has_news = True
+    if report.reservation_no is not None:  # some stations name it only with the card (2.0.1 E03)
+        await reservations.used(scope, session, report.reservation_no, report.at)
+    if has_news:
+        await _judge_again(scope, session)
     return session
 
 
-async def _begin_came_late(scope: Scope, session: ChargingSession) -> None:
-    """The meter's begin lay in an event that the station's queue sent after the end: judged once more."""
-    is_open = session.status == "COMPLETED" and session.settled_at is None
-    if is_open and session.review == "orphan" and await _has(scope, session, "started"):
+async def _judge_again(scope: Scope, session: ChargingSession) -> None:
+    """The meter's begin, or the driver, was told in an event that the station's queue sent after the end."""
+    is_undecided = session.status == "COMPLETED" and session.review not in ("stuck", "superseded")
+    if is_undecided and await _has(scope, session, "started"):
         await _close(scope, session)
 
 
@@ -567,7 +586,7 @@ async def _authorised_late(
     elif was_refused:
         session.id_token_id = None
     await _authorise(scope, session, report.id_token, report.at)
-    await _note_card(scope, session, report)
+    await _note_card(scope, session, report, _own_card(session))
     await _reckon(scope, session)
     if session.id_token_status == "Accepted":
         await snapshot.freeze(scope, session, again=session.origin == "station")
@@ -575,17 +594,15 @@ async def _authorised_late(
     await _outrun_wishes(scope, wishes, session, report)
     await _occupy(scope, session)
     _tell(scope, session, "authorised")
-    if session.status == "COMPLETED" and session.review != "stuck":
-        await _close(scope, session)
     return session
 
 
-async def _note_card(scope: Scope, session: ChargingSession, report: TransactionReport) -> None:
-    """Who came, and when: each card is a line of its own."""
-    key = f"authorised:{report.at.isoformat()}:{session.id_token_masked}"
-    await _note(scope, session, key, report.at, "authorised", report, {
-        "token": session.id_token_masked, "token_status": session.id_token_status,
-    })  # fmt: skip
+async def _note_card(
+    scope: Scope, session: ChargingSession, report: TransactionReport, card: Mapping[str, Any]
+) -> None:
+    """Who came, and when: each card is a line of its own, and so is each verdict on it."""
+    key = f"authorised:{report.at.isoformat()}:{card['token']}:{card['token_status']}"
+    await _note(scope, session, key, report.at, "authorised", report, card)
 
 
 async def _wish_for(
@@ -650,7 +667,7 @@ async def _without_start(scope: Scope, station_id: UUID, report: TransactionRepo
         session = await _take_over(scope, wish, session)
     await _authorise(scope, session, report.id_token, report.at)
     if session.id_token_status is not None:
-        await _note_card(scope, session, report)
+        await _note_card(scope, session, report, _own_card(session))
     await snapshot.freeze(scope, session)
     if report.kind == "Updated" and session.evse_id is not None:
         await stations.set_activity(scope, session.evse_id, "charging")
@@ -677,7 +694,8 @@ async def _end_with(scope: Scope, session: ChargingSession, report: TransactionR
     if await _is_closed_for_silence(scope, session):  # its own word counts more
         if session.review == "stuck":
             session.review = None if await _has(scope, session, "started") else "orphan"
-    elif session.status == "COMPLETED" and session.review != "superseded":
+        session.energy_wh = None
+    elif session.status == "COMPLETED" and session.stopped_reason != "Superseded":
         await _note_late_end(scope, session, report)
         return session  # a replay: idempotent, the CDR and the invoice stand (ocpp.md 2, row 40)
     session.meter_stop_wh = _stop_meter(report)
@@ -756,12 +774,9 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
     """COMPLETED with its energy, or with a review; what is clean is settled by a job that must happen."""
     session.status = "COMPLETED"
     await _reckon(scope, session)
-    if session.review in (None, "superseded", "card_twice", "start_twice"):
-        energy, review = await plausibility.judge(scope, session)
-        session.energy_wh = energy
-        session.review = session.review or review
-    elif session.review == "other_card":
-        session.energy_wh = await plausibility.judge_measured(scope, session) or None  # staff say, then
+    if session.ended_at is not None:
+        session.ended_at = max(session.ended_at, session.started_at)
+    await _weigh(scope, session)
     await _leave(scope, session)
     if session.stopped_reason == "Timeout" and session.energy_wh == 0:  # no car came in time (2.x E03)
         ended_at = session.ended_at
@@ -774,6 +789,16 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
             scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}"
         )
     _tell(scope, session, "ended")
+
+
+async def _weigh(scope: Scope, session: ChargingSession) -> None:
+    """Its energy, and the review that it needs for that."""
+    if session.review in (None, "superseded", "card_twice", "start_twice"):
+        energy, review = await plausibility.judge(scope, session)
+        session.energy_wh = energy
+        session.review = session.review or review
+    elif session.review == "other_card":
+        session.energy_wh = await plausibility.judge_measured(scope, session) or None  # staff say, then
 
 
 async def _leave(scope: Scope, session: ChargingSession) -> None:
@@ -1227,8 +1252,18 @@ async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None
         )
     session.ended_at = session.ended_at or scope.now
     session.status = "COMPLETED"
+    keep_to_visit(session)
     await _leave(scope, session)
     await queue.enqueue(scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}")
+
+
+def keep_to_visit(session: ChargingSession) -> None:
+    """What is billed of a session under review: no end before its begin; and where another card had the energy first,
+    the meter counts from the first reading since the driver came."""
+    if session.ended_at is not None:
+        session.ended_at = max(session.ended_at, session.started_at)
+    if session.review == "other_card":
+        session.meter_start_wh = None
 
 
 SILENT_FOR, QUIET_FOR = timedelta(hours=48), timedelta(minutes=15)
