@@ -529,11 +529,7 @@ async def _reckon(scope: Scope, session: ChargingSession) -> None:
     session.started_at = began if has_flowed and not others else max(began, came)
     if others and (has_flowed or any(one.data.get("token_status") == "Accepted" for one in others)):
         session.review = "other_card"
-    elif session.review in (
-        "orphan",
-        "implausible",
-        "other_card",
-    ):  # what is judged anew, with what is known by now
+    elif session.review in ("orphan", "implausible", "other_card"):  # judged anew, by what is known now
         session.review = "orphan" if start is None else None
 
 
