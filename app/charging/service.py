@@ -482,8 +482,10 @@ async def _complete_start(scope: Scope, session: ChargingSession, report: Transa
 async def _is_of(scope: Scope, session: ChargingSession, report: TransactionReport) -> bool:
     """It names whoever the session is for. A remote start may be told without its token."""
     told = report.id_token
-    if told is None or report.remote_start_id is not None:
-        return report.remote_start_id in (None, session.remote_start_id)
+    if report.remote_start_id is not None and report.remote_start_id == session.remote_start_id:
+        return True
+    if told is None:
+        return report.remote_start_id is None
     token = await access.find_id_token(scope, told)
     if token is not None:
         return token.id == session.id_token_id
