@@ -252,6 +252,12 @@ async def here(shop: Shop, station_id: UUID) -> ChargingSession:
         return (await scope.db.execute(query)).scalar_one()
 
 
+async def plug_in(shop: Shop, station_id: UUID, at: datetime) -> None:
+    await tell(
+        shop, station_id, "Started", at, 1_000, "Transaction.Begin", seq_no=0, trigger_reason="CablePluggedIn"
+    )
+
+
 async def reserve(shop: Shop, station_id: UUID, token_id: UUID, made_at: datetime) -> UUID:
     async with shop.scope() as scope:
         kept = Reservation(
@@ -453,16 +459,7 @@ async def test_a_driver_pays_from_their_card_though_the_end_is_told_first(shop: 
     await tell(
         shop, station_id, "Updated", came, 1_000, "Sample.Periodic", seq_no=2, id_token=CARD, **BY_CARD
     )
-    await tell(
-        shop,
-        station_id,
-        "Started",
-        parked,
-        1_000,
-        "Transaction.Begin",
-        seq_no=0,
-        trigger_reason="CablePluggedIn",
-    )
+    await plug_in(shop, station_id, parked)
     done = await here(shop, station_id)
     assert (done.started_at, done.ended_at, done.review) == (came, ended, None)
 
@@ -488,16 +485,7 @@ async def test_a_visit_never_ends_before_it_began(shop: Shop) -> None:
     station_id, _epoch = await place_of(shop, "ocpp2.0.1")
     await card_of(shop)
     parked = utcnow() - timedelta(days=3)
-    await tell(
-        shop,
-        station_id,
-        "Started",
-        parked,
-        1_000,
-        "Transaction.Begin",
-        seq_no=0,
-        trigger_reason="CablePluggedIn",
-    )
+    await plug_in(shop, station_id, parked)
     async with shop.scope() as scope:
         assert await service.close_stuck(scope) == 1
     came = parked + timedelta(hours=5)
@@ -698,16 +686,7 @@ async def test_a_card_that_is_good_when_it_is_told_again_pays_from_its_coming(sh
     station_id, _epoch = await place_of(shop, "ocpp2.0.1")
     parked = utcnow() - timedelta(hours=2)
     came = parked + timedelta(minutes=30)
-    await tell(
-        shop,
-        station_id,
-        "Started",
-        parked,
-        1_000,
-        "Transaction.Begin",
-        seq_no=0,
-        trigger_reason="CablePluggedIn",
-    )
+    await plug_in(shop, station_id, parked)
     await tell(shop, station_id, "Updated", came, seq_no=1, id_token=CARD, **BY_CARD)
     assert (await here(shop, station_id)).is_refused
     await card_of(shop)
@@ -722,16 +701,7 @@ async def test_a_hold_that_ends_settles_no_visit_backwards(shop: Shop) -> None:
     await card_of(shop)
     parked = utcnow() - timedelta(hours=2)
     came = parked + timedelta(minutes=30)
-    await tell(
-        shop,
-        station_id,
-        "Started",
-        parked,
-        1_000,
-        "Transaction.Begin",
-        seq_no=0,
-        trigger_reason="CablePluggedIn",
-    )
+    await plug_in(shop, station_id, parked)
     await tell(shop, station_id, "Updated", came, seq_no=1, id_token=CARD, **BY_CARD)
     async with shop.scope() as scope:
         await service.close_silent(scope, (await here(shop, station_id)).id)
