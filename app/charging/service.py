@@ -127,9 +127,9 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     await _turn_away(scope, session, report)
     await scope.db.flush()
     await snapshot.freeze(scope, session)
-    await _note(scope, session, f"started:{session.ocpp_transaction_id}", report.at, "started", report, {
-        "token": session.id_token_masked, "token_status": session.id_token_status, "offline": report.offline,
-    })  # fmt: skip
+    key = f"started:{session.ocpp_transaction_id}"
+    card = _own_card(session) | {"offline": report.offline}
+    await _note(scope, session, key, report.at, "started", report, card)
     await _store(scope, session, report)
     await reservations.used(scope, session, report.reservation_no, report.at)
     await _occupy(scope, session)
