@@ -1239,10 +1239,7 @@ async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None
             raise Refused("already_settled", "A CDR exists; a correction is a credit CDR.")
         return
     if energy_wh is not None:
-        if isinstance(energy_wh, bool) or not 0 <= energy_wh <= 10_000_000:
-            raise Invalid.field(
-                "energy_wh", "out_of_range", "energy_wh is a whole number of Wh, not negative."
-            )
+        check_energy(energy_wh)
         session.energy_wh = energy_wh
     if session.energy_wh is None:
         raise Invalid.field(
@@ -1253,6 +1250,14 @@ async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None
     keep_to_visit(session)
     await _leave(scope, session)
     await queue.enqueue(scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}")
+
+
+def check_energy(energy_wh: int) -> None:
+    """Of one visit, as staff say it. `out_of_range`."""
+    if isinstance(energy_wh, bool) or not 0 <= energy_wh <= 10_000_000:
+        raise Invalid.field(
+            "energy_wh", "out_of_range", "energy_wh is a whole number of Wh from 0 to 10,000,000."
+        )
 
 
 def keep_to_visit(session: ChargingSession) -> None:

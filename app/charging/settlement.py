@@ -458,8 +458,7 @@ async def credit_given_back(scope: Scope, payment_id: UUID, reason: str) -> CDR:
 
 
 async def _correct(scope: Scope, cdr: CDR, energy_wh: int, reason: str) -> None:
-    if isinstance(energy_wh, bool) or not 0 <= energy_wh <= 10_000_000:
-        raise Invalid.field("energy_wh", "out_of_range", "energy_wh is a whole number of Wh, not negative.")
+    service.check_energy(energy_wh)
     session = await service.get_session(scope, cdr.session_id)
     session.energy_wh = energy_wh
     await invoice(scope, await _freeze(scope, session, revision_no=cdr.revision_no + 1, reason=reason))
