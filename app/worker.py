@@ -164,7 +164,7 @@ class Worker:
     async def keep_days(self) -> None:
         """Partitions are made ahead and, for the raw log, dropped after 30 days."""
         async with self.database.anonymous() as db:
-            for parent in ("meter_value", "ocpp_message"):
+            for parent in ("meter_instant", "ocpp_message"):
                 for ahead in range(4):
                     await db.execute(
                         text("select livery.ensure_day(:parent, current_date + cast(:ahead as integer))"),
@@ -183,7 +183,7 @@ class Worker:
         tenants = await self.tenant_ids()
         async with self.database.anonymous() as db:
             query = text(
-                "select day from livery.old_days('meter_value') day where day < :before order by day"
+                "select day from livery.old_days('meter_instant') day where day < :before order by day"
             )
             days = list((await db.execute(query, {"before": before})).scalars())
         for day in days:
@@ -193,7 +193,7 @@ class Worker:
             if all([await self._is_rolled(tenant_id, day) for tenant_id in tenants]):
                 try:
                     async with self.database.anonymous() as db:
-                        await db.execute(text("select livery.drop_day('meter_value', :day)"), {"day": day})
+                        await db.execute(text("select livery.drop_day('meter_instant', :day)"), {"day": day})
                 except OperationalError as error:  # somebody reads it for long: the next round
                     log.warning("the readings of %s stay for now: %s", day, error.orig)
                     continue

@@ -10,7 +10,7 @@ from sqlalchemy.pool import NullPool
 
 from migrations.models import Base
 
-PARTITIONED = ("meter_value", "ocpp_message")
+PARTITIONED = ("meter_instant", "ocpp_message")
 
 
 def include_name(name: str | None, kind: str, parents: MutableMapping[Any, str | None]) -> bool:

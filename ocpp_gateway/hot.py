@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.charging.ingest import LIVE_LIMIT, SOC_LIMIT, HotReadings, Kind, Sample
+from app.charging.ingest import LIVE_LIMIT, SOC_LIMIT, HotReadings, as_kind, as_sample, as_samples
 from ocpp_gateway import codec, meter_values
 from ocpp_gateway.lenient import MAX_FUTURE, MAX_PAST
 
@@ -28,7 +28,6 @@ _LINES = frozenset({"L1", "L2", "L3", "L1-N", "L2-N", "L3-N", "L1-L2", "L2-L3", 
 _MOST_KINDS = 4096
 _ONE = Decimal(1)
 _SHORT = (0, 0, 8, 8, 3)  # letters in which no number reaches its role's limit
-_new = tuple.__new__
 
 
 class Envelope(msgspec.Struct, array_like=True):
@@ -167,7 +166,7 @@ def _updated(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
     told = _readings(said.meterValue, received_us, {
         "evse_no": evse.id if evse else None, "transaction": info.transactionId, "needs_session": True,
     })  # fmt: skip
-    if told is None or any(sample.kind.context == "Transaction.Begin" for sample in told["samples"]):
+    if told is None or any(sample.context == "Transaction.Begin" for one in said.meterValue for sample in one.sampledValue):
         return None  # where its meter began (J02) is a session's, which a verb changes
     if info.chargingState:
         told |= {
@@ -202,7 +201,7 @@ def _plausible(at: int, received_us: int) -> tuple[int, int | None]:
 class _Known:
     """A kind of sample as it is spelled on the wire, worked out once."""
 
-    __slots__ = ("factor", "is_signed", "is_total", "kind", "role")
+    __slots__ = ("factor", "is_signed", "is_total", "kind", "plain", "role")
 
     def __init__(self, sample: SampledValue) -> None:
         said: dict[str, Any] = {"unit": sample.unit or None}
@@ -213,7 +212,8 @@ class _Known:
         measurand, phase = meter_values.measurand_of(sample.measurand, sample.phase)
         unit, factor = meter_values.unit_of(said, measurand)
         context, location = meter_values.context_of(sample.context), meter_values.location_of(sample.location)
-        self.kind = Kind(measurand, phase, location, context, unit)
+        self.kind = as_kind(measurand, phase, location, context, unit)
+        self.plain = self.kind.replace("%", "%%") + '"%s"]'  # as_sample() of a number as it came
         self.factor = None if factor == 1 else factor
         self.is_signed = sample.format == "SignedData"
         is_here = location in ("Outlet", "EV")
@@ -239,7 +239,7 @@ def _known_of(sample: SampledValue) -> _Known:
 
 
 def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, Any]) -> dict[str, Any] | None:
-    samples: list[Sample] = []
+    instants: dict[tuple[int, int | None], list[str]] = {}
     totals: list[tuple[int, str] | None] = [None] * len(_ROLES)
     lines: list[tuple[int, int, str]] = []  # role, time, value
     newest: int | None = None
@@ -249,7 +249,10 @@ def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, An
         at = _moment(entry.timestamp)
         if at is None:
             return None
-        sampled, station_us = _plausible(at, received_us)
+        sampled, station_us = when = _plausible(at, received_us)
+        samples = instants.get(when)
+        if samples is None:
+            samples = []
         for sample in entry.sampledValue:
             if sample.signedMeterValue is not None:
                 return None  # kept whole by the lenient way
@@ -257,9 +260,12 @@ def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, An
             if not raw:
                 continue
             known = _known_of(sample)
-            value, signed = _value(raw, known), raw if known.is_signed else None
-            # As Sample(...) makes it, without a call of Python: four of them in each message of a fleet.
-            samples.append(_new(Sample, (known.kind, sampled, raw[:200], value, station_us, signed)))
+            if known.factor is None and _PLAIN.fullmatch(raw) and not known.is_signed:
+                value = raw
+                samples.append(known.plain % raw)
+            else:
+                value = _value(raw, known)
+                samples.append(as_sample(known.kind, raw[:200], value, raw if known.is_signed else None))
             if newest is None or sampled > newest:
                 newest = sampled
             if known.role < 0 or value is None:
@@ -268,7 +274,12 @@ def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, An
                 lines.append((known.role, sampled, value))
             elif (total := totals[known.role]) is None or total[0] < sampled:
                 totals[known.role] = (sampled, value)
-    told["samples"] = samples
+        if samples:
+            instants[when] = samples
+    told["instants"] = "[" + ",".join([
+        f"[{at},{'null' if station_us is None else station_us},{as_samples(samples)}]"
+        for (at, station_us), samples in instants.items()
+    ]) + "]"  # fmt: skip
     if newest is not None:
         told["figures"] = tuple([_figure(role, total, lines) for role, total in enumerate(totals)])
         told["read_us"] = newest
@@ -278,8 +289,6 @@ def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, An
 def _value(raw: str, known: _Known) -> str | None:
     if known.is_signed:
         return None
-    if known.factor is None and _PLAIN.fullmatch(raw):
-        return raw
     number = meter_values.number_of(raw, known.factor or _ONE)
     return None if number is None else format(number, "f")
 

@@ -180,7 +180,7 @@ class Seam:
         """Partitions for today and the next three days, before the first frame."""
         query = text("select livery.ensure_day(:parent, current_date + :ahead)")
         async with self.database.anonymous() as db:
-            for parent in ("meter_value", "ocpp_message"):
+            for parent in ("meter_instant", "ocpp_message"):
                 for ahead in range(4):
                     await db.execute(query, {"parent": parent, "ahead": ahead})
 

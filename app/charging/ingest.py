@@ -1,9 +1,10 @@
 """Readings into the database: the values, the live figures of session and EVSE, and what to tell after commit.
 
-The one place that writes `meter_value`, `session_live` and `evse_live`'s figures: for one report in its own transaction
+The one place that writes `meter_instant`, `session_live` and `evse_live`'s figures: for one report in its own transaction
 (`ingest`, `store`), and for the gateway's batches (`write_readings`), which say the same by one function.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -22,16 +23,10 @@ from tenants.database import BatchConnection
 from tenants.scope import Scope
 
 _INSERT = text("""
-insert into livery.meter_value (
-  station_id, evse_no, session_id, sampled_at, received_at, station_at, measurand, phase, location, context,
-  raw_value, value, unit, signed_data)
-select :station, :evse_no, :session, g.sampled_at, g.received_at, g.station_at, g.measurand, g.phase, g.location,
-       g.context, g.raw_value, g.value, g.unit, g.signed_data
-  from unnest(
-    cast(:sampled_at as timestamptz[]), cast(:received_at as timestamptz[]), cast(:station_at as timestamptz[]),
-    cast(:measurand as text[]), cast(:phase as text[]), cast(:location as text[]), cast(:context as text[]),
-    cast(:raw_value as text[]), cast(:value as numeric[]), cast(:unit as text[]), cast(:signed_data as text[]))
-    as g(sampled_at, received_at, station_at, measurand, phase, location, context, raw_value, value, unit, signed_data)
+insert into livery.meter_instant (station_id, evse_no, session_id, sampled_at, station_at, received_at, samples)
+select :station, :evse_no, :session, g.sampled_at, g.station_at, g.received_at, g.samples
+  from unnest(cast(:sampled_at as timestamptz[]), cast(:station_at as timestamptz[]), cast(:received_at as timestamptz[]),
+              cast(:samples as jsonb[])) as g(sampled_at, station_at, received_at, samples)
 on conflict do nothing
 returning 1
 """)
@@ -107,21 +102,48 @@ async def _session_of(
 async def store(
     scope: Scope, session: ChargingSession | None, station_id: UUID, evse_no: int, readings: Sequence[Reading]
 ) -> int:
-    """How many values were new. A replay adds none and moves nothing."""
+    """How many instants were new. A replay adds none and moves nothing."""
     if not readings:
         return 0
+    instants: dict[tuple[Any, ...], list[str]] = {}
+    for reading in readings:
+        at = (reading.sampled_at, reading.station_at, reading.received_at)
+        instants.setdefault(at, []).append(_sample(reading))
     columns: dict[str, Any] = {
         "station": station_id, "evse_no": evse_no, "session": session.id if session else None,
-        "raw_value": [r.raw_value if r.raw_value is not None else str(r.value) for r in readings],
+        "samples": [as_samples(samples) for samples in instants.values()],
     } | {
-        name: [getattr(reading, name) for reading in readings]
-        for name in ("sampled_at", "received_at", "station_at", "measurand", "phase", "location", "context", "value",
-                     "unit", "signed_data")
+        name: [at[n] for at in instants] for n, name in enumerate(("sampled_at", "station_at", "received_at"))
     }  # fmt: skip
     fresh = len((await scope.db.execute(_INSERT, columns)).all())
     if fresh:
         await _move_live(scope, session, station_id, evse_no, latest(readings))
     return fresh
+
+
+def _sample(reading: Reading) -> str:
+    value = None if reading.value is None else format(reading.value, "f")
+    return as_sample(
+        as_kind(reading.measurand, reading.phase, reading.location, reading.context, reading.unit),
+        reading.raw_value if reading.raw_value is not None else str(reading.value), value, reading.signed_data,
+    )  # fmt: skip
+
+
+def as_kind(*kind: str) -> str:
+    """What a sampled value is (measurand, phase, location, context, unit), as the head of its `as_sample`."""
+    return json.dumps(kind, ensure_ascii=False, separators=(",", ":"))[:-1] + ","
+
+
+def as_sample(kind: str, raw: str, value: str | None, signed: str | None) -> str:
+    """A sampled value as view `meter_value` takes it apart: a list in JSON, without what says nothing new at its end.
+    A value that is not there is the raw one; `null` where that is no number."""
+    said = [raw] if value == raw and signed is None else [raw, value, signed][: 2 if signed is None else 3]
+    return kind + json.dumps(said, ensure_ascii=False, separators=(",", ":"))[1:]
+
+
+def as_samples(samples: Iterable[str]) -> str:
+    """Those of one instant. The row's digest is over them: the same told again is the same row."""
+    return f"[{','.join(samples)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,33 +258,13 @@ async def _evse_id(scope: Scope, station_id: UUID, evse_no: int) -> UUID | None:
 # --- the gateway's batches ----------------------------------------------------------------------------------------
 
 
-class Kind(NamedTuple):
-    """What a sampled value is, after normalisation; a few dozen of these describe all that a fleet sends."""
-
-    measurand: str
-    phase: str
-    location: str
-    context: str
-    unit: str
-
-
-class Sample(NamedTuple):
-    """`value` is None where `raw` is no number. Times are microseconds since 1970."""
-
-    kind: Kind
-    sampled_us: int
-    raw: str
-    value: str | None
-    station_us: int | None = None
-    signed: str | None = None
-
-
 @dataclass(slots=True, kw_only=True)
 class HotReadings:
     """MeterValues, or a TransactionEvent Updated without a token, as it is written: with its frame and its answer.
 
     `needs_session`: the message names its transaction, and where we do not know it the ordinary verb must decide.
-    `figures` are meter (Wh), power (W), current (A), voltage (V) and state of charge (%), as text or None.
+    Times are microseconds since 1970. `instants` is JSON: a list of [sampled_us, station_us or null, samples], the last
+    from `as_samples`. `figures` are meter (Wh), power (W), current (A), voltage (V) and state of charge (%), as text or None.
     """
 
     tenant_id: UUID
@@ -276,7 +278,7 @@ class HotReadings:
     version: str
     raw: str
     answer: str
-    samples: Sequence[Sample]
+    instants: str
     figures: tuple[str | None, ...] = (None,) * 5
     read_us: int | None = None
     state: str | None = None
@@ -292,7 +294,7 @@ class Written(NamedTuple):
     is_cold: bool
 
 
-_CALL = f"select * from livery.ingest_readings({', '.join(['%s'] * 35)})"  # noqa: S608
+_CALL = f"select * from livery.ingest_readings({', '.join(['%s'] * 24)})"  # noqa: S608
 
 
 async def write_readings(connection: BatchConnection, batch: Sequence[HotReadings]) -> list[Written]:
@@ -314,14 +316,6 @@ def _columns(told: Sequence[HotReadings]) -> list[str]:
     tenants: dict[UUID, int] = {}
     owners = [tenants.setdefault(one.tenant_id, len(tenants) + 1) for one in told]
     heard, said = _log_ids(told)
-    samples: list[Sample] = []
-    within: list[int] = []
-    for number, one in enumerate(told, 1):
-        samples += one.samples
-        within += [number] * len(one.samples)
-    kind, sampled_us, raw, value, station_us, signed = zip(*samples, strict=True) if samples else ((),) * 6
-    kinds = {id(one): one for one in kind}  # by identity: a reader hands out one object for each
-    places = {key: n for n, key in enumerate(kinds, 1)}
     return [
         _numbers(tenants), _numbers(owners),
         _numbers(m.station_id for m in told), _numbers(m.received_us for m in told), _numbers(m.evse_no for m in told),
@@ -330,8 +324,7 @@ def _columns(told: Sequence[HotReadings]) -> list[str]:
         _texts(m.raw for m in told), _texts(m.answer for m in told),
         *(_numbers(m.figures[n] for m in told) for n in range(5)), _numbers(m.read_us for m in told),
         _texts(m.state for m in told), _numbers(m.state_us for m in told), _numbers(m.seq_no for m in told),
-        _numbers(within), _numbers(places[id(one)] for one in kind), _numbers(sampled_us), _texts(raw), _numbers(value),
-        _numbers(station_us), _texts(signed), *(_texts(one[n] for one in kinds.values()) for n in range(5)),
+        _texts(m.instants for m in told),
     ]  # fmt: skip
 
 

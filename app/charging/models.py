@@ -5,7 +5,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, Numeric, UniqueConstraint, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Computed, ForeignKey, Index, Numeric, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.access.models import Driver, IdToken
@@ -154,15 +155,17 @@ class SessionEvent(TenantOwned, Base):
     received_at: Mapped[datetime]
 
 
-class MeterValue(Base):
-    """One row per sampled value. Range-partitioned by day of `sampled_at`; no FK to the session (performance.md 12).
+class MeterInstant(Base):
+    """What was sampled at an EVSE at one instant: OCPP's MeterValue, with its sampled values in one row. Read by the
+    view `livery.meter_value`, one row per sampled value (docs/decisions/0023). Range-partitioned by day of
+    `sampled_at`; no FK to the session (performance.md 12).
 
-    The natural key holds the value: a stuck clock must not turn `on conflict do nothing` into lost readings.
+    The natural key holds the values: a stuck clock must not turn `on conflict do nothing` into lost readings.
     """
 
-    __tablename__ = "meter_value"
+    __tablename__ = "meter_instant"
     __table_args__ = (
-        Index("ix_meter_value_session", "tenant_id", "session_id", "sampled_at"),
+        Index("ix_meter_instant_session", "tenant_id", "session_id", "sampled_at"),
         {"schema": "livery", "postgresql_partition_by": "RANGE (sampled_at)"},
     )
 
@@ -170,17 +173,13 @@ class MeterValue(Base):
     sampled_at: Mapped[datetime] = mapped_column(primary_key=True)
     station_id: Mapped[UUID] = mapped_column(primary_key=True)
     evse_no: Mapped[int] = mapped_column(primary_key=True)
-    measurand: Mapped[str] = mapped_column(primary_key=True)
-    phase: Mapped[str] = mapped_column(primary_key=True, server_default="")
-    location: Mapped[str] = mapped_column(primary_key=True, server_default="Outlet")
-    context: Mapped[str] = mapped_column(primary_key=True, server_default="Sample.Periodic")
-    raw_value: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[int] = mapped_column(
+        Computed("jsonb_hash_extended(samples, 0)", persisted=True), primary_key=True
+    )
     session_id: Mapped[UUID | None]
-    value: Mapped[Decimal | None] = mapped_column(Numeric(20, 4))
-    unit: Mapped[str]
     received_at: Mapped[datetime]
     station_at: Mapped[datetime | None]
-    signed_data: Mapped[str | None]
+    samples: Mapped[list[list[str | None]]] = mapped_column(JSONB)
 
 
 class _Summary:

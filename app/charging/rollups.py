@@ -48,7 +48,7 @@ async def raw_days(scope: Scope) -> list[date]:
     """The days whose readings have a partition of their own; the others' lie in the default one."""
     query = text("""
         select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_inherits i join pg_class c on c.oid = i.inhrelid
-         where i.inhparent = 'livery.meter_value'::regclass and c.relname ~ '_[0-9]{8}$' order by 1""")
+         where i.inhparent = 'livery.meter_instant'::regclass and c.relname ~ '_[0-9]{8}$' order by 1""")
     return list((await scope.db.execute(query)).scalars())
 
 

@@ -637,7 +637,7 @@ async def _take_over(scope: Scope, wish: ChargingSession, begun: ChargingSession
     wish.pending_until = None
     await scope.db.flush()
     keys = {"wish": wish.id, "begun": begun.id}
-    for table in ("meter_value", "session_event", "session_live", "session_curve", "signed_meter_value"):
+    for table in ("meter_instant", "session_event", "session_live", "session_curve", "signed_meter_value"):
         move = f"update livery.{table} set session_id = :wish where session_id = :begun"  # noqa: S608
         await scope.db.execute(text(move), keys)
     await scope.db.execute(delete(PriceSnapshot).where(PriceSnapshot.session_id == begun.id))

@@ -86,11 +86,11 @@ async def rows(database: Database, cast: Cast, model: Any) -> list[Any]:
 
 def add_day(urls: DatabaseUrls, day: date) -> None:
     with psycopg.connect(urls.superuser.replace("+psycopg", ""), autocommit=True) as su:
-        name, until = f"meter_value_{day:%Y%m%d}", day + timedelta(days=1)
+        name, until = f"meter_instant_{day:%Y%m%d}", day + timedelta(days=1)
         su.execute("set time zone 'UTC'")
         su.execute(
             sql.SQL(
-                "create table {} partition of livery.meter_value for values from ({}) to ({})"
+                "create table {} partition of livery.meter_instant for values from ({}) to ({})"
             ).format(sql.Identifier("livery", name), f"{day}", f"{until}")
         )  # fmt: skip
 
@@ -123,11 +123,11 @@ async def test_the_sums_of_the_rollups_are_the_sums_of_the_raw_readings(
     database: Database, cast: Cast, session: UUID, in_time: list[Any], late: list[Any]
 ):
     async with database.anonymous() as db:
-        await db.execute(text("select livery.ensure_day('meter_value', current_date - 5)"))
+        await db.execute(text("select livery.ensure_day('meter_instant', current_date - 5)"))
     day = TODAY - timedelta(days=5)
     start = noon(day) - timedelta(hours=12)
     async with database.scope(cast.tenant_id, STAFF) as scope:
-        for table in ("meter_value where sampled_at < current_date - 2", "meter_hour", "session_curve"):
+        for table in ("meter_instant where sampled_at < current_date - 2", "meter_hour", "session_curve"):
             await scope.db.execute(text(f"delete from livery.{table}"))
     for part in (in_time, late):
         for belongs in (True, False):
@@ -202,7 +202,7 @@ async def test_a_day_is_dropped_when_its_rollups_stand_and_pages_and_prices_are_
     await worker.drop_readings()
     await worker.drop_readings()
     with psycopg.connect(database_urls.superuser.replace("+psycopg", "")) as su:
-        assert su.execute("select to_regclass(%s)", [f"livery.meter_value_{OLD:%Y%m%d}"]).fetchone() == (
+        assert su.execute("select to_regclass(%s)", [f"livery.meter_instant_{OLD:%Y%m%d}"]).fetchone() == (
             None,
         )
     assert not await rows(database, cast, MeterValue)
@@ -252,7 +252,7 @@ async def test_what_comes_after_its_day_was_dropped_is_folded_in_once(
 async def test_late_readings_of_a_day_that_still_stands_make_its_rollup_anew(database: Database, cast: Cast):
     yesterday = noon(TODAY - timedelta(days=1))
     async with database.anonymous() as db:
-        await db.execute(text("select livery.ensure_day('meter_value', current_date - 1)"))
+        await db.execute(text("select livery.ensure_day('meter_instant', current_date - 1)"))
     await put(database, cast, [reading(yesterday, "100")])
     await jobs.roll_up(database, cast.tenant_id)
     await put(database, cast, [reading(yesterday + timedelta(minutes=1), "160")])
@@ -290,7 +290,7 @@ async def test_a_brand_reads_its_own_rollups_only_and_young_days_are_never_dropp
     other = await hire(database, SOLMARK)
     began = datetime.now(UTC) - timedelta(hours=2)  # yesterday, early in the day
     async with database.anonymous() as db:
-        await db.execute(text("select livery.ensure_day('meter_value', current_date - 1)"))
+        await db.execute(text("select livery.ensure_day('meter_instant', current_date - 1)"))
     await charged(database, cast, began)
     async with database.scope(cast.tenant_id, STAFF) as scope:
         await rollups.roll_day(scope, began.date())
@@ -299,7 +299,7 @@ async def test_a_brand_reads_its_own_rollups_only_and_young_days_are_never_dropp
         assert not await rows(database, other, model)
     async with database.anonymous() as db:
         with pytest.raises(Exception, match="younger than 35 days"):
-            await db.execute(text("select livery.drop_day('meter_value', current_date - 34)"))
+            await db.execute(text("select livery.drop_day('meter_instant', current_date - 34)"))
 
 
 async def test_hours_and_courses_are_told_by_rest(house: House, database: Database):
@@ -311,7 +311,7 @@ async def test_hours_and_courses_are_told_by_rest(house: House, database: Databa
             scope, identity="CP1", evses=[{"evse_no": 1, "connectors": [{"connector_no": 1}]}]
         )
     async with database.anonymous() as db:
-        await db.execute(text("select livery.ensure_day('meter_value', current_date - 1)"))
+        await db.execute(text("select livery.ensure_day('meter_instant', current_date - 1)"))
     at = noon(TODAY - timedelta(days=1)) - timedelta(minutes=29, seconds=40)
     told = {"natural_key": "k", "evse_no": 1, "connector_no": 1, "ocpp_transaction_id": "1"}
     async with database.scope(tenant_id, STAFF) as scope:
@@ -332,5 +332,5 @@ async def test_hours_and_courses_are_told_by_rest(house: House, database: Databa
     assert float(first["average"]) == 2450 and first["hour"].endswith("T11:00:00Z")
     assert (await api.get(hours + "?since=2020-01-01T00:00:00Z")).status_code == 422
     async with database.scope(tenant_id, STAFF) as scope:
-        await scope.db.execute(text("delete from livery.meter_value"))
+        await scope.db.execute(text("delete from livery.meter_instant"))
     assert (await api.get(readings)).json()["data"] == before

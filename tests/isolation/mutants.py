@@ -108,7 +108,7 @@ def _of_the_whole() -> Iterator[Mutant]:
     yield Mutant(
         "new table without a tenant", None, "create table livery.mutant (id uuid primary key, note text)"
     )
-    yield Mutant("new partition", None, "create table livery.mutant partition of livery.meter_value"
+    yield Mutant("new partition", None, "create table livery.mutant partition of livery.meter_instant"
                  " for values from ('2200-01-01') to ('2200-01-02');"
                  " grant select on livery.mutant to app_rw")  # fmt: skip
     yield Mutant("tid immutable", None, "alter function livery.tid() immutable")

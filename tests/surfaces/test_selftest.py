@@ -156,7 +156,7 @@ async def test_a_partition_that_can_be_reached_is_found(
 ) -> None:
     break_with(
         database_urls,
-        "create table livery.mutant partition of livery.meter_value for values from ('2200-01-01') to ('2200-01-02')",
+        "create table livery.mutant partition of livery.meter_instant for values from ('2200-01-01') to ('2200-01-02')",
         "grant select on livery.mutant to app_rw",
     )
     report = await probes.examine(database)

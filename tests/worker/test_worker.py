@@ -195,11 +195,11 @@ async def test_days_are_kept_ready(
 ) -> None:
     with psycopg.connect(database_urls.superuser.replace("+psycopg", ""), autocommit=True) as su:
         day = time.strftime("%Y%m%d", time.gmtime(time.time() + 2 * 86400))
-        su.execute(sql.SQL("drop table {}").format(sql.Identifier("livery", f"meter_value_{day}")))
+        su.execute(sql.SQL("drop table {}").format(sql.Identifier("livery", f"meter_instant_{day}")))
         async with working(settings):
 
             async def ready() -> bool:
-                query = "select count(*) from pg_inherits where inhparent = 'livery.meter_value'::regclass"
+                query = "select count(*) from pg_inherits where inhparent = 'livery.meter_instant'::regclass"
                 row = su.execute(query).fetchone()
                 return row is not None and row[0] == 5
 
