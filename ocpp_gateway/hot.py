@@ -20,7 +20,8 @@ from ocpp_gateway.lenient import MAX_FUTURE, MAX_PAST
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 _FUTURE_US, _PAST_US = MAX_FUTURE // _US, MAX_PAST // _US
-_PLAIN = re.compile(r"-?\d{1,15}(?:\.\d{1,9})?")
+_PLAIN = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,9})?")  # as Decimal writes it, too
+_CONTROL = re.compile(r"\\u00[01]")
 _ROLES = {name: n for n, name in enumerate(
     ("Energy.Active.Import.Register", "Power.Active.Import", "Current.Import", "Voltage", "SoC")
 )}  # fmt: skip
@@ -102,8 +103,8 @@ _PERIODIC = ("MeterValuePeriodic", "MeterValueClock")
 
 
 def read(version: str, tenant_id: UUID, station: str, raw: str, received_us: int) -> HotReadings | None:
-    """`station` is its id as text. NUL characters cannot be stored: the slow way refuses them."""
-    if "\\u0000" in raw:
+    """`station` is its id as text. Control characters are for the slow way, which refuses NUL."""
+    if "\\u00" in raw and _CONTROL.search(raw):
         return None
     try:
         call = _ENVELOPE.decode(raw)
@@ -166,7 +167,9 @@ def _updated(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
     told = _readings(said.meterValue, received_us, {
         "evse_no": evse.id if evse else None, "transaction": info.transactionId, "needs_session": True,
     })  # fmt: skip
-    if told is None or any(sample.context == "Transaction.Begin" for one in said.meterValue for sample in one.sampledValue):
+    if told is None or any(
+        sample.context == "Transaction.Begin" for one in said.meterValue for sample in one.sampledValue
+    ):
         return None  # where its meter began (J02) is a session's, which a verb changes
     if info.chargingState:
         told |= {

@@ -355,18 +355,12 @@ def test_the_fast_and_the_lenient_reading_agree(entries: list[list[dict[str, Any
     slow = meter_values.normalise(
         json.loads(raw)[3]["meterValue"], datetime.fromtimestamp(received_us / 1e6, UTC)
     )
-    assert [(*s.kind, s.raw, None if s.value is None else float(s.value)) for s in fast.samples] == [
-        (
-            r.measurand,
-            r.phase,
-            r.location,
-            r.context,
-            r.unit,
-            r.raw_value,
-            None if r.value is None else float(r.value),
-        )
-        for r in slow
-    ]
+    instants: dict[int, list[Any]] = {}
+    for reading in slow:
+        assert reading.station_at is None
+        at = (reading.sampled_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        instants.setdefault(at, []).append(json.loads(ingest.sample_of(reading)))
+    assert json.loads(fast.instants) == [[at, None, samples] for at, samples in instants.items()]
     figures = ingest.latest(slow)
     found = [None if one is None else float(one) for one in fast.figures]
     wanted = [figures.meter_wh, figures.power_w, figures.current_a, figures.voltage_v, figures.soc_percent]
