@@ -252,7 +252,8 @@ def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, An
         at = _moment(entry.timestamp)
         if at is None:
             return None
-        sampled, station_us = when = _plausible(at, received_us)
+        when = _plausible(at, received_us)
+        sampled = when[0]
         samples = instants.get(when)
         if samples is None:
             samples = []

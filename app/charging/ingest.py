@@ -1,7 +1,7 @@
 """Readings into the database: the values, the live figures of session and EVSE, and what to tell after commit.
 
-The one place that writes `meter_instant`, `session_live` and `evse_live`'s figures: for one report in its own transaction
-(`ingest`, `store`), and for the gateway's batches (`write_readings`), which say the same by one function.
+The one place that writes `meter_instant`, `session_live` and `evse_live`'s figures: for one report in its own
+transaction (`ingest`, `store`), and for the gateway's batches (`write_readings`), which say the same by one function.
 """
 
 import json
@@ -23,10 +23,13 @@ from tenants.database import BatchConnection
 from tenants.scope import Scope
 
 _INSERT = text("""
-insert into livery.meter_instant (station_id, evse_no, session_id, sampled_at, station_at, received_at, samples)
-select :station, :evse_no, :session, g.sampled_at, g.station_at, g.received_at, g.samples
-  from unnest(cast(:sampled_at as timestamptz[]), cast(:station_at as timestamptz[]), cast(:received_at as timestamptz[]),
-              cast(:samples as jsonb[])) as g(sampled_at, station_at, received_at, samples)
+insert into livery.meter_instant (
+  station_id, evse_no, session_id, sampled_at, station_at, received_at, digest, samples)
+select :station, :evse_no, :session, g.sampled_at, g.station_at, g.received_at,
+       jsonb_hash_extended(g.samples, 0), g.samples
+  from unnest(
+    cast(:sampled_at as timestamptz[]), cast(:station_at as timestamptz[]), cast(:received_at as timestamptz[]),
+    cast(:samples as jsonb[])) as g(sampled_at, station_at, received_at, samples)
 on conflict do nothing
 returning 1
 """)
@@ -265,7 +268,8 @@ class HotReadings:
 
     `needs_session`: the message names its transaction, and where we do not know it the ordinary verb must decide.
     Times are microseconds since 1970. `instants` is JSON: a list of [sampled_us, station_us or null, samples], the last
-    from `as_samples`. No text has SPLIT in it. `figures` are meter (Wh), power (W), current (A), voltage (V) and state of charge (%), as text or None.
+    from `as_samples`. No text has SPLIT in it. `figures` are meter (Wh), power (W), current (A), voltage (V) and state
+    of charge (%), as text or None.
     """
 
     tenant_id: UUID
@@ -314,8 +318,8 @@ async def write_readings(connection: BatchConnection, batch: Sequence[HotReading
 
 
 def _columns(told: Sequence[HotReadings]) -> list[str]:
-    """Array literals: several times cheaper than adapting each element. Texts that are always there are joined by SPLIT,
-    so that neither side has to look for quotes in them."""
+    """Array literals: several times cheaper than adapting each element. Texts that are always there are joined by
+    SPLIT, so that neither side has to look for quotes in them."""
     tenants: dict[UUID, int] = {}
     owners = [tenants.setdefault(one.tenant_id, len(tenants) + 1) for one in told]
     heard, said = _log_ids(told)

@@ -9,7 +9,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
-    Computed,
     ForeignKey,
     Index,
     Numeric,
@@ -183,9 +182,7 @@ class MeterInstant(Base):
     sampled_at: Mapped[datetime] = mapped_column(primary_key=True)
     station_id: Mapped[UUID] = mapped_column(primary_key=True)
     evse_no: Mapped[int] = mapped_column(primary_key=True)
-    digest: Mapped[int] = mapped_column(
-        Computed("jsonb_hash_extended(samples, 0)", persisted=True), primary_key=True
-    )
+    digest: Mapped[int] = mapped_column(primary_key=True)
     session_id: Mapped[UUID | None]
     received_at: Mapped[datetime]
     station_at: Mapped[datetime | None]

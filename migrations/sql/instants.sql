@@ -90,9 +90,10 @@ begin
           (t.out_id, clock_timestamp(), 'out', 'result', t.answer)) as w(id, at, direction, kind, raw)
        where not t.cold
     ), stored as (
-      insert into livery.meter_instant (station_id, evse_no, session_id, sampled_at, station_at, received_at, samples)
+      insert into livery.meter_instant (station_id, evse_no, session_id, sampled_at, station_at, received_at, digest,
+             samples)
       select t.station, t.no, t.session, epoch + (i.one ->> 0)::bigint * us, epoch + (i.one ->> 1)::bigint * us,
-             epoch + t.received * us, i.one -> 2
+             epoch + t.received * us, jsonb_hash_extended(i.one -> 2, 0), i.one -> 2
         from target t cross join lateral jsonb_array_elements(t.instants::jsonb) as i(one)
        where not t.cold
       on conflict do nothing
@@ -152,8 +153,7 @@ begin
   if day not between current_date - 7 and current_date + 14 then raise exception 'day % is outside the window', day; end if;
   perform pg_advisory_xact_lock(hashtext('livery.ensure_day'));
   if to_regclass('livery.' || name) is not null then return false; end if;
-  execute format('create table livery.%I (like livery.%I including defaults including constraints including generated
-                 including storage)', name, parent);
+  execute format('create table livery.%I (like livery.%I including defaults including constraints including storage)', name, parent);
   execute format('alter table livery.%I attach partition livery.%I for values from (%L) to (%L)', parent, name,
                  day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
   return true;

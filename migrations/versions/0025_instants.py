@@ -11,15 +11,17 @@ revision = "0025"
 down_revision = "0024"
 
 _MOVE = """
-insert into livery.meter_instant (station_id, evse_no, session_id, sampled_at, station_at, received_at, samples)
-select station_id, evse_no, session_id, sampled_at, station_at, received_at, jsonb_agg(
-         jsonb_build_array(measurand, phase, location, context, unit, raw_value)
-         || case when signed_data is not null then jsonb_build_array(value, signed_data)
-                 when value is null then '[null]'
-                 when raw_value ~ '^-?[0-9]{1,15}([.][0-9]{1,9})?$' and cast(raw_value as numeric) = value then '[]'
-                 else jsonb_build_array(cast(trim_scale(value) as text)) end
-         order by measurand, phase, location, context, raw_value)
-  from livery.meter_value group by 1, 2, 3, 4, 5, 6
+insert into livery.meter_instant (station_id, evse_no, session_id, sampled_at, station_at, received_at, digest, samples)
+select station_id, evse_no, session_id, sampled_at, station_at, received_at, jsonb_hash_extended(samples, 0), samples
+  from (
+    select station_id, evse_no, session_id, sampled_at, station_at, received_at, jsonb_agg(
+             jsonb_build_array(measurand, phase, location, context, unit, raw_value)
+             || case when signed_data is not null then jsonb_build_array(value, signed_data)
+                     when value is null then '[null]'
+                     when raw_value ~ '^-?[0-9]{1,15}([.][0-9]{1,9})?$' and cast(raw_value as numeric) = value then '[]'
+                     else jsonb_build_array(cast(trim_scale(value) as text)) end
+             order by measurand, phase, location, context, raw_value) as samples
+      from livery.meter_value group by 1, 2, 3, 4, 5, 6) told
 on conflict do nothing"""
 
 # As `ensure_day` makes them, of any day that the old table has.
@@ -43,9 +45,7 @@ def upgrade() -> None:
         sa.Column("sampled_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("station_id", sa.Uuid(), nullable=False),
         sa.Column("evse_no", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "digest", sa.BigInteger(), sa.Computed("jsonb_hash_extended(samples, 0)", persisted=True), nullable=False
-        ),
+        sa.Column("digest", sa.BigInteger(), nullable=False),
         sa.Column("session_id", sa.Uuid(), nullable=True),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("station_at", sa.DateTime(timezone=True), nullable=True),

@@ -13,7 +13,7 @@ from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.brands.models import TenantProfile
 from app.charging import reservations, service, startable
-from app.charging.models import ChargingSession, MeterValue, PriceSnapshot, Reservation
+from app.charging.models import ChargingSession, PriceSnapshot, Reservation
 from app.charging.reports import ENERGY, Reading, TransactionReport
 from app.kernel.clock import utcnow, uuid7
 from app.stations import service as stations
@@ -24,6 +24,7 @@ from tests.charging.test_cap import place_of
 from tests.charging.test_paid_cases import evse_of, payment_of, session_of, wish
 from tests.charging.test_start_press import set_tariff
 from tests.conftest import Proof
+from tests.readings import MeterValue
 
 __all__ = ["jobs", "shop"]
 pytestmark = pytest.mark.anyio

@@ -11,13 +11,14 @@ from sqlalchemy import func, select
 from app.access.verdict import IdTokenValue
 from app.billing.models import Invoice, LedgerEntry
 from app.charging import cost, ingest, service, settlement
-from app.charging.models import CDR, ChargingSession, MeterValue, SessionEvent
+from app.charging.models import CDR, ChargingSession, SessionEvent
 from app.charging.reports import ENERGY, POWER, Reading, TransactionReport
 from app.kernel.errors import Invalid, Refused
 from app.stations import service as stations
 from tenants.database import Database
 from tenants.scope import Actor
 from tests.cast import STAFF, Cast, hire
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 

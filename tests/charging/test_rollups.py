@@ -16,7 +16,7 @@ from sqlalchemy import select, text
 from app.access.verdict import IdTokenValue
 from app.charging import ingest, jobs, queries, rollups, settlement
 from app.charging import service as charging
-from app.charging.models import CDR, ChargingSession, MeterHour, MeterValue, SessionCurve, SignedMeterValue
+from app.charging.models import CDR, ChargingSession, MeterHour, SessionCurve, SignedMeterValue
 from app.charging.reports import ENERGY, POWER, Reading, TransactionReport
 from app.kernel.ids import public_id
 from app.kernel.settings import Settings
@@ -26,6 +26,7 @@ from tenants.database import Database
 from tenants.scope import Actor, Scope
 from tests.cast import NORDLICHT, SOLMARK, STAFF, Cast, hire
 from tests.conftest import DatabaseUrls
+from tests.readings import MeterValue
 from tests.web import House, found_brand
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]

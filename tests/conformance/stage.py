@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, update
 from app.access import service as access
 from app.brands import faces
 from app.charging import service as charging
-from app.charging.models import ChargingSession, MeterValue
+from app.charging.models import ChargingSession
 from app.charging.queries import events_of, timeline
 from app.identity import service as identity
 from app.kernel.ids import parse_id, public_id
@@ -26,6 +26,7 @@ from tests.cast import STAFF, Cast
 from tests.conftest import DatabaseUrls
 from tests.foreign_stations import Station16, Station21, Station201, stamp
 from tests.gateway.conftest import Yard
+from tests.readings import MeterValue
 from tests.web import House, Visitor, open_house
 from themes.theme import preset
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from app.charging.models import MeterValue
 from app.stations import ocpp_schemas, schema_forms
 from app.stations.models import OCPPMessage, StationAlert
 from ocpp_gateway import codec, hot, v16, v21
@@ -15,6 +14,7 @@ from ocpp_gateway.handshake import VERSIONS
 from tests.conformance.conftest import rows, until
 from tests.conformance.stage import Stage
 from tests.foreign_stations import stamp
+from tests.readings import MeterValue
 from tests.stations.test_command_forms import BERLIN, filled
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,6 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from app.charging import service as charging
-from app.charging.models import MeterValue
 from app.kernel.errors import Refused
 from app.kernel.ids import parse_id
 from app.kernel.settings import Settings
@@ -22,6 +21,7 @@ from tests.conformance.stage import Stage, staged
 from tests.conformance.test_core_201_sessions import Transaction
 from tests.conftest import DatabaseUrls
 from tests.foreign_stations import stamp
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 

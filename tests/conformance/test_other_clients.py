@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from app.charging.models import ChargingSession, MeterValue
+from app.charging.models import ChargingSession
 from app.stations.models import ChargingStation, OCPPMessage, StationConnection
 from ocpp_gateway.handshake import VERSIONS
 from tests.conformance.conftest import Yard, rows, until
 from tests.conftest import ROOT
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 

@@ -9,13 +9,14 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from app.charging import service as charging
-from app.charging.models import ChargingSession, MeterValue
+from app.charging.models import ChargingSession
 from app.stations import commands
 from app.stations import service as stations
 from app.stations.models import Connector, OCPPMessage, StationCommand, StationConnection
 from tests.cast import STAFF
 from tests.foreign_stations import Station16, Station201
 from tests.gateway.conftest import Yard, rows, until
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 

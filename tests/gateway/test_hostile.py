@@ -11,12 +11,13 @@ from prometheus_client import generate_latest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from app.charging.models import ChargingSession, MeterValue
+from app.charging.models import ChargingSession
 from app.stations.models import EVSE, OCPPMessage
 from tests.cast import Cast
 from tests.foreign_stations import Station16, stamp
 from tests.gateway.conftest import Yard
 from tests.gateway.test_charging import rows, until
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from app.charging import ingest
-from app.charging.models import MeterValue
 from ocpp_gateway import flusher, hot, presence, server
 from ocpp_gateway.metrics import BATCH
 from tenants.database import BatchError
 from tenants.redis import channel
 from tests.conformance.conftest import Station16, Yard, rows
 from tests.foreign_stations import stamp
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from app.charging.models import ChargingSession, MeterValue
+from app.charging.models import ChargingSession
 from app.stations.models import EVSE, ChargingStation, OCPPMessage
 from ocpp_gateway import codec
 from ocpp_gateway.codec import Broken, Call
 from tests.foreign_stations import stamp
 from tests.gateway.street import Box, Street, box, street
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 __all__ = ["box", "street"]

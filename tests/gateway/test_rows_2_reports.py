@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from app.access import service as access
 from app.brands import service as brands
 from app.charging import service as charging
-from app.charging.models import CDR, ChargingSession, MeterValue, SessionEvent
+from app.charging.models import CDR, ChargingSession, SessionEvent
 from app.kernel.errors import Refused
 from app.kernel.events import Event
 from app.notifications.jobs import mail_card_used_twice
@@ -27,6 +27,7 @@ from ocpp_gateway.verbs import Verbs
 from tests.foreign_stations import stamp
 from tests.gateway.street import Box, Link, Street, box, street
 from tests.journeys.house import free_port
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 __all__ = ["box", "street"]

@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from app.charging import ingest
 from app.charging import service as charging
-from app.charging.models import ChargingSession, MeterValue, SessionLive
+from app.charging.models import ChargingSession, SessionLive
 from app.charging.reports import ENERGY, POWER, Reading
 from app.stations.models import EVSE, ChargingStation, Connector, OCPPMessage, StationAlert
 from ocpp_gateway import codec, lenient, meter_values
@@ -21,6 +21,7 @@ from ocpp_gateway.codec import Broken
 from tests.foreign_stations import stamp
 from tests.gateway.street import Box, Link, Street, box, street
 from tests.gateway.test_rows_2_reports import ago, sample, session_of, start, stop
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 __all__ = ["box", "street"]

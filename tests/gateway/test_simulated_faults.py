@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from app.charging.models import ChargingSession, MeterValue
+from app.charging.models import ChargingSession
 from app.stations.models import EVSE, ChargingStation, Connector, OCPPMessage, StationAlert, StationConnection
 from ocpp_gateway.simulated_faults import FAULTS, NOWHERE, Box, Fault
 from tests.gateway.street import Box as Place
 from tests.gateway.street import Street, street
 from tests.gateway.test_rows_covered import LATER, QUIRKS, ROWS
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 __all__ = ["street"]

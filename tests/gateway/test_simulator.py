@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from app.charging import service as charging
-from app.charging.models import ChargingSession, MeterValue
+from app.charging.models import ChargingSession
 from app.stations.models import StationCommand, StationConnection
 from ocpp_gateway.simulator import Plan, SimulatedStation
 from tests.cast import STAFF
 from tests.gateway.conftest import Yard
 from tests.gateway.test_charging import rows, until
+from tests.readings import MeterValue
 
 pytestmark = pytest.mark.anyio
 
