@@ -292,7 +292,7 @@ async def test_a_message_that_cannot_be_stored_undoes_its_whole_batch(database: 
     poison.instants = "[[no JSON]]"
     with pytest.raises(BatchError) as refused:
         await write(database, metering(nordlicht, 1_500), poison)
-    assert refused.value.sqlstate == "22003"
+    assert refused.value.sqlstate == "22P02"
     assert not await rows(database, nordlicht, MeterValue) and not await rows(
         database, nordlicht, OCPPMessage
     )
