@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.charging.ingest import LIVE_LIMIT, SOC_LIMIT, HotReadings, as_kind, as_sample, as_samples
+from app.charging.ingest import LIVE_LIMIT, SOC_LIMIT, SPLIT, HotReadings, as_kind, as_sample, as_samples
 from ocpp_gateway import codec, meter_values
 from ocpp_gateway.lenient import MAX_FUTURE, MAX_PAST
 
@@ -104,7 +104,7 @@ _PERIODIC = ("MeterValuePeriodic", "MeterValueClock")
 
 def read(version: str, tenant_id: UUID, station: str, raw: str, received_us: int) -> HotReadings | None:
     """`station` is its id as text. Control characters are for the slow way, which refuses NUL."""
-    if "\\u00" in raw and _CONTROL.search(raw):
+    if SPLIT in raw or ("\\u00" in raw and _CONTROL.search(raw)):
         return None
     try:
         call = _ENVELOPE.decode(raw)

@@ -3,8 +3,8 @@
 -- microseconds since 1970; instants[n] is [[sampled, station's own or null, samples], ...]. A message that needs judgement
 -- is `cold`: its session is not known, was over by then, or is at another EVSE. Nothing of it was written, and the ordinary
 -- verb takes it. Arrays are taken apart once, into rows for each tenant: a slice of an array of texts is walked to from
--- its start. Texts that are always there come joined by U+001E, which no JSON holds as it is. One plan serves all tenants: left alone,
--- PostgreSQL makes one for each of them each time, which takes longer than what it plans.
+-- its start. Texts that are always there come joined by U+001E, which no JSON holds as it is. One plan serves all
+-- tenants: left alone, PostgreSQL makes one for each of them each time, which takes longer than what it plans.
 
 drop function livery.ingest_readings(
   uuid[], int[], uuid[], bigint[], int[], text[], bool[], uuid[], uuid[], text[], text[], text[], text[], text[],

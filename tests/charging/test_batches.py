@@ -366,3 +366,15 @@ def test_the_fast_and_the_lenient_reading_agree(entries: list[list[dict[str, Any
     found = [None if one is None else float(one) for one in fast.figures]
     wanted = [figures.meter_wh, figures.power_w, figures.current_a, figures.voltage_v, figures.soc_percent]
     assert found == [None if one is None else float(one) for one in wanted]
+
+
+@pytest.mark.parametrize("said", ["\x1e", "\\u001e", "\\u0000"])
+@pytest.mark.parametrize("where", ["m1", "Own.Thing", "unknown"])
+def test_what_would_split_a_batch_at_the_wrong_place_takes_the_slow_way(said: str, where: str):
+    """Or its message would shift all behind it, to stations and tenants that did not send them."""
+    sample = {"value": "1", "measurand": "Own.Thing", "vendorsOwn": "unknown"}
+    values = [{"timestamp": stamp(datetime.now(UTC)), "sampledValue": [sample]}]
+    raw = json.dumps([2, "m1", "MeterValues", {"connectorId": 1, "meterValue": values}])
+    received_us = int(datetime.now(UTC).timestamp() * 1e6)
+    assert hot.read("ocpp1.6", UUID(int=1), "s", raw, received_us) is not None
+    assert hot.read("ocpp1.6", UUID(int=1), "s", raw.replace(where, where + said), received_us) is None
