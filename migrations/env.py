@@ -21,6 +21,10 @@ def include_name(name: str | None, kind: str, parents: MutableMapping[Any, str |
     return True
 
 
+def include_object(found: object, _name: str | None, _kind: str, _reflected: bool, _other: object) -> bool:
+    return not getattr(found, "info", {}).get("is_view")
+
+
 def protect_new_tables(_context: object, _revision: object, directives: list[ops.MigrationScript]) -> None:
     """Each new tenant-owned table of a generated migration is followed by `protect(...)`."""
     for script in directives:
@@ -45,6 +49,7 @@ def run() -> None:
         connection.commit()
         context.configure(
             connection=connection, target_metadata=Base.metadata, include_schemas=True, include_name=include_name,
+            include_object=include_object,
             version_table="alembic_version", version_table_schema="alembic", transaction_per_migration=True,
             compare_server_default=False, process_revision_directives=protect_new_tables,
         )  # fmt: skip

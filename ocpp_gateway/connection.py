@@ -50,6 +50,7 @@ ECHO_S, ECHO_SIZE = 600.0, 200
 NEVER_ECHOED = frozenset({"Authorize", "Heartbeat", "BootNotification"})
 # What a station may have stored for days and pour out on us: slowed down, never a reason to disconnect.
 STORED = frozenset({"MeterValues", "StartTransaction", "StopTransaction", "TransactionEvent"})
+HOT_ANSWERED = {action: MESSAGES.labels(action, "answered") for _, action in hot.READERS}
 ACK_HOT, ACK_COLD = ACK_S.labels("hot"), ACK_S.labels("verb")
 
 Taken = tuple[Call | Broken | Unanswered | HotReadings, str, int]
@@ -240,8 +241,8 @@ class Connection:
         elif written.is_cold:
             self._start(self._handle(codec.decode(message.raw), message.raw, message.received_us))
         else:
-            self._send(message.answer)
-            MESSAGES.labels(message.action, "answered").inc()
+            self._send(codec.encode_result(message.message_id, {}))
+            HOT_ANSWERED[message.action].inc()
             PACE.by_tenant[self.route.tenant_id] += 1
             ACK_HOT.observe((_now_us() - message.received_us) / 1e6)
             self._spoke()

@@ -20,13 +20,16 @@ from ocpp_gateway.lenient import MAX_FUTURE, MAX_PAST
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 _FUTURE_US, _PAST_US = MAX_FUTURE // _US, MAX_PAST // _US
-_PLAIN = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,9})?")  # as Decimal writes it, too
+_AS_IT_IS = r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,9})?"  # as Decimal writes it, too
+_PLAIN = re.compile(_AS_IT_IS, re.ASCII)
+_NUMBERS = re.compile(rf'("value":\s*")({_AS_IT_IS})(?=")', re.ASCII)
+_NUMBER = slice(2, None, 3)  # of what it splits
 _CONTROL = re.compile(r"\\u00[01]")
 _ROLES = {name: n for n, name in enumerate(
     ("Energy.Active.Import.Register", "Power.Active.Import", "Current.Import", "Voltage", "SoC")
 )}  # fmt: skip
 _LINES = frozenset({"L1", "L2", "L3", "L1-N", "L2-N", "L3-N", "L1-L2", "L2-L3", "L3-L1"})
-_MOST_KINDS = 4096
+_MOST_KINDS, _MOST_SHAPES, _MOST_SPELLED = 4096, 512, 1500
 _ONE = Decimal(1)
 _SHORT = (0, 0, 8, 8, 3)  # letters in which no number reaches its role's limit
 
@@ -59,7 +62,7 @@ class SampledValue(msgspec.Struct):
 
 class MeterValue(msgspec.Struct):
     timestamp: str
-    sampledValue: list[SampledValue]  # noqa: N815
+    sampledValue: msgspec.Raw  # noqa: N815
 
 
 class MeterValues16(msgspec.Struct):
@@ -95,6 +98,7 @@ class TransactionEvent(msgspec.Struct):
 
 
 _ENVELOPE = msgspec.json.Decoder(Envelope)
+_SAMPLES = msgspec.json.Decoder(list[SampledValue])
 _METERING_16 = msgspec.json.Decoder(MeterValues16)
 _METERING_201 = msgspec.json.Decoder(MeterValues201)
 _EVENT = msgspec.json.Decoder(TransactionEvent)
@@ -108,7 +112,7 @@ def read(version: str, tenant_id: UUID, station: str, raw: str, received_us: int
         return None
     try:
         call = _ENVELOPE.decode(raw)
-        reader = _READERS.get((version, call.action))
+        reader = READERS.get((version, call.action))
         if call.type != 2 or reader is None or not 0 < len(call.message_id) <= codec.MAX_ID:
             return None
         told = reader(call.payload, received_us)
@@ -116,10 +120,9 @@ def read(version: str, tenant_id: UUID, station: str, raw: str, received_us: int
         return None
     if told is None:
         return None
-    answer = codec.encode_result(call.message_id, {})
     return HotReadings(
         tenant_id=tenant_id, station_id=station, received_us=received_us, message_id=call.message_id,
-        action=call.action, version=version, raw=raw, answer=answer, **told,
+        action=call.action, version=version, raw=raw, **told,
     )  # fmt: skip
 
 
@@ -166,11 +169,9 @@ def _updated(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
         return None
     told = _readings(said.meterValue, received_us, {
         "evse_no": evse.id if evse else None, "transaction": info.transactionId, "needs_session": True,
-    })  # fmt: skip
-    if told is None or any(
-        sample.context == "Transaction.Begin" for one in said.meterValue for sample in one.sampledValue
-    ):
-        return None  # where its meter began (J02) is a session's, which a verb changes
+    }, may_begin=False)  # fmt: skip
+    if told is None:
+        return None
     if info.chargingState:
         told |= {
             "state": info.chargingState[:40], "state_us": _plausible(at, received_us)[0], "seq_no": said.seqNo,
@@ -178,7 +179,7 @@ def _updated(payload: msgspec.Raw, received_us: int) -> dict[str, Any] | None:
     return told
 
 
-_READERS = {
+READERS = {
     ("ocpp1.6", "MeterValues"): _metering_16, ("ocpp2.0.1", "MeterValues"): _metering_201,
     ("ocpp2.0.1", "TransactionEvent"): _updated, ("ocpp2.1", "MeterValues"): _metering_201,
     ("ocpp2.1", "TransactionEvent"): _updated,
@@ -204,7 +205,7 @@ def _plausible(at: int, received_us: int) -> tuple[int, int | None]:
 class _Known:
     """A kind of sample as it is spelled on the wire, worked out once."""
 
-    __slots__ = ("factor", "is_signed", "is_total", "kind", "plain", "role")
+    __slots__ = ("begins", "factor", "is_signed", "is_total", "kind", "plain", "role")
 
     def __init__(self, sample: SampledValue) -> None:
         said: dict[str, Any] = {"unit": sample.unit or None}
@@ -222,6 +223,7 @@ class _Known:
         is_here = location in ("Outlet", "EV")
         self.role = _ROLES.get(measurand, -1) if is_here and (not phase or phase in _LINES) else -1
         self.is_total = not phase
+        self.begins = sample.context == "Transaction.Begin"
 
 
 _known: dict[tuple[Any, ...], _Known] = {}
@@ -236,12 +238,102 @@ def _known_of(sample: SampledValue) -> _Known:
     known = _known.get(spelled)
     if known is None:
         known = _Known(sample)
-        if len(_known) < _MOST_KINDS:
-            _known[spelled] = known
+        _keep(_known, spelled, known, _MOST_KINDS)
     return known
 
 
-def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, Any]) -> dict[str, Any] | None:
+class _Shape:
+    """The sampled values of an instant without their numbers: a station tells the same ones each time. What they come
+    to is worked out once; then only the numbers are put in."""
+
+    __slots__ = ("begins", "lines", "samples", "totals")
+
+    def __init__(self, kinds: Sequence[_Known]) -> None:
+        self.begins = any(kind.begins for kind in kinds)
+        self.samples = as_samples(kind.plain for kind in kinds)
+        totals: dict[int, int] = {}
+        lines: dict[int, list[int]] = {}
+        for n, kind in enumerate(kinds):
+            if kind.role >= 0 and kind.is_total:
+                totals.setdefault(kind.role, n)
+            elif kind.role >= 0:
+                lines.setdefault(kind.role, []).append(n)
+        self.totals = list(totals.items())
+        self.lines = [(role, ns) for role, ns in lines.items() if role not in totals]
+
+    def figures(self, numbers: Sequence[str]) -> tuple[str | None, ...]:
+        found: list[str | None] = [None] * len(_ROLES)
+        for role, n in self.totals:
+            found[role] = _of_total(role, numbers[n])
+        for role, ns in self.lines:
+            found[role] = _of_lines(role, [numbers[n] for n in ns])
+        return tuple(found)
+
+
+_shapes: dict[str, _Shape | None] = {}
+
+
+def _shape_of(parts: list[str]) -> _Shape | None:
+    """`parts` is the JSON of a list of sampled values, split at its numbers. None where it takes more to read it."""
+    rest = parts.copy()
+    del rest[_NUMBER]
+    spelled = "\0".join(rest)
+    try:
+        return _shapes[spelled]
+    except KeyError:
+        pass
+    tries = [[str(n + more) for n in range(len(parts) // 3)] for more in (1, 1001)]
+    told = []
+    for numbers in tries:
+        tried = parts.copy()
+        tried[_NUMBER] = numbers
+        told.append(_SAMPLES.decode("".join(tried)))
+    is_plain = [[one.value for one in samples] for samples in told] == tries
+    kinds = [_known_of(one) for one in told[0]]
+    is_plain &= all(known.factor is None and not known.is_signed for known in kinds)
+    is_plain &= all(one.signedMeterValue is None for one in told[0])
+    shape = _Shape(kinds) if is_plain and kinds else None
+    _keep(_shapes, spelled, shape, _MOST_SHAPES)
+    return shape
+
+
+def _keep(cache: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+    """A fleet has some dozens; whoever spells each one otherwise makes the others be learnt again."""
+    if len(cache) >= most:
+        cache.clear()
+    cache[key] = value
+
+
+def _readings(
+    values: Sequence[MeterValue], received_us: int, told: dict[str, Any], *, may_begin: bool = True
+) -> dict[str, Any] | None:
+    """Where a session's meter began (J02) is that session's, which a verb changes: not where `may_begin` is False."""
+    return (_one_instant if len(values) == 1 else _instants)(values, received_us, told, may_begin)
+
+
+def _one_instant(
+    values: Sequence[MeterValue], received_us: int, told: dict[str, Any], may_begin: bool
+) -> dict[str, Any] | None:
+    """As `_instants`, which takes what is not plain."""
+    (entry,) = values
+    text = str(memoryview(entry.sampledValue), "utf-8")
+    parts = _NUMBERS.split(text) if len(text) <= _MOST_SPELLED else []
+    numbers = parts[_NUMBER]
+    shape = _shape_of(parts) if numbers else None
+    if shape is None:
+        return _instants(values, received_us, told, may_begin)
+    at = _moment(entry.timestamp)
+    if at is None or (shape.begins and not may_begin):
+        return None
+    sampled, station_us = _plausible(at, received_us)
+    told["instants"] = [(sampled, station_us, shape.samples % tuple(numbers))]
+    told["figures"], told["read_us"] = shape.figures(numbers), sampled
+    return told
+
+
+def _instants(
+    values: Sequence[MeterValue], received_us: int, told: dict[str, Any], may_begin: bool
+) -> dict[str, Any] | None:
     instants: dict[tuple[int, int | None], list[str]] = {}
     totals: list[tuple[int, str] | None] = [None] * len(_ROLES)
     lines: list[tuple[int, int, str]] = []  # role, time, value
@@ -257,13 +349,15 @@ def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, An
         samples = instants.get(when)
         if samples is None:
             samples = []
-        for sample in entry.sampledValue:
+        for sample in _SAMPLES.decode(entry.sampledValue):
             if sample.signedMeterValue is not None:
                 return None  # kept whole by the lenient way
             raw = sample.value if isinstance(sample.value, str) else str(sample.value)
             if not raw:
                 continue
             known = _known_of(sample)
+            if known.begins and not may_begin:
+                return None
             if known.factor is None and _PLAIN.fullmatch(raw) and not known.is_signed:
                 value = raw
                 samples.append(known.plain % raw)
@@ -280,10 +374,9 @@ def _readings(values: Sequence[MeterValue], received_us: int, told: dict[str, An
                 totals[known.role] = (sampled, value)
         if samples:
             instants[when] = samples
-    told["instants"] = "[" + ",".join([
-        f"[{at},{'null' if station_us is None else station_us},{as_samples(samples)}]"
-        for (at, station_us), samples in instants.items()
-    ]) + "]"  # fmt: skip
+    told["instants"] = [
+        (at, station_us, as_samples(samples)) for (at, station_us), samples in instants.items()
+    ]
     if newest is not None:
         told["figures"] = tuple([_figure(role, total, lines) for role, total in enumerate(totals)])
         told["read_us"] = newest
@@ -300,18 +393,27 @@ def _value(raw: str, known: _Known) -> str | None:
 def _figure(role: int, total: tuple[int, str] | None, lines: list[tuple[int, int, str]]) -> str | None:
     """As `app.charging.ingest.latest`: the total where told, else what the lines of the newest instant make."""
     if total is not None:
-        return _whole(total[1]) if role < 2 else _bounded(role, total[1])
-    if not lines or role not in (1, 2, 3):
-        return None
+        return _of_total(role, total[1])
     told = [(at, value) for of, at, value in lines if of == role]
     if not told:
         return None
     last = max(at for at, _ in told)
+    return _of_lines(role, [value for at, value in told if at == last])
+
+
+def _of_total(role: int, value: str) -> str | None:
+    return _whole(value) if role < 2 else _bounded(role, value)
+
+
+def _of_lines(role: int, values: Sequence[str]) -> str | None:
+    """Of one instant: power adds up, of currents and voltages the largest counts; others have no lines."""
+    if role not in (1, 2, 3):
+        return None
     if role == 1:
-        return str(round(sum((Decimal(value) for at, value in told if at == last), Decimal(0))))
-    if len(told) == 1:
-        return _bounded(role, told[0][1])
-    return _bounded(role, format(max(Decimal(value) for at, value in told if at == last), "f"))
+        return str(round(sum((Decimal(value) for value in values), Decimal(0))))
+    if len(values) == 1:
+        return _bounded(role, values[0])
+    return _bounded(role, format(max(Decimal(value) for value in values), "f"))
 
 
 def _bounded(role: int, value: str) -> str | None:

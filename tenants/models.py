@@ -28,6 +28,7 @@ NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "ck": "ck_%(table_name)s_%(constraint_name)s",
 }
+A_VIEW = {"is_view": True}  # `info` of what is read as a table and made by a migration's own SQL
 
 
 class Base(DeclarativeBase):

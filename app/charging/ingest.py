@@ -6,7 +6,6 @@ transaction (`ingest`, `store`), and for the gateway's batches (`write_readings`
 
 import json
 import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,10 +25,10 @@ _INSERT = text("""
 insert into livery.meter_instant (
   station_id, evse_no, session_id, sampled_at, station_at, received_at, digest, samples)
 select :station, :evse_no, :session, g.sampled_at, g.station_at, g.received_at,
-       jsonb_hash_extended(g.samples, 0), g.samples
+       hashtextextended(g.samples, 0), cast(g.samples as json)
   from unnest(
     cast(:sampled_at as timestamptz[]), cast(:station_at as timestamptz[]), cast(:received_at as timestamptz[]),
-    cast(:samples as jsonb[])) as g(sampled_at, station_at, received_at, samples)
+    cast(:samples as text[])) as g(sampled_at, station_at, received_at, samples)
 on conflict do nothing
 returning 1
 """)
@@ -229,7 +228,7 @@ async def _move_live(
     evse_id = session.evse_id if session else await _evse_id(scope, station_id, evse_no)
     if session is not None and session.status != "ACTIVE":
         return
-    if evse_id is not None:
+    if session is None and evse_id is not None:
         await scope.db.execute(_EVSE_LIVE, at_evse | {"evse": evse_id})
     for topic, payload in news_of_reading(station_id, evse_no, session.id if session else None):
         scope.publish(topic, payload)
@@ -267,9 +266,9 @@ class HotReadings:
     """MeterValues, or a TransactionEvent Updated without a token, as it is written: with its frame and its answer.
 
     `needs_session`: the message names its transaction, and where we do not know it the ordinary verb must decide.
-    Times are microseconds since 1970. `instants` is JSON: a list of [sampled_us, station_us or null, samples], the last
-    from `as_samples`. No text has SPLIT in it. `figures` are meter (Wh), power (W), current (A), voltage (V) and state
-    of charge (%), as text or None.
+    Times are microseconds since 1970. `instants` are (sampled_us, station_us or None, samples), the last from
+    `as_samples`. No text has SPLIT in it. The answer is an empty CALLRESULT. `figures` are meter (Wh), power (W),
+    current (A), voltage (V) and state of charge (%), as text or None.
     """
 
     tenant_id: UUID
@@ -282,8 +281,7 @@ class HotReadings:
     action: str
     version: str
     raw: str
-    answer: str
-    instants: str
+    instants: Sequence[tuple[int, int | None, str]]
     figures: tuple[str | None, ...] = (None,) * 5
     read_us: int | None = None
     state: str | None = None
@@ -300,7 +298,8 @@ class Written(NamedTuple):
 
 
 SPLIT = "\x1e"  # no JSON holds it as it is
-_CALL = f"select * from livery.ingest_readings({', '.join(['%s'] * 24)})"  # noqa: S608
+_NOTHING: tuple[int | None, int | None, str] = (None, None, "")
+_CALL = f"select * from livery.ingest_readings({', '.join(['%s'] * 25)})"  # noqa: S608
 
 
 async def write_readings(connection: BatchConnection, batch: Sequence[HotReadings]) -> list[Written]:
@@ -322,29 +321,40 @@ def _columns(told: Sequence[HotReadings]) -> list[str]:
     SPLIT, so that neither side has to look for quotes in them."""
     tenants: dict[UUID, int] = {}
     owners = [tenants.setdefault(one.tenant_id, len(tenants) + 1) for one in told]
-    heard, said = _log_ids(told)
+    first = [m.instants[0] if m.instants else _NOTHING for m in told]
     return [
         _numbers(tenants), _numbers(owners),
         _numbers(m.station_id for m in told), _numbers(m.received_us for m in told), _numbers(m.evse_no for m in told),
-        _texts(m.transaction for m in told), _numbers(m.needs_session for m in told), _numbers(heard), _numbers(said),
+        _texts(m.transaction for m in told), _numbers(m.needs_session for m in told), _numbers(_log_ids(told)),
         SPLIT.join([m.message_id for m in told]), SPLIT.join([m.action for m in told]),
-        SPLIT.join([m.version for m in told]), SPLIT.join([m.raw for m in told]), SPLIT.join([m.answer for m in told]),
+        SPLIT.join([m.version for m in told]), SPLIT.join([m.raw for m in told]),
         *(_numbers(m.figures[n] for m in told) for n in range(5)), _numbers(m.read_us for m in told),
         _texts(m.state for m in told), _numbers(m.state_us for m in told), _numbers(m.seq_no for m in told),
-        SPLIT.join([m.instants for m in told]),
+        _numbers(at for at, _, _ in first), _numbers(station_us for _, station_us, _ in first),
+        SPLIT.join([samples for _, _, samples in first]), _texts(_others(m) for m in told),
     ]  # fmt: skip
 
 
-def _log_ids(told: Sequence[HotReadings]) -> tuple[list[str], list[str]]:
-    """Ids of what was heard and of what we said, version 7 like all others: what is read by id goes by time. Made here,
-    because a server built without OpenSSL opens a file for each."""
-    now_ms = time.time_ns() // 1_000_000
+def _others(told: HotReadings) -> str | None:
+    """What a message told of further instants, in JSON."""
+    if len(told.instants) < 2:
+        return None
+    others = [
+        f"[{at},{'null' if station_us is None else station_us},{samples}]"
+        for at, station_us, samples in told.instants[1:]
+    ]
+    return f"[{','.join(others)}]"
+
+
+def _log_ids(told: Sequence[HotReadings]) -> list[str]:
+    """Of the raw log's rows, version 7 like all others: what is read by id goes by time. Even: the odd one after it is
+    the answer's (view `ocpp_frame`). Made here, because a server built without OpenSSL opens a file for each."""
     chance = int.from_bytes(os.urandom(10), "big")
-    group, low = chance >> 68, chance & (1 << 60) - 1
+    group, low = chance >> 68, chance & (1 << 60) - 2
     return [
         f"{one.received_us // 1000:012x}7{group:03x}{(0b10 << 62) + low + 2 * n:016x}"
         for n, one in enumerate(told)
-    ], [f"{now_ms:012x}7{group:03x}{(0b10 << 62) + low + 2 * n + 1:016x}" for n in range(len(told))]
+    ]
 
 
 def _numbers(values: Iterable[Any]) -> str:

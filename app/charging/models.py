@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.access.models import Driver, IdToken
@@ -186,7 +186,7 @@ class MeterInstant(Base):
     session_id: Mapped[UUID | None]
     received_at: Mapped[datetime]
     station_at: Mapped[datetime | None]
-    samples: Mapped[list[list[str | None]]] = mapped_column(JSONB)
+    samples: Mapped[list[list[str | None]]] = mapped_column(JSON)
 
 
 class _Summary:

@@ -306,8 +306,8 @@ async def frames_of(scope: Scope, session: ChargingSession, limit: int = 50) -> 
                  or (action = 'StatusNotification' and at <= :left_at
                      and raw ~ case when raw like '%"evseId"%' then :evse else :connector end)
                  ) is true as is_own
-            from livery.ocpp_message
-           where station_id = :station and at between :since and :until and action is distinct from 'MeterValues')
+            from livery.ocpp_frame
+           where station_id = :station and call_at between :since and :until and action is distinct from 'MeterValues')
         select id, at, action, direction, kind, error from spoken
          where is_own or exists (
                select from spoken as own

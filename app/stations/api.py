@@ -11,7 +11,7 @@ from app.kernel.errors import Invalid
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, read_id, rfc3339
 from app.stations import availability, commands, oddities_api, queries, service
-from app.stations.models import EVSE, AvailabilityWish, ChargingStation, Location, OCPPMessage, StationCommand
+from app.stations.models import EVSE, AvailabilityWish, ChargingStation, Location, OCPPFrame, StationCommand
 from app.stations.redaction import mask_cards, mask_frame
 from app.stations.status import evse_status
 from tenants.scope import Scope
@@ -174,7 +174,7 @@ def _evse(station: ChargingStation, evse: EVSE) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "id": public_id("evse", evse.id), "evse_no": evse.evse_no, "evse_id": evse.evse_id, "code": evse.code,
-        "status": status, "power_w": evse.live.power_w if evse.live else None,
+        "status": status, "power_w": evse.figures.power_w if evse.figures else None,
         "connectors": [
             {
                 "connector_no": one.connector_no, "standard": one.standard, "format": one.format,
@@ -196,14 +196,14 @@ async def list_messages(
     tenant_scope: Scope, station_id: str, limit: int = 50, after: str | None = None, action: str | None = None
 ) -> dict[str, Any]:
     station = await service.get_station(tenant_scope, parse_id("charging_station", station_id))
-    query = select(OCPPMessage).where(OCPPMessage.station_id == station.id)
+    query = queries.frames(station.id, after or "")
     if action:
-        query = query.where(OCPPMessage.action == action)
-    found = await listed(tenant_scope, query, OCPPMessage.id, "ocpp_message", limit, after)
+        query = query.where(OCPPFrame.action == action)
+    found = await listed(tenant_scope, query, OCPPFrame.id, "ocpp_message", limit, after)
     return found.answer([_message(tenant_scope, row) for row in found.rows])
 
 
-def _message(scope: Scope, row: OCPPMessage) -> dict[str, Any]:
+def _message(scope: Scope, row: OCPPFrame) -> dict[str, Any]:
     return {
         "id": public_id("ocpp_message", row.id), "at": rfc3339(row.at), "direction": row.direction, "kind": row.kind,
         "ocpp_version": row.ocpp_version, "action": row.action, "message_id": row.message_id,

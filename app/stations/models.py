@@ -9,7 +9,7 @@ from sqlalchemy import CheckConstraint, Index, Numeric, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tenants.models import Base, TenantOwned, references, same_tenant
+from tenants.models import A_VIEW, Base, TenantOwned, references, same_tenant
 
 
 class Location(TenantOwned, Base):
@@ -175,6 +175,9 @@ class EVSE(TenantOwned, Base):
         order_by="Connector.connector_no",
     )
     live: Mapped["EVSELive | None"] = same_tenant("EVSELive.evse_id", "EVSE", uselist=False, viewonly=True)
+    figures: Mapped["EVSEFigures | None"] = same_tenant(
+        "EVSEFigures.evse_id", "EVSE", uselist=False, viewonly=True
+    )
 
 
 class Connector(TenantOwned, Base):
@@ -209,7 +212,8 @@ class Connector(TenantOwned, Base):
 
 
 class EVSELive(TenantOwned, Base):
-    """The live figures of an EVSE, the only place where they lie. `activity` is set by `charging` through a verb."""
+    """What goes on at an EVSE. `activity` is set by `charging` through a verb; the figures are those that were told
+    while no session ran there. People read `EVSEFigures`."""
 
     __tablename__ = "evse_live"
     __table_args__ = (
@@ -226,6 +230,22 @@ class EVSELive(TenantOwned, Base):
     current_a: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
     voltage_v: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
     soc_percent: Mapped[Decimal | None] = mapped_column(Numeric(5, 2))
+    reading_at: Mapped[datetime | None]
+
+
+class EVSEFigures(Base):
+    """A view: the live figures of the session that runs at an EVSE, else those of `EVSELive`."""
+
+    __tablename__ = "evse_figures"
+    __table_args__ = ({"schema": "livery", "info": A_VIEW},)
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    evse_id: Mapped[UUID] = mapped_column(primary_key=True)
+    power_w: Mapped[int | None]
+    meter_wh: Mapped[int | None]
+    current_a: Mapped[Decimal | None]
+    voltage_v: Mapped[Decimal | None]
+    soc_percent: Mapped[Decimal | None]
     reading_at: Mapped[datetime | None]
 
 
@@ -331,7 +351,9 @@ class AvailabilityWish(TenantOwned, Base):
 class OCPPMessage(Base):
     """The raw log: every frame but Heartbeat, in the commit of what it caused, 30 days. Partitioned by day of `at`.
 
-    Read by station only, newest id first: its key is the one index, which each message of a fleet pays for twice.
+    What answers a hot message is an empty CALLRESULT, kept as its time `answered_at`; such an id is even, and the odd
+    one after it is the answer's. People read `OCPPFrame`. Read by station only, newest id first: its key is the one
+    index, which each message of a fleet pays for.
     """
 
     __tablename__ = "ocpp_message"
@@ -343,6 +365,29 @@ class OCPPMessage(Base):
     station_id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-3)
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"), sort_order=-2)
     at: Mapped[datetime] = mapped_column(primary_key=True, sort_order=-1)
+    direction: Mapped[str]
+    kind: Mapped[str]
+    ocpp_version: Mapped[str]
+    message_id: Mapped[str | None]
+    action: Mapped[str | None]
+    raw: Mapped[str]
+    error: Mapped[str | None]
+    answered_at: Mapped[datetime | None]
+
+
+class OCPPFrame(Base):
+    """A view of the raw log: every frame a row, also the answer that a CALL holds as `answered_at`. Newest first is
+    (call_id, id) descending, which reads no more than a page; it is the order of the ids, too."""
+
+    __tablename__ = "ocpp_frame"
+    __table_args__ = ({"schema": "livery", "info": A_VIEW},)
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    station_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    call_id: Mapped[UUID]
+    call_at: Mapped[datetime]
+    at: Mapped[datetime]
     direction: Mapped[str]
     kind: Mapped[str]
     ocpp_version: Mapped[str]

@@ -72,7 +72,7 @@ def _row(station: ChargingStation) -> Row:
     return Row(
         id=public_id("charging_station", station.id), station=station, link=queries.link_state(station),
         states=[(evse, queries.status_of(station, evse)) for evse in station.evses],
-        power_w=sum(evse.live.power_w or 0 for evse in station.evses if evse.live),
+        power_w=sum(evse.figures.power_w or 0 for evse in station.evses if evse.figures),
     )  # fmt: skip
 
 

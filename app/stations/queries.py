@@ -1,17 +1,18 @@
 """Screen reads of stations: lists, figures, the decoded log."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Select, select, text
 from sqlalchemy.orm import selectinload
 
 from app.kernel.errors import NotFound
 from app.kernel.ids import parse_id, public_id
-from app.stations.models import EVSE, ChargingStation, OCPPMessage, StationCommand
+from app.stations.models import EVSE, ChargingStation, OCPPFrame, StationCommand
 from app.stations.redaction import mask_frame
 from app.stations.status import evse_status, link_state
 from tenants.scope import Scope
@@ -21,6 +22,7 @@ WHOLE_STATION = (
     selectinload(ChargingStation.connection),
     selectinload(ChargingStation.evses).selectinload(EVSE.connectors),
     selectinload(ChargingStation.evses).selectinload(EVSE.live),
+    selectinload(ChargingStation.evses).selectinload(EVSE.figures),
 )
 CURVE = timedelta(hours=3)
 
@@ -67,7 +69,7 @@ async def list_stations(scope: Scope, wanted: Filter) -> list[ChargingStation]:
 class LogLine:
     """A frame with what it says in a line."""
 
-    row: OCPPMessage
+    row: OCPPFrame
     key: str
     summary: str
     raw: str
@@ -81,35 +83,45 @@ class LogFilter:
     q: str = ""
 
 
+def frames(station_id: UUID, after: str = "") -> Select[tuple[OCPPFrame]]:
+    """The raw log of a station, newest first. A page of it by ids (`after` is the last id of the one before) reads no
+    more than the page."""
+    query = select(OCPPFrame).where(OCPPFrame.station_id == station_id).order_by(OCPPFrame.call_id.desc())
+    with contextlib.suppress(NotFound):  # whoever asks for the page says what is wrong
+        query = query.where(OCPPFrame.call_id <= parse_id("ocpp_message", after)) if after else query
+    return query
+
+
 async def log(
     scope: Scope, station_id: UUID, wanted: LogFilter, *, after: str = "", limit: int = 50
 ) -> tuple[list[LogLine], str | None]:
     """Newest first, and where older ones go on: by the rows, also where some of them may not be shown."""
-    query = select(OCPPMessage).where(OCPPMessage.station_id == station_id)
+    query = frames(station_id, after)
     if wanted.action:
-        query = query.where(OCPPMessage.action == wanted.action)
+        query = query.where(OCPPFrame.action == wanted.action)
     if wanted.direction in ("in", "out"):
-        query = query.where(OCPPMessage.direction == wanted.direction)
+        query = query.where(OCPPFrame.direction == wanted.direction)
     if wanted.errors:
-        query = query.where(OCPPMessage.error.is_not(None))
+        query = query.where(OCPPFrame.error.is_not(None))
     if wanted.q:
-        query = query.where(OCPPMessage.raw.contains(wanted.q, autoescape=True))
+        query = query.where(OCPPFrame.raw.contains(wanted.q, autoescape=True))
     if after:
-        query = query.where(OCPPMessage.id < parse_id("ocpp_message", after))
-    rows = list((await scope.db.execute(query.order_by(OCPPMessage.id.desc()).limit(limit + 1))).scalars())
+        query = query.where(OCPPFrame.id < parse_id("ocpp_message", after))
+    rows = list((await scope.db.execute(query.order_by(OCPPFrame.id.desc()).limit(limit + 1))).scalars())
     lines = [_line(scope, row) for row in rows[:limit]]
     more = public_id("ocpp_message", rows[limit - 1].id) if len(rows) > limit else None
     # What somebody may not read he may not find out by searching either.
     return [line for line in lines if not wanted.q or wanted.q in line.raw], more
 
 
-def _line(scope: Scope, row: OCPPMessage) -> LogLine:
+def _line(scope: Scope, row: OCPPFrame) -> LogLine:
     raw = row.raw if scope.actor.may("id_tokens.reveal") else mask_frame(row.raw)
     return LogLine(row, public_id("ocpp_message", row.id), summary(row.kind, raw, row.error), raw)
 
 
 async def get_message(scope: Scope, station_id: UUID, message_id: UUID) -> LogLine:
-    query = select(OCPPMessage).where(OCPPMessage.station_id == station_id, OCPPMessage.id == message_id)
+    call_ids = (message_id, UUID(int=message_id.int & ~1))
+    query = frames(station_id).where(OCPPFrame.call_id.in_(call_ids), OCPPFrame.id == message_id)
     row = (await scope.db.execute(query)).scalar_one_or_none()
     if row is None:
         raise NotFound("ocpp_message")

@@ -459,6 +459,7 @@ async def get_station(scope: Scope, station_id: UUID) -> ChargingStation:
             selectinload(ChargingStation.connection),
             selectinload(ChargingStation.evses).selectinload(EVSE.connectors),
             selectinload(ChargingStation.evses).selectinload(EVSE.live),
+            selectinload(ChargingStation.evses).selectinload(EVSE.figures),
         )
         .execution_options(populate_existing=True)
     )

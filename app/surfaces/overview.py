@@ -82,7 +82,9 @@ def _power(station: ChargingStation) -> int:
     if stations.link_state(station) != "online":
         return 0
     return sum(
-        evse.live.power_w or 0 for evse in station.evses if evse.live and evse.live.activity == "charging"
+        evse.figures.power_w or 0
+        for evse in station.evses
+        if evse.figures and evse.live and evse.live.activity == "charging"
     )
 
 

@@ -18,7 +18,7 @@ from app.charging import service as charging
 from app.charging.ingest import HotReadings, Written, write_readings
 from app.charging.models import ChargingSession, SessionEvent, SessionLive
 from app.charging.reports import Reading, TransactionReport
-from app.stations.models import EVSELive, OCPPMessage
+from app.stations.models import EVSEFigures, OCPPFrame, OCPPMessage
 from ocpp_gateway import hot, meter_values
 from tenants.database import BatchError, Database
 from tenants.scope import Actor
@@ -98,9 +98,9 @@ async def test_a_batch_of_two_brands_leaves_each_row_with_its_own(database: Data
         }  # fmt: skip
         (live,) = await rows(database, cast, SessionLive)
         assert (live.meter_wh, live.power_w, float(live.current_a)) == (wh, 7_360, 11.0)
-        (evse,) = [one for one in await rows(database, cast, EVSELive) if one.power_w]
+        (evse,) = [one for one in await rows(database, cast, EVSEFigures) if one.power_w]
         assert (evse.meter_wh, evse.power_w) == (wh, 7_360)
-        frames = await rows(database, cast, OCPPMessage)
+        frames = await rows(database, cast, OCPPFrame)
         assert sorted((f.direction, f.kind, f.action) for f in frames) == [
             ("in", "call", "MeterValues"), ("out", "result", "MeterValues")
         ]  # fmt: skip
@@ -289,7 +289,7 @@ async def test_a_message_that_cannot_be_stored_undoes_its_whole_batch(database: 
     nordlicht, solmark = await hire(database, NORDLICHT), await hire(database, SOLMARK)
     await start(database, nordlicht)
     poison = metering(solmark, 1_000)
-    poison.instants = "[[no JSON]]"
+    poison.instants = [(us(AT), None, "[no JSON]")]
     with pytest.raises(BatchError) as refused:
         await write(database, metering(nordlicht, 1_500), poison)
     assert refused.value.sqlstate == "22P02"
@@ -342,26 +342,33 @@ SAMPLES = st.fixed_dictionaries({"value": VALUES}, optional={
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.lists(SAMPLES, min_size=1, max_size=4), min_size=1, max_size=3))
-def test_the_fast_and_the_lenient_reading_agree(entries: list[list[dict[str, Any]]]):
+@given(
+    st.lists(st.lists(SAMPLES, min_size=1, max_size=4), min_size=1, max_size=3),
+    st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]),
+)
+def test_the_fast_and_the_lenient_reading_agree(
+    entries: list[list[dict[str, Any]]], separators: tuple[str, str]
+):
     received = datetime.now(UTC)
     values = [
         {"timestamp": stamp(received - timedelta(seconds=60 * n)), "sampledValue": samples}
         for n, samples in enumerate(entries)
     ]
-    raw = json.dumps([2, "m1", "MeterValues", {"connectorId": 1, "meterValue": values}])
+    raw = json.dumps(
+        [2, "m1", "MeterValues", {"connectorId": 1, "meterValue": values}], separators=separators
+    )
     received_us = int(received.timestamp() * 1e6)
     fast = hot.read("ocpp1.6", UUID(int=1), "s", raw, received_us)
     assert fast is not None
     slow = meter_values.normalise(
         json.loads(raw)[3]["meterValue"], datetime.fromtimestamp(received_us / 1e6, UTC)
     )
-    instants: dict[int, list[Any]] = {}
+    instants: dict[int, list[str]] = {}
     for reading in slow:
         assert reading.station_at is None
         at = (reading.sampled_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-        instants.setdefault(at, []).append(json.loads(ingest.sample_of(reading)))
-    assert json.loads(fast.instants) == [[at, None, samples] for at, samples in instants.items()]
+        instants.setdefault(at, []).append(ingest.sample_of(reading))
+    assert fast.instants == [(at, None, ingest.as_samples(samples)) for at, samples in instants.items()]
     figures = ingest.latest(slow)
     found = [None if one is None else float(one) for one in fast.figures]
     wanted = [figures.meter_wh, figures.power_w, figures.current_a, figures.voltage_v, figures.soc_percent]
@@ -378,3 +385,71 @@ def test_what_would_split_a_batch_at_the_wrong_place_takes_the_slow_way(said: st
     received_us = int(datetime.now(UTC).timestamp() * 1e6)
     assert hot.read("ocpp1.6", UUID(int=1), "s", raw, received_us) is not None
     assert hot.read("ocpp1.6", UUID(int=1), "s", raw.replace(where, where + said), received_us) is None
+
+
+ODD_SAMPLES = (
+    '{"value":"1","value":"2"}', '{"value":"2","value":"2"}', '{"value":"7","value":7}', '{"value":7,"value":"7"}',
+    '{"customData":{"vendorId":"x","value":"5"},"value":"8"}', '{"customData":{"vendorId":"x","value":"5"},"value":8}',
+    '{"value":"8","customData":{"vendorId":"x","value":"5"}}', '{"context":"\\"value\\":\\"5\\"","value":"8"}',
+    '{"value":"٣"}', '{"value":"²"}', '{"value":"-0"}', '{"value":"007"}', '{"value":"1.0"}',
+    '{"value":"8","unit":"kW%d"}', '{"value":"8","measurand":"100 %"}',
+    '{"value":"8","measurand":"%s"}', '{"value":"8","unit":"kWh"}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sample", ODD_SAMPLES)
+@pytest.mark.parametrize("before", ['{"value":"1"}', '{"value":"2"}', '{"value":"7","value":"9"}', ""])
+def test_a_sampled_value_that_looks_like_another_is_read_as_the_lenient_way_reads_it(
+    sample: str, before: str
+):
+    """What was learnt from one of the same spelling holds for all of it: twice, with other numbers between."""
+    at = datetime.now(UTC)
+    for told in (sample, sample.replace("8", "9"), sample):
+        samples = "[" + ",".join(filter(None, [before, told])) + "]"
+        raw = (
+            '[2,"m1","MeterValues",{"connectorId":1,"meterValue":'
+            f'[{{"timestamp":"{stamp(at)}","sampledValue":{samples}}}]}}]'
+        )
+        fast = hot.read("ocpp1.6", UUID(int=1), "s", raw, int(at.timestamp() * 1e6))
+        slow = meter_values.normalise(json.loads(raw)[3]["meterValue"], at)
+        assert fast is not None
+        assert [samples for _, _, samples in fast.instants] == [
+            ingest.as_samples(map(ingest.sample_of, slow))
+        ]
+        figures = ingest.latest(slow)
+        assert fast.figures[0] == (None if figures.meter_wh is None else str(figures.meter_wh))
+
+
+async def test_instants_of_one_message_are_a_row_each_and_told_again_none(database: Database):
+    cast = await hire(database, NORDLICHT)
+    session = await start(database, cast)
+    values = [
+        {"timestamp": stamp(AT + timedelta(minutes=n)), "sampledValue": [{"value": str(1_000 + n)}]}
+        for n in range(3)
+    ]
+    payload = {"connectorId": 1, "transactionId": 1001, "meterValue": values}
+    for _ in range(2):
+        await write(database, read(cast, "ocpp1.6", "MeterValues", payload))
+        kept = await rows(database, cast, MeterValue)
+        told = sorted((one.sampled_at, one.value, one.session_id) for one in kept)
+        assert told == [(AT + timedelta(minutes=n), Decimal(1_000 + n), session.id) for n in range(3)]
+    (live,) = await rows(database, cast, SessionLive)
+    assert live.meter_wh == 1_002
+
+
+async def test_an_evse_shows_what_its_session_says_and_without_one_what_it_says_itself(database: Database):
+    cast = await hire(database, NORDLICHT)
+
+    async def shown() -> list[tuple[int | None, datetime | None]]:
+        found = await rows(database, cast, EVSEFigures)
+        return [(one.meter_wh, one.reading_at) for one in found if one.reading_at]
+
+    later, before = AT + timedelta(minutes=1), AT - timedelta(minutes=1)
+    await write(database, metering(cast, 900, transaction=None, at=before))
+    assert await shown() == [(900, before)]
+    await start(database, cast)
+    assert await shown() == [(900, before)], "the session has said nothing yet"
+    await write(database, metering(cast, 1_100, at=later))
+    assert await shown() == [(1_100, later)]
+    await write(database, metering(cast, 1_050, at=AT))  # told late
+    assert await shown() == [(1_100, later)]
