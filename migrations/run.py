@@ -35,8 +35,8 @@ def current(url: str) -> str | None:
     return revision
 
 
-def upgrade(url: str, progress: Callable[[str], None] = lambda _line: None) -> str:
-    """To head, as role owner. Refuses a database that is newer than this program."""
+def upgrade(url: str, progress: Callable[[str], None] = lambda _line: None, to: str = "head") -> str:
+    """To head, or `to` a revision before it, as role owner. Refuses a database that is newer than this program."""
     cfg = config(url)
     known = {revision.revision for revision in ScriptDirectory.from_config(cfg).walk_revisions()}
     _version_schema(url)
@@ -47,7 +47,7 @@ def upgrade(url: str, progress: Callable[[str], None] = lambda _line: None) -> s
         )
     if at != head():
         progress(f"migrating the database from {at or 'empty'} to {head()}")
-        command.upgrade(cfg, "head")
+        command.upgrade(cfg, to)
     return head()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.charging.models import ChargingSession
-from app.stations.models import ChargingStation, OCPPMessage, StationConnection
+from app.stations.models import ChargingStation, OCPPFrame, StationConnection
 from ocpp_gateway.handshake import VERSIONS
 from tests.conformance.conftest import Yard, rows, until
 from tests.conftest import ROOT
@@ -61,7 +61,7 @@ async def test_a_client_by_other_hands_boots_authorises_charges_and_stops(
     values = {int(one.value) for one in await rows(yard, cast, MeterValue) if one.value is not None}
     assert values == ({1_120} if version == "ocpp1.6" else {1_000, 1_120, 1_150})
 
-    frames = [one for one in await rows(yard, cast, OCPPMessage) if one.kind in ("call", "result")]
+    frames = [one for one in await rows(yard, cast, OCPPFrame) if one.kind in ("call", "result")]
     assert {one.ocpp_version for one in frames} == {version}
     logged = {one.message_id: one.action for one in frames if one.direction == "in"}
     assert sorted(logged.values()) == sorted(
@@ -71,5 +71,5 @@ async def test_a_client_by_other_hands_boots_authorises_charges_and_stops(
     assert sorted(map(json.dumps, answers.values())) == sorted(
         json.dumps(one["answer"]) for one in told["record"] if one["action"] != "Heartbeat"
     )
-    assert not await rows(yard, yard.solmark, OCPPMessage)
+    assert not await rows(yard, yard.solmark, OCPPFrame)
     await until(lambda: rows(yard, cast, StationConnection, StationConnection.is_online.is_(False)))

@@ -187,7 +187,7 @@ def _value(column: Column, tenant: uuid.UUID, slug: str) -> Any:
         return datetime.now(UTC)
     if column.type == "date":
         return "today"
-    if column.type == "jsonb":
+    if column.type in ("json", "jsonb"):
         return Jsonb({})
     if column.type == "bytea":
         return tenant.bytes

@@ -155,7 +155,7 @@ class Found:
             "select to_char(sampled_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), measurand, value"
             " from livery.meter_value where station_id = %s"
         )
-        self.frames = count("select message_id, direction from livery.ocpp_message where station_id = %s")
+        self.frames = count("select message_id, direction from livery.ocpp_frame where station_id = %s")
         self.statuses = count(
             "select c.status from livery.connector c join livery.evse e on e.id = c.evse_id where e.station_id = %s"
         )
