@@ -8,11 +8,12 @@ library's.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidState
-from websockets.frames import CloseCode, Frame, Opcode, apply_mask
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import apply_mask as _apply_mask  # pyright: ignore[reportPrivateImportUsage] (C where there is)
 from websockets.http11 import Request
 from websockets.protocol import Event, State
 
@@ -46,7 +47,7 @@ class StationSocket(ServerConnection):
         """Whoever connects and does not ask is sent away soon. How long our answer takes is another matter: a fleet
         that comes back at once waits for it in line."""
         super().connection_made(transport)
-        transport.max_size = READ_SIZE
+        cast(Any, transport).max_size = READ_SIZE
         self._patience = self.loop.call_later(REQUEST_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -78,7 +79,7 @@ class StationSocket(ServerConnection):
         if len(data) != start + 4 + length:
             return None
         try:
-            return apply_mask(data[start + 4 :], data[start : start + 4]).decode()
+            return _apply_mask(data[start + 4 :], data[start : start + 4]).decode()
         except UnicodeDecodeError:
             return None  # the library tells the station
 

@@ -83,7 +83,7 @@ class LogFilter:
     q: str = ""
 
 
-def frames(station_id: UUID, after: str = "") -> Select[tuple[OCPPFrame]]:
+def frames(station_id: UUID, after: str = "") -> Select[OCPPFrame]:
     """The raw log of a station, newest first. A page of it by ids (`after` is the last id of the one before) reads no
     more than the page."""
     query = select(OCPPFrame).where(OCPPFrame.station_id == station_id).order_by(OCPPFrame.call_id.desc())
