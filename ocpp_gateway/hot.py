@@ -298,9 +298,9 @@ def _shape_of(parts: list[str]) -> _Shape | None:
 
 
 def _keep(cache: dict[Any, Any], key: Any, value: Any, most: int) -> None:
-    """A fleet has some dozens; whoever spells each one otherwise makes the others be learnt again."""
+    """A fleet has some dozens. Whoever spells each one otherwise pushes the oldest out, which is learnt again."""
     if len(cache) >= most:
-        cache.clear()
+        del cache[next(iter(cache))]
     cache[key] = value
 
 

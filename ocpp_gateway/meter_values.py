@@ -113,7 +113,9 @@ def unit_of(sample: dict[str, Any], measurand: str) -> tuple[str, Decimal]:
     unit, factor = _UNITS.get(str(said or default).strip().lower(), (str(said or default)[:20], Decimal(1)))
     if isinstance(exponent, int) and not isinstance(exponent, bool) and -9 <= exponent <= 9:
         factor = factor.scaleb(exponent)
-    return unit, factor
+    return unit, Decimal(
+        1
+    ) if factor == 1 else factor  # 1.000 would tell a number with more digits than it has
 
 
 def number_of(raw: Any, factor: Decimal) -> Decimal | None:

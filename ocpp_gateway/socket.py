@@ -65,7 +65,8 @@ class StationSocket(ServerConnection):
             self.take(text)
             return
         super().data_received(data)
-        self._is_between = _awaits(self.protocol.parser) == "at_eof" and self._parts is None
+        is_whole = getattr(self.protocol, "current_size", 0) is None  # no message is in fragments
+        self._is_between = is_whole and _awaits(self.protocol.parser) == "at_eof"
 
     def _whole_text(self, data: bytes) -> str | None:
         """Where `data` is one masked text frame and nothing else. Its length is below the limit: it has 16 bits."""

@@ -2,15 +2,12 @@
 
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 import pytest
 
-from app.charging import ingest
-from app.charging.reports import Reading
 from migrations.bootstrap import bootstrap
 from migrations.run import upgrade
 from tests.conftest import Databases, DatabaseUrls
@@ -57,29 +54,3 @@ def test_readings_of_two_brands_say_the_same_before_and_after(before: DatabaseUr
         assert len(was) == 2 * 15 * len(READINGS)
         upgrade(before.migrate)
         assert db.execute(told).fetchall() == was
-        kept = db.execute(
-            "select samples::text, digest, hashtextextended(samples::text, 0) from livery.meter_instant"
-        )
-        assert all(digest == found for _, digest, found in kept)
-
-
-def test_a_message_told_again_after_the_migrations_is_the_same_row(before: DatabaseUrls):
-    """Its text, and so its digest, is what `ingest` writes: of what was a number in our unit as it came."""
-    at = datetime(2026, 11, 1, tzinfo=UTC)
-    reading = Reading(
-        sampled_at=at, received_at=at, measurand='Own "thing"\t\\ä', raw_value="7.5", value=Decimal("7.5"), unit="Wh",
-    )  # fmt: skip
-    with psycopg.connect(before.superuser.replace("+psycopg", ""), autocommit=True) as db:
-        row = db.execute(
-            "insert into platform.tenant (slug, name) values ('aa', 'A') returning id"
-        ).fetchone()
-        assert row is not None
-        db.execute(
-            "insert into livery.meter_value (tenant_id, sampled_at, station_id, evse_no, measurand, phase, location,"
-            " context, raw_value, value, unit, received_at) values (%s, %s, %s, 1, %s, %s, %s, %s, %s, %s, %s, %s)",
-            [row[0], at, uuid.uuid4(), reading.measurand, reading.phase, reading.location, reading.context,
-             reading.raw_value, reading.value, reading.unit, at],
-        )  # fmt: skip
-        upgrade(before.migrate)
-        kept = db.execute("select samples::text from livery.meter_instant").fetchall()
-    assert kept == [(ingest.as_samples([ingest.sample_of(reading)]),)]

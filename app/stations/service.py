@@ -726,10 +726,12 @@ async def was_told(scope: Scope, station_id: UUID, action: str, said: str, *, si
 
 
 async def set_activity(scope: Scope, evse_id: UUID, activity: str) -> None:
-    """idle, charging or reserved: what `charging` knows about an EVSE, and the connector status cannot tell."""
+    """idle, charging or reserved: what `charging` knows about an EVSE, and the connector status cannot tell. Idle takes
+    the figures back: what was told before, and comes later, shows none of the session's on an EVSE that is free."""
     values: dict[str, Any] = {"activity": activity}
     if activity == "idle":
-        values |= {"power_w": 0, "current_a": None, "soc_percent": None}
+        values |= {"power_w": 0, "meter_wh": None, "current_a": None, "voltage_v": None, "soc_percent": None}
+        values["reading_at"] = func.greatest(EVSELive.reading_at, scope.now)
     await scope.db.execute(update(EVSELive).where(EVSELive.evse_id == evse_id).values(**values))
     station_id = (
         await scope.db.execute(select(EVSE.station_id).where(EVSE.id == evse_id))

@@ -393,6 +393,8 @@ ODD_SAMPLES = (
     '{"value":"8","customData":{"vendorId":"x","value":"5"}}', '{"context":"\\"value\\":\\"5\\"","value":"8"}',
     '{"value":"٣"}', '{"value":"²"}', '{"value":"-0"}', '{"value":"007"}', '{"value":"1.0"}',
     '{"value":"8","unit":"kW%d"}', '{"value":"8","measurand":"100 %"}',
+    '{"value":"7","unitOfMeasure":{"unit":"kWh","multiplier":-3}}',
+    '{"value":"7","unitOfMeasure":{"unit":"kWh","multiplier":3}}',
     '{"value":"8","measurand":"%s"}', '{"value":"8","unit":"kWh"}',
 )  # fmt: skip
 
@@ -453,3 +455,13 @@ async def test_an_evse_shows_what_its_session_says_and_without_one_what_it_says_
     assert await shown() == [(1_100, later)]
     await write(database, metering(cast, 1_050, at=AT))  # told late
     assert await shown() == [(1_100, later)]
+    async with database.scope(cast.tenant_id, Actor.station(cast.station_id)) as scope:
+        await charging.report_transaction(scope, cast.station_id, TransactionReport(
+            kind="Ended", at=later, received_at=later, natural_key="k1", evse_no=1, ocpp_transaction_id="1001",
+            meter_stop_wh=Decimal(1_100),
+        ))  # fmt: skip
+    await write(
+        database, metering(cast, 1_080, transaction=None, at=AT + timedelta(seconds=30))
+    )  # told late, too
+    ended = [(one.power_w, one.meter_wh) for one in await rows(database, cast, EVSEFigures) if one.reading_at]
+    assert ended == [(0, None)]
