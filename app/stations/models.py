@@ -348,7 +348,19 @@ class AvailabilityWish(TenantOwned, Base):
     done_at: Mapped[datetime | None]
 
 
-class OCPPMessage(Base):
+class _Frame:
+    """As it crossed the wire, and what became of it."""
+
+    direction: Mapped[str]
+    kind: Mapped[str]
+    ocpp_version: Mapped[str]
+    message_id: Mapped[str | None]
+    action: Mapped[str | None]
+    raw: Mapped[str]
+    error: Mapped[str | None]
+
+
+class OCPPMessage(_Frame, Base):
     """The raw log: every frame but Heartbeat, in the commit of what it caused, 30 days. Partitioned by day of `at`.
 
     What answers a hot message is an empty CALLRESULT, kept as its time `answered_at`; such an id is even, and the odd
@@ -365,17 +377,10 @@ class OCPPMessage(Base):
     station_id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-3)
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("uuidv7()"), sort_order=-2)
     at: Mapped[datetime] = mapped_column(primary_key=True, sort_order=-1)
-    direction: Mapped[str]
-    kind: Mapped[str]
-    ocpp_version: Mapped[str]
-    message_id: Mapped[str | None]
-    action: Mapped[str | None]
-    raw: Mapped[str]
-    error: Mapped[str | None]
     answered_at: Mapped[datetime | None]
 
 
-class OCPPFrame(Base):
+class OCPPFrame(_Frame, Base):
     """A view of the raw log: every frame a row, also the answer that a CALL holds as `answered_at`. Newest first is
     (call_id, id) descending, which reads no more than a page; it is the order of the ids, too."""
 
@@ -388,10 +393,3 @@ class OCPPFrame(Base):
     call_id: Mapped[UUID]
     call_at: Mapped[datetime]
     at: Mapped[datetime]
-    direction: Mapped[str]
-    kind: Mapped[str]
-    ocpp_version: Mapped[str]
-    message_id: Mapped[str | None]
-    action: Mapped[str | None]
-    raw: Mapped[str]
-    error: Mapped[str | None]
