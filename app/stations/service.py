@@ -33,6 +33,7 @@ from app.stations.models import (
     OCPPMessage,
     StationConnection,
 )
+from app.stations.queries import WHOLE_STATION
 from app.stations.redaction import redact_frame
 from app.stations.reports import BootReport, BootVerdict, Frame, StatusReport
 from tenants.redis import platform_key
@@ -454,13 +455,7 @@ async def get_station(scope: Scope, station_id: UUID) -> ChargingStation:
     query = (
         select(ChargingStation)
         .where(ChargingStation.id == station_id)
-        .options(
-            selectinload(ChargingStation.location),
-            selectinload(ChargingStation.connection),
-            selectinload(ChargingStation.evses).selectinload(EVSE.connectors),
-            selectinload(ChargingStation.evses).selectinload(EVSE.live),
-            selectinload(ChargingStation.evses).selectinload(EVSE.figures),
-        )
+        .options(*WHOLE_STATION)
         .execution_options(populate_existing=True)
     )
     station = (await scope.db.execute(query)).scalar_one_or_none()

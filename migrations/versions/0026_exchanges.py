@@ -9,6 +9,7 @@ from migrations.sql_files import statements
 revision = "0026"
 down_revision = "0025"
 
+
 def upgrade() -> None:
     execute = op.get_bind().exec_driver_sql
     execute("drop view livery.meter_value")
