@@ -485,7 +485,8 @@ def _urls(socket_dir: Path, stored: Mapping[str, str]) -> dict[str, str]:
 def _settings(fsync: bool) -> list[str]:
     chosen = {"listen_addresses": "", "unix_socket_permissions": "0700", "max_connections": "200", "timezone": "UTC",
               "log_timezone": "UTC", "log_line_prefix": "%m [%p] %q%u@%d ", "shared_buffers": "512MB",
-              "min_wal_size": "1GB", "max_wal_size": "4GB", "password_encryption": "scram-sha-256"}  # fmt: skip
+              "min_wal_size": "1GB", "max_wal_size": "4GB", "wal_writer_delay": "10s",
+              "password_encryption": "scram-sha-256"}  # fmt: skip
     if not fsync:
         # Small buffers: a test's database is a copy, and each copy first writes out all that is in them.
         chosen |= {

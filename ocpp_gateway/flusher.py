@@ -1,7 +1,7 @@
 """Durable, in batches: hot messages wait here for the next commit, and are answered by its callback.
 
-A station has one message here at a time, so that no two commits wait for each other's rows. A lane has no timer: a
-batch forms while the one before it commits. The queue is bounded by the stations: each has one CALL in work, and behind
+A station has one message here at a time, so that no two commits wait for each other's rows. There is no timer: a batch
+forms while those before it commit. The queue is bounded by the stations: each has one CALL in work, and behind
 it the reading stops. A batch that fails is tried again by tenant, then by message: only the culprit is left, for the
 ordinary verb, which can tell and park it.
 """
@@ -23,8 +23,9 @@ from tenants.database import BatchConnection, BatchError, Database
 from tenants.redis import Redis
 
 log = logging.getLogger("livery.gateway")
-LANES, MOST = 2, 1000
-SPILL = 64
+LANES = 2
+ENOUGH, MOST = 250, 1000  # messages: a batch takes no further tenant, no further message of one
+MANY, HELP_S = 32, 0.05  # messages that call for another lane, and how long fewer wait for it
 PATIENCE_S = 40.0  # a database that restarts is waited for; the stations wait with us
 PAUSE_S = 0.25
 COLD = Written(None, 0, True)
@@ -50,26 +51,88 @@ def passes(sqlstate: str | None) -> bool:
     return not sqlstate or sqlstate[:2] in ("08", "53", "57") or sqlstate in ("40001", "40P01", "55P03")
 
 
-class Lane:
-    def __init__(self, database: Database, tell: Tell) -> None:
-        self.database, self._tell = database, tell
-        self.waiting: deque[Work] = deque()
-        self._news = asyncio.Event()
+class Waiting:
+    """What the next commits take, by tenant: each tenant in a batch costs as much as three messages, so all that wait
+    of one go together, and so does what their stations say next. Who waits longest is first."""
 
-    def waiting_count(self) -> int:
-        return len(self.waiting)
+    def __init__(self) -> None:
+        self._tenants: dict[UUID, deque[Work]] = {}
+        self._count = 0
+        self._some, self._many = asyncio.Event(), asyncio.Event()
+
+    def __len__(self) -> int:
+        return self._count
 
     def put(self, work: Work) -> None:
-        self.waiting.append(work)
-        self._news.set()
+        self._tenants.setdefault(work[0].tenant_id, deque()).append(work)
+        self._counted(1)
+
+    def put_back(self, works: Iterable[Work]) -> None:
+        """In front of all others, in their order."""
+        others = self.drop_before(None)
+        for work in (*works, *others):
+            self.put(work)
+
+    async def take(self, *, helps: bool) -> list[Work]:
+        """Whole tenants until it is enough; of a station that stands here twice (two links of it overlap) only the
+        first. Who `helps` leaves few to the others: two small commits cost twice what one costs. But whoever waits
+        while theirs waits for a row is not forgotten."""
+        if helps:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HELP_S):
+                    await self._many.wait()
+        else:
+            await self._some.wait()
+        taken: list[Work] = []
+        again: list[Work] = []
+        while self._tenants and len(taken) < ENOUGH:
+            tenant_id, works = next(iter(self._tenants.items()))
+            stations = set[str]()
+            while works and len(taken) < MOST:
+                work = works.popleft()
+                (again if work[0].station_id in stations else taken).append(work)
+                stations.add(work[0].station_id)
+            if not works:
+                del self._tenants[tenant_id]
+        self._counted(-len(taken) - len(again))
+        for work in again:
+            self.put(work)
+        return taken
+
+    def drop_before(self, received_us: int | None) -> list[Work]:
+        """What was received before then, or all."""
+        everything = [work for works in self._tenants.values() for work in works]
+        self._tenants.clear()
+        self._counted(-len(everything))
+        dropped: list[Work] = []
+        for work in everything:
+            if received_us is None or work[0].received_us < received_us:
+                dropped.append(work)
+            else:
+                self.put(work)
+        return dropped
+
+    def _counted(self, more: int) -> None:
+        self._count += more
+        for event, least in ((self._some, 1), (self._many, MANY)):
+            if self._count < least:
+                event.clear()
+            elif not event.is_set():
+                event.set()
+
+
+class Lane:
+    """One connection to the database and its commits."""
+
+    def __init__(self, database: Database, waiting: Waiting, tell: Tell, *, helps: bool = False) -> None:
+        self.database, self.waiting, self._tell, self._helps = database, waiting, tell, helps
 
     async def run(self) -> None:
         while True:
             try:
                 async with self.database.batch() as connection:
                     while True:
-                        await self._news.wait()
-                        await self._flush(connection, self._take())
+                        await self._flush(connection, await self.waiting.take(helps=self._helps))
             except (BatchError, OSError) as error:
                 log.warning("the batched ingest lost its database: %s", error)
             except Exception:
@@ -77,26 +140,9 @@ class Lane:
             await asyncio.sleep(PAUSE_S)
             self._give_up_late()
 
-    def _take(self) -> list[Work]:
-        """All there is, up to MOST; of a station that stands here twice (two links of it overlap) only the first."""
-        taken: list[Work] = []
-        again: list[Work] = []
-        stations: set[str] = set()
-        while self.waiting and len(taken) < MOST:
-            work = self.waiting.popleft()
-            if work[0].station_id in stations:
-                again.append(work)
-            else:
-                stations.add(work[0].station_id)
-                taken.append(work)
-        self.waiting.extendleft(reversed(again))
-        if not self.waiting:
-            self._news.clear()
-        return taken
-
     async def _flush(self, connection: BatchConnection, works: list[Work]) -> None:
         """Each message is answered once, when it is committed. Where the database goes away in the middle, what was
-        not answered yet goes back to the head of the lane."""
+        not answered yet goes back to the head of the queue."""
         parts = [works] if works else []
         while parts:
             part = parts.pop(0)
@@ -104,8 +150,7 @@ class Lane:
                 written = await self._write(connection, part)
             except BatchError as error:
                 if passes(error.sqlstate):
-                    self.waiting.extendleft(reversed([work for left in [part, *parts] for work in left]))
-                    self._news.set()
+                    self.waiting.put_back([work for left in [part, *parts] for work in left])
                     raise
                 parts = [*_apart(part, error), *parts]
                 continue
@@ -130,8 +175,7 @@ class Lane:
     def _give_up_late(self) -> None:
         """None tells a link that the database did not come back in time: it closes, and the station sends again."""
         late = time.time_ns() // 1000 - int(PATIENCE_S * 1e6)
-        while self.waiting and self.waiting[0][0].received_us < late:
-            message, done = self.waiting.popleft()
+        for message, done in self.waiting.drop_before(late):
             done(message, None)
 
 
@@ -163,17 +207,12 @@ def _topics(message: HotReadings, one: Written) -> Topics:
 
 class Flusher:
     def __init__(self, database: Database, watched: "Watched", lanes: int = LANES) -> None:
-        self.lanes = [Lane(database, watched.tell) for _ in range(lanes)]
-        PENDING.set_function(lambda: sum(len(lane.waiting) for lane in self.lanes))
+        self.waiting = Waiting()
+        self.lanes = [Lane(database, self.waiting, watched.tell, helps=n > 0) for n in range(lanes)]
+        PENDING.set_function(lambda: len(self.waiting))
 
     def put(self, message: HotReadings, done: Done) -> None:
-        """Into its tenant's lane, since each tenant in a batch costs something once; a big one's go where there is
-        room. A station has one message here at a time, so its lane may change from one to the next."""
-        lane = self.lanes[hash(message.tenant_id) % len(self.lanes)]
-        emptiest = min(self.lanes, key=Lane.waiting_count)
-        if lane.waiting_count() > 2 * emptiest.waiting_count() + SPILL:
-            lane = emptiest
-        lane.put((message, done))
+        self.waiting.put((message, done))
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
         return [lane.run() for lane in self.lanes]

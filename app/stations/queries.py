@@ -4,6 +4,7 @@ import contextlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,8 @@ WHOLE_STATION = (
     selectinload(ChargingStation.evses).selectinload(EVSE.live),
     selectinload(ChargingStation.evses).selectinload(EVSE.figures),
 )
-CURVE = timedelta(hours=3)
+CURVE, STEP_S = timedelta(hours=3), 30
+HELD = timedelta(minutes=16)  # the rarest usual reading: once a quarter of an hour, by the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,19 +184,40 @@ async def recent_commands(scope: Scope, station_id: UUID, limit: int = 8) -> lis
 
 
 async def power_curve(scope: Scope, station_id: UUID | None, since: datetime) -> dict[str, list[Any]]:
-    """kW of the whole station, or of all of them, by half minute: {"t": epoch seconds, "kw": …}."""
+    """kW of the whole station, or of all of them, each half minute until now: {"t": epoch seconds, "kw": …}.
+
+    A reading holds until the next of its EVSE, its session's end or `HELD`: stations tell at times of their own, and
+    a sum of only those that told within a half minute is no power that ever flowed. EVSE 0 is the station's own meter
+    (OCPP 1.6, connectorId 0): it counts what the others tell already.
+    """
     query = text("""
-        select extract(epoch from date_bin('30 seconds', sampled_at, 'epoch'))::bigint as at_s,
-               sum(w) / 1000 as kw
-          from (select distinct on (station_id, evse_no, date_bin('30 seconds', sampled_at, 'epoch'))
-                       station_id, evse_no, sampled_at, value as w
-                  from livery.meter_value
-                 where (station_id = :station or :station is null) and measurand = 'Power.Active.Import' and phase = ''
-                   and sampled_at > :since and value is not null
-                 order by station_id, evse_no, date_bin('30 seconds', sampled_at, 'epoch'), sampled_at desc) newest
-         group by 1 order by 1""")
-    rows = (await scope.db.execute(query, {"station": station_id, "since": since})).all()
-    return {"t": [row.at_s for row in rows], "kw": [float(round(row.kw, 2)) for row in rows]}
+        with reading as (
+          select session_id, sampled_at as at, value as w,
+                 lead(sampled_at) over (partition by station_id, evse_no order by sampled_at) as next_at
+            from livery.meter_value
+           where (station_id = :station or :station is null) and (evse_no > 0 or session_id is not null)
+             and measurand = 'Power.Active.Import' and phase = '' and value is not null
+             and sampled_at > cast(:since as timestamptz) - cast(:held as interval) and sampled_at <= :now
+        ), held as (
+          select r.at, r.w, greatest(r.at, least(r.next_at, s.ended_at, r.at + cast(:held as interval))) as until
+            from reading r left join livery.charging_session s on s.id = r.session_id
+        ), change as (
+          select at, w from held where until > :since
+          union all select until, -w from held where until > :since and until <= :now
+        )
+        select least(cast(ceil(extract(epoch from greatest(at, :since)) / :step) as bigint) * :step, :now_s) as at_s,
+               sum(w) as w
+          from change group by 1 order by 1""")
+    now_s = int(scope.now.timestamp())
+    parameters = {
+        "station": station_id, "since": since, "held": HELD, "now": scope.now, "now_s": now_s, "step": STEP_S
+    }  # fmt: skip
+    changes = {row.at_s: row.w for row in (await scope.db.execute(query, parameters)).all()}
+    if not changes:
+        return {"t": [], "kw": []}
+    times = [*range(min(changes), now_s, STEP_S), now_s]
+    levels = accumulate(changes.get(at, 0) for at in times)
+    return {"t": times, "kw": [float(round(level / 1000, 2)) for level in levels]}
 
 
 def curve_in_words(points: dict[str, list[Any]]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
@@ -62,8 +63,6 @@ async def test_one_message_that_fails_its_batch_is_told_apart_and_the_others_sta
 
     monkeypatch.setattr(flusher, "write_readings", poisoned)
     boxes = [await online(yard, yard.nordlicht), await online(yard, yard.solmark)]
-    lane = yard.gateway.flusher.lanes[0]
-    monkeypatch.setattr(yard.gateway.flusher, "lanes", [lane])
     answers = await asyncio.gather(
         boxes[0].say("MeterValues", metering(6666)), boxes[1].say("MeterValues", metering(1234))
     )
@@ -87,7 +86,8 @@ async def test_what_was_answered_is_not_written_again_when_the_database_goes_awa
         return [ingest.Written(None, 1, False) for _ in batch]
 
     monkeypatch.setattr(flusher, "write_readings", failing)
-    lane = flusher.Lane(yard.database, lambda _news: None)
+    waiting = flusher.Waiting()
+    lane = flusher.Lane(yard.database, waiting, lambda _news: None)
     answered: list[str] = []
     works = []
     for cast in (yard.nordlicht, yard.solmark):
@@ -98,7 +98,72 @@ async def test_what_was_answered_is_not_written_again_when_the_database_goes_awa
     with pytest.raises(BatchError):
         await lane._flush(None, works)  # type: ignore[arg-type]
     assert answered == [str(yard.nordlicht.station_id)]
-    assert [message.station_id for message, _ in lane.waiting] == [str(yard.solmark.station_id)]
+    assert [message.station_id for message, _ in await waiting.take(helps=False)] == [
+        str(yard.solmark.station_id)
+    ]
+
+
+def wait_for(waiting: flusher.Waiting, *whose: str) -> None:
+    """Messages of tenant and station: "a1" is a's first station's."""
+    for one in whose:
+        tenant, station = (uuid5(NAMESPACE_URL, name) for name in (one[0], one))
+        raw = json.dumps([2, one, "MeterValues", metering(777)])
+        message = hot.read("ocpp1.6", tenant, str(station), raw, time.time_ns() // 1000)
+        assert message is not None
+        waiting.put((message, lambda _message, _written: None))
+
+
+def names(works: list[flusher.Work]) -> list[str]:
+    return [message.message_id for message, _ in works]
+
+
+async def test_a_batch_takes_whole_tenants_who_waits_longest_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flusher, "ENOUGH", 3)
+    waiting = flusher.Waiting()
+    wait_for(waiting, "a1", "b1", "c1", "a2", "b2", "c2", "b3")
+    assert names(await waiting.take(helps=False)) == ["a1", "a2", "b1", "b2", "b3"]
+    wait_for(waiting, "a1")
+    assert names(await waiting.take(helps=False)) == ["c1", "c2", "a1"] and len(waiting) == 0
+
+
+async def test_a_large_tenant_fills_a_batch_and_does_not_lose_its_turn(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flusher, "ENOUGH", 2)
+    monkeypatch.setattr(flusher, "MOST", 3)
+    waiting = flusher.Waiting()
+    wait_for(waiting, "a1", "a2", "a3", "a4", "b1")
+    assert names(await waiting.take(helps=False)) == ["a1", "a2", "a3"]
+    assert names(await waiting.take(helps=False)) == ["a4", "b1"]
+
+
+async def test_of_a_station_that_waits_twice_a_batch_takes_the_first():
+    waiting = flusher.Waiting()
+    wait_for(waiting, "a1", "a2", "a1")
+    assert names(await waiting.take(helps=False)) == ["a1", "a2"]
+    assert names(await waiting.take(helps=False)) == ["a1"]
+
+
+async def test_what_could_not_be_written_goes_first_again():
+    waiting = flusher.Waiting()
+    wait_for(waiting, "a1", "b1")
+    taken = await waiting.take(helps=False)
+    wait_for(waiting, "c1", "b2")
+    waiting.put_back(taken)
+    assert names(await waiting.take(helps=False)) == ["a1", "b1", "b2", "c1"]
+
+
+async def test_another_connection_helps_where_many_wait_or_the_first_one_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(flusher, "HELP_S", 0.2)
+    waiting = flusher.Waiting()
+    few = [f"a{number}" for number in range(flusher.MANY - 1)]
+    wait_for(waiting, *few)
+    began = time.monotonic()
+    assert names(await waiting.take(helps=True)) == few and time.monotonic() - began >= 0.2
+    monkeypatch.setattr(flusher, "HELP_S", 60)
+    wait_for(waiting, *few, "b1")
+    async with asyncio.timeout(5):
+        assert names(await waiting.take(helps=True)) == [*few, "b1"]
 
 
 async def test_calls_of_a_station_are_answered_in_their_order_whatever_way_they_take(yard: Yard):
