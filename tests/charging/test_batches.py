@@ -465,3 +465,20 @@ async def test_an_evse_shows_what_its_session_says_and_without_one_what_it_says_
     )  # told late, too
     ended = [(one.power_w, one.meter_wh) for one in await rows(database, cast, EVSEFigures) if one.reading_at]
     assert ended == [(0, None)]
+
+
+async def test_frames_of_one_millisecond_stand_in_the_log_in_their_order(database: Database):
+    """Also beside those of verbs, whose ids PostgreSQL makes: both say the time to the microsecond."""
+    cast = await hire(database, NORDLICHT)
+    now_us = time.time_ns() // 1_000_000 * 1000
+    payload: dict[str, Any] = {
+        "connectorId": 1,
+        "meterValue": [{"timestamp": stamp(AT), "sampledValue": [{"value": "1"}]}],
+    }
+    for late in range(5):
+        raw = json.dumps([2, f"m{late}", "MeterValues", payload])
+        message = hot.read("ocpp1.6", cast.tenant_id, str(cast.station_id), raw, now_us + 150 * late)
+        assert message is not None
+        await write(database, message)
+    stored = sorted(await rows(database, cast, OCPPMessage), key=lambda one: one.id)
+    assert [one.message_id for one in stored] == [f"m{late}" for late in range(5)]
