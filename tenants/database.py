@@ -4,6 +4,7 @@
 engine (a rule that CI holds).
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
 from sqlalchemy import Row, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -110,13 +113,15 @@ class Database:
         url = make_url(self.settings.database_url or "").set(drivername="postgresql")
         try:
             connection = await psycopg.AsyncConnection.connect(
-                url.render_as_string(hide_password=False), autocommit=True, prepare_threshold=0
+                url.render_as_string(hide_password=False), autocommit=True
             )
         except psycopg.OperationalError as error:
             raise BatchError(str(error), None) from error
+        batch = BatchConnection(connection)
         try:
-            yield BatchConnection(connection)
+            yield batch
         finally:
+            batch.close()
             await connection.close()
 
     @asynccontextmanager
@@ -180,19 +185,84 @@ class Database:
 
 
 class BatchConnection:
-    """One connection that only calls functions, each call committed when it returns."""
+    """One connection that only calls functions, each call committed when it returns.
+
+    Prepared calls of libpq with texts as parameters and results, and a reader that stays with the event loop: what a
+    cursor does around each call takes as long as PostgreSQL does for a message. One call at a time.
+    """
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        self._connection = connection
+        self._libpq, self._loop = connection.pgconn, asyncio.get_running_loop()
+        self._socket = self._libpq.socket
+        self._names: dict[str, bytes] = {}
+        self._answer: asyncio.Future[PGresult | None] | None = None
+        self._result: PGresult | None = None
+        self._loop.add_reader(self._socket, self._read)
 
-    async def call(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Errors: `BatchError`, with the server's `sqlstate` (None when the connection was lost)."""
+    async def call(self, statement: str, parameters: Sequence[str]) -> list[tuple[bytes | None, ...]]:
+        """`statement` with $1, $2, ...; rows as PostgreSQL writes their values.
+
+        Errors: `BatchError`, with the server's `sqlstate` (None when the connection was lost).
+        """
+        values = [one.encode() for one in parameters]
+        if any(b"\0" in one for one in values):
+            raise BatchError("a text holds NUL", "22021")  # where libpq would end it
         try:
-            cursor = await self._connection.execute(statement.encode(), parameters)
-            return await cursor.fetchall()
+            name = self._names.get(statement)
+            if name is None:
+                name = f"batch{len(self._names)}".encode()
+                self._libpq.send_prepare(name, statement.encode())
+                await self._answered()
+                self._names[statement] = name
+            self._libpq.send_query_prepared(name, values)
+            result = await self._answered()
         except psycopg.Error as error:
-            is_away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-            raise BatchError(str(error), error.sqlstate or (None if is_away else "22000")) from error
+            raise BatchError(str(error), None) from error
+        columns = range(result.nfields)
+        return [tuple([result.get_value(row, n) for n in columns]) for row in range(result.ntuples)]
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+
+    async def _answered(self) -> "PGresult":
+        self._answer = self._loop.create_future()
+        if self._libpq.flush():
+            self._loop.add_writer(self._socket, self._write)
+        result = await self._answer
+        if result is None or result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            sqlstate = result.error_field(DiagnosticField.SQLSTATE) if result else None
+            raise BatchError(self._libpq.get_error_message(), sqlstate.decode() if sqlstate else None)
+        return result
+
+    def _write(self) -> None:
+        """What the socket did not take at once: PostgreSQL reads it all before it answers."""
+        try:
+            if self._libpq.flush() == 0:
+                self._loop.remove_writer(self._socket)
+        except psycopg.Error as error:
+            self._lost(error)
+
+    def _read(self) -> None:
+        try:
+            self._libpq.consume_input()
+            while not self._libpq.is_busy():
+                result = self._libpq.get_result()
+                if result is not None:
+                    self._result = result
+                    continue
+                if self._answer is not None and not self._answer.done():
+                    self._answer.set_result(self._result)
+                self._result = None
+                return
+        except psycopg.Error as error:
+            self._lost(error)
+
+    def _lost(self, error: Exception) -> None:
+        """Whoever waits is told now, whoever calls next by libpq."""
+        self.close()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
 
 
 class BatchError(Exception):

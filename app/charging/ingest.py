@@ -299,7 +299,7 @@ class Written(NamedTuple):
 
 SPLIT = "\x1e"  # no JSON holds it as it is
 _NOTHING: tuple[int | None, int | None, str] = (None, None, "")
-_CALL = f"select * from livery.ingest_readings({', '.join(['%s'] * 25)})"  # noqa: S608
+_CALL = f"select * from livery.ingest_readings({', '.join(f'${n + 1}' for n in range(25))})"  # noqa: S608
 
 
 async def write_readings(connection: BatchConnection, batch: Sequence[HotReadings]) -> list[Written]:
@@ -312,7 +312,9 @@ async def write_readings(connection: BatchConnection, batch: Sequence[HotReading
     rows = await connection.call(_CALL, _columns(told))
     written: list[Written | None] = [None] * len(batch)
     for message, session_id, evse_no, is_cold, _job in rows:
-        written[order[message - 1]] = Written(session_id, evse_no, is_cold)
+        written[order[int(message or 0) - 1]] = Written(
+            UUID(session_id.decode()) if session_id else None, int(evse_no or 0), is_cold == b"t"
+        )
     return [one or Written(None, 0, True) for one in written]
 
 
