@@ -193,7 +193,7 @@ class BatchConnection:
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._libpq, self._loop = connection.pgconn, asyncio.get_running_loop()
-        self._socket = self._libpq.socket
+        self._socket: int | None = self._libpq.socket
         self._names: dict[str, bytes] = {}
         self._answer: asyncio.Future[PGresult | None] | None = None
         self._result: PGresult | None = None
@@ -217,17 +217,21 @@ class BatchConnection:
             self._libpq.send_query_prepared(name, values)
             result = await self._answered()
         except psycopg.Error as error:
+            self.close()
             raise BatchError(str(error), None) from error
         columns = range(result.nfields)
         return [tuple([result.get_value(row, n) for n in columns]) for row in range(result.ntuples)]
 
     def close(self) -> None:
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        """At once where libpq fails: it closes its socket, whose number a station's may have next."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket = None
 
-    async def _answered(self) -> "PGresult":
+    async def _answered(self) -> PGresult:
         self._answer = self._loop.create_future()
-        if self._libpq.flush():
+        if self._libpq.flush() and self._socket is not None:
             self._loop.add_writer(self._socket, self._write)
         result = await self._answer
         if result is None or result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
@@ -238,7 +242,7 @@ class BatchConnection:
     def _write(self) -> None:
         """What the socket did not take at once: PostgreSQL reads it all before it answers."""
         try:
-            if self._libpq.flush() == 0:
+            if self._libpq.flush() == 0 and self._socket is not None:
                 self._loop.remove_writer(self._socket)
         except psycopg.Error as error:
             self._lost(error)
