@@ -16,6 +16,9 @@ MAX_DEPTH = 16
 MAX_ID = 36
 UNKNOWN_ID = "-1"
 NUL = "\\u0000"  # as JSON writes it: the character itself is no JSON
+QUESTIONS = frozenset(
+    {"Authorize"}
+)  # read strictly; a report tells of what has been done (ocpp.md 2, row 33)
 
 _ID = re.compile(r'^\s*\[\s*2\s*,\s*"([^"\\]{1,36})"')
 _ENCODER = msgspec.json.Encoder()
@@ -33,12 +36,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`raw`, here and in an Error, is the frame as it came. What cannot be stored of it, NUL, is read as U+FFFD: a CALL
-    is refused for one, but an answer tells of what has been done."""
+    """`raw`, here and in an Error, is the frame as it came. What cannot be stored of it, NUL, is not read.
+    A payload that is no object (`is_object`) is read as an empty one."""
 
     message_id: str
     payload: dict[str, Any]
     raw: str = field(default="", compare=False)
+    is_object: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +129,16 @@ def _message(frame: list[Any], raw: str, remark: str | None) -> Message:
             )
         if len(frame) < 4 or not isinstance(frame[2], str) or not isinstance(frame[3], dict):
             return Broken(message_id, "FormationViolation", "a CALL is [2, id, action, payload]")
-        if "\0" in frame[2] or _has_nul(frame[3]):
-            return Broken(message_id, "PropertyConstraintViolation", "NUL characters cannot be stored")
+        if NUL in raw and _has_nul(frame[2:4]):
+            if "\0" in frame[2] or frame[2] in QUESTIONS:
+                return Broken(message_id, "PropertyConstraintViolation", "NUL characters cannot be stored")
+            frame, remark = _without_nul(frame), "nul"
         return Call(message_id, frame[2], frame[3], remark)
     if NUL in raw:
         frame = _without_nul(frame)
     if kind == 3 and message_id is not None and len(frame) >= 3:
-        return Result(message_id, frame[2] if isinstance(frame[2], dict) else {}, raw)
+        is_object = isinstance(frame[2], dict)
+        return Result(message_id, frame[2] if is_object else {}, raw, is_object)
     if kind == 4 and message_id is not None and len(frame) >= 3:
         details = frame[4] if len(frame) > 4 and isinstance(frame[4], dict) else {}
         description = str(frame[3])[:255] if len(frame) > 3 else ""
@@ -196,8 +203,9 @@ def _has_nul(value: Any) -> bool:
 
 
 def _without_nul(value: Any) -> Any:
+    """Those at the end of a text fill a C program's field; what stands inside is told as U+FFFD."""
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
+        return value.rstrip("\0").replace("\0", "\ufffd")
     if isinstance(value, dict):
         return {_without_nul(key): _without_nul(item) for key, item in value.items()}
     return [_without_nul(item) for item in value] if isinstance(value, list) else value

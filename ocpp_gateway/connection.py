@@ -158,6 +158,8 @@ class Connection:
         """A full queue stops the reading: back-pressure, nothing is dropped. Who never waits for answers must go."""
         if isinstance(message, Call):
             message = self._made_plain(message)
+        if self._broken_count and isinstance(message, Call | HotReadings):
+            self._broken_count -= 1  # who talks sense in between is no stranger
         self._waiting.append((message, raw, self.seen_us))
         self._pump()
         if len(self._waiting) <= MOST_WAITING or self._is_held:
@@ -512,7 +514,7 @@ class Connection:
         conclude, answer = partial(self.seam.conclude, self.route, command.id), None
         try:
             if isinstance(reply, Result):
-                (status, error), answer = self._judge(command.action, reply.payload), reply.payload
+                (status, error), answer = self._judge(command.action, reply), reply.payload
             elif isinstance(reply, Error):
                 status, error = "failed", f"{reply.code}: {reply.description}".rstrip(": ")
             else:
@@ -526,10 +528,13 @@ class Connection:
             with contextlib.suppress(Exception):
                 await self.seam.keep(self.route, frames)
 
-    def _judge(self, action: str, answer: dict[str, Any]) -> tuple[Outcome, str | None]:
-        """The outcome; an answer whose status is none that this question has fits another (ocpp.md 2, row 50)."""
-        words, word = ocpp_schemas.answer_words(self.version.SUBPROTOCOL, action), answer.get("status")
-        if words and not (isinstance(word, str) and word in words):
+    def _judge(self, action: str, reply: Result) -> tuple[Outcome, str | None]:
+        """The outcome; an answer without what this question asks for, or whose status is none that it has, fits another
+        (ocpp.md 2, row 50)."""
+        version, answer = self.version.SUBPROTOCOL, reply.payload
+        words, word = ocpp_schemas.answer_words(version, action), answer.get("status")
+        is_whole = reply.is_object and ocpp_schemas.answer_needs(version, action) <= answer.keys()
+        if not is_whole or (words and not (isinstance(word, str) and word in words)):
             self.watch.note(self.route, "answer_misfit", action)
             return "failed", f"the answer does not fit {action}"
         return self.version.outcome(action, answer), None

@@ -158,8 +158,11 @@ async def stop(
 
 
 def _key(kind: str, payload: dict[str, Any], *fields: str) -> str:
-    """The report as it stood on the wire: a retry has a new message id, and the same key."""
-    said = "|".join([kind, *(str(payload.get(name)) for name in fields)])
+    """A retry has a new message id and the same key, also where its queue kept the time to the second, or in other
+    letters."""
+    at = lenient.moment(payload.get("timestamp"))
+    told = payload | ({"timestamp": int(at.timestamp())} if at else {})
+    said = "|".join([kind, *(str(told.get(name)) for name in fields)])
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 

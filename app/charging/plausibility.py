@@ -17,7 +17,10 @@ Review = Literal["orphan", "implausible", "no_tariff"]
 DEFAULT_MAX_POWER_W = 400_000  # no connector on the market gives more; a known one is held to its own plate
 TOLERANCE = 1.1
 SLACK_WH = 200  # meters count in steps, clocks differ by seconds
-MIN_DURATION = timedelta(minutes=1)
+MIN_DURATION, MIN_WH = (
+    timedelta(minutes=1),
+    1_000,
+)  # what a minute may give whatever its clock says, and no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,12 @@ class Evidence:
     max_power_w: int
 
 
+def _most(max_power_w: int, duration: timedelta) -> float:
+    """Energy in Wh that this power can have given in that time."""
+    given, in_a_minute = (max_power_w * span / timedelta(hours=1) for span in (duration, MIN_DURATION))
+    return max(given, min(in_a_minute, MIN_WH)) * TOLERANCE + SLACK_WH
+
+
 def weigh(evidence: Evidence) -> tuple[int | None, Review | None]:
     """Energy in Wh and the review it needs (pure). A missing stop is the last reading; a missing start is an orphan."""
     start, readings = evidence.meter_start_wh, evidence.register_wh
@@ -41,12 +50,11 @@ def weigh(evidence: Evidence) -> tuple[int | None, Review | None]:
         stop = readings[-1] if readings else None
     if stop is None:
         return None, "implausible"
-    chain = [start, *readings, stop]
+    chain = [0, start, *readings, stop]  # a register of imported energy is never below nothing
     if any(later < earlier for earlier, later in pairwise(chain)):
         return None, "implausible"
     energy = stop - start
-    hours = max(evidence.duration, MIN_DURATION).total_seconds() / 3600
-    if energy > evidence.max_power_w * hours * TOLERANCE + SLACK_WH:
+    if energy > _most(evidence.max_power_w, evidence.duration):
         return None, "implausible"
     return energy, None
 
@@ -57,11 +65,10 @@ def measured(evidence: Evidence) -> int:
     start = evidence.meter_start_wh
     if start is None:
         start = next(iter(evidence.register_wh), None)
-    if start is None:
+    if start is None or start < 0:
         return 0
     last = start
-    hours = max(evidence.duration, MIN_DURATION).total_seconds() / 3600
-    most = evidence.max_power_w * hours * TOLERANCE + SLACK_WH
+    most = _most(evidence.max_power_w, evidence.duration)
     stop = () if evidence.meter_stop_wh is None else (evidence.meter_stop_wh,)
     for register in (*evidence.register_wh, *stop):
         if register < last or register - start > most:
@@ -77,8 +84,7 @@ def risen(readings: Sequence[tuple[datetime, int]], max_power_w: int) -> int:
     total, last = 0, next(iter(readings), None)
     for at, register in readings:
         if last is not None and register != last[1]:
-            hours = max(at - last[0], MIN_DURATION).total_seconds() / 3600
-            most = round(max_power_w * hours * TOLERANCE + SLACK_WH)
+            most = round(_most(max_power_w, at - last[0]))
             total += min(max(register - last[1], 0), most)
             last = (at, register)
     return total

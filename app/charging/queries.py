@@ -176,7 +176,9 @@ def timeline(events: list[SessionEvent], not_started: str | None = None) -> list
             title = _CAP.get(event.data.get("why") or "", title)
         if event.kind == "state":
             title = _STATES.get(event.data["state"], event.data["state"])
-        found.append({"at": event.at, "title": title, "icon": icon, "tone": tone, "text": _text(event)})
+        told = [_text(event), "by our clock, the station's was wrong" if event.data.get("our_clock") else ""]
+        text = ", ".join(part for part in told if part)
+        found.append({"at": event.at, "title": title, "icon": icon, "tone": tone, "text": text})
     return found
 
 

@@ -39,7 +39,7 @@ class TransactionReport:
     `ocpp_transaction_id` is None for a 1.6 start: the verb answers with a fresh one (random 31 bit, >= 1).
     1.6 values that mean "I do not know" (0, -1) arrive as None on Ended. `at` is the station's time, made plausible
     (`at_is_doubtful` says that it was not the station's own). `natural_key` is built from the raw fields of a 1.6
-    Start (connector, timestamp, meterStart, idTag) or Stop, as they stood on the wire: a retry has the same.
+    Start (connector, timestamp to the second, meterStart, idTag) or Stop: a retry has the same.
     """
 
     kind: Literal["Started", "Updated", "Ended"]

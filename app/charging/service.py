@@ -6,12 +6,13 @@ Errors: those of `startable`, `no_tariff`, `token_…`, `not_active`, `not_in_re
 
 import secrets as stdlib_secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import ColumnElement, delete, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import selectinload
 
@@ -95,7 +96,11 @@ async def _verdict(scope: Scope, session: ChargingSession, report: TransactionRe
 
 
 async def _started(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession:
-    known = await _find(scope, station_id, report)
+    known, is_doubted = await _find(scope, station_id, report), False
+    while known is not None and await _is_anothers(scope, known, report):
+        report, is_doubted = await _told_apart(scope, known, report), report.natural_key is not None
+        known = await _find(scope, station_id, report)
+    known = known or await _stopped_before(scope, station_id, report)
     if known is not None:
         await _store(scope, known, report)
         return known if await _is_over(scope, known) else await _started_late(scope, known, report)
@@ -116,6 +121,7 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     session.status, session.pending_until = "ACTIVE", None
     session.started_at, session.is_offline = report.at, report.offline
     session.start_key = report.natural_key
+    session.review = "start_twice" if is_doubted else session.review
     session.meter_start_wh = _start_meter(report)
     with scope.db.no_autoflush:  # written once, when all of it is known
         session.ocpp_transaction_id = report.ocpp_transaction_id or await _new_transaction_id(
@@ -138,6 +144,63 @@ async def _started(scope: Scope, station_id: UUID, report: TransactionReport) ->
     )
     _tell(scope, session, "started")
     return session
+
+
+async def _is_anothers(scope: Scope, known: ChargingSession, report: TransactionReport) -> bool:
+    """Whether a start only looks like that of a session whose end was told. In 1.6 a station without a clock, whose
+    meter begins at 0, tells each of a card's visits alike; a replay says the same, so staff look at it. In 2.x an id
+    that comes again after its end is a counter that began anew, though ids are to be unique."""
+    if known.ended_at is None or not await _has(scope, known, "ended"):
+        return False
+    if report.natural_key is not None:
+        return report.at_is_doubtful
+    return not report.at_is_doubtful and report.at > known.ended_at and await _has(scope, known, "started")
+
+
+async def _told_apart(scope: Scope, known: ChargingSession, report: TransactionReport) -> TransactionReport:
+    """The new one has the name on the wire: it is the one that can be stopped."""
+    if report.natural_key is not None:
+        return replace(report, natural_key=f"{report.natural_key}+")
+    assert known.ended_at is not None
+    known.ocpp_transaction_id = f"{known.ocpp_transaction_id}~{int(known.ended_at.timestamp())}"
+    await scope.db.flush()
+    return report
+
+
+async def _stopped_before(
+    scope: Scope, station_id: UUID, report: TransactionReport
+) -> ChargingSession | None:
+    """1.6: a stop without an id that came before its start waits for staff; the start that fits is its own. From then
+    on it is known by the start's key; its stop told again is found by what it says (`_ended_already`)."""
+    if report.natural_key is None or report.meter_start_wh is None or report.at_is_doubtful:
+        return None
+    query = (
+        select(ChargingSession)
+        .where(
+            ChargingSession.station_id == station_id, ChargingSession.status == "COMPLETED",
+            ChargingSession.review == "orphan", ChargingSession.evse_no.is_(None),
+            ChargingSession.meter_start_wh.is_(None), ChargingSession.ended_at >= report.at,
+            ChargingSession.meter_stop_wh >= round(report.meter_start_wh),
+            await _has_card(scope, report),
+        )
+        .order_by(ChargingSession.ended_at)
+        .limit(1)
+    )  # fmt: skip
+    found = await _waited_for(scope, (await scope.db.execute(query)).scalar_one_or_none())
+    if found is None or found.review != "orphan" or await _has(scope, found, "started"):
+        return None
+    found.start_key = report.natural_key
+    return found
+
+
+async def _has_card(scope: Scope, report: TransactionReport) -> ColumnElement[bool]:
+    """A session of the card that the report names."""
+    if report.id_token is None:
+        return ChargingSession.id_token_masked.is_(None)
+    token = await access.find_id_token(scope, report.id_token)
+    if token is not None:
+        return ChargingSession.id_token_id == token.id
+    return ChargingSession.id_token_masked == access.mask(report.id_token.value)
 
 
 async def _started_late(scope: Scope, known: ChargingSession, report: TransactionReport) -> ChargingSession:
@@ -215,13 +278,11 @@ async def _told_again(scope: Scope, station_id: UUID, report: TransactionReport)
     another time. It stays one transaction, and staff look at it."""
     if report.natural_key is None or report.meter_start_wh is None or report.id_token is None:
         return None
-    token = await access.find_id_token(scope, report.id_token)
     query = select(ChargingSession).where(
         ChargingSession.station_id == station_id, ChargingSession.evse_no == report.evse_no,
         ChargingSession.status == "ACTIVE", ChargingSession.started_at < report.at,
         ChargingSession.meter_start_wh == round(report.meter_start_wh), ChargingSession.start_key.is_not(None),
-        ChargingSession.id_token_id == token.id if token
-        else ChargingSession.id_token_masked == access.mask(report.id_token.value),
+        await _has_card(scope, report),
     )  # fmt: skip
     session = (await scope.db.execute(query)).scalars().first()
     if session is not None:
@@ -765,7 +826,21 @@ async def _find_ended(scope: Scope, station_id: UUID, report: TransactionReport)
         token = await access.find_id_token(scope, report.id_token)
         query = query.where(ChargingSession.id_token_id == (token.id if token else None))
     candidates = list((await scope.db.execute(query)).scalars())
-    return candidates[0] if len(candidates) == 1 else None
+    return candidates[0] if len(candidates) == 1 else await _ended_already(scope, station_id, report)
+
+
+async def _ended_already(scope: Scope, station_id: UUID, report: TransactionReport) -> ChargingSession | None:
+    """A stop without an id, told again: at this moment, with this meter and this card something has ended here."""
+    if report.natural_key is None or report.meter_stop_wh is None or report.at_is_doubtful:
+        return None
+    query = select(ChargingSession).where(
+        ChargingSession.station_id == station_id, ChargingSession.status == "COMPLETED",
+        ChargingSession.ended_at == report.at, ChargingSession.meter_stop_wh == round(report.meter_stop_wh),
+    )  # fmt: skip
+    if report.id_token is not None:
+        query = query.where(await _has_card(scope, report))
+    found = list((await scope.db.execute(query.limit(2))).scalars())
+    return await _waited_for(scope, found[0]) if len(found) == 1 else None
 
 
 async def _close(scope: Scope, session: ChargingSession) -> None:
@@ -895,6 +970,8 @@ async def _note(
     data: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """A line of the timeline. The key makes a replay one line."""
+    if report is not None and report.at_is_doubtful:
+        data = {**data, "our_clock": True}
     values = {
         "id": uuid7(), "session_id": session.id, "key": key, "at": at, "kind": kind, "data": dict(data),
         "received_at": report.received_at if report else scope.now,

@@ -29,6 +29,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "message_flood": ("It floods us with messages", "It did not wait for answers, and was disconnected."),
     "broken_frames": ("It sends broken messages", "They were kept in the log and not acted on."),
+    "nul": ("Its texts hold NUL characters", "They were read without them."),
     "duplicate_key": ("It names a field twice in a message", "The last value counted."),
     "message_id_reused": ("It uses a message id twice", "The second message differed, and was handled as a new one."),
     "time_without_zone": (

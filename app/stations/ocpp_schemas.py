@@ -138,6 +138,12 @@ def answer_words(version: str, action: str) -> frozenset[str]:
     return frozenset(status.get("enum", ()))
 
 
+@cache
+def answer_needs(version: str, action: str) -> frozenset[str]:
+    """The fields without which an answer to this CALL says nothing."""
+    return frozenset(schema(version, action, "answer").get("required", ()))
+
+
 def knows(version: str, action: str) -> bool:
     """Whether this version has such a CALL at all, in either direction; of 2.1 what 2.0.1 has too."""
     return _has("ocpp2.0.1" if version == "ocpp2.1" else version, action)

@@ -27,6 +27,20 @@ def test_a_session_without_energy_is_no_cause_for_review():
     assert weigh(evidence(1_000, 1_000)) == (0, None)
 
 
+def test_a_register_of_imported_energy_is_never_below_nothing():
+    for told in (evidence(-1_002, 4_000), evidence(-3, 0), evidence(0, 4_000, [-5])):
+        assert weigh(told) == (None, "implausible")
+    assert measured(evidence(-1_002, 4_000)) == 0
+
+
+def test_a_moment_gives_no_more_than_a_kilowatt_hour_whatever_the_plate():
+    moment = timedelta(seconds=1)
+    assert weigh(evidence(100, 7_400, duration=moment, max_power_w=400_000)) == (None, "implausible")
+    assert weigh(evidence(100, 1_300, duration=moment, max_power_w=400_000)) == (1_200, None)
+    assert weigh(evidence(100, 800, duration=moment)) == (None, "implausible")  # 22 kW
+    assert weigh(evidence(0, 66_000, duration=timedelta(minutes=10), max_power_w=400_000)) == (66_000, None)
+
+
 def test_without_a_stop_value_the_last_reading_counts():
     assert weigh(evidence(1_000, None, [4_000, 9_000])) == (8_000, None)
 

@@ -24,6 +24,7 @@ GET_VARIABLE = ("GetVariables", {"getVariableData": [PLACE]})
 SET_VARIABLE = ("SetVariables", {"setVariableData": [{"attributeValue": "1", **PLACE}]})
 CLEAR_MONITOR = ("ClearVariableMonitoring", {"id": [1]})
 READ_16 = ("GetConfiguration", {})
+LIST_16 = ("GetLocalListVersion", {})
 CHANGE_16 = ("ChangeConfiguration", {"key": "HeartbeatInterval", "value": "5"})
 BASE_REPORT = ("GetBaseReport", {"requestId": 5, "reportBase": "FullInventory"})
 
@@ -50,6 +51,10 @@ ODD_16 = [
     (READ_16, result({"configurationKey": {"a": 1}, "unknownKey": [[1]]}), "accepted"),
     (READ_16, result({"configurationKey": [{"key": "A"}, {"key": "a", "value": 2}]}), "accepted"),
     (CHANGE_16, result({"status": 5}), "failed"),
+    (READ_16, result([1, 2]), "failed"),
+    (READ_16, result("boo"), "failed"),
+    (LIST_16, result({}), "failed"),
+    (LIST_16, result({"listVersion": -1}), "accepted"),
 ]
 ODD_201 = [
     (SET_MONITOR, one(SET, id=1, status="Accepted", type=["x"], severity=3), "accepted"),
@@ -166,11 +171,11 @@ async def test_of_an_answer_that_cannot_be_written_nobody_claims_to_know_what_ca
     assert sorted(kinds) == ["call", "result"]
 
 
-def test_nul_in_an_answer_is_read_as_the_replacement_character():
-    """It cannot be stored; a CALL with one is refused, but an answer is no question, and counts."""
+def test_nul_inside_a_text_is_read_as_the_replacement_character_and_at_its_end_not_at_all():
+    """It cannot be stored; a question with one is refused, but an answer or a report tells of what has been done."""
     assert codec.decode(r'[3,"a",{"k\u0000":["v\u0000",{"w":"\u0000"}],"n":1}]') == Result(
-        "a", {"k�": ["v�", {"w": "�"}], "n": 1}
+        "a", {"k": ["v", {"w": ""}], "n": 1}
     )
     assert codec.decode(r'[4,"a","Code\u0000","said\u0000",{"d\u0000":"\u0000"}]') == Error(
-        "a", "Code�", "said�", {"d�": "�"}
+        "a", "Code", "said", {"d": ""}
     )

@@ -130,6 +130,22 @@ async def test_row_33_nul_and_surrogates_are_refused_and_21_characters_are_a_typ
     assert await link.is_alive()
 
 
+async def test_row_33_nul_in_a_report_is_read_without_it_and_told_to_staff(street: Street, box: Box):
+    """A report tells of what has been done, and who pads a field with NUL sends it again for ever (evcc#3685)."""
+    link = await box.online()
+    status = {"connectorId": 1, "errorCode": "NoError", "status": "Available", "info": "a\0b\0\0"}
+    for _ in range(30):
+        assert (await link.call("StatusNotification", status))[0] == 3
+    transaction = (await link.tell("StartTransaction", start(box) | {"idTag": f"{box.card}\0\0"}))[
+        "transactionId"
+    ]
+    stop = {"transactionId": transaction, "meterStop": 1_100, "timestamp": stamp(), "idTag": f"{box.card}\0"}
+    assert (await link.tell("StopTransaction", stop))["idTagInfo"]["status"] == "Accepted"
+    (session,) = await box.rows(ChargingSession)
+    assert (session.status, session.id_token_status) == ("COMPLETED", "Accepted")
+    assert await link.is_alive()
+
+
 async def test_row_33_what_would_turn_a_page_around_is_shown_escaped(box: Box):
     link = await box.dial()
     assert (await link.boot(vendor="Watt\u202ekrew", model="A\u0007\u2066B"))[0] == 3

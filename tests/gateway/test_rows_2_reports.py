@@ -68,6 +68,62 @@ async def test_row_37_a_start_told_again_under_a_new_id_is_the_same_transaction(
     assert len(await box.rows(ChargingSession)) == 1
 
 
+@pytest.mark.parametrize(
+    "spelled", ["%Y-%m-%dT%H:%M:%S+00:00", "%Y-%m-%dT%H:%M:%S.120Z", "%Y-%m-%d %H:%M:%SZ"]
+)
+async def test_row_37_also_where_its_time_is_spelled_otherwise(box: Box, spelled: str):
+    link, at = await box.online(), ago(hours=1)
+    first = await start(link, timestamp=at.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+    assert await start(link, timestamp=at.strftime(spelled)) == first
+    assert len(await box.rows(ChargingSession)) == 1
+
+
+@pytest.mark.parametrize("clock", ["1970-01-01T00:00:00Z", None])
+async def test_row_37_a_visit_told_like_one_that_is_over_is_kept_and_waits_for_staff(
+    box: Box, clock: str | None
+):
+    """No clock, and a meter that begins at 0: each of a card's visits is told alike. Or it is a replay; staff see."""
+    link, told = await box.online(), []
+    for end in (300, 400, 500):
+        transaction = await start(link, meter=0, timestamp=clock)
+        assert await start(link, meter=0, timestamp=clock) == transaction
+        await stop(link, transaction, meter=end, timestamp=clock, idTag=box.card)
+        told.append(transaction)
+    assert len(set(told)) == 3
+    sessions = {one.ocpp_transaction_id: one for one in await box.rows(ChargingSession)}
+    assert [(sessions[str(n)].review, sessions[str(n)].energy_wh) for n in told] == [
+        (None, 300), ("start_twice", 400), ("start_twice", 500)
+    ]  # fmt: skip
+
+
+async def test_row_37_a_replay_with_a_clock_that_is_right_opens_nothing(box: Box):
+    link, at = await box.online(), ago(hours=2)
+    transaction = await start(link, at=at)
+    await stop(link, transaction, at=at + timedelta(hours=1))
+    assert await start(link, at=at) == transaction
+    assert len(await box.rows(ChargingSession)) == 1
+
+
+async def test_row_37_an_id_of_2x_that_comes_again_after_its_end_is_another_session(box: Box):
+    link = await box.online("ocpp2.0.1")
+    for begin, first, last in ((ago(hours=5), 1_000, 1_500), (ago(hours=2), 1_500, 4_500)):
+        for _ in range(2):  # each told twice
+            for seq, (kind, at, wh) in enumerate(
+                (("Started", begin, first), ("Ended", begin + timedelta(hours=1), last))
+            ):
+                await link.tell("TransactionEvent", {
+                    "eventType": kind, "timestamp": stamp(at), "triggerReason": "CablePluggedIn", "seqNo": seq,
+                    "offline": True, "evse": {"id": 1, "connectorId": 1}, "transactionInfo": {"transactionId": "1"},
+                    "idToken": {"idToken": box.card, "type": "ISO14443"},
+                    "meterValue": [{"timestamp": stamp(at), "sampledValue": [{"value": wh}]}],
+                })  # fmt: skip
+    sessions = await box.rows(ChargingSession)
+    assert sorted((one.energy_wh, one.status, one.review) for one in sessions) == [
+        (500, "COMPLETED", None), (3_000, "COMPLETED", None)
+    ]  # fmt: skip
+    assert {one.energy_wh for one in sessions if one.ocpp_transaction_id == "1"} == {3_000}
+
+
 async def test_row_38_a_stop_of_another_stations_transaction_does_nothing_to_it(street: Street, box: Box):
     other = await street.box()
     theirs = await start(await other.online())
@@ -103,6 +159,37 @@ async def test_row_39_a_stop_that_fits_nothing_is_acknowledged_and_waits_for_sta
     rows = await box.rows(ChargingSession)
     assert {(one.status, one.review) for one in rows} == {("ACTIVE", None), ("COMPLETED", "orphan")}
     assert next(one for one in rows if one.status == "ACTIVE").ocpp_transaction_id == str(running)
+
+
+@pytest.mark.parametrize("transaction", [-1, 0])
+async def test_row_39_48_a_stop_without_an_id_that_comes_before_its_start_is_joined_by_it(
+    box: Box, transaction: int
+):
+    link, begin = await box.online(), ago(hours=6)
+    end = {"meter": 20_000, "at": begin + timedelta(hours=1), "idTag": box.card}
+    await stop(link, transaction, **end)
+    assert (await session_of(box)).review == "orphan"
+    for _ in range(2):  # all of it told twice
+        await start(link, meter=10_000, at=begin, connectorId=2)
+        await stop(link, transaction, **end)
+    session = await session_of(box)
+    assert (session.status, session.review, session.energy_wh, session.evse_no) == (
+        "COMPLETED",
+        None,
+        10_000,
+        2,
+    )
+    assert abs(session.started_at - begin) < timedelta(seconds=1)
+    await start(link, meter=20_000)  # and the next visit is its own
+    assert len(await box.rows(ChargingSession)) == 2
+
+
+async def test_row_40_a_stop_without_an_id_told_again_changes_nothing(box: Box):
+    link, begin = await box.online(), ago(hours=6)
+    await start(link, at=begin)
+    for _ in range(2):
+        await stop(link, -1, at=begin + timedelta(hours=1), idTag=box.card)
+    assert (await session_of(box)).energy_wh == 1_000
 
 
 async def test_row_40_a_stop_told_again_later_changes_nothing(box: Box):

@@ -13,7 +13,8 @@ from sqlalchemy import update
 
 from app.charging import ingest
 from app.charging import service as charging
-from app.charging.models import ChargingSession, SessionLive
+from app.charging.models import ChargingSession, SessionEvent, SessionLive
+from app.charging.queries import timeline
 from app.charging.reports import ENERGY, POWER, Reading
 from app.stations.models import EVSE, ChargingStation, Connector, OCPPMessage, StationAlert
 from ocpp_gateway import codec, lenient, meter_values
@@ -133,6 +134,9 @@ async def test_quirk_19_before_it_knows_the_time_a_station_tells_1970_and_we_kee
     session = await session_of(box)
     assert session.ended_at
     assert session.ended_at >= session.started_at
+    told = timeline([one for one in await box.rows(SessionEvent) if one.kind in ("started", "ended")])
+    assert all(line["text"].endswith("by our clock, the station's was wrong") for line in told)
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize(
