@@ -174,18 +174,15 @@ async def _stopped_before(
     on it is known by the start's key; its stop told again is found by what it says (`_ended_already`)."""
     if report.natural_key is None or report.meter_start_wh is None or report.at_is_doubtful:
         return None
-    query = (
-        select(ChargingSession)
-        .where(
-            ChargingSession.station_id == station_id, ChargingSession.status == "COMPLETED",
-            ChargingSession.review == "orphan", ChargingSession.evse_no.is_(None),
-            ChargingSession.meter_start_wh.is_(None), ChargingSession.ended_at >= report.at,
-            ChargingSession.meter_stop_wh >= round(report.meter_start_wh),
-            await _has_card(scope, report),
-        )
-        .order_by(ChargingSession.ended_at)
-        .limit(1)
+    waiting = select(ChargingSession).where(
+        ChargingSession.station_id == station_id, ChargingSession.status == "COMPLETED",
+        ChargingSession.review == "orphan", ChargingSession.evse_no.is_(None),
+        ChargingSession.meter_start_wh.is_(None), ChargingSession.ended_at >= report.at,
+        ChargingSession.meter_stop_wh >= round(report.meter_start_wh),
     )  # fmt: skip
+    if (await scope.db.execute(waiting.with_only_columns(ChargingSession.id).limit(1))).first() is None:
+        return None
+    query = waiting.where(await _has_card(scope, report)).order_by(ChargingSession.ended_at).limit(1)
     found = await _waited_for(scope, (await scope.db.execute(query)).scalar_one_or_none())
     if found is None or found.review != "orphan" or await _has(scope, found, "started"):
         return None
