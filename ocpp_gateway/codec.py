@@ -16,9 +16,8 @@ MAX_DEPTH = 16
 MAX_ID = 36
 UNKNOWN_ID = "-1"
 NUL = "\\u0000"  # as JSON writes it: the character itself is no JSON
-QUESTIONS = frozenset(
-    {"Authorize"}
-)  # read strictly; a report tells of what has been done (ocpp.md 2, row 33)
+# Read strictly; a report tells of what has been done (ocpp.md 2, row 33).
+QUESTIONS = frozenset({"Authorize"})
 
 _ID = re.compile(r'^\s*\[\s*2\s*,\s*"([^"\\]{1,36})"')
 _ENCODER = msgspec.json.Encoder()

@@ -207,6 +207,8 @@ class BatchConnection:
         values = [one.encode() for one in parameters]
         if any(b"\0" in one for one in values):
             raise BatchError("a text holds NUL", "22021")  # where libpq would end it
+        if self._socket is None:
+            raise BatchError("the connection was lost", None)  # nobody would hear the answer
         try:
             name = self._names.get(statement)
             if name is None:
@@ -263,7 +265,7 @@ class BatchConnection:
             self._lost(error)
 
     def _lost(self, error: Exception) -> None:
-        """Whoever waits is told now, whoever calls next by libpq."""
+        """Whoever waits is told now, whoever calls next then."""
         self.close()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)

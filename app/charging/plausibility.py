@@ -17,10 +17,8 @@ Review = Literal["orphan", "implausible", "no_tariff"]
 DEFAULT_MAX_POWER_W = 400_000  # no connector on the market gives more; a known one is held to its own plate
 TOLERANCE = 1.1
 SLACK_WH = 200  # meters count in steps, clocks differ by seconds
-MIN_DURATION, MIN_WH = (
-    timedelta(minutes=1),
-    1_000,
-)  # what a minute may give whatever its clock says, and no more
+# What a minute may give whatever its clock says, and no more.
+MIN_DURATION, MIN_WH = timedelta(minutes=1), 1_000
 
 
 @dataclass(frozen=True, slots=True)
