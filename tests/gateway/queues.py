@@ -103,6 +103,7 @@ class Pourer:
     sent: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     ack_s: list[float] = field(default_factory=list)
+    poured_s: float = 0  # from its first stored message to the last answer
 
     async def pour(self) -> None:
         basic = base64.b64encode(f"{self.identity}:{self.password}".encode()).decode()
@@ -121,6 +122,7 @@ class Pourer:
                 answer = await self.ask(item.message_id, *self.message(item))
                 self.ack_s.append(time.perf_counter() - began)
                 self.learn(item, answer)
+            self.poured_s = time.perf_counter() - start
 
     async def ask(self, message_id: str, action: str, payload: dict[str, Any]) -> Any:
         self.sent[message_id] += 1
@@ -191,7 +193,7 @@ class Pourer:
         return {
             "identity": self.identity, "sent": self.sent, "faults": self.faults, "ack_s": self.ack_s,
             "sessions": list(sessions.values()), "readings": sorted({(one.at, one.meter_wh) for one in told}),
-            "twice": sum(one.is_again for one in self.queue),
+            "twice": sum(one.is_again for one in self.queue), "per_s": len(self.queue) / self.poured_s,
         }  # fmt: skip
 
 

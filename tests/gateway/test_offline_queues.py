@@ -265,7 +265,7 @@ async def test_what_was_stored_for_days_is_taken_once_and_delays_nobody(
     figures = {
         "stations": count, "messages_of_each": messages, "sent": sent,
         "sent_twice": sum(one["twice"] for one in records["stations"]),
-        "per_s_and_station": round(sent / count / records["seconds"], 1),
+        "slowest_per_s": round(min(one["per_s"] for one in records["stations"]), 2),
         "sessions": sum(len(one["sessions"]) for one in records["stations"]),
         "without_start": sum(s["is_orphan"] for one in records["stations"] for s in one["sessions"]),
         "missing_or_doubled": len(wrong), "pouring_p95_ms": p95_ms(waited),
@@ -278,5 +278,5 @@ async def test_what_was_stored_for_days_is_taken_once_and_delays_nobody(
         print(f"\n  offline queues: {figures}")
     assert not wrong, wrong[:10]
     if proof.full:  # a time is no promise on a busy machine
-        assert figures["per_s_and_station"] > 0.98 * PER_S, "the gateway cannot keep up"
+        assert figures["slowest_per_s"] > 0.98 * PER_S, "the gateway cannot keep up"
         assert ratio < MOST_RATIO
