@@ -8,6 +8,7 @@ own account goes to `record`.
 import asyncio
 import base64
 import json
+import os
 import random
 import sys
 import time
@@ -198,6 +199,7 @@ class Pourer:
 
 
 async def main() -> None:
+    os.nice(10)  # stations are machines of their own: they take no core from the gateway that serves the others
     told = json.load(sys.stdin)
     pourers = [
         Pourer(one["url"], one["identity"], one["password"], one["version"], one["card"], one["per_s"],
