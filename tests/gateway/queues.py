@@ -199,7 +199,8 @@ class Pourer:
 
 
 async def main() -> None:
-    os.nice(10)  # stations are machines of their own: they take no core from the gateway that serves the others
+    # Stations are machines of their own: they take no core from the gateway, nor from the others that it serves.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     told = json.load(sys.stdin)
     pourers = [
         Pourer(one["url"], one["identity"], one["password"], one["version"], one["card"], one["per_s"],
