@@ -36,6 +36,7 @@ from websockets.exceptions import WebSocketException
 from ocpp_gateway.simulated_answers import Answering, Payload, stamp
 from ocpp_gateway.simulated_device import Device
 from ocpp_gateway.simulated_energy import Energy
+from ocpp_gateway.simulated_meter import SigningMeter
 from ocpp_gateway.simulated_upkeep import Upkeep, Upkeep16, Upkeep201
 
 log = logging.getLogger("livery.simulator")
@@ -45,6 +46,7 @@ SCENARIOS = {
     "fault": "charges, and an EVSE breaks down now and then",
     "offline": "charges, and loses its link now and then",
     "day": "charges, breaks down and loses its link",
+    "signed": "charges, and its meter signs begin and end (OCMF)",
 }
 RECONNECT_S = (1.0, 2.0, 5.0, 10.0)
 ANSWER_S = 40.0
@@ -72,6 +74,7 @@ class Plan:
     gap_s: tuple[float, float] = EARLY_S
     pace: float = 1.0
     seed: int = 1
+    signs: bool = False  # its meters sign begin and end; those of scenario `signed` do
 
 
 @dataclass(slots=True)
@@ -93,6 +96,8 @@ class Evse:
     remote_start_id: int | None = None
     remote_token: tuple[str, str] | None = None
     reservation: int | None = None
+    meter: SigningMeter | None = None
+    signed_begin: tuple[str, str] | None = None  # when, and what 1.6 tells with the stop
     is_operative: bool = True
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -243,7 +248,15 @@ class SimulatedStation:
         )
         self.identity = urlsplit(url).path.rsplit("/", 1)[-1]
         self.random = random.Random(f"{plan.seed}:{url}")
-        self.evses = [Evse(n, self.random.randint(10_000, 900_000)) for n in range(1, plan.evse_count + 1)]
+        signs = plan.signs or plan.scenario == "signed"
+        self.evses = [
+            Evse(
+                n,
+                self.random.randint(10_000, 900_000),
+                meter=SigningMeter(f"{urlsplit(url).path}/{n}") if signs else None,
+            )
+            for n in range(1, plan.evse_count + 1)
+        ]
         self.variables = {
             "HeartbeatInterval": "300", "MeterValueSampleInterval": "5", "ConnectionTimeOut": "120",
             "AuthorizeRemoteTxRequests": "false", "CpoName": "",
@@ -511,6 +524,7 @@ class SimulatedStation:
     async def _start(self, evse: Evse, token: tuple[str, str]) -> None:
         at, meter = stamp(), round(evse.meter_wh)
         if self.is_16:
+            evse.signed_begin = (at, self._signed(evse, "B", at) or "")
             evse.transaction = f"waiting-{next(self._numbers)}"
 
             async def send16() -> None:
@@ -572,10 +586,13 @@ class SimulatedStation:
             evse.transaction = None
             return
 
+        data = self._stop_data(evse, at)
+
         async def send16() -> None:
             transaction = evse.transaction or ""
             await self._call(
                 call16.StopTransaction(
+                    transaction_data=data,
                     meter_stop=meter,
                     timestamp=at,
                     transaction_id=int(transaction) if transaction.isdigit() else -1,
@@ -586,6 +603,25 @@ class SimulatedStation:
             evse.transaction = None
 
         self._must_arrive(send16)
+
+    def _signed(self, evse: Evse, kind: str, at: str) -> str | None:
+        """What this EVSE's meter signs of begin (B) or end (E), as 1.6 writes it."""
+        if evse.meter is None:
+            return None
+        return evse.meter.value_16(evse.meter.record(kind, evse.meter_wh, at, evse.token or ""))
+
+    def _stop_data(self, evse: Evse, at: str) -> list[dict[str, Any]] | None:
+        end = self._signed(evse, "E", at)
+        if end is None or evse.signed_begin is None:
+            return None
+        told = [(*evse.signed_begin, "Transaction.Begin"), (at, end, "Transaction.End")]
+        return [
+            {
+                "timestamp": when,
+                "sampledValue": [{"value": value, "format": "SignedData", "context": context}],
+            }
+            for when, value, context in told
+        ]
 
     def _event(
         self, evse: Evse, kind: str, at: str, meter: int, trigger: str, *, token: tuple[str, str] | None = None,
@@ -601,11 +637,14 @@ class SimulatedStation:
         if reason is not None:
             info["stopped_reason"] = {"Other": "Other", "DeAuthorized": "DeAuthorized"}.get(reason, reason)
         context = {"Started": "Transaction.Begin", "Ended": "Transaction.End"}.get(kind, "Sample.Periodic")
-        values = [
+        values: list[dict[str, Any]] = [
             {"value": meter, "measurand": "Energy.Active.Import.Register", "context": context},
             {"value": round(evse.power_w), "measurand": "Power.Active.Import", "context": context},
             {"value": round(evse.soc), "measurand": "SoC", "context": context},
         ]
+        if evse.meter is not None and kind in ("Started", "Ended"):
+            record = evse.meter.record("B" if kind == "Started" else "E", evse.meter_wh, at, evse.token or "")
+            values[0]["signed_meter_value"] = evse.meter.value_201(record)
         was_online = self.is_booted.is_set()
 
         async def send() -> None:

@@ -12,7 +12,7 @@ from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
 from app.stations.reports import BootReport, BootVerdict, ConnectorStatus, StatusReport
-from ocpp_gateway import lenient, maintenance_reports, meter_values
+from ocpp_gateway import lenient, maintenance_reports, meter_values, signed_reports
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
 
@@ -177,17 +177,11 @@ async def metering(
     return {}
 
 
-async def data_transfer(
-    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
-) -> dict[str, Any]:
-    return {"status": "UnknownVendorId"}
-
-
 # Read alike by the verb and by what is gathered for many stations.
 GATHERED = {"BootNotification": read_boot, "StatusNotification": read_status}
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status, "StartTransaction": start,
-    "StopTransaction": stop, "MeterValues": metering, "DataTransfer": data_transfer,
+    "StopTransaction": stop, "MeterValues": metering, "DataTransfer": signed_reports.data_transfer,
     **maintenance_reports.HANDLERS_16,
 }  # fmt: skip
 

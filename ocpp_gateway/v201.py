@@ -10,7 +10,14 @@ from app.charging import service as charging
 from app.charging.reports import TransactionReport
 from app.stations import service as stations
 from app.stations.reports import CONNECTOR_STATUSES, BootReport, BootVerdict, StatusReport
-from ocpp_gateway import device_reports, energy_reports, lenient, maintenance_reports, meter_values
+from ocpp_gateway import (
+    device_reports,
+    energy_reports,
+    lenient,
+    maintenance_reports,
+    meter_values,
+    signed_reports,
+)
 from ocpp_gateway.codec import timestamp
 from tenants.scope import Scope
 
@@ -146,16 +153,10 @@ async def metering(
     return {}
 
 
-async def data_transfer(
-    scope: Scope, station_id: UUID, payload: dict[str, Any], received_at: datetime
-) -> dict[str, Any]:
-    return {"status": "UnknownVendorId"}
-
-
 GATHERED = {"BootNotification": read_boot, "StatusNotification": read_status}
 HANDLERS = {
     "BootNotification": boot, "Heartbeat": heartbeat, "StatusNotification": status,
-    "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": data_transfer,
+    "TransactionEvent": transaction_event, "MeterValues": metering, "DataTransfer": signed_reports.data_transfer,
     **device_reports.HANDLERS_201, **maintenance_reports.HANDLERS_201, **energy_reports.HANDLERS,
 }  # fmt: skip
 

@@ -68,6 +68,8 @@ SHOTS = (
     Shot("sites", "/locations"),
     Shot("site", "/locations", ("tbody a[href^='/locations/loc_']",)),
     Shot("site-new", "/locations/new"),
+    Shot("meters", "/meters"),
+    Shot("meters-check", "/meters/check"),
     Shot("security", "/security"),
     Shot("firmware", "/firmware"),
     Shot("stickers", "/stickers"),

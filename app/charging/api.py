@@ -4,14 +4,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from litestar import get, post
+from litestar import Response, get, post
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import energy_api, readings_api, service, settlement
+from app.charging import energy_api, readings_api, service, settlement, signed
 from app.charging.models import CDR, ChargingSession
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
@@ -82,7 +82,15 @@ async def list_sessions(
 async def get_session(tenant_scope: Scope, session_id: str) -> dict[str, Any]:
     row = await service.get_session(tenant_scope, parse_id("charging_session", session_id))
     price = await settlement.running_price(tenant_scope, row)
-    return _session(row) | {"cost": price.as_json() if price else None}
+    told = signed.shown(await signed.find(tenant_scope, row.id))
+    return _session(row) | {"cost": price.as_json() if price else None, "signed_data": told}
+
+
+@get("/charging-sessions/{session_id:str}/signed-data", opt={"permission": "sessions.view"}, tags=["sessions"],
+     summary="What its meter signed, as the XML that transparency software opens")  # fmt: skip
+async def get_signed_data(tenant_scope: Scope, session_id: str) -> Response[bytes]:
+    row = await service.get_session(tenant_scope, parse_id("charging_session", session_id))
+    return signed.download(await signed.file_of(tenant_scope, row))
 
 
 @post("/charging-sessions/{session_id:str}/stop-requests", status_code=202, opt={"permission": "sessions.manage"},
@@ -201,6 +209,7 @@ routes = [
     start_session,
     list_sessions,
     get_session,
+    get_signed_data,
     stop_session,
     decide_review,
     refund_payment,

@@ -24,7 +24,7 @@ from app.billing.provider import OutcomeUnknown
 from app.billing.sandbox import CARDS
 from app.brands import faces
 from app.brands import service as brands
-from app.charging import account, paid, places, queries, service, settlement, startable
+from app.charging import account, paid, places, queries, service, settlement, signed, startable
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
@@ -417,7 +417,12 @@ async def _receipt_page(request: AnyRequest, scope: Scope, session_id: UUID, bas
     return page(
         request, scope, "charging/receipt.html", title=_("Receipt"), base=base, papers=shown,
         is_foreign=papers[-1].language != current(), profile=await brands.get_profile(scope),
+        signed=await signed.find(scope, session_id),
     )  # fmt: skip
+
+
+async def _signed_file(scope: Scope, session_id: UUID) -> Response[bytes]:
+    return signed.download(await signed.file_of(scope, await service.get_session(scope, session_id)))
 
 
 async def _sheets(
@@ -478,6 +483,11 @@ async def cancel(request: AnyRequest, tenant_scope: Scope, link: str) -> Respons
 @get("/s/{link:str}/receipt", opt={"public": True})
 async def show_receipt(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[str]:
     return await _receipt_page(request, tenant_scope, paid.read_link(tenant_scope, link), f"/s/{link}")
+
+
+@get("/s/{link:str}/signed-data.xml", opt={"public": True})
+async def download_signed(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[bytes]:
+    return await _signed_file(tenant_scope, paid.read_link(tenant_scope, link))
 
 
 @get("/s/{link:str}/receipt.pdf", opt={"public": True})
@@ -572,6 +582,11 @@ async def show_own_receipt(request: AnyRequest, tenant_scope: Scope, session_id:
     return await _receipt_page(request, tenant_scope, *await _own(tenant_scope, session_id))
 
 
+@get("/account/sessions/{session_id:str}/signed-data.xml", opt={"permission": "self"})
+async def download_own_signed(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[bytes]:
+    return await _signed_file(tenant_scope, (await _own(tenant_scope, session_id))[0])
+
+
 @get("/account/sessions/{session_id:str}/receipt.pdf", opt={"permission": "self"})
 async def download_own_receipt(request: AnyRequest, session_id: str) -> Response[bytes]:
     async def find(scope: Scope) -> UUID:
@@ -611,4 +626,5 @@ routes = [
     show_places, show_map, find_code, show_place, start, show_session, live_session, stop, cancel, show_receipt,
     download_receipt, show_history, download_history, show_own_session, live_own_session, stop_own_session,
     cancel_own_session, show_own_receipt, download_own_receipt, show_closing, close_account,
+    download_signed, download_own_signed,
 ]  # fmt: skip

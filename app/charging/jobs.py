@@ -1,5 +1,6 @@
 """What the worker does for sessions. Each may run twice."""
 
+import contextlib
 from uuid import UUID
 
 from app.charging import (
@@ -14,6 +15,7 @@ from app.charging import (
     transaction_status,
 )
 from app.kernel import events, queue
+from app.kernel.errors import Refused
 from tenants.database import Database
 from tenants.scope import Actor
 
@@ -120,6 +122,18 @@ async def profiles_of_ended(database: Database, tenant_id: UUID, event_id: str) 
             await smart_charging.session_over(scope, event.source_id)
 
 
+async def meter_key_trusted(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """What waited for that key, each session in a transaction of its own."""
+    actor = Actor.job("charging.meter_key_trusted")
+    async with database.scope(tenant_id, actor) as scope:
+        event = await scope.db.get(events.Event, (tenant_id, UUID(event_id)))
+        waiting = await service.list_unverified(scope, UUID(event.data["station"])) if event else []
+    for session_id in waiting:
+        with contextlib.suppress(Refused):  # staff decided meanwhile
+            async with database.scope(tenant_id, actor) as scope:
+                await service.verify_again(scope, session_id)
+
+
 async def tell_costs(database: Database, tenant_id: UUID) -> None:
     async with database.scope(tenant_id, Actor.job("charging.tell_costs")) as scope:
         await cost.tell_running(scope)
@@ -147,6 +161,7 @@ HEARERS = {
 }
 JOBS = {
     "charging.expire_reservation": expire_reservation,
+    "charging.meter_key_trusted": meter_key_trusted,
     "charging.tell_costs": tell_costs,
     "charging.profiles_of_started": profiles_of_started,
     "charging.profiles_of_ended": profiles_of_ended,
@@ -168,6 +183,7 @@ JOBS = {
 }
 LISTENERS = {
     "CommandEnded": ["charging.command_ended"],
+    "MeterKeyTrusted": ["charging.meter_key_trusted"],
     "PaymentAuthorized": ["charging.payment_authorized"],
     "PaymentCaptured": ["charging.payment_settled"],
     "PaymentEnded": ["charging.payment_ended"],

@@ -45,7 +45,7 @@ class ChargingSession(TenantOwned, Base):
         CheckConstraint("status in ('PENDING','ACTIVE','COMPLETED','INVALID','RESERVATION')", name="status"),
         CheckConstraint(
             "review is null or review in ('superseded','stuck','orphan','implausible','no_tariff',"
-            "'card_twice','start_twice','other_card')",
+            "'card_twice','start_twice','other_card','unverified')",
             name="review",
         ),
         Index(

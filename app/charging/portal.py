@@ -24,6 +24,7 @@ from app.charging import (
     reservation_pages,
     service,
     settlement,
+    signed,
     stickers,
     transaction_status,
 )
@@ -179,7 +180,7 @@ async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
         "decide_by": undecided[0].until if undecided else None,
         "credited": credited, "most_minor": paid.most_taken(paying["payment"], cost_minor),
         "row": _row(session, cdr, scope), "session": session, "why_not": why_not, "cdr": cdr,
-        "price": price, "cdrs": cdrs,
+        "price": price, "cdrs": cdrs, "signed": await signed.find(scope, session.id),
         "invoices": [(public_id("invoice", one.id), one) for one in invoices],
         "station_id": public_id("charging_station", session.station_id), "command": command,
         "may_be_asked": session.ocpp_transaction_id is not None
@@ -216,6 +217,12 @@ async def live_session(request: AnyRequest, tenant_scope: Scope, session_id: str
         return fragment(request, "charging/_session_live.html", **parts)
 
     return live(request, [f"session:{key}"], render)
+
+
+@get("/charging-sessions/{session_id:str}/signed-data.xml", opt={"permission": "sessions.view"})
+async def download_signed(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[bytes]:
+    session = await service.get_session(tenant_scope, parse_id("charging_session", session_id))
+    return signed.download(await signed.file_of(tenant_scope, session))
 
 
 @post("/charging-sessions", opt={"permission": "sessions.manage"})
@@ -256,6 +263,19 @@ async def decide_review(request: AnyRequest, tenant_scope: Scope, session_id: st
     except (Invalid, Refused) as error:
         return await _page(request, tenant_scope, session_id, error=error, form=form)
     return redirect(request, f"/charging-sessions/{session_id}", flash="Decided.")
+
+
+@post("/charging-sessions/{session_id:str}/signed-data-checks", opt={"permission": "sessions.manage"})
+async def verify_again(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[Any]:
+    path = f"/charging-sessions/{session_id}"
+    try:
+        session = await service.verify_again(tenant_scope, parse_id("charging_session", session_id))
+    except Refused as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=error.message, kind="error")
+    if session.review is not None:
+        return redirect(request, path, flash="It still cannot be verified.", kind="error")
+    return redirect(request, path, flash="Verified: it is billed.")
 
 
 @get("/cdrs/{cdr_id:str}", opt={"permission": "sessions.view"})
@@ -421,6 +441,8 @@ async def _short_prices(scope: Scope, evse: EVSE, language: str) -> list[str]:
 
 routes = [
     show_stickers, download_stickers, preview_stickers, download_sticker,
+    download_signed,
+    verify_again,
     refund_payment,
     credit_payment,
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,

@@ -122,6 +122,7 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "ended_late": ("The station told its end after this was closed", "square", "warning"),
     "superseded": ("Superseded by a newer session", "triangle-alert", "warning"),
     "stuck": ("No word for long: closed", "triangle-alert", "warning"), "reviewed": ("Reviewed", "eye", "info"),
+    "verified": ("What the meter signed was verified", "badge-check", "success"),
     "not_started": ("Nobody plugged in", "timer", "warning"),
     "start_refused": ("The station refused the start", "circle-x", "error"),
     "stop_refused": ("The station did not stop when asked", "circle-x", "error"),
@@ -203,6 +204,8 @@ def _text(event: SessionEvent) -> str:
         return data.get("error") or ""
     if event.kind == "reviewed":
         return f"{data['decision']} by {data['by']}: {data['note']}"
+    if event.kind == "verified":
+        return kwh(data["energy_wh"])
     if event.kind == "superseded":
         return "The station began another one on the same EVSE before it ended this one"
     if event.kind == "queue_asked":

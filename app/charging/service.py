@@ -22,7 +22,7 @@ from app.access.verdict import Accepted, AskOutside, IdTokenValue
 from app.access.verdict import Refused as TokenRefused
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import ingest, plausibility, reservations, smart_charging, snapshot, startable
+from app.charging import ingest, plausibility, reservations, signed, smart_charging, snapshot, startable
 from app.charging.models import ChargingSession, PriceSnapshot, SessionEvent
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
 from app.charging.smart_charging import Wish
@@ -863,12 +863,15 @@ async def _close(scope: Scope, session: ChargingSession) -> None:
 
 async def _weigh(scope: Scope, session: ChargingSession) -> None:
     """Its energy, and the review that it needs for that."""
+    if session.review == "unverified":
+        session.review = None  # what came since may have been signed
     if session.review in (None, "superseded", "card_twice", "start_twice"):
         energy, review = await plausibility.judge(scope, session)
         session.energy_wh = energy
         session.review = session.review or review
     elif session.review == "other_card":
         session.energy_wh = await plausibility.judge_measured(scope, session) or None  # staff say, then
+    await signed.weigh(scope, session)
 
 
 async def _leave(scope: Scope, session: ChargingSession) -> None:
@@ -1324,6 +1327,54 @@ async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None
     keep_to_visit(session)
     await _leave(scope, session)
     await queue.enqueue(scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}")
+
+
+async def verify_again(scope: Scope, session_id: UUID) -> ChargingSession:
+    """What waits only for its signature is weighed again: a key is trusted since, or more came that was signed.
+
+    Errors: `not_unverified`.
+    """
+    await _locked_session(scope, session_id)
+    await lock_settling(scope, session_id)
+    session = await get_session(scope, session_id)
+    if session.review != "unverified" or session.settled_at is not None:
+        raise Refused("not_unverified", "This session does not wait for its meter's signature.")
+    await _weigh(scope, session)
+    if session.review is None:
+        key = f"verified:{scope.now.isoformat()}"
+        await _note(scope, session, key, scope.now, "verified", None, {"energy_wh": session.energy_wh})
+        await queue.enqueue(
+            scope, "charging.settle", session_id=str(session.id), lock=f"session:{session.id}"
+        )
+    _tell(scope, session, "verified")
+    return session
+
+
+async def list_unverified(scope: Scope, station_id: UUID) -> list[UUID]:
+    query = select(ChargingSession.id).where(
+        ChargingSession.station_id == station_id, ChargingSession.review == "unverified"
+    )
+    return list((await scope.db.execute(query.order_by(ChargingSession.started_at))).scalars())
+
+
+async def signed_reported(
+    scope: Scope, station_id: UUID, evse_no: int | None, ocpp_transaction_id: str | None, reading: Reading
+) -> bool:
+    """A signed reading that came by a way of the vendor's own, also after its session's end. Whether there is one."""
+    await _lock_station(scope, station_id)
+    query = select(ChargingSession).where(ChargingSession.station_id == station_id)
+    if ocpp_transaction_id is not None:
+        query = query.where(ChargingSession.ocpp_transaction_id == ocpp_transaction_id)
+    elif evse_no is not None:
+        query = query.where(ChargingSession.evse_no == evse_no)
+    found = (await scope.db.execute(query.order_by(ChargingSession.started_at.desc()).limit(1))).scalar()
+    if found is None:
+        return False
+    session = await get_session(scope, found.id)
+    await ingest.store(scope, session, station_id, session.evse_no or evse_no or 0, [reading])
+    if session.review == "unverified" and session.settled_at is None:
+        await verify_again(scope, session.id)
+    return True
 
 
 def check_energy(energy_wh: int) -> None:

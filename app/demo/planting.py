@@ -158,7 +158,7 @@ def _simulated(settings: Settings, company: Company, box: Box) -> SimulatedStati
     plan = Plan(
         scenario=box.scenario, max_power_w=POWER_W[box.kind], evse_count=box.evse_count,
         cards=() if box.scenario == "idle" else cards, seed=crc32(f"{company.slug}/{box.identity}".encode()),
-        gap_s=(120, 1500),  # as long as a charge: who tries the demo out finds something free at any time
+        signs=True, gap_s=(120, 1500),  # as long as a charge: who tries the demo out finds something free at any time
     )  # fmt: skip
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     kept = settings.data_dir / "demo-keys" / company.slug / box.identity

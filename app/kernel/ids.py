@@ -18,7 +18,7 @@ PREFIXES = {
     "configuration_template": "cft", "display_message": "dsp", "station_notice": "ntc", "station_report": "rpt",
     "station_variable": "var", "station_certificate": "crt", "security_event": "sec", "security_change": "sch",
     "firmware_update": "fwu", "firmware_publication": "fwp", "station_log": "log", "installed_certificate": "ins",
-    "reservation": "rsv", "charging_profile": "prf",
+    "reservation": "rsv", "charging_profile": "prf", "meter_key": "mky",
 }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 SLICES = (
-    "identity", "brands", "stations", "access", "device_model", "maintenance", "tariffs", "billing", "charging",
+    "identity", "brands", "stations", "access", "device_model", "maintenance", "metering", "tariffs", "billing",
+    "charging",
     "reporting",
     "notifications",
 )  # fmt: skip

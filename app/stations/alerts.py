@@ -37,6 +37,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "They are read as UTC. If it means the clock on the wall, choose the quirk “Its times are local times”.",
     ),
     "answer_refused": ("It could not use an answer of ours", "It said so (OCPP 2.1); the answer stands in the log."),
+    "meter_key": (
+        "Its meter signs with another key", "Its readings are not verified until you have decided on the key.",
+    ),
     "answer_misfit": ("Its answers fit no question", "They were kept in the log, and the command counts as failed."),
 }  # fmt: skip
 

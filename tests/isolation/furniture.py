@@ -28,7 +28,7 @@ from app.device_model.reports import Attribute, Part, ReportedMonitor, ReportedN
 from app.identity import service as identity
 from app.identity.permissions import ROLES
 from app.kernel.clock import uuid7
-from app.kernel.ids import public_id
+from app.kernel.ids import parse_id, public_id
 from app.maintenance import policy, security
 from app.maintenance.models import (
     FirmwarePublication,
@@ -38,6 +38,8 @@ from app.maintenance.models import (
     StationCertificate,
     StationLog,
 )
+from app.metering import keys
+from app.metering import service as metering
 from app.notifications.models import Mail
 from app.stations import alerts, availability, commands, makes, parking
 from app.stations import service as stations
@@ -47,6 +49,7 @@ from app.tariffs import service as tariffs
 from tenants.database import Database
 from tenants.scope import Actor, Scope
 from tests.cast import PLATES
+from tests.metering.meters import Meter
 from tests.web import CLI, found_brand
 from themes.theme import preset
 
@@ -103,6 +106,7 @@ async def furnish(database: Database, slug: str) -> Furnished:
     ids |= await _energy(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
         ids |= await _maintenance(scope, station.id, canary)
+        ids |= await _meters(scope, station.id, parse_id("charging_session", ids["session_id"]), canary)
     async with database.scope(tenant_id, CLI) as scope:
         ids["ref"] = await _checkout(database)
         theme = preset("default")
@@ -160,6 +164,18 @@ async def _maintenance(scope: Scope, station_id: UUID, canary: str) -> dict[str,
     scope.db.add_all(rows.values())
     await scope.db.flush()
     return {name: public_id(row.__tablename__, row.id) for name, row in rows.items()}
+
+
+async def _meters(scope: Scope, station_id: UUID, session_id: UUID, canary: str) -> dict[str, str]:
+    """A key that waits for staff, what the meter signed of the session, and a policy."""
+    await metering.set_countries(scope, ["FRA"])
+    told = metering.Told(f"OCMF|{canary}", "Transaction.End", scope.now)
+    await metering.check_charge(scope, "charging_session", session_id, station_id, 1, [told])
+    trusted = await keys.add_key(scope, station_id, 1, Meter().key)
+    trusted.meter = canary
+    waiting = await keys.note_key(scope, station_id, 1, Meter().key)
+    assert waiting is not None and waiting.status == "waiting"
+    return {"key_id": public_id("meter_key", waiting.id)}
 
 
 async def _checkout(database: Database) -> str:

@@ -1,0 +1,1 @@
+"""Signed meter data: formats, keys, verification, transparency files."""
