@@ -58,6 +58,6 @@ def _base32(said: str) -> bytes:
         content = base64.b32decode(padded)
     except (ValueError, binascii.Error):
         raise Unreadable("A part of the Alfen record is no base32.") from None
-    if base64.b32encode(content).decode() != padded:
+    if base64.b32encode(content).decode() != padded or dense not in (padded, padded.rstrip("=")):
         raise Unreadable("A part of the Alfen record is no base32.")
     return content

@@ -102,6 +102,8 @@ AGREED: dict[str, dict[str, Any]] = {
     "login_session": {"email": None},
     # One change of a kind is under way at a time.
     "security_change": {"status": "confirmed"},
+    # One key of an EVSE is trusted at a time.
+    "meter_key": {"status": "refused"},
 }
 # What a reference asks of the columns beside it.
 REFERRING: dict[tuple[str, str], dict[str, Any]] = {
