@@ -19,7 +19,7 @@ class SigningMeter:
     """`name` makes its key and serial, so that it is the same meter after a restart. Its pages go on with the clock."""
 
     name: str
-    page: int = field(default_factory=lambda: int(time.time()))
+    page: int = field(default_factory=lambda: int(time.time()) - 1_790_000_000)
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(f"simulated meter {self.name}".encode()).digest()

@@ -89,7 +89,7 @@ def _meter(payload: dict[str, Any]) -> str:
     serials = [_text(payload, name).strip() for name in ("MS", "GS")]
     if not any(serials):
         raise Unreadable("Neither the meter nor its gateway has a serial number.")
-    return " ".join(one for one in serials if one)
+    return " ".join(dict.fromkeys(one for one in serials if one))
 
 
 def _pages(said: str) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from app.metering.verification import charge_of
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Meters", "/meters", "badge-check", "stations.view", order=22)]
+nav = [NavItem("Meters", "/meters", "badge-check", "stations.view", order=47)]
 LABELS = {
     "public_key": "Public key",
     "place": "Where",
