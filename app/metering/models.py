@@ -76,6 +76,18 @@ class SignedCharge(TenantOwned, Base):
     checked_at: Mapped[datetime]
 
 
+class SignedRecord(TenantOwned, Base):
+    """A record counts for one charge: who tells it again with another has it refused (`digest`: SHA-256 of the key
+    and what it signed)."""
+
+    __tablename__ = "signed_record"
+    __table_args__ = (UniqueConstraint("tenant_id", "digest"), {"schema": "livery"})
+
+    digest: Mapped[bytes]
+    source_type: Mapped[str]
+    source_id: Mapped[UUID]
+
+
 class MeteringPolicy(TenantOwned, Base):
     """Where a brand bills only energy that the meter signed: countries in ISO 3166-1 alpha-3. No row: nowhere."""
 

@@ -1,5 +1,6 @@
 """From the readings that a meter signed to the energy that may be billed; and where nothing else may be."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -7,11 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 
 from app.kernel import audit
+from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound
 from app.metering import keys, transparency
-from app.metering.models import MeteringPolicy, MeterKey, SignedCharge
+from app.metering.models import MeteringPolicy, MeterKey, SignedCharge, SignedRecord
 from app.metering.records import Record, Unreadable, Unsupported
 from app.metering.verification import (
     MAX_RECORDS,
@@ -53,6 +56,8 @@ async def check_charge(
     whole, records = list[Checked](), list[dict[str, Any]]()
     for one in told[:MAX_RECORDS]:
         checked = await _check(scope, station_id, evse_no, one)
+        if checked.is_valid:
+            checked = await _once(scope, source_type, source_id, checked)
         whole.append(checked)
         records.append(_as_json(one, checked))
     decisive = worst(whole) if whole else Checked("no_key", "The meter signed nothing.")
@@ -103,6 +108,19 @@ async def _check(scope: Scope, station_id: UUID, evse_no: int, told: Told) -> Ch
         return replace(
             checked, verdict="no_key", reason=f"Signed with the key {print_}, which is not trusted."
         )
+    return checked
+
+
+async def _once(scope: Scope, source_type: str, source_id: UUID, checked: Checked) -> Checked:
+    """A record that stands for another charge already is a replay: its page of the meter is spent. Whoever has one
+    signature of ECDSA has a second, so that only what was signed, and by whom, tells a record."""
+    assert checked.record is not None and checked.public_key is not None
+    digest = hashlib.sha256(checked.public_key + checked.record.signed).digest()
+    row = {"id": uuid7(), "digest": digest, "source_type": source_type, "source_id": source_id}
+    await scope.db.execute(insert(SignedRecord).values(row).on_conflict_do_nothing())
+    query = select(SignedRecord.source_type, SignedRecord.source_id).where(SignedRecord.digest == digest)
+    if tuple((await scope.db.execute(query)).one()) != (source_type, source_id):
+        return replace(checked, verdict="invalid", reason="This record was told with another session before.")
     return checked
 
 

@@ -224,7 +224,7 @@ def charge_of(checked: Sequence[Checked]) -> Charge:
 
 def _once(records: Sequence[Record]) -> list[Record]:
     """In the meter's own order; a record that was told twice counts once."""
-    told = {(one.signed, one.signature): one for one in records}
+    told = {one.signed: one for one in records}
     return sorted(told.values(), key=lambda one: one.pages[1] if one.pages else 0)
 
 

@@ -75,13 +75,22 @@ def upgrade() -> None:
         schema="livery",
     )
     op.create_table(
+        "signed_record",
+        *_owned("signed_record"),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("source_type", sa.Text(), nullable=False),
+        sa.Column("source_id", sa.Uuid(), nullable=False),
+        sa.UniqueConstraint("tenant_id", "digest", name=op.f("uq_signed_record_tenant_id_digest")),
+        schema="livery",
+    )
+    op.create_table(
         "metering_policy",
         *_owned("metering_policy"),
         sa.Column("countries", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.UniqueConstraint("tenant_id", name=op.f("uq_metering_policy_tenant_id")),
         schema="livery",
     )
-    protect_all(op.execute, ["meter_key", "signed_charge", "metering_policy"])
+    protect_all(op.execute, ["meter_key", "signed_charge", "signed_record", "metering_policy"])
     op.drop_constraint(op.f("ck_charging_session_review"), "charging_session", schema="livery")
     op.create_check_constraint(
         op.f("ck_charging_session_review"), "charging_session",

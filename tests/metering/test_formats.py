@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -324,3 +325,18 @@ def test_what_was_signed_comes_back_from_the_file_as_it_was(text: str):
     data = f"x{text}x"
     (value,) = ElementTree.fromstring(write_values([(data, "ocmf", "", text)], "id")).iter("signedData")  # noqa: S314
     assert value.text == data.replace("\ufffe", "").replace("\uffff", "")
+
+
+def test_the_second_signature_that_ecdsa_allows_makes_no_second_record():
+    """(r, n - s) fits as well as (r, s), and needs no key."""
+    meter = Meter()
+    begin, end = begin_and_end(meter)
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    head, signed, told = end.split("|")
+    signature = json.loads(told)
+    r, s = utils.decode_dss_signature(bytes.fromhex(signature["SD"]))
+    signature["SD"] = utils.encode_dss_signature(r, order - s).hex()
+    twin = f"{head}|{signed}|{json.dumps(signature)}"
+    checked = of(begin, end, twin, key=meter.key)
+    assert [one.verdict for one in checked] == ["valid"] * 3
+    assert charge_of(checked).energy_wh == Decimal("12345")

@@ -59,14 +59,14 @@ class Visit:
             "sampledValue": [{"value": value, "format": "SignedData", "context": context}],
         }
 
-    async def charge16(self, link: Link, **changes: Any) -> ChargingSession:
+    async def charge16(self, link: Link, *, begin: str | None = None, **changes: Any) -> ChargingSession:
         """As stations of 1.6 do it: both signed readings in the stop."""
         wh = int(Decimal(self.begin) * 1000), int(Decimal(self.end) * 1000)
         started = await link.tell("StartTransaction", {
             "connectorId": 1, "idTag": self.box.card, "meterStart": wh[0], "timestamp": self.stamp(0),
         })  # fmt: skip
         number = started["transactionId"]
-        data = [self.sample("B", self.begin, 0), self.sample("E", self.end, 59, **changes)]
+        data = [self.sample("B", self.begin, 0, told=begin), self.sample("E", self.end, 59, **changes)]
         await link.tell("StopTransaction", {
             "transactionId": number, "meterStop": wh[1], "timestamp": self.stamp(59), "transactionData": data,
         })  # fmt: skip
@@ -219,6 +219,26 @@ async def test_the_first_key_a_station_tells_is_trusted_and_another_one_waits_fo
     assert statuses == {first.key: "replaced", second.key: "trusted"}
     late = await charge(first, f"late-{box.identity}", 1)
     assert late.verdict == "no_key" and "not trusted" in late.reason
+
+
+async def test_a_record_counts_for_one_session_and_is_refused_with_another(
+    street: Street, box: Box, policy: None
+):
+    meter = Meter()
+    async with street.scope() as scope:
+        await keys.add_key(scope, box.station_id, 1, meter.key)
+    link, visit = await box.online(), Visit(box, meter)
+    begin, end = visit.record("B", "100.0", 0), visit.record("E", "112.3456", 59)
+    first = await visit.charge16(link, begin=begin, told=end)
+    assert (first.review, first.energy_wh) == (None, 12_345)
+    again = Visit(box, meter, "200.0", "201.0")
+    again.at += timedelta(minutes=1)
+    second = await again.charge16(link, begin=begin, told=end)
+    charge = await charge_of(street, second)
+    assert second.review == "unverified" and charge is not None and "another session" in charge.reason
+    async with street.scope() as scope:  # weighed again it is the same
+        await charging.verify_again(scope, second.id)
+    assert (await charge_of(street, first)).verdict == "valid"  # type: ignore[union-attr]
 
 
 async def test_a_key_speaks_for_the_meter_that_it_signed_for_first(street: Street, box: Box):
