@@ -17,6 +17,7 @@ from app.charging import service as charging
 from app.charging.reports import ENERGY, Reading
 from app.metering import keys
 from app.metering.verification import detect
+from app.stations import service as stations
 from tenants.scope import Scope
 
 UNKNOWN = {"status": "UnknownVendorId"}
@@ -34,7 +35,7 @@ async def data_transfer(
         "generalConfiguration",
         "setMeterConfiguration",
     ):
-        noted = [await keys.note_key(scope, station_id, evse_no, key) for evse_no, key in _keys(told)]
+        noted = [await _note(scope, station_id, evse_no, key) for evse_no, key in _keys(told)]
         return ACCEPTED if noted and all(noted) else REFUSED
     record = _record(data, told)
     if record is None:
@@ -49,6 +50,13 @@ async def data_transfer(
     return ACCEPTED if is_known else REFUSED
 
 
+async def _note(scope: Scope, station_id: UUID, evse_no: int | None, key: str) -> bool:
+    """For an EVSE that there is."""
+    if evse_no is None or await stations.find_evse(scope, station_id, evse_no) is None:
+        return False
+    return await keys.note_key(scope, station_id, evse_no, key) is not None
+
+
 def _object(data: Any) -> dict[str, Any]:
     """1.6 has text only, 2.x anything; both may hold an object in JSON."""
     if isinstance(data, str) and data.lstrip().startswith("{"):
@@ -59,11 +67,11 @@ def _object(data: Any) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _keys(told: dict[str, Any]) -> Iterator[tuple[int, str]]:
+def _keys(told: dict[str, Any]) -> Iterator[tuple[int | None, str]]:
     meters = told.get("meters")
     for one in meters[:MAX_EVSE] if isinstance(meters, list) else []:
         if isinstance(one, dict) and isinstance(one.get("publicKey"), str):
-            yield _evse_no(one) or 1, one["publicKey"]
+            yield _evse_no(one), one["publicKey"]
 
 
 def _record(data: Any, told: dict[str, Any]) -> str | None:
@@ -76,6 +84,8 @@ def _record(data: Any, told: dict[str, Any]) -> str | None:
 
 def _evse_no(told: dict[str, Any]) -> int | None:
     number = told.get("connectorId", told.get("evseId"))
+    if isinstance(number, str) and number.isascii() and number.isdecimal():
+        number = int(number[:4])
     if isinstance(number, bool) or not isinstance(number, int):
         return None
     return number if 1 <= number <= MAX_EVSE else None

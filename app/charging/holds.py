@@ -82,6 +82,8 @@ async def end_undecided(scope: Scope, session_id: UUID) -> None:
         return
     session = await service.get_session(scope, session_id)
     energy = session.energy_wh
+    if session.review == "unverified":
+        energy = 0  # where only signed energy is billed, what nobody signed cannot be believed
     if energy is None:
         energy = await plausibility.judge_measured(scope, session)
     if energy > 0:

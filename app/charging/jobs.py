@@ -1,6 +1,6 @@
 """What the worker does for sessions. Each may run twice."""
 
-import contextlib
+import logging
 from uuid import UUID
 
 from app.charging import (
@@ -18,6 +18,8 @@ from app.kernel import events, queue
 from app.kernel.errors import Refused
 from tenants.database import Database
 from tenants.scope import Actor
+
+log = logging.getLogger("livery.charging")
 
 
 async def settle(database: Database, tenant_id: UUID, session_id: str) -> None:
@@ -129,9 +131,13 @@ async def meter_key_trusted(database: Database, tenant_id: UUID, event_id: str) 
         event = await scope.db.get(events.Event, (tenant_id, UUID(event_id)))
         waiting = await service.list_unverified(scope, UUID(event.data["station"])) if event else []
     for session_id in waiting:
-        with contextlib.suppress(Refused):  # staff decided meanwhile
+        try:
             async with database.scope(tenant_id, actor) as scope:
                 await service.verify_again(scope, session_id)
+        except Refused:
+            continue  # staff decided meanwhile
+        except Exception:  # one that cannot be weighed keeps no other from it
+            log.exception("session %s could not be verified again", session_id)
 
 
 async def tell_costs(database: Database, tenant_id: UUID) -> None:

@@ -101,6 +101,12 @@ async def judge(scope: Scope, session: ChargingSession) -> tuple[int | None, Rev
     return energy, review
 
 
+async def is_too_much(scope: Scope, session: ChargingSession, energy_wh: int) -> bool:
+    """More than its connector gives in that time, whoever signed it."""
+    duration = (session.ended_at or scope.now) - session.started_at
+    return energy_wh > _most(await _max_power(scope, session), duration)
+
+
 async def judge_measured(scope: Scope, session: ChargingSession) -> int:
     """What can be believed of a session whose whole cannot; see `measured`. Where another card had the energy before
     (`other_card`), what flowed since the driver came."""

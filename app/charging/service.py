@@ -1318,6 +1318,8 @@ async def _release(scope: Scope, session: ChargingSession, energy_wh: int | None
     if energy_wh is not None:
         check_energy(energy_wh)
         session.energy_wh = energy_wh
+    elif (verified := await signed.verified_wh(scope, session)) is not None:
+        session.energy_wh = verified
     if session.energy_wh is None:
         raise Invalid.field(
             "energy_wh", "energy_required", "The meter gives no believable energy: say how many Wh."
@@ -1360,17 +1362,19 @@ async def list_unverified(scope: Scope, station_id: UUID) -> list[UUID]:
 async def signed_reported(
     scope: Scope, station_id: UUID, evse_no: int | None, ocpp_transaction_id: str | None, reading: Reading
 ) -> bool:
-    """A signed reading that came by a way of the vendor's own, also after its session's end. Whether there is one."""
+    """A signed reading that came by a way of the vendor's own, also after its session's end. Whether it belongs to one:
+    that which it names, else the only one there that runs or waits for its signature."""
     await _lock_station(scope, station_id)
-    query = select(ChargingSession).where(ChargingSession.station_id == station_id)
+    query = select(ChargingSession.id).where(ChargingSession.station_id == station_id)
     if ocpp_transaction_id is not None:
         query = query.where(ChargingSession.ocpp_transaction_id == ocpp_transaction_id)
-    elif evse_no is not None:
-        query = query.where(ChargingSession.evse_no == evse_no)
-    found = (await scope.db.execute(query.order_by(ChargingSession.started_at.desc()).limit(1))).scalar()
-    if found is None:
+    else:
+        query = query.where((ChargingSession.status == "ACTIVE") | (ChargingSession.review == "unverified"))
+        query = query.where(ChargingSession.evse_no == evse_no) if evse_no is not None else query
+    found = (await scope.db.execute(query.limit(2))).scalars().all()
+    if len(found) != 1:
         return False
-    session = await get_session(scope, found.id)
+    session = await get_session(scope, found[0])
     await ingest.store(scope, session, station_id, session.evse_no or evse_no or 0, [reading])
     if session.review == "unverified" and session.settled_at is None:
         await verify_again(scope, session.id)

@@ -11,7 +11,9 @@ from uuid import UUID
 from litestar import Response
 from sqlalchemy import text
 
+from app.charging import plausibility
 from app.charging.models import ChargingSession
+from app.kernel.errors import Invalid
 from app.metering import service as metering
 from app.metering.models import SignedCharge
 from app.metering.service import Told
@@ -24,11 +26,13 @@ _KNOWN = text("""
 select null as sampled_at, null as context, null as signed_data, countries from livery.metering_policy
 union all
 select sampled_at, context, signed_data, null from (
-  select sampled_at, context, signed_data from livery.meter_value
-   where session_id = :session and signed_data is not null
-  union
-  select sampled_at, context, signed_data from livery.signed_meter_value where session_id = :session
-  order by sampled_at, context desc, signed_data limit 200) as signed""")
+  select * from (
+    select sampled_at, context, signed_data from livery.meter_value
+     where session_id = :session and signed_data is not null
+    union
+    select sampled_at, context, signed_data from livery.signed_meter_value where session_id = :session) as signed
+  order by context not in ('Transaction.Begin', 'Transaction.End'), sampled_at, context desc, signed_data
+  limit 1000) as signed""")
 _IS_PRICED = text("""
 select from livery.price_snapshot where session_id = :session and country = any(:countries)
    and tariff @? '$.elements[*].price_components[*] ? (@.type == "ENERGY")'""")
@@ -43,14 +47,31 @@ async def weigh(scope: Scope, session: ChargingSession) -> None:
     if not told and not is_needed:
         return
     charge = await metering.check_charge(
-        scope, SOURCE, session.id, session.station_id, session.evse_no or 1, told
+        scope, SOURCE, session.id, session.station_id, session.evse_no or 0, told
     )
     if not is_needed or session.review is not None or session.energy_wh is None:
         return
-    if charge.energy_wh is not None:
+    if charge.energy_wh is None:
+        session.review = "unverified" if session.energy_wh > 0 else None
+    elif await plausibility.is_too_much(scope, session, int(charge.energy_wh)):
+        session.review = "implausible"
+    else:
         session.energy_wh = int(charge.energy_wh)
-    elif session.energy_wh > 0:
-        session.review = "unverified"
+
+
+async def verified_wh(scope: Scope, session: ChargingSession) -> int | None:
+    """What staff release without a figure of their own. None: whatever the session says. Errors: `energy_required`
+    where only signed energy is billed and none is verified."""
+    charge = await find(scope, session.id)
+    countries = await metering.countries_of(scope)
+    if not countries or not await _is_priced(scope, session, countries):
+        return None
+    if charge is None or charge.energy_wh is None:
+        raise Invalid.field(
+            "energy_wh", "energy_required",
+            "Only energy that the meter signed is billed here, and none is verified: say how many Wh.",
+        )  # fmt: skip
+    return int(charge.energy_wh)
 
 
 async def _is_priced(scope: Scope, session: ChargingSession, countries: list[str]) -> bool:
@@ -80,7 +101,7 @@ def shown(charge: SignedCharge | None) -> dict[str, Any] | None:
         return None
     return {
         "verdict": charge.verdict, "reason": charge.reason,
-        "energy_wh": None if charge.energy_wh is None else str(charge.energy_wh.normalize()),
+        "energy_wh": None if charge.energy_wh is None else f"{charge.energy_wh.normalize():f}",
         "records": [
             {name: one[name] for name in ("verdict", "reason", "format", "meter", "page", "context", "at", "data")}
             for one in charge.records

@@ -8,7 +8,7 @@ import binascii
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from app.metering.records import Kind, Record, SignedReading, Unreadable
+from app.metering.records import MOST_WH, Kind, Record, SignedReading, Unreadable, text_of
 
 HEADER = "AP;"
 LENGTH = 82
@@ -34,12 +34,14 @@ def read_alfen(data: str) -> Record:
         raise Unreadable("The Alfen record is not in watt hours.")
     status, scale = content[26:30], int.from_bytes(content[45:46], "little", signed=True)
     value = Decimal(_number(content, 46, 8, signed=True)).scaleb(scale)
+    if abs(value) >= MOST_WH or scale < -9:
+        raise Unreadable("The Alfen record is larger than any meter's register.")
     at = datetime.fromtimestamp(_number(content, 34, 4), UTC)
     fault = "" if not any(status) else f"The meter reports status {status.hex()}."
     return Record(
         format="alfen", signed=content, signature=signature, is_raw_signature=True, curve="secp192r1",
         hash_name="SHA256", meter=content[16:26].hex().upper(), embedded_key=_base32(parts[3]).hex(),
-        identity=content[54:74].rstrip(b"\0").decode("ascii", "replace"),
+        identity=text_of(content[54:74]),
         pages=("", _number(content, 78, 4)),
         readings=[SignedReading("{}-{}:{}.{}.{}*{}".format(*content[38:44]), value, at, fault=fault)],
         frozen=(("adapter", content[:16].hex()), ("session", str(_number(content, 74, 4)))), label=_KINDS[parts[1]],

@@ -11,7 +11,7 @@ from decimal import Decimal
 from xml.etree import ElementTree
 
 from app.metering import sml
-from app.metering.records import Kind, Record, SignedReading, Unreadable
+from app.metering.records import MOST_WH, Kind, Record, SignedReading, Unreadable, text_of
 from app.metering.signatures import read_bytes
 
 BLOCK = 320
@@ -33,6 +33,7 @@ def read_edl40(content: bytes) -> Record:
 def _single(told: sml.ListResponse) -> Record:
     entry = told.entries.get(SIGNED_TOTAL) or _get(told, TOTAL)
     contract = _get(told, CONTRACT)
+    who = contract.value or b""
     match _get(told, SECOND_INDEX).value:
         case [1, [1, int(second_index)]]:
             pass
@@ -41,7 +42,7 @@ def _single(told: sml.ListResponse) -> Record:
     return _record(
         "edl40", told.server_id, told.signature, entry.name, _number(entry.value), entry.scaler, entry.unit,
         sml.time_of(entry.at), _number(entry.status), second_index, _number(_get(told, PAGE).value),
-        contract=contract.value or b"", contract_at=sml.time_of(contract.at), log=told.signature[48:],
+        contract=who if isinstance(who, bytes) else b"", contract_at=sml.time_of(contract.at), log=told.signature[48:],
     )  # fmt: skip
 
 
@@ -55,16 +56,14 @@ def _record(
     if unit != WATT_HOURS:
         raise Unreadable("The signed reading is not in watt hours.")
     block = (
-        server_id + _little(sum(at), 4) + _little(status & 0xFF, 1) + _little(second_index, 4) + _little(page, 4)
-        + register + bytes([unit]) + _little(scaler, 1) + _little(value, 8) + log + contract.ljust(128, b"\0")
-        + _little(sum(contract_at), 4)
+        server_id + _unsigned(sum(at)) + bytes([status & 0xFF]) + _unsigned(second_index) + _unsigned(page)
+        + register + bytes([unit]) + _signed(scaler, 1) + _signed(value, 8) + log + contract.ljust(128, b"\0")
+        + _unsigned(sum(contract_at))
     ).ljust(BLOCK, b"\0")  # fmt: skip
-    reading = SignedReading(
-        _obis(register), Decimal(value).scaleb(scaler), datetime.fromtimestamp(at[0], UTC)
-    )
+    reading = SignedReading(_obis(register), _energy(value, scaler), _clock(at))
     return Record(
         format=format_name, signed=block, signature=signature[:48], is_raw_signature=True, curve="secp192r1",
-        hash_name="SHA256", meter=server_id.hex().upper(), identity=_identity(contract), pages=("", page),
+        hash_name="SHA256", meter=server_id.hex().upper(), identity=text_of(contract), pages=("", page),
         readings=[reading], embedded_key=embedded_key, label=label,
         frozen=(("calibration log", log.hex()), ("time of the contract", str(sum(contract_at)))),
     )  # fmt: skip
@@ -87,28 +86,28 @@ def _isa(told: sml.ListResponse) -> Record:
         raise Unreadable("The signed reading is not in watt hours.")
     block = (
         told.server_id + _isa_reading(now, with_time=True) + log + (now.signature or b"")
-        + contract.ljust(128, b"\0") + _little(sum(sml.time_of(start.at)), 4) + (station or b"")
-        + _isa_reading(start, with_time=False) + told.list_name + _little(page, 4)
+        + contract.ljust(128, b"\0") + _unsigned(sum(sml.time_of(start.at))) + (station or b"")
+        + _isa_reading(start, with_time=False) + told.list_name + _unsigned(page)
     ).ljust(BLOCK, b"\0")  # fmt: skip
     return Record(
         format="isa_edl_40_p", signed=block, signature=signature, is_raw_signature=True, curve="secp256r1",
-        hash_name="SHA256", meter=told.server_id.hex().upper(), identity=_identity(contract), pages=("", page),
+        hash_name="SHA256", meter=told.server_id.hex().upper(), identity=text_of(contract), pages=("", page),
         readings=[_isa_value(start, "begin"), _isa_value(now, "end")],
         frozen=(("calibration log", log.hex()), ("station", (station or b"").hex())),
     )  # fmt: skip
 
 
 def _isa_reading(entry: sml.ListEntry, *, with_time: bool) -> bytes:
-    at = _little(sum(sml.time_of(entry.at)), 4) if with_time else b""
+    at = _unsigned(sum(sml.time_of(entry.at))) if with_time else b""
     status, value = _number(entry.status) & 0xFF, _number(entry.value)
     return (
-        at + bytes([status]) + entry.name + bytes([WATT_HOURS]) + _little(entry.scaler, 1) + _little(value, 8)
+        at + bytes([status]) + entry.name + bytes([WATT_HOURS]) + _signed(entry.scaler, 1) + _signed(value, 8)
     )
 
 
 def _isa_value(entry: sml.ListEntry, kind: Kind) -> SignedReading:
-    energy, at = Decimal(_number(entry.value)).scaleb(entry.scaler), sml.time_of(entry.at)[0]
-    return SignedReading(_obis(TOTAL), energy, datetime.fromtimestamp(at, UTC), kind)
+    energy, at = _energy(_number(entry.value), entry.scaler), _clock(sml.time_of(entry.at))
+    return SignedReading(_obis(TOTAL), energy, at, kind)
 
 
 def _get(told: sml.ListResponse, name: bytes) -> sml.ListEntry:
@@ -124,21 +123,36 @@ def _number(told: object) -> int:
     raise Unreadable("A value in the signed reading is no number.")
 
 
-def _little(value: int, length: int) -> bytes:
+def _unsigned(value: int, length: int = 4) -> bytes:
+    return _little(value, length, signed=False)
+
+
+def _signed(value: int, length: int) -> bytes:
+    return _little(value, length, signed=True)
+
+
+def _little(value: int, length: int, *, signed: bool) -> bytes:
+    """Each field has a sign or has none: else two numbers would make the same signed bytes."""
     try:
-        return value.to_bytes(length, "little", signed=value < 0)
+        return value.to_bytes(length, "little", signed=signed)
     except OverflowError:
-        raise Unreadable("A number in the signed reading is too large.") from None
+        raise Unreadable("A number in the signed reading is out of its range.") from None
+
+
+def _energy(value: int, scaler: int) -> Decimal:
+    energy = Decimal(value).scaleb(scaler)
+    if abs(energy) >= MOST_WH or scaler < -9:
+        raise Unreadable("The signed reading is larger than any meter's register.")
+    return energy
+
+
+def _clock(at: tuple[int, int]) -> datetime:
+    """What is signed are the seconds of the meter's own clock, not where in the world it hangs."""
+    return datetime.fromtimestamp(sum(at), UTC)
 
 
 def _obis(name: bytes) -> str:
     return "{}-{}:{}.{}.{}*{}".format(*name) if len(name) == 6 else name.hex()
-
-
-def _identity(contract: bytes) -> str:
-    """In text where it is some."""
-    told = contract.rstrip(b"\0")
-    return told.decode("ascii") if told and all(32 <= byte < 127 for byte in told) else told.hex().upper()
 
 
 # --- MENNEKES ----------------------------------------------------------------------------------------------------
@@ -162,7 +176,7 @@ def read_mennekes(root: ElementTree.Element) -> Iterator[Record]:
 
 def _measurement(process: ElementTree.Element, told: ElementTree.Element, label: Kind) -> Record:
     signature = read_bytes(_said(told, "Signature"), "signature")
-    log = signature[48:] or _little(_integer(told, "EventCounter") & 0xFFFF, 2)[::-1]
+    log = signature[48:] or (_integer(told, "EventCounter") & 0xFFFF).to_bytes(2, "big")
     own = told.find(f"{_MENNEKES}TimestampCustomerIdent")
     contract_at = _moment(_said(told if own is not None else process, "TimestampCustomerIdent"))
     return _record(

@@ -33,8 +33,11 @@ async def note_key(
         if row.public_key == der:
             return row
     if len(known) >= MAX_KEYS:
-        return None
-    is_first = not known
+        oldest = next((row for row in known if row.status == "waiting"), None)
+        if oldest is None:
+            return None
+        await scope.db.delete(oldest)
+    is_first = not known and not await _is_compared(scope, station_id)
     row = MeterKey(
         station_id=station_id, evse_no=evse_no, curve=name, public_key=der, source="station", told_at=scope.now,
         status="trusted" if is_first else "waiting",
@@ -46,6 +49,12 @@ async def note_key(
         await events.emit(scope, "MeterKeyChanged", "meter_key", row.id, told)
         await alerts.raise_alert(scope, station_id, "meter_key", f"EVSE {evse_no}: {fingerprint(der)}")
     return row
+
+
+async def _is_compared(scope: Scope, station_id: UUID) -> bool:
+    """Where staff looked at one meter's plate, they look at those of its neighbours too."""
+    query = select(MeterKey.id).where(MeterKey.station_id == station_id, MeterKey.is_compared)
+    return (await scope.db.execute(query.limit(1))).first() is not None
 
 
 async def list_keys_of(scope: Scope, station_id: UUID, evse_no: int) -> list[MeterKey]:

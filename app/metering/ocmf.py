@@ -2,19 +2,23 @@
 
 import json
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from app.metering.records import Kind, Record, SignedReading, Unreadable, Unsupported
+from app.metering.records import MOST_WH, Kind, Record, SignedReading, Unreadable, Unsupported
 from app.metering.signatures import algorithm_of, read_bytes
 
 HEADER = "OCMF|"
 DEFAULT_ALGORITHM = "ECDSA-secp256r1-SHA256"
+MAX_READINGS = 500
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,12})?([eE][+-]?[0-9])?")
 _UNITS = {"wh": Decimal(1), "kwh": Decimal(1000), "mwh": Decimal(1_000_000)}
 _KINDS: dict[str, Kind] = {"B": "begin", "E": "end", "L": "end", "R": "end", "A": "end", "P": "end"}
 _INHERITED = ("TM", "TX", "RI", "RU", "RT", "EF", "ST")  # "fields that have an identical value … are omitted"
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)[,.](\d{1,6})(Z|[+-]\d\d:?\d\d)(?: ([A-Za-z]))?")
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)[,.](\d{1,6})(Z|[+-]\d\d:?\d\d)(?: ([A-Za-z]))?", re.ASCII
+)
 _STATES = {
     "N": "The meter was not there.", "T": "The meter did not answer.", "D": "The meter was disconnected.",
     "R": "The meter was gone.", "M": "The meter saw a manipulation.", "X": "The meter was exchanged.",
@@ -57,7 +61,9 @@ def read_ocmf(data: str) -> Record:
 
 def _section(text: str, start: int) -> tuple[dict[str, Any], int]:
     """A JSON object and where it ends. A name that stands twice could be read one way by us and another by the next."""
-    decoder = json.JSONDecoder(parse_float=Decimal, object_pairs_hook=_once, strict=False)
+    decoder = json.JSONDecoder(
+        parse_float=_number, parse_int=_number, parse_constant=_number, object_pairs_hook=_once, strict=False
+    )
     begin = start + len(text[start:]) - len(text[start:].lstrip())
     try:
         content, end = decoder.raw_decode(text, begin)
@@ -66,6 +72,12 @@ def _section(text: str, start: int) -> tuple[dict[str, Any], int]:
     if not isinstance(content, dict):
         raise Unreadable("A section of the record is no JSON object.")
     return content, end
+
+
+def _number(said: str) -> Decimal:
+    if _NUMBER.fullmatch(said) is None:
+        raise ValueError
+    return Decimal(said)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -79,7 +91,7 @@ def _text(content: dict[str, Any], name: str) -> str:
     value = content.get(name)
     if value is None:
         return ""
-    if isinstance(value, str):
+    if isinstance(value, str) and value.isprintable() and len(value) <= 500:
         return value
     raise Unreadable(f"{name} is no text.")
 
@@ -93,7 +105,7 @@ def _meter(payload: dict[str, Any]) -> str:
 
 
 def _pages(said: str) -> tuple[str, int]:
-    found = re.fullmatch(r"([A-Z])(\d{1,18})", said)
+    found = re.fullmatch(r"([A-Z])([0-9]{1,18})", said)
     if found is None:
         raise Unreadable("The pagination is not a letter and a number.")
     return found[1], int(found[2])
@@ -101,8 +113,8 @@ def _pages(said: str) -> tuple[str, int]:
 
 def _readings(payload: dict[str, Any]) -> list[SignedReading]:
     told, before, readings = payload.get("RD"), dict[str, Any](), list[SignedReading]()
-    if not isinstance(told, list) or not told:
-        raise Unreadable("The record has no readings.")
+    if not isinstance(told, list) or not 1 <= len(told) <= MAX_READINGS:
+        raise Unreadable("The record has no readings, or too many.")
     for one in told:
         if not isinstance(one, dict):
             raise Unreadable("A reading is no JSON object.")
@@ -117,9 +129,9 @@ def _readings(payload: dict[str, Any]) -> list[SignedReading]:
 
 def _reading(told: dict[str, Any]) -> SignedReading:
     value, factor = told["RV"], _UNITS.get(_text(told, "RU").strip().lower())
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,15}(\.\d{1,12})?", value):
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = Decimal(value)  # in quotes in the example that others test with
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or abs(value) > 10**15:
+    if not isinstance(value, Decimal) or abs(value * (factor or 1)) >= MOST_WH:
         raise Unreadable("A reading has no value.")
     at, clock = _time(told)
     register = _text(told, "RI")
@@ -127,7 +139,7 @@ def _reading(told: dict[str, Any]) -> SignedReading:
         "" if factor is not None else f"The unit {_text(told, 'RU')[:10]} is not one of energy."
     )
     return SignedReading(
-        register, Decimal(value) * (factor or 0), at, _KINDS.get(_text(told, "TX"), "other"), clock, fault
+        register, value * (factor or 0), at, _KINDS.get(_text(told, "TX"), "other"), clock, fault
     )
 
 
@@ -136,8 +148,9 @@ def _time(told: dict[str, Any]) -> tuple[datetime, str]:
     if found is None:
         raise Unreadable("A reading has no time.")
     try:
-        return datetime.fromisoformat(f"{found[1]}.{found[2]:0<6}{found[3]}"), (found[4] or "").upper()
-    except ValueError:
+        at = datetime.fromisoformat(f"{found[1]}.{found[2]:0<6}{found[3]}").astimezone(UTC)
+        return at, (found[4] or "").upper()
+    except (ValueError, OverflowError):
         raise Unreadable("A reading has a time that does not exist.") from None
 
 

@@ -23,7 +23,7 @@ def read_pcdf(data: str) -> Record:
     """Errors: `Unreadable`."""
     text = data.replace("\\u0002", "").replace("\\u0003", "").strip("\x02\x03\r\n\t ")
     found = _LINE.fullmatch(text)
-    if found is None:
+    if found is None or not text.isprintable():
         raise Unreadable("A PCDF line is 128.8.0 and fields in brackets.")
     pairs = re.findall(r"\(([A-Z]{2,3}):([^()]*)\)", found[1])
     fields = dict(pairs)
@@ -32,13 +32,14 @@ def read_pcdf(data: str) -> Record:
     missing = [name for name in NEEDED if name not in fields]
     if missing:
         raise Unreadable(f"The PCDF line lacks {', '.join(missing)}.")
-    energy = re.fullmatch(r"(\d{4}\.\d{3})\*kWh", fields["RV"])
+    energy = re.fullmatch(r"([0-9]{4}\.[0-9]{3})\*kWh", fields["RV"])
     if energy is None:
         raise Unreadable("The PCDF line has no energy in kWh.")
     return Record(
         format="pcdf", signed=text[: text.rindex("(SG:")].encode(), signature=read_bytes(fields["SG"], "signature"),
         curve="secp256r1", hash_name="SHA256", meter=fields["HW"], identity=fields["SI"],
-        pages=("", int(fields["CSC"])) if fields["CSC"].isdecimal() else None, embedded_key=fields["PK"], gives=True,
+        pages=("", int(fields["CSC"])) if re.fullmatch("[0-9]{1,12}", fields["CSC"]) else None,
+        embedded_key=fields["PK"], gives=True,
         readings=[
             SignedReading(OBIS, Decimal(0), _time(fields["ST"]), "begin", _clock(fields)),
             SignedReading(OBIS, Decimal(energy[1]) * 1000, _time(fields["CT"]), "end", _clock(fields)),

@@ -10,12 +10,16 @@ from tenants.scope import Scope
 
 
 async def list_keys(scope: Scope) -> list[tuple[MeterKey, ChargingStation]]:
-    """By station and EVSE, the trusted one first."""
+    """Those that wait first; then by station and EVSE, the trusted one before the others."""
     query = (
         select(MeterKey, ChargingStation)
         .join(ChargingStation, ChargingStation.id == MeterKey.station_id)
         .order_by(
-            ChargingStation.ocpp_identity, MeterKey.evse_no, MeterKey.status != "trusted", MeterKey.told_at
+            MeterKey.status != "waiting",
+            ChargingStation.ocpp_identity,
+            MeterKey.evse_no,
+            MeterKey.status != "trusted",
+            MeterKey.told_at,
         )
         .limit(1000)
     )

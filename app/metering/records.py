@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
+MOST_WH = 10**12  # no register of a charger's meter goes so far
 Kind = Literal["begin", "end", "other"]
 
 
@@ -15,6 +16,12 @@ class Unreadable(Exception):
 
 class Unsupported(Exception):
     """A format or an algorithm that we do not know."""
+
+
+def text_of(octets: bytes) -> str:
+    """Padded with zeros: as text where it is some, else in hexadecimal."""
+    told = octets.rstrip(b"\0")
+    return told.decode("ascii") if told and all(32 <= byte < 127 for byte in told) else told.hex().upper()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,5 +58,4 @@ class Record:
     gives: bool = False  # the reading is the energy of the whole charge, not a register
     frozen: Sequence[tuple[str, str]] = ()
     fault: str = ""  # of the record as a whole
-    began_wh: Decimal | None = None
     label: Kind | None = None  # what it was read for, from outside the signature

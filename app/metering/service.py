@@ -1,5 +1,6 @@
 """From the readings that a meter signed to the energy that may be billed; and where nothing else may be."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,12 +50,14 @@ class Told:
 async def check_charge(
     scope: Scope, source_type: str, source_id: UUID, station_id: UUID, evse_no: int, told: Sequence[Told]
 ) -> SignedCharge:
-    """The verdict on all that the meter signed of a charge, kept with it. Told again, it is judged anew.
+    """The verdict on all that the meter signed of a charge, kept with it. Told again, it is judged anew. `evse_no` is 0
+    where the station has not said.
 
     Only a trusted key of this EVSE counts: one that came with the data is noted, and trusted only if it is the first.
     """
     whole, records = list[Checked](), list[dict[str, Any]]()
     for one in told[:MAX_RECORDS]:
+        await asyncio.sleep(0)  # reading and checking take a millisecond, and others wait for this loop
         checked = await _check(scope, station_id, evse_no, one)
         if checked.is_valid:
             checked = await _once(scope, source_type, source_id, checked)
@@ -95,7 +98,7 @@ async def _check(scope: Scope, station_id: UUID, evse_no: int, told: Told) -> Ch
         return Checked("unsupported", str(problem))
     except Unreadable as problem:
         return Checked("invalid", str(problem))
-    said = enclosed.public_key or record.embedded_key
+    said = (enclosed.public_key or record.embedded_key) if evse_no else ""  # whose meter it is, nobody knows
     noted = await keys.note_key(scope, station_id, evse_no, said, record.curve) if said else None
     trusted = await keys.find_trusted(scope, station_id, evse_no)
     if trusted is None:

@@ -72,6 +72,9 @@ def _entry(told: Any) -> ListEntry:
     if not isinstance(told, list) or len(told) != 7 or not isinstance(told[0], bytes):
         raise Unreadable("A value in the SML file has the wrong shape.")
     name, status, at, unit, scaler, value, signature = told
+    is_typed = all(isinstance(one, int | None) and not isinstance(one, bool) for one in (unit, scaler))
+    if not is_typed or not isinstance(signature, bytes | None):
+        raise Unreadable("A value in the SML file has the wrong type.")
     return ListEntry(name, status, at, unit, scaler or 0, value, signature)
 
 
@@ -158,7 +161,14 @@ def _crc(content: bytes) -> int:
     """CRC-16/X-25, which SML writes with its low byte first."""
     crc = 0xFFFF
     for byte in content:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ 0x8408 if crc & 1 else crc >> 1
+        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFF
+
+
+def _row(number: int) -> int:
+    for _ in range(8):
+        number = number >> 1 ^ (0x8408 if number & 1 else 0)
+    return number
+
+
+_CRC = [_row(number) for number in range(256)]

@@ -6,11 +6,12 @@ keys (`keys`), and a key that came with the data proves nothing about a meter.
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,7 +22,8 @@ from app.metering.transparency import Enclosed
 
 Verdict = Literal["valid", "invalid", "no_key", "unsupported"]
 WORST: tuple[Verdict, ...] = ("unsupported", "invalid", "no_key", "valid")
-MAX_RECORDS = 500
+MAX_RECORDS = 1000
+MAX_CHARACTERS = 16_384  # of one record; the largest in the field have some 3,000
 
 
 def _sml(data: str) -> Record:
@@ -78,6 +80,16 @@ def verify(data: str, *, format_name: str = "", public_key: str = "") -> list[Ch
     ]
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Whoever writes the data chooses what its readers stumble over: that is never more than unreadable."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, RecursionError) as problem:
+        raise Unreadable("The data cannot be read.") from problem
+
+
+@_reading()
 def unpack(data: str, format_name: str = "") -> Sequence[Enclosed | Record]:
     """What the data encloses, unread but for a MENNEKES bill. Errors: `Unreadable`, `Unsupported`."""
     if format_name and format_name.strip().lower() not in _SPELLED:
@@ -88,12 +100,19 @@ def unpack(data: str, format_name: str = "") -> Sequence[Enclosed | Record]:
             bill = list(edl40.read_mennekes(root))
             if not bill:
                 raise Unreadable("The bill has no charging process.")
-            return bill[:MAX_RECORDS]
-        return transparency.read_values(root)[:MAX_RECORDS]
+            return _few(bill)
+        return _few(transparency.read_values(root))
     told = signed_meter_value(data)
     return [replace(told, format=format_name.strip().lower() or told.format)]
 
 
+def _few(found: list[Any]) -> list[Any]:
+    if len(found) > MAX_RECORDS:
+        raise Unreadable(f"The file holds more than {MAX_RECORDS} records.")
+    return found
+
+
+@_reading()
 def signed_meter_value(data: str) -> Enclosed:
     """OCPP's SignedMeterValue (2.0.1 2.41), which 1.6 stations put into `value` as JSON (OCA, Signed Meter Values
     3.2.1); anything else is the record itself. Errors: `Unreadable`."""
@@ -146,8 +165,11 @@ def _octets(data: str) -> bytes:
     return read_bytes(data, "signed data")
 
 
+@_reading()
 def read_record(one: Enclosed) -> Record:
     """Errors: `Unreadable`, `Unsupported`."""
+    if len(one.data) > MAX_CHARACTERS:
+        raise Unreadable("The record is longer than any meter writes.")
     name = _SPELLED.get(one.format, "") if one.format else ""
     if one.format and not name:
         raise Unsupported(f"The format {one.format[:40]} is not known here.")
@@ -174,12 +196,14 @@ def check(record: Record, public_key: str = "", *, beside: str = "") -> Checked:
     if not said:
         return Checked("no_key", "There is no public key to check the signature with.", record)
     try:
-        _, key = read_key(said, record.curve)
-        signature = read_signature(record.signature, is_raw=record.is_raw_signature)
+        with _reading():
+            _, key = read_key(said, record.curve)
+            signature = read_signature(record.signature, is_raw=record.is_raw_signature)
+            used, is_own = as_der(key), not public_key
+            fits = is_signed(key, record.signed, signature, record.hash_name)
     except (Unreadable, Unsupported) as problem:
         return Checked("invalid", str(problem), record)
-    used, is_own = as_der(key), not public_key
-    if not is_signed(key, record.signed, signature, record.hash_name):
+    if not fits:
         return Checked("invalid", "The signature does not fit the data and the key.", record, used, is_own)
     return Checked("valid", "The signature fits the data and the key.", record, used, is_own)
 

@@ -16,6 +16,7 @@ from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.errors import Refused
 from app.kernel.ids import public_id
+from app.metering import service as metering
 from tests.billing.conftest import Shop, jobs, shop
 from tests.charging.test_cap import BEGAN, Visit, begun_without_meter, visit
 from tests.surfaces.conftest import house
@@ -270,6 +271,21 @@ async def test_a_hold_for_which_nothing_can_be_believed_is_let_go_in_time(visit:
     await sweep(visit, 30 + 23 * 60 + 1)
     payment = await visit.payment()
     assert (payment.state, (await session_of(visit)).review) == ("canceled", "implausible")
+    assert "nothing is taken" in await page(house, visit, "en")
+    assert await visit.shop.balances() == {}
+
+
+async def test_energy_that_nobody_signed_is_not_taken_where_only_signed_energy_is_billed(
+    visit: Visit, house: House
+) -> None:
+    async with visit.shop.scope() as scope:
+        await metering.set_countries(scope, ["DEU"])
+    await visit.read(30, 5)
+    session = await visit.end(60, 11)
+    assert (session.review, session.energy_wh) == ("unverified", 11_000)
+    await sweep(visit, 60 + 23 * 60 + 1)
+    payment = await visit.payment()
+    assert (payment.state, (await session_of(visit)).review) == ("canceled", "unverified")
     assert "nothing is taken" in await page(house, visit, "en")
     assert await visit.shop.balances() == {}
 

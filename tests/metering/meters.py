@@ -231,17 +231,10 @@ def _local(at: int) -> bytes:
 
 
 def crc(content: bytes) -> int:
-    """CRC-16/X-25 from its table, where the product computes it bit by bit."""
+    """CRC-16/X-25 bit by bit, where the product has a table."""
     value = 0xFFFF
     for byte in content:
-        value = value >> 8 ^ _TABLE[(value ^ byte) & 0xFF]
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ 0x8408 if value & 1 else value >> 1
     return value ^ 0xFFFF
-
-
-def _row(number: int) -> int:
-    for _ in range(8):
-        number = number >> 1 ^ (0x8408 if number & 1 else 0)
-    return number
-
-
-_TABLE = [_row(number) for number in range(256)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from app.metering.transparency import write_values
 from app.metering.verification import charge_of, verify, worst
 from tests.conftest import ROOT
-from tests.metering.meters import ALGORITHMS, Meter, Pair, reading
+from tests.metering.meters import ALGORITHMS, Meter, Pair, crc, reading
 
 VECTORS = Path(os.environ.get("LIVERY_VECTORS", ROOT.parent / "shared" / "vectors")) / "signed_meter"
 FILES = sorted(path for path in VECTORS.rglob("*") if path.suffix in (".xml", ".pcdf"))
@@ -340,3 +340,62 @@ def test_the_second_signature_that_ecdsa_allows_makes_no_second_record():
     checked = of(begin, end, twin, key=meter.key)
     assert [one.verdict for one in checked] == ["valid"] * 3
     assert charge_of(checked).energy_wh == Decimal("12345")
+
+
+# -- what a hostile station may send ----------------------------------------------------------------------------------
+
+
+def ocmf_of(meter: Meter, signed: str) -> str:
+    return f"OCMF|{signed}|{json.dumps({'SD': meter.pair.der(signed.encode()).hex()})}"
+
+
+def test_signed_nonsense_is_invalid_and_raises_nothing():
+    """All of it is signed, and by the right key: the reader must not stumble over it."""
+    meter = Meter()
+    good = json.dumps({"PG": "T1", "MS": "M", "RD": [reading("1.0")]})
+    pcdf = Meter()
+    line = pcdf.pcdf("0001.000").split("(SG:")[0]
+    line = line.replace(f"(CSC:{pcdf.page})", f"(CSC:{'9' * 5000})")
+    told = [
+        *(ocmf_of(meter, good.replace('"1.0"', value)) for value in (
+            "1e1000000", "1e1000000000000000000", "1e-999999", "NaN", "Infinity", "-1e400", "true", "null", "[]", '"x"',
+            "9" * 5000, "10000000000000",
+        )),
+        *(ocmf_of(meter, good.replace('"M"', value)) for value in (
+            '"\\u0000"', '"\\ud800"', "5", "{}", "null", f'"{"M" * 600}"',
+        )),
+        ocmf_of(meter, good.replace("2026-05-01T10:00:00", "0001-01-01T00:00:00")),
+        ocmf_of(meter, good.replace("2026-05-01T10:00:00", "2026-13-01T00:00:00")),
+        ocmf_of(meter, good.replace('"T1"', '"T' + "9" * 400 + '"')),
+        ocmf_of(meter, json.dumps({"PG": "T1", "MS": "M", "RD": [reading("1.0")] * 501})),
+        f"{line}(SG:{pcdf.pair.der(line.encode()).hex()})",
+        '{"a":' + "[" * 100_000, "OCMF|" + "[" * 100_000, "{" + '"signedMeterData": 5}',
+        "OCMF|" + "x" * 20_000,
+    ]  # fmt: skip
+    for data in told:
+        checked = worst(verify(data, public_key=meter.key))
+        assert checked.verdict in ("invalid", "unsupported"), data[:200]
+
+
+def test_a_number_of_a_signed_block_is_read_with_one_sign_only():
+    """-1 and 255 make the same byte: the second spelling of a scaler is refused, though the signature fits."""
+    edl = Meter(Pair("secp192r1"))
+    content = bytes.fromhex(edl.edl40(10_000, DAY))
+    assert content.count(b"\x62\x1e\x52\xff") == 1
+    changed = content.replace(b"\x62\x1e\x52\xff", b"\x62\x1e\x62\xff")
+    assert worst(of(resealed(changed).hex(), key=edl.key)).verdict == "invalid"
+    assert worst(of(resealed(content).hex(), key=edl.key)).verdict == "valid"
+    negative = content.replace(
+        b"\x65" + (99).to_bytes(4, "big"), b"\x55" + (99 - 2**31).to_bytes(4, "big", signed=True)
+    )
+    assert worst(of(resealed(negative).hex(), key=edl.key)).verdict == "invalid"
+
+
+def resealed(content: bytes) -> bytes:
+    """With checksums that fit: of the message with the values, and of the file."""
+    at = content.index(b"\x72\x65\x00\x00\x07\x01")
+    begin = content.rindex(b"\x76\x02", 0, at)
+    end = content.index(b"\x76\x02", at)
+    message = content[begin : end - 4]
+    content = content[:begin] + message + b"\x63" + crc(message).to_bytes(2, "little") + b"\0" + content[end:]
+    return content[:-2] + crc(content[:-2]).to_bytes(2, "little")

@@ -361,3 +361,70 @@ async def test_data_transfers_that_hold_neither_are_told_so(street: Street, box:
     nobody = {"vendorId": "x", "data": Meter().ocmf({"value": "1.0"})}
     assert await link.tell("DataTransfer", nobody) == {"status": "Rejected"}, "no session to which it belongs"
     assert await link.is_alive()
+
+
+async def test_a_key_for_an_evse_that_nobody_looked_at_waits_where_staff_compared_another(
+    street: Street, box: Box, policy: None
+):
+    async with street.scope() as scope:
+        await keys.add_key(scope, box.station_id, 1, Meter().key)
+        first = await keys.note_key(scope, box.station_id, 2, Meter().key)
+    assert first is not None and first.status == "waiting"
+    link = await box.online()
+    meters = json.dumps({"meters": [{"connectorId": 77, "publicKey": Meter().key}]})
+    told = {"vendorId": "generalConfiguration", "messageId": "setMeterConfiguration", "data": meters}
+    assert await link.tell("DataTransfer", told) == {"status": "Rejected"}, "no such EVSE"
+
+
+async def test_signed_energy_that_no_connector_gives_waits_for_staff(street: Street, box: Box, policy: None):
+    meter = Meter()
+    async with street.scope() as scope:
+        await keys.add_key(scope, box.station_id, 1, meter.key)
+    session = await Visit(box, meter, end="110.0").charge16(await box.online(), RV="900.0")
+    assert (session.review, session.energy_wh) == ("implausible", 10_000)
+
+
+async def test_whoever_releases_what_is_not_verified_says_how_much(street: Street, box: Box, policy: None):
+    session = await Visit(box, Meter()).charge16(await box.online())
+    assert session.review == "unverified"
+    async with street.scope() as scope:
+        with pytest.raises(Invalid) as refused:
+            await charging.decide_review(scope, session.id, "release", "Believed.")
+        assert [fault.code for fault in refused.value.faults] == ["energy_required"]
+
+
+async def test_many_signed_readings_between_begin_and_end_cut_neither_off(
+    street: Street, box: Box, policy: None
+):
+    meter = Meter()
+    async with street.scope() as scope:
+        await keys.add_key(scope, box.station_id, 1, meter.key)
+    link, visit = await box.online(), Visit(box, meter, end="104.0")
+    started = await link.tell("StartTransaction", {
+        "connectorId": 1, "idTag": box.card, "meterStart": 100_000, "timestamp": visit.stamp(0),
+    })  # fmt: skip
+    number = started["transactionId"]
+    told = [visit.sample("B", "100.0", 0)]
+    for n in range(1, 300):
+        value = meter.ocmf({
+            "value": f"{100 + n / 100:.2f}", "kind": "C",
+            "at": (visit.at + timedelta(seconds=10 * n)).strftime("%Y-%m-%dT%H:%M:%S,000+0000 S"),
+        })  # fmt: skip
+        told.append({
+            "timestamp": (visit.at + timedelta(seconds=10 * n)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "sampledValue": [{"value": value, "format": "SignedData", "context": "Sample.Periodic"}],
+        })  # fmt: skip
+    told.append(visit.sample("E", "104.0", 59))
+    for at in range(0, len(told), 50):
+        part = {"connectorId": 1, "transactionId": number, "meterValue": told[at : at + 50]}
+        await link.tell("MeterValues", part)
+    await link.tell("StopTransaction", {
+        "transactionId": number, "meterStop": 104_000, "timestamp": visit.stamp(59),
+    })  # fmt: skip
+    (session,) = await box.rows(ChargingSession, ChargingSession.ocpp_transaction_id == str(number))
+    charge = await charge_of(street, session)
+    assert charge is not None and (charge.verdict, charge.energy_wh, len(charge.records)) == (
+        "valid",
+        4000,
+        301,
+    )
