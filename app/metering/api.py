@@ -1,5 +1,6 @@
 """REST: checking signed data, keys of meters, and where only signed energy is billed (below `/api/v1`)."""
 
+import asyncio
 from typing import Any
 
 from litestar import get, post, put
@@ -23,7 +24,9 @@ async def verify_signed_data(tenant_scope: Scope, data: dict[str, Any]) -> dict[
     transparency software, a MENNEKES bill, or OCPP's SignedMeterValue in JSON. Without `public_key` the one that came
     with the data is taken, and `is_own_key` says so: it proves nothing about whose meter it was. `verdict` is that of
     the worst record; `energy_wh` what a begin and an end give."""
-    decisive, checked = service.look_at(data.get("data"), data.get("format"), data.get("public_key"))
+    decisive, checked = await asyncio.to_thread(
+        service.look_at, data.get("data"), data.get("format"), data.get("public_key")
+    )
     charge = charge_of(checked)
     return {
         "verdict": decisive.verdict, "reason": decisive.reason, "is_own_key": any(one.is_own_key for one in checked),

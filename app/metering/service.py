@@ -55,14 +55,21 @@ async def check_charge(
 
     Only a trusted key of this EVSE counts: one that came with the data is noted, and trusted only if it is the first.
     """
-    whole, records = list[Checked](), list[dict[str, Any]]()
+    read = []
     for one in told[:MAX_RECORDS]:
         await asyncio.sleep(0)  # reading and checking take a millisecond, and others wait for this loop
-        checked = await _check(scope, station_id, evse_no, one)
-        if checked.is_valid:
-            checked = await _once(scope, source_type, source_id, checked)
-        whole.append(checked)
-        records.append(_as_json(one, checked))
+        read.append(_read(one))
+    noted = await _note_keys(scope, station_id, evse_no, read)
+    trusted = await keys.find_trusted(scope, station_id, evse_no)
+    whole = []
+    for one in read:
+        await asyncio.sleep(0)
+        whole.append(one if isinstance(one, Checked) else _check(one, trusted, noted.get(one.key)))
+    if trusted is not None and not trusted.meter:  # a key speaks for the meter that it signs for first
+        trusted.meter = next((one.record.meter[:200] for one in whole if one.record and one.is_valid), "")
+    whole = [_of_that_meter(one, trusted) for one in whole]
+    whole = await _once(scope, source_type, source_id, whole)
+    records = [_as_json(one, checked) for one, checked in zip(told, whole, strict=False)]
     decisive = worst(whole) if whole else Checked("no_key", "The meter signed nothing.")
     charge = charge_of(whole)
     row = await find_charge(scope, source_type, source_id)
@@ -89,7 +96,15 @@ async def find_charge(scope: Scope, source_type: str, source_id: UUID) -> Signed
     return (await scope.db.execute(query)).scalar_one_or_none()
 
 
-async def _check(scope: Scope, station_id: UUID, evse_no: int, told: Told) -> Checked:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A record, and the key that came with it: an offer."""
+
+    record: Record
+    key: str
+
+
+def _read(told: Told) -> _Read | Checked:
     try:
         enclosed = signed_meter_value(told.data)
         label = transparency.LABELS.get(told.context.lower())
@@ -98,44 +113,73 @@ async def _check(scope: Scope, station_id: UUID, evse_no: int, told: Told) -> Ch
         return Checked("unsupported", str(problem))
     except Unreadable as problem:
         return Checked("invalid", str(problem))
-    said = (enclosed.public_key or record.embedded_key) if evse_no else ""  # whose meter it is, nobody knows
-    noted = await keys.note_key(scope, station_id, evse_no, said, record.curve) if said else None
-    trusted = await keys.find_trusted(scope, station_id, evse_no)
+    return _Read(record, enclosed.public_key or record.embedded_key)
+
+
+async def _note_keys(
+    scope: Scope, station_id: UUID, evse_no: int, read: Sequence[_Read | Checked]
+) -> dict[str, MeterKey | None]:
+    """Each key once; none where nobody knows whose meter it is."""
+    offered = {one.key: one.record.curve for one in read if isinstance(one, _Read) and one.key}
+    if not evse_no:
+        return {}
+    return {
+        said: await keys.note_key(scope, station_id, evse_no, said, curve) for said, curve in offered.items()
+    }
+
+
+def _check(read: _Read, trusted: MeterKey | None, noted: MeterKey | None) -> Checked:
     if trusted is None:
-        return replace(check(record), verdict="no_key", reason="No key of this meter is trusted.")
-    checked = check(record, trusted.public_key.hex())
-    if checked.is_valid:
-        return await _of_that_meter(scope, trusted, checked, record)
-    if noted is not None and noted.id != trusted.id and check(record, noted.public_key.hex()).is_valid:
-        print_ = keys.fingerprint(noted.public_key)
-        return replace(
-            checked, verdict="no_key", reason=f"Signed with the key {print_}, which is not trusted."
-        )
+        return replace(check(read.record), verdict="no_key", reason="No key of this meter is trusted.")
+    checked = check(read.record, trusted.public_key.hex())
+    is_other = noted is not None and noted.public_key != trusted.public_key and not checked.is_valid
+    if noted is not None and is_other and check(read.record, noted.public_key.hex()).is_valid:
+        reason = f"Signed with the key {keys.fingerprint(noted.public_key)}, which is not trusted."
+        return replace(checked, verdict="no_key", reason=reason)
     return checked
 
 
-async def _once(scope: Scope, source_type: str, source_id: UUID, checked: Checked) -> Checked:
+def _of_that_meter(checked: Checked, key: MeterKey | None) -> Checked:
+    if (
+        key is None
+        or checked.record is None
+        or not checked.is_valid
+        or key.meter == checked.record.meter[:200]
+    ):
+        return checked
+    reason = f"The key belongs to meter {key.meter}, and this is meter {checked.record.meter[:200]}."
+    return replace(checked, verdict="invalid", reason=reason)
+
+
+async def _once(
+    scope: Scope, source_type: str, source_id: UUID, whole: Sequence[Checked]
+) -> Sequence[Checked]:
     """A record that stands for another charge already is a replay: its page of the meter is spent. Whoever has one
     signature of ECDSA has a second, so that only what was signed, and by whom, tells a record."""
-    assert checked.record is not None and checked.public_key is not None
-    digest = hashlib.sha256(checked.public_key + checked.record.signed).digest()
-    row = {"id": uuid7(), "digest": digest, "source_type": source_type, "source_id": source_id}
-    await scope.db.execute(insert(SignedRecord).values(row).on_conflict_do_nothing())
-    query = select(SignedRecord.source_type, SignedRecord.source_id).where(SignedRecord.digest == digest)
-    if tuple((await scope.db.execute(query)).one()) != (source_type, source_id):
-        return replace(checked, verdict="invalid", reason="This record was told with another session before.")
-    return checked
+    digests = [_digest(one) for one in whole]
+    rows = [
+        {"id": uuid7(), "digest": digest, "source_type": source_type, "source_id": source_id}
+        for digest in dict.fromkeys(digests) if digest
+    ]  # fmt: skip
+    if not rows:
+        return whole
+    await scope.db.execute(insert(SignedRecord).values(rows).on_conflict_do_nothing())
+    query = select(SignedRecord.digest, SignedRecord.source_type, SignedRecord.source_id).where(
+        SignedRecord.digest.in_([row["digest"] for row in rows])
+    )
+    found = (await scope.db.execute(query)).all()
+    own = {row.digest for row in found if (row.source_type, row.source_id) == (source_type, source_id)}
+    reason = "This record was told with another session before."
+    return [
+        replace(one, verdict="invalid", reason=reason) if digest and digest not in own else one
+        for one, digest in zip(whole, digests, strict=True)
+    ]
 
 
-async def _of_that_meter(scope: Scope, key: MeterKey, checked: Checked, record: Record) -> Checked:
-    """A key speaks for the meter that it signed for first."""
-    if not key.meter:
-        key.meter = record.meter[:200]
-        await scope.db.flush()
-    if key.meter != record.meter[:200]:
-        reason = f"The key belongs to meter {key.meter}, and this is meter {record.meter[:200]}."
-        return replace(checked, verdict="invalid", reason=reason)
-    return checked
+def _digest(checked: Checked) -> bytes | None:
+    if checked.record is None or checked.public_key is None or not checked.is_valid:
+        return None
+    return hashlib.sha256(checked.public_key + checked.record.signed).digest()
 
 
 def _as_json(told: Told, checked: Checked) -> dict[str, Any]:

@@ -75,7 +75,9 @@ def read_key(text: str, curve: str | None) -> tuple[str, Key]:
     Errors: `Unreadable` (no key, or of another curve).
     """
     content = _unwrap(text)
-    if content[:1] == b"\x30":
+    if content[:1] == b"\x30" and (
+        curve is None or len(content) != 2 * _size(curve)
+    ):  # half a point begins so too
         name, key = _from_der(content)
     elif curve is None:
         raise Unreadable("The public key is a bare point, and its curve is not told.")
@@ -118,9 +120,13 @@ def _from_der(content: bytes) -> tuple[str, Key]:
     return curve_of(key.curve.name), key
 
 
+def _size(curve: str) -> int:
+    """Of one coordinate, in octets."""
+    return 24 if curve == K192 else (CURVES[curve].key_size + 7) // 8
+
+
 def _from_point(content: bytes, curve: str) -> Key:
-    size = 24 if curve == K192 else (CURVES[curve].key_size + 7) // 8
-    point = b"\x04" + content if len(content) == 2 * size else content
+    point = b"\x04" + content if len(content) == 2 * _size(curve) else content
     try:
         if curve == K192:
             return ecdsa.VerifyingKey.from_string(point, curve=SECP192K1)

@@ -80,6 +80,16 @@ def test_a_key_is_read_however_it_is_written(curve: str):
         assert worst(of(record, key=said)).verdict == "valid", said
 
 
+def test_a_bare_point_that_begins_like_der_is_a_point():
+    """One in 256 does."""
+    while True:
+        meter = Meter()
+        if meter.pair.point[1] == 0x30:
+            break
+    record, _ = begin_and_end(meter)
+    assert worst(of(record, key=meter.pair.point[1:].hex())).verdict == "valid"
+
+
 def test_a_key_of_another_curve_is_refused_and_one_that_is_none_too():
     meter = Meter()
     record, _ = begin_and_end(meter)
