@@ -13,6 +13,12 @@ from app.metering.records import MOST_WH, Kind, Record, SignedReading, Unreadabl
 HEADER = "AP;"
 LENGTH = 82
 WATT_HOURS = 30  # DLMS unit
+# Of the status; its other bits tell how the clock was set and the like.
+_FAULTS = {
+    1: "The meter reports an error.", 2: "The meter reports an error.", 16: "The adapter reports an error.",
+    26: "The meter's register does not fit the one of the begin.", 30: "The adapter reports an error.",
+    31: "The adapter reports an error.",
+}  # fmt: skip
 _KINDS: dict[str, Kind] = {"0": "begin", "1": "end", "2": "other"}
 
 
@@ -32,12 +38,12 @@ def read_alfen(data: str) -> Record:
         raise Unreadable("The data or the signature of the Alfen record has the wrong length.")
     if content[44] != WATT_HOURS:
         raise Unreadable("The Alfen record is not in watt hours.")
-    status, scale = content[26:30], int.from_bytes(content[45:46], "little", signed=True)
+    scale = int.from_bytes(content[45:46], "little", signed=True)
     value = Decimal(_number(content, 46, 8, signed=True)).scaleb(scale)
     if abs(value) >= MOST_WH or scale < -9:
         raise Unreadable("The Alfen record is larger than any meter's register.")
     at = datetime.fromtimestamp(_number(content, 34, 4), UTC)
-    fault = "" if not any(status) else f"The meter reports status {status.hex()}."
+    fault = next((words for bit, words in _FAULTS.items() if _number(content, 26, 4) >> bit & 1), "")
     return Record(
         format="alfen", signed=content, signature=signature, is_raw_signature=True, curve="secp192r1",
         hash_name="SHA256", meter=content[16:26].hex().upper(), embedded_key=_base32(parts[3]).hex(),

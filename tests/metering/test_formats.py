@@ -286,7 +286,13 @@ def test_a_pcdf_line_that_may_not_be_billed_and_an_alfen_status_are_refused():
     assert "not over" in refusal(pcdf.pcdf("0001.000", over="0"), meter=pcdf)
     alfen = Meter(Pair("secp192r1"))
     begin = alfen.alfen("0", 1000, DAY)
-    assert "status" in refusal(begin, alfen.alfen("1", 2000, DAY + 60, status=4), meter=alfen)
+    for bit in (1, 2, 16, 26, 30, 31):
+        assert "report" in (
+            said := refusal(begin, alfen.alfen("1", 2000, DAY + 60, status=1 << bit), meter=alfen)
+        ) or ("does not fit" in said)
+        alfen.page -= 1
+    synchronised = alfen.alfen("1", 2000, DAY + 60, status=1 << 8)
+    assert charge_of(of(begin, synchronised, key=alfen.key)).energy_wh == 1000
     alfen.page -= 1
     assert "session" in refusal(begin, alfen.alfen("1", 2000, DAY + 60, session=8), meter=alfen)
 
