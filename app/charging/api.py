@@ -86,7 +86,7 @@ async def get_session(tenant_scope: Scope, session_id: str) -> dict[str, Any]:
     return _session(row) | {"cost": price.as_json() if price else None, "signed_data": told}
 
 
-@get("/charging-sessions/{session_id:str}/signed-data", opt={"permission": "sessions.view"}, tags=["sessions"],
+@get("/charging-sessions/{session_id:str}/signed-data", opt={"permission": "id_tokens.reveal"}, tags=["sessions"],
      summary="What its meter signed, as the XML that transparency software opens")  # fmt: skip
 async def get_signed_data(tenant_scope: Scope, session_id: str) -> Response[bytes]:
     row = await service.get_session(tenant_scope, parse_id("charging_session", session_id))

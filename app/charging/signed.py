@@ -96,14 +96,14 @@ def download(content: bytes) -> Response[bytes]:
 
 
 def shown(charge: SignedCharge | None) -> dict[str, Any] | None:
-    """For REST."""
+    """For REST: without the data itself, which names the card."""
     if charge is None:
         return None
     return {
         "verdict": charge.verdict, "reason": charge.reason,
         "energy_wh": None if charge.energy_wh is None else f"{charge.energy_wh.normalize():f}",
         "records": [
-            {name: one[name] for name in ("verdict", "reason", "format", "meter", "page", "context", "at", "data")}
+            {name: one[name] for name in ("verdict", "reason", "format", "meter", "page", "context", "at")}
             for one in charge.records
         ],
     }  # fmt: skip
