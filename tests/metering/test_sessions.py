@@ -405,7 +405,7 @@ async def test_many_signed_readings_between_begin_and_end_cut_neither_off(
     })  # fmt: skip
     number = started["transactionId"]
     told = [visit.sample("B", "100.0", 0)]
-    for n in range(1, 300):
+    for n in range(1, 220):
         value = meter.ocmf({
             "value": f"{100 + n / 100:.2f}", "kind": "C",
             "at": (visit.at + timedelta(seconds=10 * n)).strftime("%Y-%m-%dT%H:%M:%S,000+0000 S"),
