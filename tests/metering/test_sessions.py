@@ -426,5 +426,5 @@ async def test_many_signed_readings_between_begin_and_end_cut_neither_off(
     assert charge is not None and (charge.verdict, charge.energy_wh, len(charge.records)) == (
         "valid",
         4000,
-        301,
+        221,
     )
