@@ -10,6 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from ocpp.charge_point import snake_to_camel_case
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of secp256r1 (SEC 2, 2.4.2)
 
@@ -55,7 +56,4 @@ class SigningMeter:
 
     def value_16(self, record: str) -> str:
         """The same object as JSON inside the value (3.2.1): 1.6 has no other place for the key."""
-        told = self.value_201(record)
-        names = {"signed_meter_data": "signedMeterData", "signing_method": "signingMethod",
-                 "encoding_method": "encodingMethod", "public_key": "publicKey"}  # fmt: skip
-        return json.dumps({name: told[old] for old, name in names.items()})
+        return json.dumps(snake_to_camel_case(self.value_201(record)))

@@ -29,9 +29,9 @@ async def note_key(
     der = as_der(key)
     await _lock(scope, station_id)
     known = await list_keys_of(scope, station_id, evse_no)
-    for row in known:
-        if row.public_key == der:
-            return row
+    row = _among(known, der)
+    if row is not None:
+        return row
     if len(known) >= MAX_KEYS:
         oldest = next((row for row in known if row.status == "waiting"), None)
         if oldest is None:
@@ -62,6 +62,10 @@ async def list_keys_of(scope: Scope, station_id: UUID, evse_no: int) -> list[Met
     return list((await scope.db.execute(query.order_by(MeterKey.told_at, MeterKey.id))).scalars())
 
 
+def _among(known: list[MeterKey], public_key: bytes) -> MeterKey | None:
+    return next((row for row in known if row.public_key == public_key), None)
+
+
 async def find_trusted(scope: Scope, station_id: UUID, evse_no: int) -> MeterKey | None:
     query = select(MeterKey).where(
         MeterKey.station_id == station_id, MeterKey.evse_no == evse_no, MeterKey.status == "trusted"
@@ -79,7 +83,7 @@ async def get_key(scope: Scope, key_id: UUID) -> MeterKey:
 async def add_key(scope: Scope, station_id: UUID, evse_no: int, said: str, curve: str = "") -> MeterKey:
     """As staff read it off the meter's plate: trusted from now on, and what was before is replaced.
 
-    Errors: `required`, `key`, `evse_no`.
+    Errors: `required`, `key`, `curve`, `evse_no`.
     """
     if await scope.db.get(ChargingStation, (scope.tenant_id, station_id)) is None:
         raise NotFound("charging_station")
@@ -96,7 +100,7 @@ async def add_key(scope: Scope, station_id: UUID, evse_no: int, said: str, curve
     der = as_der(key)
     await _lock(scope, station_id)
     known = await list_keys_of(scope, station_id, evse_no)
-    row = next((one for one in known if one.public_key == der), None)
+    row = _among(known, der)
     if row is None:
         row = MeterKey(
             station_id=station_id, evse_no=evse_no, curve=name, public_key=der, source="staff", status="waiting",
@@ -111,7 +115,7 @@ async def add_key(scope: Scope, station_id: UUID, evse_no: int, said: str, curve
 async def decide_key(scope: Scope, key_id: UUID, decision: str) -> MeterKey:
     """`trust` (it was compared with the plate, and takes the place of the one before) or `refuse`.
 
-    Errors: `decision`, `only_key`.
+    Errors: `decision`, `replaced`.
     """
     row = await get_key(scope, key_id)
     await _lock(scope, row.station_id)

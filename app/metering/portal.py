@@ -12,7 +12,7 @@ from app.kernel.tax import alpha_2
 from app.kernel.web import NavItem, form_again, page, read_form, redirect, visit_of
 from app.metering import keys, queries, service
 from app.metering.signatures import CURVES, K192
-from app.metering.verification import charge_of
+from app.metering.verification import Checked, charge_of
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -107,9 +107,15 @@ async def set_policy(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
 @get("/meters/check", opt={"permission": "sessions.view"})
 async def show_check(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     return page(
-        request, tenant_scope, "metering/check.html", title="Meters", values={}, errors={}, alert=None,
-        tabs=_tabs("/meters/check"), labels=LABELS, decisive=None, checked=[], charge=None,
-    )  # fmt: skip
+        request, tenant_scope, "metering/check.html", values={}, errors={}, alert=None, **_verdict(None, [])
+    )
+
+
+def _verdict(decisive: Checked | None, checked: list[Checked]) -> dict[str, Any]:
+    return {
+        "title": "Meters", "tabs": _tabs("/meters/check"), "labels": LABELS, "decisive": decisive, "checked": checked,
+        "charge": charge_of(checked),
+    }  # fmt: skip
 
 
 @post("/meters/check", status_code=200, opt={"permission": "sessions.view"})
@@ -121,13 +127,11 @@ async def check(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
             service.look_at, form.text("data"), "", form.text("public_key")
         )
     except Invalid as error:
-        return form_again(
-            request, tenant_scope, "metering/check.html", error, form, title="Meters", tabs=_tabs("/meters/check"),
-            labels=LABELS, decisive=None, checked=[], charge=None,
-        )  # fmt: skip
+        parts = _verdict(None, [])
+        return form_again(request, tenant_scope, "metering/check.html", error, form, **parts)
     return page(
-        request, tenant_scope, "metering/check.html", title="Meters", values=form.values, errors={}, alert=None,
-        tabs=_tabs("/meters/check"), labels=LABELS, decisive=decisive, checked=checked, charge=charge_of(checked),
+        request, tenant_scope, "metering/check.html", values=form.values, errors={}, alert=None,
+        **_verdict(decisive, checked),
     )  # fmt: skip
 
 

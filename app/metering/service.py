@@ -96,6 +96,13 @@ async def find_charge(scope: Scope, source_type: str, source_id: UUID) -> Signed
     return (await scope.db.execute(query)).scalar_one_or_none()
 
 
+async def get_charge(scope: Scope, source_type: str, source_id: UUID) -> SignedCharge:
+    row = await find_charge(scope, source_type, source_id)
+    if row is None:
+        raise NotFound("signed_charge")
+    return row
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """A record, and the key that came with it: an offer."""
@@ -248,10 +255,3 @@ async def set_countries(scope: Scope, countries: Sequence[str]) -> None:
     await audit.record(
         scope, "metering_policy.changed", "metering_policy", row.id, {"was": before, "is": wanted}
     )
-
-
-async def get_charge(scope: Scope, source_type: str, source_id: UUID) -> SignedCharge:
-    row = await find_charge(scope, source_type, source_id)
-    if row is None:
-        raise NotFound("signed_charge")
-    return row

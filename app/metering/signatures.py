@@ -75,9 +75,8 @@ def read_key(text: str, curve: str | None) -> tuple[str, Key]:
     Errors: `Unreadable` (no key, or of another curve).
     """
     content = _unwrap(text)
-    if content[:1] == b"\x30" and (
-        curve is None or len(content) != 2 * _size(curve)
-    ):  # half a point begins so too
+    is_halves = curve is not None and len(content) == 2 * _size(curve)  # which may begin like DER
+    if content[:1] == b"\x30" and not is_halves:
         name, key = _from_der(content)
     elif curve is None:
         raise Unreadable("The public key is a bare point, and its curve is not told.")
