@@ -61,17 +61,18 @@ async def weigh(scope: Scope, session: ChargingSession) -> None:
 
 async def verified_wh(scope: Scope, session: ChargingSession) -> int | None:
     """What staff release without a figure of their own. None: whatever the session says. Errors: `energy_required`
-    where only signed energy is billed and none is verified."""
+    where only signed energy is billed and none can be believed."""
     charge = await find(scope, session.id)
     countries = await metering.countries_of(scope)
     if not countries or not await _is_priced(scope, session, countries):
         return None
-    if charge is None or charge.energy_wh is None:
+    energy_wh = None if charge is None or charge.energy_wh is None else int(charge.energy_wh)
+    if energy_wh is None or await plausibility.is_too_much(scope, session, energy_wh):
         raise Invalid.field(
             "energy_wh", "energy_required",
-            "Only energy that the meter signed is billed here, and none is verified: say how many Wh.",
+            "Only energy that the meter signed is billed here, and none can be believed: say how many Wh.",
         )  # fmt: skip
-    return int(charge.energy_wh)
+    return energy_wh
 
 
 async def _is_priced(scope: Scope, session: ChargingSession, countries: list[str]) -> bool:

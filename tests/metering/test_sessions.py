@@ -382,6 +382,10 @@ async def test_signed_energy_that_no_connector_gives_waits_for_staff(street: Str
         await keys.add_key(scope, box.station_id, 1, meter.key)
     session = await Visit(box, meter, end="110.0").charge16(await box.online(), RV="900.0")
     assert (session.review, session.energy_wh) == ("implausible", 10_000)
+    async with street.scope() as scope:
+        with pytest.raises(Invalid) as refused:
+            await charging.decide_review(scope, session.id, "release", "Without a figure.")
+        assert [fault.code for fault in refused.value.faults] == ["energy_required"]
 
 
 async def test_whoever_releases_what_is_not_verified_says_how_much(street: Street, box: Box, policy: None):
