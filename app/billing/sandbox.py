@@ -12,7 +12,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -601,21 +601,10 @@ async def _take(
     engine: Engine, intent: dict[str, Any], charge: dict[str, Any], amount: int, fee: int
 ) -> None:
     """1.5 % + 25 is what the provider keeps, and the platform's fee beside it."""
-    now = await engine.now()
     provider_fee = half_up(Decimal(amount) * Decimal("0.015")) + 25
-    txn = {
-        "id": "txn_" + secrets.token_hex(12), "object": "balance_transaction", "amount": amount, "created": now,
-        "available_on": now + int(timedelta(days=2).total_seconds()), "balance_type": "payments",
-        "currency": intent["currency"], "description": None,
-        "exchange_rate": None, "fee": provider_fee + fee, "net": amount - provider_fee - fee,
-        "fee_details": [
-            {"amount": provider_fee, "application": None, "currency": intent["currency"],
-             "description": "Stripe processing fees", "type": "stripe_fee"},
-            *([{"amount": fee, "application": "ca_sandbox", "currency": intent["currency"],
-                "description": "Platform fee", "type": "application_fee"}] if fee else []),
-        ],
-        "reporting_category": "charge", "source": charge["id"], "status": "pending", "type": "charge",
-    }  # fmt: skip
+    kept = [_fee("stripe_fee", provider_fee, intent["currency"], "Stripe processing fees")]
+    kept += [_fee("application_fee", fee, intent["currency"], "Platform fee")] if fee else []
+    txn = await _book(engine, "charge", "charge", amount, intent["currency"], charge["id"], fees=kept)
     charge |= {
         "captured": True, "amount_captured": amount, "balance_transaction": txn["id"],
         "application_fee_amount": fee or None,
@@ -624,8 +613,34 @@ async def _take(
         "status": "succeeded", "amount_received": amount, "amount_capturable": 0,
         "application_fee_amount": fee or None,
     }  # fmt: skip
-    for body in (txn, charge, intent):
+    for body in (charge, intent):
         await engine.put(body)
+
+
+# -- the account's own books -----------------------------------------------------------------------------------------
+
+
+async def _book(
+    engine: Engine, kind: str, category: str, amount: int, currency: str, source: str | None, *,
+    fees: Sequence[dict[str, Any]] = (), available_in: timedelta = timedelta(days=2),
+) -> dict[str, Any]:  # fmt: skip
+    """One balance transaction: `amount` comes in (or goes out, below 0), `fees` are kept of it. `source` is what it is
+    about. Money that goes out is gone at once (docs.stripe.com/reports/balance-transaction-types)."""
+    now, fee = await engine.now(), sum(part["amount"] for part in fees)
+    return await engine.put({
+        "id": "txn_" + secrets.token_hex(12), "object": "balance_transaction", "amount": amount, "created": now,
+        "available_on": now + (int(available_in.total_seconds()) if amount > 0 else 0), "balance_type": "payments",
+        "currency": currency, "description": None, "exchange_rate": None, "fee": fee, "net": amount - fee,
+        "fee_details": list(fees), "reporting_category": category, "source": source,
+        "status": "pending" if amount > 0 else "available", "type": kind,
+    })  # fmt: skip
+
+
+def _fee(kind: str, amount: int, currency: str, description: str) -> dict[str, Any]:
+    return {
+        "amount": amount, "application": "ca_sandbox" if kind == "application_fee" else None, "currency": currency,
+        "description": description, "type": kind,
+    }  # fmt: skip
 
 
 async def _cancel_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -673,6 +688,8 @@ async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, An
         "metadata": params.get("metadata") or {}, "payment_intent": intent["id"], "reason": params.get("reason"),
         "receipt_number": None, "source_transfer_reversal": None, "status": "succeeded", "transfer_reversal": None,
     }  # fmt: skip
+    txn = await _book(engine, "refund", "refund", -amount, charge["currency"], refund["id"])
+    refund["balance_transaction"] = txn["id"]
     charge["amount_refunded"] += amount
     charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
     await engine.put(refund)
