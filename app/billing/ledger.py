@@ -23,7 +23,8 @@ NORMAL_SIDES = {
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """One side. `account` is a code of NORMAL_SIDES, `party` narrows it (`DE19`); + debit, - credit, minor units."""
+    """One side. `account` is a code of NORMAL_SIDES, `party` narrows it: a VAT code (`DE19`), the account at the
+    provider (`acct_…`). + debit, - credit, minor units."""
 
     account: str
     amount_minor: int

@@ -235,7 +235,8 @@ class PaymentAccount(TenantOwned, Base):
     """The tenant's own account at the provider: money of its drivers lands there (direct charges, money.md 1.1).
 
     `fee_percent` and `fee_fixed_minor` are the platform's fee, taken at capture. `hold_…_minor` is what a guest's card
-    is asked to hold at an AC or a DC place; at first what `card_currencies` says of the currency.
+    is asked to hold at an AC or a DC place; at first what `card_currencies` says of the currency. `opening` is what lay
+    in the account before we read its books, minor units by currency.
     """
 
     __tablename__ = "payment_account"
@@ -254,6 +255,7 @@ class PaymentAccount(TenantOwned, Base):
     fee_fixed_minor: Mapped[int] = mapped_column(server_default="0")
     hold_ac_minor: Mapped[int] = mapped_column(server_default="3000")
     hold_dc_minor: Mapped[int] = mapped_column(server_default="6000")
+    opening: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
@@ -285,10 +287,17 @@ class PaymentOp(TenantOwned, Base):
 
 
 class ProviderBalanceTxn(TenantOwned, Base):
-    """A line of the provider's own books, by its own id."""
+    """A line of the provider's own books, by its own id, as `provider.BalanceTxn` tells it. `payout_ref` is what it
+    went to the bank with, once that is told."""
 
     __tablename__ = "provider_balance_txn"
-    __table_args__ = (UniqueConstraint("tenant_id", "account_ref", "provider_ref"), {"schema": "livery"})
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "account_ref", "provider_ref"),
+        Index("ix_provider_balance_txn_made", "tenant_id", "account_ref", "created_at"),
+        Index("ix_provider_balance_txn_charge", "tenant_id", "charge_ref"),
+        Index("ix_provider_balance_txn_payout", "tenant_id", "payout_ref"),
+        {"schema": "livery"},
+    )
 
     account_ref: Mapped[str]
     provider_ref: Mapped[str]
@@ -299,33 +308,76 @@ class ProviderBalanceTxn(TenantOwned, Base):
     net_minor: Mapped[int]
     currency: Mapped[str]
     source_ref: Mapped[str | None]
+    charge_ref: Mapped[str] = mapped_column(server_default="")
     payout_ref: Mapped[str | None]
-    available_on: Mapped[date] = mapped_column(Date())
+    created_at: Mapped[datetime]
+    available_at: Mapped[datetime]
+    is_pending: Mapped[bool]
+
+
+class Payout(TenantOwned, Base):
+    """Money that the provider sends to the operator's bank. `items_minor` is what its parts come to, where it tells
+    them (automatic payouts only)."""
+
+    __tablename__ = "payout"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "account_ref", "provider_ref"),
+        Index("ix_payout_list", "tenant_id", "created_at", "id"),
+        CheckConstraint("state in ('pending','in_transit','paid','failed','canceled')", name="state"),
+        {"schema": "livery"},
+    )
+
+    account_ref: Mapped[str]
+    provider_ref: Mapped[str]
+    state: Mapped[str]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    created_at: Mapped[datetime]
+    arrives_on: Mapped[date] = mapped_column(Date())
+    is_automatic: Mapped[bool]
+    items_minor: Mapped[int | None]
+    failure: Mapped[str] = mapped_column(server_default="")
 
 
 class ReconRun(TenantOwned, Base):
+    """One look at the provider's books beside ours. `figures` is `reconciliation.Figures`; `from_at` to `to_at` is what
+    was asked of the provider."""
+
     __tablename__ = "recon_run"
     __table_args__ = ({"schema": "livery"},)
 
     account_ref: Mapped[str]
     from_at: Mapped[datetime]
     to_at: Mapped[datetime]
+    is_green: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     figures: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
 
 
 class ReconItem(TenantOwned, Base):
+    """A difference that stands until a run no longer finds it (`gone_at`), or until staff explained it (`resolved_…`);
+    `key` tells it from others, `delta_minor` is the provider's figure less ours."""
+
     __tablename__ = "recon_item"
     __table_args__ = (
         references("run_id", "recon_run", ondelete="CASCADE"),
         references("ledger_txn_id", "ledger_txn"),
         references("balance_txn_id", "provider_balance_txn"),
+        Index("uq_recon_item_standing", "tenant_id", "account_ref", "category", "key", unique=True,
+              postgresql_where=text("gone_at is null")),
         {"schema": "livery"},
-    )
+    )  # fmt: skip
 
     run_id: Mapped[UUID]
+    account_ref: Mapped[str]
     category: Mapped[str]
+    key: Mapped[str]
     ledger_txn_id: Mapped[UUID | None]
     balance_txn_id: Mapped[UUID | None]
     delta_minor: Mapped[int] = mapped_column(server_default="0")
+    currency: Mapped[str]
+    found_at: Mapped[datetime]
+    gone_at: Mapped[datetime | None]
+    resolved_at: Mapped[datetime | None]
     resolved_by: Mapped[str | None]
+    note: Mapped[str] = mapped_column(server_default="")

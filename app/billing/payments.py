@@ -768,7 +768,8 @@ async def _conclude(
 async def _post_refund(scope: Scope, payment: Payment, op: PaymentOp) -> None:
     amount = op.request["amount_minor"]
     await ledger.post(scope, "refunded", "payment_op", op.id, scope.now, [
-        Posting("driver_receivable", amount, payment.currency), Posting("psp_pending", -amount, payment.currency),
+        Posting("driver_receivable", amount, payment.currency),
+        Posting("psp_pending", -amount, payment.currency, payment.account_ref),
     ])  # fmt: skip
     await events.emit(scope, "PaymentRefunded", "payment", payment.id, {"amount_minor": amount})
 
@@ -813,7 +814,8 @@ async def _book_outside(scope: Scope, payment: Payment) -> None:
         return
     payment.refunded_outside_minor += amount
     await ledger.post(scope, "refunded_outside", f"payment_outside:{payment.id}", uuid7(), scope.now, [
-        Posting("driver_receivable", amount, payment.currency), Posting("psp_pending", -amount, payment.currency),
+        Posting("driver_receivable", amount, payment.currency),
+        Posting("psp_pending", -amount, payment.currency, payment.account_ref),
     ])  # fmt: skip
     await audit.record(scope, "payment.refunded_outside", "payment", payment.id, {"amount_minor": amount})
 
@@ -924,7 +926,7 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
 async def _post_capture(scope: Scope, payment: Payment) -> None:
     """money.md 4.3: the driver owes nothing any more; the provider does, less what it and the platform keep."""
     await ledger.post(scope, "captured", "payment", payment.id, scope.now, [
-        Posting("psp_pending", payment.captured_minor, payment.currency),
+        Posting("psp_pending", payment.captured_minor, payment.currency, payment.account_ref),
         Posting("driver_receivable", -payment.captured_minor, payment.currency),
     ])  # fmt: skip
 
@@ -951,7 +953,7 @@ async def _post_fees(scope: Scope, payment: Payment) -> None:
     await ledger.post(scope, "fees", *source, scope.now, [
         Posting("platform_fee_expense", platform, payment.currency),
         Posting("stripe_fee_expense", provider, payment.currency),
-        Posting("psp_pending", -platform - provider, payment.currency),
+        Posting("psp_pending", -platform - provider, payment.currency, payment.account_ref),
     ])  # fmt: skip
 
 

@@ -5,7 +5,7 @@ call. What comes back is an `Observation`; what does not come back is `OutcomeUn
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol
 
 
@@ -79,6 +79,57 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceTxn:
+    """A line of the provider's own books: `amount_minor` less `fee_minor` moves the account's balance.
+
+    `category` is Stripe's reporting category. `source_ref` is what it is about (`ch_…`, `re_…`, `du_…`, `po_…`);
+    `charge_ref` the charge behind that, where there is one.
+    """
+
+    ref: str
+    category: str
+    type: str
+    amount_minor: int
+    fee_minor: int
+    currency: str
+    source_ref: str
+    charge_ref: str
+    created_at: datetime
+    available_at: datetime
+    is_pending: bool
+
+    @property
+    def net_minor(self) -> int:
+        return self.amount_minor - self.fee_minor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payout:
+    """Money on its way to the operator's bank. `state`: pending, in_transit, paid, failed, canceled. `is_itemised`:
+    the provider tells what went out with it."""
+
+    ref: str
+    state: str
+    amount_minor: int
+    currency: str
+    created_at: datetime
+    arrives_on: date
+    is_automatic: bool
+    is_itemised: bool
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When the provider pays out: `interval` daily, weekly, monthly or manual; `days` are weekdays' names, or days of
+    the month; `delay_days` until a charge is available."""
+
+    interval: str
+    days: tuple[str, ...] = ()
+    delay_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class News:
     """A webhook whose signature was right. Only a hint: the object is read again before anything is believed.
 
@@ -123,5 +174,17 @@ class Provider(Protocol):
     async def cancel(self, account: str, ref: str, *, key: str) -> Observation: ...
 
     async def refund(self, account: str, ref: str, *, amount_minor: int, reason: str, key: str) -> str: ...
+
+    async def list_balance_txns(
+        self, account: str, since: datetime, payout: str | None = None
+    ) -> list[BalanceTxn]: ...
+
+    async def get_balance(self, account: str) -> dict[str, int]: ...
+
+    async def list_payouts(self, account: str, since: datetime) -> list[Payout]: ...
+
+    async def get_schedule(self, account: str) -> Schedule: ...
+
+    async def set_schedule(self, account: str, schedule: Schedule, *, key: str) -> Schedule: ...
 
     def read_webhook(self, body: bytes, signature: str, now: datetime) -> News: ...

@@ -14,7 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
@@ -31,8 +31,9 @@ from tenants.database import Database
 from themes.language import N_
 
 API_VERSION = "2026-10-28.endive"
-HOLD_LIFETIME_S = 7 * 86400
+HOLD_LIFETIME_S = 7 * 86_400
 CHECKOUT_LIFETIME_S = 24 * 3600
+DAY_S = 86_400
 CARDS = {
     "4242424242424242": ("visa", "ok", N_("pays")),
     "5555555555554444": ("mastercard", "ok", N_("pays")),
@@ -250,6 +251,7 @@ class Engine:
 
 _KIND_OF = {
     "pi": "payment_intent", "ch": "charge", "cs": "checkout.session", "re": "refund", "txn": "balance_transaction",
+    "po": "payout",
 }  # fmt: skip
 
 
@@ -553,25 +555,28 @@ async def _get_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[
 
 
 async def _list_intents(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
-    """Newest first; `created[gte]` narrows, `starting_after` goes on behind an intent."""
+    rows, has_more = await _newest_of(engine, "payment_intent", params)
+    found = [_shown_intent(await _aged_intent(engine, row["id"])) for row in rows]
+    return {"object": "list", "url": "/v1/payment_intents", "has_more": has_more, "data": found}
+
+
+async def _newest_of(
+    engine: Engine, kind: str, params: Mapping[str, Any], part: Mapping[str, Any] | None = None
+) -> tuple[list[dict[str, Any]], bool]:
+    """Newest first, and whether there are more: all that have `part` in them. `created[gte]` narrows, `starting_after`
+    goes on behind one."""
     since = int((params.get("created") or {}).get("gte", 0))
     limit = min(_integer(params, "limit", 10), 100)
-    last = (
-        await engine.get("payment_intent", params["starting_after"]) if "starting_after" in params else None
-    )
+    last = await engine.get(kind, params["starting_after"]) if "starting_after" in params else None
     rows = await engine.run(
-        "select id from sandbox.object where account = :account and kind = 'payment_intent' and created >= :since"
-        " and (cast(:last as bigint) is null or (created, id) < (:last, :id))"
+        "select body from sandbox.object where account = :account and kind = :kind and created >= :since"
+        " and body @> cast(:part as jsonb) and (cast(:last as bigint) is null or (created, id) < (:last, :id))"
         " order by created desc, id desc limit :limit",
-        since=since, limit=limit + 1, last=last["created"] if last else None, id=last["id"] if last else "",
+        kind=kind, since=since, part=json.dumps(part or {}), limit=limit + 1,
+        last=last["created"] if last else None, id=last["id"] if last else "",
     )  # fmt: skip
-    found = [_shown_intent(await _aged_intent(engine, row.id)) for row in rows.all()]
-    return {
-        "object": "list",
-        "url": "/v1/payment_intents",
-        "has_more": len(found) > limit,
-        "data": found[:limit],
-    }
+    found = [row.body for row in rows.all()]
+    return found[:limit], len(found) > limit
 
 
 async def _capture_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -622,11 +627,12 @@ async def _take(
 
 async def _book(
     engine: Engine, kind: str, category: str, amount: int, currency: str, source: str | None, *,
-    fees: Sequence[dict[str, Any]] = (), available_in: timedelta = timedelta(days=2),
+    fees: Sequence[dict[str, Any]] = (), available_in: timedelta = timedelta(days=2), created: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One balance transaction: `amount` comes in (or goes out, below 0), `fees` are kept of it. `source` is what it is
     about. Money that goes out is gone at once (docs.stripe.com/reports/balance-transaction-types)."""
-    now, fee = await engine.now(), sum(part["amount"] for part in fees)
+    now = created if created is not None else await engine.now()
+    fee = sum(part["amount"] for part in fees)
     return await engine.put({
         "id": "txn_" + secrets.token_hex(12), "object": "balance_transaction", "amount": amount, "created": now,
         "available_on": now + (int(available_in.total_seconds()) if amount > 0 else 0), "balance_type": "payments",
@@ -641,6 +647,168 @@ def _fee(kind: str, amount: int, currency: str, description: str) -> dict[str, A
         "amount": amount, "application": "ca_sandbox" if kind == "application_fee" else None, "currency": currency,
         "description": description, "type": kind,
     }  # fmt: skip
+
+
+async def _age_balance(engine: Engine) -> None:
+    """The automatic payouts up to now: at midnight UTC what is available goes to the bank, which has it a day later."""
+    now, schedule = await engine.now(), await _schedule(engine)
+    rows = await engine.run(
+        "select body from sandbox.object where account = :account and kind = 'balance_transaction'"
+        " and body->'livery'->>'payout' is null order by created, id"
+    )
+    waiting = [(-(-row.body["available_on"] // DAY_S) * DAY_S, row.body) for row in rows.all()]
+    for midnight in sorted({due for due, _ in waiting if due <= now and _pays_out(schedule, due)}):
+        for currency in sorted({body["currency"] for _, body in waiting}):
+            items = [body for due, body in waiting if due <= midnight and body["currency"] == currency]
+            if sum(body["net"] for body in items) > 0:
+                await _pay_out(engine, items, midnight)
+                waiting = [(due, body) for due, body in waiting if body not in items]
+    rows = await engine.run(
+        "select body from sandbox.object where account = :account and kind = 'payout'"
+        " and body->>'status' = 'in_transit' and (body->>'arrival_date')::bigint <= :now order by created, id", now=now,
+    )  # fmt: skip
+    for row in rows.all():
+        await _arrive(engine, row.body)
+
+
+def _pays_out(schedule: dict[str, Any], midnight: int) -> bool:
+    on = datetime.fromtimestamp(midnight, UTC)
+    return {
+        "daily": True, "weekly": on.strftime("%A").lower() in schedule.get("weekly_payout_days", ()),
+        "monthly": on.day in schedule.get("monthly_payout_days", ()),
+    }.get(schedule["interval"], False)  # fmt: skip
+
+
+async def _pay_out(engine: Engine, items: list[dict[str, Any]], midnight: int) -> None:
+    ref, amount, currency = (
+        "po_" + secrets.token_hex(12),
+        sum(one["net"] for one in items),
+        items[0]["currency"],
+    )
+    txn = await _book(engine, "payout", "payout", -amount, currency, ref, created=midnight)
+    payout = {
+        "id": ref, "object": "payout", "amount": amount, "application_fee": None, "application_fee_amount": None,
+        "arrival_date": midnight + DAY_S, "automatic": True, "balance_transaction": txn["id"], "created": midnight,
+        "currency": currency, "description": "STRIPE PAYOUT", "destination": "ba_sandbox",
+        "failure_balance_transaction": None, "failure_code": None, "failure_message": None, "livemode": False,
+        "metadata": {}, "method": "standard", "original_payout": None, "payout_method": None,
+        "reconciliation_status": "completed", "reversed_by": None, "source_type": "card",
+        "statement_descriptor": None, "status": "in_transit", "trace_id": None, "type": "bank_account",
+    }  # fmt: skip
+    for body in (*items, txn):
+        await engine.put(body | {"livery": {"payout": ref}})
+    await engine.put(payout)
+    await engine.tell("payout.created", payout)
+    await engine.tell("payout.reconciliation_completed", payout)
+
+
+async def _arrive(engine: Engine, payout: dict[str, Any]) -> None:
+    """At the bank; or back, where it does not take it (`set_bank`)."""
+    row = await engine.one("select value from sandbox.setting where name = 'bank'")
+    if row is None or row.value != "refuses":
+        await engine.tell("payout.paid", await engine.put(payout | {"status": "paid"}))
+        return
+    back = await _book(
+        engine, "payout_failure", "payout_reversal", payout["amount"], payout["currency"], payout["id"],
+        available_in=timedelta(),
+    )  # fmt: skip
+    payout |= {
+        "status": "failed", "failure_balance_transaction": back["id"], "failure_code": "account_closed",
+        "failure_message": "The bank account has been closed.",
+    }  # fmt: skip
+    await engine.tell("payout.failed", await engine.put(payout))
+
+
+async def _schedule(engine: Engine) -> dict[str, Any]:
+    row = await engine.one(
+        "select value from sandbox.setting where name = :name", name=f"payouts:{engine.account}"
+    )
+    return row.value if row else {"interval": "daily"}
+
+
+async def _get_balance(engine: Engine, _params: dict[str, Any]) -> dict[str, Any]:
+    await _age_balance(engine)
+    rows = await engine.run(
+        "select body->>'currency' as currency,"
+        " coalesce(sum((body->>'net')::bigint) filter (where (body->>'available_on')::bigint <= :now), 0) as available,"
+        " coalesce(sum((body->>'net')::bigint) filter (where (body->>'available_on')::bigint > :now), 0) as pending"
+        " from sandbox.object where account = :account and kind = 'balance_transaction' group by 1 order by 1",
+        now=await engine.now(),
+    )
+    found = [(row.currency, int(row.available), int(row.pending)) for row in rows.all()]
+    return {
+        "object": "balance", "livemode": False,
+        "available": [_in_cards(amount, currency) for currency, amount, _ in found],
+        "pending": [_in_cards(amount, currency) for currency, _, amount in found],
+    }  # fmt: skip
+
+
+def _in_cards(amount: int, currency: str) -> dict[str, Any]:
+    return {"amount": amount, "currency": currency, "source_types": {"card": amount}}
+
+
+async def _shown_txn(engine: Engine, txn: dict[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    status = "available" if txn["available_on"] <= await engine.now() else "pending"
+    shown = {name: value for name, value in txn.items() if name != "livery"} | {"status": status}
+    return await engine.expanded(shown, params)
+
+
+async def _list_txns(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    """`payout` lists what went out with it, and the payout's own line."""
+    await _age_balance(engine)
+    part = {name: params[name] for name in ("source", "type") if name in params}
+    part |= {"livery": {"payout": params["payout"]}} if "payout" in params else {}
+    found, has_more = await _newest_of(engine, "balance_transaction", params, part)
+    within = {"expand": [path.removeprefix("data.") for path in params.get("expand") or []]}
+    shown = [await _shown_txn(engine, one, within) for one in found]
+    return {"object": "list", "url": "/v1/balance_transactions", "has_more": has_more, "data": shown}
+
+
+async def _list_payouts(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    await _age_balance(engine)
+    found, has_more = await _newest_of(engine, "payout", params)
+    return {"object": "list", "url": "/v1/payouts", "has_more": has_more, "data": found}
+
+
+async def _get_payout(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    await _age_balance(engine)
+    return await _get_of("payout", engine, ref, params)
+
+
+async def _get_balance_settings(engine: Engine, _params: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "object": "balance_settings", "payments": {
+            "debit_negative_balances": None, "settlement_timing": {"delay_days": 2, "delay_days_override": None},
+            "payouts": {"minimum_balance_by_currency": None, "schedule": await _schedule(engine),
+                        "statement_descriptor": None, "status": "enabled"}},
+    }  # fmt: skip
+
+
+async def _set_balance_settings(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    asked = ((params.get("payments") or {}).get("payouts") or {}).get("schedule") or {}
+    if asked:
+        interval, days = (
+            asked.get("interval"),
+            asked.get("monthly_payout_days") or asked.get("weekly_payout_days"),
+        )
+        if interval not in ("daily", "weekly", "monthly", "manual") or (
+            interval in ("weekly", "monthly") and not days
+        ):
+            message = (
+                "An interval is daily, weekly, monthly or manual; the days of a week or a month go with it."
+            )
+            raise WireError(400, "invalid_request_error", message, param="payments[payouts][schedule]")
+        schedule: dict[str, Any] = {"interval": interval}
+        if interval == "weekly":
+            schedule["weekly_payout_days"] = days
+        if interval == "monthly":
+            schedule["monthly_payout_days"] = list(map(int, days))
+        await engine.run(
+            "insert into sandbox.setting (name, value) values (:name, cast(:value as jsonb))"
+            " on conflict (name) do update set value = excluded.value",
+            name=f"payouts:{engine.account}", value=json.dumps(schedule),
+        )  # fmt: skip
+    return await _get_balance_settings(engine, params)
 
 
 async def _cancel_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -726,6 +894,12 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/v1/charges/{id}", _get_charge),
     ("POST", "/v1/refunds", _create_refund),
     ("GET", "/v1/refunds/{id}", _get_refund),
+    ("GET", "/v1/balance", _get_balance),
+    ("GET", "/v1/balance_transactions", _list_txns),
+    ("GET", "/v1/payouts", _list_payouts),
+    ("GET", "/v1/payouts/{id}", _get_payout),
+    ("GET", "/v1/balance_settings", _get_balance_settings),
+    ("POST", "/v1/balance_settings", _set_balance_settings),
 ]
 _ROUTES = [
     (method, re.compile(re.sub(r"\{id\}", r"([A-Za-z0-9_]{1,120})", path)), endpoint)
@@ -769,6 +943,11 @@ async def set_clock(database: Database, offset_s: int) -> None:
 async def set_faults(database: Database, plan: list[dict[str, Any]]) -> None:
     """[{"path": regular expression, "fault": one of FAULTS, "times": n}], each taken by the first requests that fit."""
     await _set(database, "faults", plan)
+
+
+async def set_bank(database: Database, *, refuses: bool) -> None:
+    """Whether the bank sends payouts back."""
+    await _set(database, "bank", "refuses" if refuses else "takes")
 
 
 async def set_webhook_plan(database: Database, plan: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ worth nothing after a crash (money.md 1.5). Source: docs.stripe.com, API version
 """
 
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,13 +17,16 @@ import stripe
 from app.billing import sandbox
 from app.billing.provider import (
     Account,
+    BalanceTxn,
     Checkout,
     Hold,
     News,
     Observation,
     OutcomeUnknown,
+    Payout,
     Provider,
     Rejected,
+    Schedule,
 )
 from app.kernel.settings import Settings
 
@@ -162,24 +165,16 @@ class StripeConnect(Provider):
 
     async def list_holds(self, account: str, since: datetime) -> list[Hold]:
         """Stripe's list knows no state, so all of them are read; its search would, but may be minutes late."""
-        found: list[Hold] = []
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
-        while True:
-            part = await _called(
-                self._client.v1.payment_intents.list_async(params, {"stripe_account": account})
+        return [
+            Hold(
+                ref=one.id,
+                created_at=_time(one.created),
+                metadata=one.metadata.to_dict() if one.metadata else {},
             )
-            found += [
-                Hold(
-                    ref=one.id,
-                    created_at=_time(one.created),
-                    metadata=one.metadata.to_dict() if one.metadata else {},
-                )
-                for one in part.data
-                if one.status == "requires_capture"
-            ]
-            if not part.has_more:
-                return found
-            params["starting_after"] = part.data[-1].id
+            for one in await self._all(self._client.v1.payment_intents.list_async, params, account)
+            if one.status == "requires_capture"
+        ]
 
     async def capture(
         self, account: str, ref: str, *, amount_minor: int, fee_minor: int, key: str
@@ -204,6 +199,62 @@ class StripeConnect(Provider):
         }  # fmt: skip
         made = await _called(self._client.v1.refunds.create_async(params, _for(account, key)))
         return made.id
+
+    # -- the account's own books ---------------------------------------------------------------------------------------
+
+    async def list_balance_txns(
+        self, account: str, since: datetime, payout: str | None = None
+    ) -> list[BalanceTxn]:
+        """Oldest first; with `payout` what went out with it, without the payout's own line."""
+        params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100, "expand": ["data.source"]}
+        if payout is not None:
+            params = {"payout": payout, "limit": 100, "expand": ["data.source"]}
+        found = await self._all(self._client.v1.balance_transactions.list_async, params, account)
+        return [_balance_txn(one) for one in reversed(found) if payout is None or one.type != "payout"]
+
+    async def get_balance(self, account: str) -> dict[str, int]:
+        """By currency: what is available and what is pending together, minor units."""
+        found = await _called(self._client.v1.balance.retrieve_async({}, {"stripe_account": account}))
+        sums: dict[str, int] = {}
+        for part in (*found.available, *found.pending):
+            sums[part.currency.upper()] = sums.get(part.currency.upper(), 0) + part.amount
+        return sums
+
+    async def list_payouts(self, account: str, since: datetime) -> list[Payout]:
+        params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
+        found = await self._all(self._client.v1.payouts.list_async, params, account)
+        return [
+            Payout(
+                ref=one.id, state=one.status, amount_minor=one.amount, currency=one.currency.upper(),
+                created_at=_time(one.created), arrives_on=_time(one.arrival_date).date(), is_automatic=one.automatic,
+                is_itemised=one.reconciliation_status == "completed", failure=one.failure_message or "",
+            )
+            for one in reversed(found)
+        ]  # fmt: skip
+
+    async def _all(self, listing: Callable[..., Awaitable[Any]], params: Any, account: str) -> list[Any]:
+        found: list[Any] = []
+        while True:
+            part = await _called(listing(params, {"stripe_account": account}))
+            found += part.data
+            if not part.has_more:
+                return found
+            params["starting_after"] = part.data[-1].id
+
+    async def get_schedule(self, account: str) -> Schedule:
+        options: Any = {"stripe_account": account}
+        return _schedule(await _called(self._client.v1.balance_settings.retrieve_async({}, options)))
+
+    async def set_schedule(self, account: str, schedule: Schedule, *, key: str) -> Schedule:
+        asked: dict[str, Any] = {"interval": schedule.interval}
+        if schedule.interval == "weekly":
+            asked["weekly_payout_days"] = list(schedule.days)
+        if schedule.interval == "monthly":
+            asked["monthly_payout_days"] = [int(day) for day in schedule.days]
+        params: Any = {"payments": {"payouts": {"schedule": asked}}}
+        return _schedule(
+            await _called(self._client.v1.balance_settings.update_async(params, _for(account, key)))
+        )
 
     # -- news ----------------------------------------------------------------------------------------------------------
 
@@ -233,6 +284,31 @@ def _for(account: str, key: str) -> Any:
 
 def _time(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _balance_txn(found: Any) -> BalanceTxn:
+    source = None if isinstance(found.source, str) else found.source
+    ref = (source.id if source is not None else found.source) or ""
+    charge = ref if ref.startswith(("ch_", "py_")) else getattr(source, "charge", None) or ""
+    return BalanceTxn(
+        ref=found.id, category=found.reporting_category, type=found.type, amount_minor=found.amount,
+        fee_minor=found.fee, currency=found.currency.upper(), source_ref=ref,
+        charge_ref=charge if isinstance(charge, str) else charge.id, created_at=_time(found.created),
+        available_at=_time(found.available_on), is_pending=found.status == "pending",
+    )  # fmt: skip
+
+
+def _schedule(settings: Any) -> Schedule:
+    payments = settings.payments
+    found = payments.payouts.schedule if payments.payouts else None
+    if found is None:
+        return Schedule("manual")
+    days = {
+        "weekly": getattr(found, "weekly_payout_days", None), "monthly": getattr(found, "monthly_payout_days", None),
+    }.get(found.interval)  # fmt: skip
+    return Schedule(
+        found.interval, tuple(str(day) for day in days or ()), payments.settlement_timing.delay_days
+    )
 
 
 def observe(intent: Any) -> Observation:
