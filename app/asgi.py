@@ -79,7 +79,7 @@ class FrontDoor:
         }  # fmt: skip
         self._policies = {
             "start": start.start_policy(settings), "driver": driver.driver_policy(settings),
-            "sandbox": sandbox.sandbox_policy(),
+            "portal": portal.portal_policy(settings), "sandbox": sandbox.sandbox_policy(),
         }  # fmt: skip
         self._doors = {name: doors.SurfaceDoor(app, loaders[name]) for name, app in self.surfaces.items()}
 

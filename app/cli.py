@@ -346,6 +346,37 @@ async def doctor(settings: Settings) -> None:
         sys.exit(1)
 
 
+@cli.command()
+@click.option("--tenant", "slug", metavar="S", help="One brand's slug; all of them without it.")
+@ends
+async def reconcile(slug: str | None, settings: Settings) -> None:
+    """The payment provider's books beside ours, now; exit code 1 where anything differs."""
+    from app.billing.reconciliation import reconcile as compare
+    from app.brands.service import find_tenant, list_tenants
+    from tenants.scope import Actor
+
+    async with open_database(settings) as database:
+        if slug is not None:
+            wanted = {slug: await find_tenant(database, Actor.cli(), slug)}
+        else:
+            wanted = {row.slug: row.id for row in await list_tenants(database, Actor.cli())}
+        runs = {name: await compare(database, tenant_id) for name, tenant_id in wanted.items()}
+    data = [
+        {"tenant": name, "status": ("green" if run.is_green else "red") if run else "no_account",
+         "matched": run.figures["matched"] if run else 0, "differences": run.figures["differences"] if run else {}}
+        for name, run in runs.items()
+    ]  # fmt: skip
+    tell({"data": data}, "\n".join(f"{one['tenant']:<32}  {_verdict(one)}" for one in data))
+    if any(one["status"] == "red" for one in data):
+        sys.exit(1)
+
+
+def _verdict(one: dict[str, Any]) -> str:
+    if one["status"] == "red":
+        return "red: " + ", ".join(f"{count} {name}" for name, count in one["differences"].items())
+    return "no account" if one["status"] == "no_account" else f"green, {one['matched']} pairs agree"
+
+
 @cli.group()
 def admin() -> None:
     """Platform admins."""

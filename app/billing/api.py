@@ -1,13 +1,23 @@
 """REST: invoices and the books (contract.md)."""
 
 from typing import Any
+from uuid import UUID
 
 from litestar import Request, get
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
 from app.billing import payments, service
-from app.billing.models import Invoice, InvoiceLine, LedgerEntry, Payment, PaymentOp
+from app.billing.models import (
+    Invoice,
+    InvoiceLine,
+    LedgerEntry,
+    Payment,
+    PaymentOp,
+    Payout,
+    ReconItem,
+    ReconRun,
+)
 from app.kernel.errors import LiveryError
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, money, rfc3339
@@ -106,4 +116,59 @@ def _entry(row: LedgerEntry) -> dict[str, Any]:
     }  # fmt: skip
 
 
-routes = [list_invoices, get_invoice, list_payments, list_entries]
+@get("/payouts", opt={"permission": "ledger.view"}, summary="What the provider sent to the bank, newest first",
+     tags=["money"])  # fmt: skip
+async def list_payouts(tenant_scope: Scope, limit: int = 50, after: str | None = None) -> dict[str, Any]:
+    found = await listed(tenant_scope, select(Payout), Payout.id, "payout", limit, after)
+    return found.answer([_payout(row) for row in found.rows])
+
+
+def _payout(row: Payout) -> dict[str, Any]:
+    return {
+        "id": public_id("payout", row.id), "state": row.state, "amount": money(row.amount_minor, row.currency),
+        "items_sum": money(row.items_minor, row.currency), "is_automatic": row.is_automatic,
+        "arrives_on": row.arrives_on.isoformat(), "created_at": rfc3339(row.created_at),
+        "provider_id": row.provider_ref, "failure": row.failure or None,
+    }  # fmt: skip
+
+
+@get("/reconciliations", opt={"permission": "ledger.view"},
+     summary="The provider's books beside ours: each run, newest first, with the differences it was the first to find",
+     tags=["money"])  # fmt: skip
+async def list_reconciliations(
+    tenant_scope: Scope, limit: int = 50, after: str | None = None
+) -> dict[str, Any]:
+    found = await listed(tenant_scope, select(ReconRun), ReconRun.id, "recon_run", limit, after)
+    query = (
+        select(ReconItem).where(ReconItem.run_id.in_([row.id for row in found.rows])).order_by(ReconItem.id)
+    )
+    items: dict[UUID, list[ReconItem]] = {}
+    for item in (await tenant_scope.db.execute(query)).scalars():
+        items.setdefault(item.run_id, []).append(item)
+    return found.answer([_run(row, items.get(row.id, [])) for row in found.rows])
+
+
+def _run(row: ReconRun, items: list[ReconItem]) -> dict[str, Any]:
+    figures = row.figures
+    return {
+        "id": public_id("recon_run", row.id), "status": "green" if row.is_green else "red",
+        "from": rfc3339(row.from_at), "to": rfc3339(row.to_at), "created_at": rfc3339(row.created_at),
+        "matched": figures["matched"], "fresh": figures["fresh"], "explained": figures["explained"],
+        "differences": figures["differences"],
+        "balances": {
+            currency: {name.removesuffix("_minor"): money(minor, currency) for name, minor in one.items()}
+            for currency, one in figures["currencies"].items()
+        },
+        "found": [_item(one) for one in items],
+    }  # fmt: skip
+
+
+def _item(row: ReconItem) -> dict[str, Any]:
+    return {
+        "id": public_id("recon_item", row.id), "category": row.category, "about": row.key,
+        "difference": money(row.delta_minor, row.currency), "found_at": rfc3339(row.found_at),
+        "gone_at": rfc3339(row.gone_at), "explained_at": rfc3339(row.resolved_at), "note": row.note or None,
+    }  # fmt: skip
+
+
+routes = [list_invoices, get_invoice, list_payments, list_entries, list_payouts, list_reconciliations]

@@ -60,7 +60,7 @@ async def _shown(request: AnyRequest) -> dict[str, Any]:
          "plans": [(name, words) for name, (words, _value) in PLANS.items()],
         "clock": _in_words(state.clock_s), "hold_lasts": _in_words(sandbox.HOLD_LIFETIME_S),
         "page_minutes": int(payments.CHECKOUT_LIFETIME.total_seconds()) // 60, "fault_words": FAULT_WORDS,
-        "requests": list(REQUESTS),
+        "requests": list(REQUESTS), "asks": state.asks, "refuses": state.refuses,
         "cards": [(number, brand, what) for number, (brand, _way, what) in sandbox.CARDS.items()],
     }  # fmt: skip
 
@@ -163,9 +163,22 @@ async def plan_webhooks(request: AnyRequest) -> Response[Any]:
     return redirect(request, "/sandbox", flash=f"Webhooks are {words}.")
 
 
+@post("/sandbox/behaviour", opt={"permission": "sandbox.manage"})
+async def plan_behaviour(request: AnyRequest) -> Response[Any]:
+    """How accounts open and what the bank does with payouts, from now on."""
+    _refuse_elsewhere(request)
+    form, database = await read_form(request), visit_of(request).database
+    asks, refuses = form.flag("asks"), form.flag("refuses")
+    async with platform(request, "plan accounts and bank of the payment sandbox") as scope:
+        await scope.write_audit("sandbox.behaviour", {"asks": asks, "refuses": refuses})
+    await sandbox.set_accounts(database, ask=asks)
+    await sandbox.set_bank(database, refuses=refuses)
+    return redirect(request, "/sandbox", flash="The sandbox's accounts and bank behave so from now on.")
+
+
 async def _again(request: AnyRequest, error: Invalid, form: Form) -> Response[Any]:
     shown = await _shown(request)
     return form_again(request, None, "billing/sandbox.html", error, form, title="Payment sandbox", **shown)
 
 
-routes = [show_sandbox, move_clock, plan_fault, plan_webhooks]
+routes = [show_sandbox, move_clock, plan_fault, plan_webhooks, plan_behaviour]

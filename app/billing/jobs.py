@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from app.billing import payments
+from app.billing import onboarding, payments, reconciliation
 from tenants.database import Database
 
 
@@ -18,12 +18,22 @@ async def open_account(database: Database, tenant_id: UUID, event_id: str) -> No
     await payments.open_account(database, tenant_id)
 
 
+async def reconcile(database: Database, tenant_id: UUID) -> None:
+    await reconciliation.reconcile(database, tenant_id)
+
+
 JOBS = {
     "billing.open_account": open_account,
     "billing.run_op": run_op,
     "billing.observe": observe,
     "billing.tidy": payments.tidy,
     "billing.sweep": payments.sweep,
+    "billing.observe_account": onboarding.observe,
+    "billing.reconcile": reconcile,
 }
 LISTENERS = {"TenantCreated": ["billing.open_account"]}
-RECURRING = [("* * * * *", "billing.tidy"), ("50 2 * * *", "billing.sweep")]
+RECURRING = [
+    ("* * * * *", "billing.tidy"),
+    ("50 2 * * *", "billing.sweep"),
+    ("20 3 * * *", "billing.reconcile"),
+]

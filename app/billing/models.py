@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Date, Index, Numeric, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Date, Index, Numeric, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tenants.models import Base, TenantOwned, references, same_tenant
@@ -236,7 +237,8 @@ class PaymentAccount(TenantOwned, Base):
 
     `fee_percent` and `fee_fixed_minor` are the platform's fee, taken at capture. `hold_…_minor` is what a guest's card
     is asked to hold at an AC or a DC place; at first what `card_currencies` says of the currency. `opening` is what lay
-    in the account before we read its books, minor units by currency.
+    in the account before we read its books, minor units by currency. `is_ready`: the provider lets it take cards; `due`
+    is what it asks for before that, `schedule` when it pays out (`provider.Schedule`), as of `observed_at`.
     """
 
     __tablename__ = "payment_account"
@@ -256,6 +258,9 @@ class PaymentAccount(TenantOwned, Base):
     hold_ac_minor: Mapped[int] = mapped_column(server_default="3000")
     hold_dc_minor: Mapped[int] = mapped_column(server_default="6000")
     opening: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
+    due: Mapped[list[str]] = mapped_column(ARRAY(Text()), server_default="{}", default=list)
+    schedule: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
+    observed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 

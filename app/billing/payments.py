@@ -52,6 +52,7 @@ ANSWER_TAKES = timedelta(seconds=10)
 CHECKOUT_LIFETIME = timedelta(minutes=45)
 # Of the hold, which stands for seven days at most: then nobody asks any more.
 FEE_COMES_WITHIN = timedelta(days=10)
+LOOKED_AT_EACH = timedelta(hours=1)  # the account itself: whether it still may take cards
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
 
 _RANK = {
@@ -194,12 +195,17 @@ async def _locked(scope: Scope, payment_id: UUID) -> Payment:
 
 async def find_account(scope: Scope) -> PaymentAccount | None:
     """The tenant's account at the provider that is configured now; None: cards cannot be taken, nor in its currency."""
-    name = "sandbox" if scope.settings.uses_sandbox else "stripe"
-    query = select(PaymentAccount).where(PaymentAccount.provider == name)
-    account = (await scope.db.execute(query)).scalar_one_or_none()
+    account = await find_own_account(scope)
     if account is None or account.currency not in CARD_CURRENCIES:
         return None
     return account if account.is_ready and scope.settings.takes_cards else None
+
+
+async def find_own_account(scope: Scope) -> PaymentAccount | None:
+    """The same, whether or not it may take cards yet."""
+    name = "sandbox" if scope.settings.uses_sandbox else "stripe"
+    query = select(PaymentAccount).where(PaymentAccount.provider == name)
+    return (await scope.db.execute(query)).scalar_one_or_none()
 
 
 async def set_holds(scope: Scope, hold_ac: str, hold_dc: str) -> None:
@@ -237,17 +243,20 @@ def _read_hold(field: str, value: str, currency: str, faults: list[FieldFault]) 
 
 
 async def open_account(database: Database, tenant_id: UUID) -> None:
-    """A sandbox account for a tenant that has none. (With a real key the CPO goes through Stripe's own onboarding.)"""
-    settings = database.settings
-    if not (settings.takes_cards and settings.uses_sandbox):
-        return
+    """A sandbox account for a tenant that has none. (With a real key the operator asks for it: `onboarding.begin`.)"""
+    if database.settings.takes_cards and database.settings.uses_sandbox:
+        await make_account(database, tenant_id)
+
+
+async def make_account(database: Database, tenant_id: UUID) -> None:
+    """The tenant's account at the provider; nothing where it has one, or its currency is none that cards take."""
     async with database.scope(tenant_id, ACTOR) as scope:
-        if await find_account(scope) is not None:
+        if await find_own_account(scope) is not None:
             return
         profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
     if profile is None or profile.currency not in CARD_CURRENCIES:
         return
-    provider, starts = provider_of(settings), CARD_CURRENCIES[profile.currency]
+    provider, starts = provider_of(database.settings), CARD_CURRENCIES[profile.currency]
     asked = {
         "name": profile.name, "email": profile.support_email or "nobody@example.org", "country": profile.country[:2],
         "currency": profile.currency,
@@ -257,11 +266,12 @@ async def open_account(database: Database, tenant_id: UUID) -> None:
     made = await provider.open_account(**asked, key=f"account:{tenant_id}:{mark}")
     async with database.scope(tenant_id, ACTOR) as scope:
         await _lock_tenant(scope)
-        if await find_account(scope) is not None:
+        if await find_own_account(scope) is not None:
             return
         scope.db.add(PaymentAccount(
             id=uuid7(), provider=provider.name, account_ref=made.ref, is_ready=made.is_ready, is_live=made.is_live,
             currency=profile.currency, hold_ac_minor=starts.hold_ac_minor, hold_dc_minor=starts.hold_dc_minor,
+            due=list(made.due),
         ))  # fmt: skip
         await scope.db.execute(text("select platform.put_payment_route(:ref)"), {"ref": made.ref})
         await audit.record(scope, "payment_account.opened", "payment_account", tenant_id, {"ref": made.ref})
@@ -986,6 +996,9 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
     await open_account(database, tenant_id)
     async with database.scope(tenant_id, ACTOR) as scope:
         stale = scope.now - STALE
+        account = await find_own_account(scope)
+        if account is not None and (account.observed_at or account.created_at) < scope.now - LOOKED_AT_EACH:
+            await queue.enqueue(scope, "billing.observe_account", lock="payment_account")
         ops = select(PaymentOp).where(
             PaymentOp.state.in_(("planned", "sent", "unknown")), PaymentOp.updated_at < stale
         )
@@ -1091,4 +1104,6 @@ async def take_news(database: Database, body: bytes, signature: str, now: dateti
             )
             for payment_id in (await scope.db.execute(query)).scalars():
                 await watch(scope, payment_id)
+            if news.type.startswith("payout."):
+                await queue.enqueue(scope, "billing.reconcile", lock="reconcile")
     return True

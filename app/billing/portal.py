@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from app.billing import outcomes, payments, queries, service
+from app.billing import account_pages, books_pages, outcomes, payments, queries, service
 from app.billing.models import Invoice, Payment
 from app.billing.paper import NAMES, as_pdf, content_of, pdf_file
 from app.brands import faces
@@ -24,6 +24,8 @@ nav = [
     NavItem("Invoices", "/invoices", "receipt", "invoices.view", order=50),
     NavItem("Payments", "/payments", "credit-card", "invoices.view", order=52),
     NavItem("Ledger", "/ledger", "book-open", "ledger.view", order=55),
+    *account_pages.nav,
+    *books_pages.nav,
 ]
 PAGE, EXPORT = 50, 10_000
 ACCOUNTS = {
@@ -45,6 +47,11 @@ KINDS = {
     "refunded_outside": "Refund at the provider",
     "invoice_issued": "Invoice issued",
     "credit_note_issued": "Credit note issued",
+    "available": "Became available",
+    "provider_fee": "Bill of the provider",
+    "payout": "Payout sent",
+    "payout_paid": "Payout arrived",
+    "payout_failed": "Payout came back",
 }
 
 
@@ -236,5 +243,5 @@ def _source(source_type: str, source_id: Any) -> str | None:
 
 routes = [
     list_payments, show_payment, retry_refund, list_invoices, export_invoices,
-    show_invoice, download_invoice, show_ledger,
+    show_invoice, download_invoice, show_ledger, *account_pages.routes, *books_pages.routes,
 ]  # fmt: skip

@@ -34,9 +34,12 @@ class OutcomeUnknown(ProviderError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
+    """`is_ready`: it may take cards. `due` is what the provider asks the operator for, in its own words."""
+
     ref: str
     is_ready: bool
     is_live: bool
+    due: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +156,12 @@ class Provider(Protocol):
     async def open_account(
         self, *, name: str, email: str, country: str, currency: str, key: str
     ) -> Account: ...
+
+    async def get_account(self, ref: str) -> Account: ...
+
+    async def create_onboarding(
+        self, account: str, *, return_url: str, refresh_url: str, key: str
+    ) -> str: ...
 
     async def create_checkout(
         self, account: str, *, amount_minor: int, currency: str, title: str, success_url: str, cancel_url: str,

@@ -1,14 +1,26 @@
 """Screen reads of invoices and books."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.orm import selectinload
 
-from app.billing.models import Invoice, LedgerAccount, LedgerEntry, LedgerTxn, Payment, PaymentOp
+from app.billing.models import (
+    Invoice,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerTxn,
+    Payment,
+    PaymentOp,
+    Payout,
+    ProviderBalanceTxn,
+    ReconItem,
+)
 from app.billing.outcomes import PAYMENT_STATES
+from app.kernel.errors import NotFound
 from tenants.scope import Scope
 
 
@@ -120,3 +132,64 @@ async def list_postings(scope: Scope, *, after: UUID | None = None, limit: int =
     if after is not None:
         query = query.where(LedgerTxn.id < after)
     return list((await scope.db.execute(query)).scalars())
+
+
+ON_ITS_WAY = ("psp_pending", "psp_available", "bank_in_transit")
+
+
+async def list_payouts(scope: Scope, *, after: UUID | None = None, limit: int = 50) -> list[Payout]:
+    """Newest first, by the provider's own time."""
+    query = select(Payout).order_by(Payout.created_at.desc(), Payout.id.desc()).limit(limit)
+    if after is not None:
+        last, _items = await get_payout(scope, after)
+        query = query.where(tuple_(Payout.created_at, Payout.id) < tuple_(last.created_at, last.id))
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def get_payout(
+    scope: Scope, payout_id: UUID
+) -> tuple[Payout, list[tuple[ProviderBalanceTxn, Payment | None]]]:
+    """With what went out with it, oldest first, and the payments behind that."""
+    payout = await scope.db.get(Payout, (scope.tenant_id, payout_id))
+    if payout is None:
+        raise NotFound("payout")
+    of_it = ProviderBalanceTxn.payout_ref == payout.provider_ref
+    items = await _with_payments(scope, of_it & (ProviderBalanceTxn.account_ref == payout.account_ref))
+    return payout, items
+
+
+async def payments_behind(scope: Scope, items: Iterable[ReconItem]) -> dict[UUID, UUID]:
+    """The payment of each difference that has one: by the provider's line, else by the posting's source."""
+    items = list(items)
+    rows = await _with_payments(scope, ProviderBalanceTxn.id.in_([one.balance_txn_id for one in items]))
+    of_line: dict[UUID | None, UUID] = {row.id: payment.id for row, payment in rows if payment is not None}
+    query = (
+        select(LedgerTxn.id, func.coalesce(PaymentOp.payment_id, Payment.id))
+        .outerjoin(PaymentOp, (LedgerTxn.source_type == "payment_op") & (PaymentOp.id == LedgerTxn.source_id))
+        .outerjoin(Payment, (LedgerTxn.source_type == "payment") & (Payment.id == LedgerTxn.source_id))
+        .where(LedgerTxn.id.in_([one.ledger_txn_id for one in items]))
+    )
+    of_posting: dict[UUID | None, UUID] = {
+        txn: payment for txn, payment in await scope.db.execute(query) if payment is not None
+    }
+    found = {
+        one.id: of_line.get(one.balance_txn_id) or of_posting.get(one.ledger_txn_id)
+        for one in items
+    }  # fmt: skip
+    return {item: payment for item, payment in found.items() if payment is not None}
+
+
+async def _with_payments(
+    scope: Scope, which: ColumnElement[bool]
+) -> list[tuple[ProviderBalanceTxn, Payment | None]]:
+    query = (
+        select(ProviderBalanceTxn, Payment)
+        .outerjoin(
+            Payment,
+            (Payment.account_ref == ProviderBalanceTxn.account_ref)
+            & (Payment.charge_ref == ProviderBalanceTxn.charge_ref),
+        )
+        .where(which)
+        .order_by(ProviderBalanceTxn.created_at, ProviderBalanceTxn.id)
+    )
+    return [(row, payment) for row, payment in (await scope.db.execute(query)).all()]

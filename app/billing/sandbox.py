@@ -48,6 +48,12 @@ DECLINES = {
     "expired_card": N_("Your card has expired."),
     "payment_intent_authentication_failure": N_("The bank could not confirm that it is you."),
 }
+ASKED = (
+    "identity.business_details.registered_name",
+    "defaults.external_account",
+    "identity.attestations.terms",
+)
+LINK_LIFETIME_S = 300
 FAULTS = ("before", "after", "500", "409", "429", "balance_insufficient")
 
 
@@ -269,23 +275,101 @@ def _integer(params: Mapping[str, Any], name: str, default: int | None = None) -
 
 
 async def _create_account(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
-    """v2. A sandbox account is onboarded at once: card payments are active."""
+    """v2. Card payments are active at once, or after the hosted onboarding where the panel says so (`set_accounts`)."""
     ref = "acct_" + secrets.token_hex(8)
     created = utcnow().isoformat()
     body = {
         "id": ref, "object": "v2.core.account", "applied_configurations": ["merchant"], "created": created,
         "display_name": params.get("display_name"), "contact_email": params.get("contact_email"),
         "dashboard": params.get("dashboard"), "livemode": False, "metadata": params.get("metadata") or {},
-        "configuration": {"merchant": {"applied": True, "capabilities": {
-            "card_payments": {"status": "active", "status_details": []}}}},
         "defaults": _with_collector(params.get("defaults")), "identity": params.get("identity"),
     }  # fmt: skip
+    row = await engine.one("select value from sandbox.setting where name = 'accounts'")
+    return await _put_account(engine, body, is_active=row is None or row.value != "ask")
+
+
+async def _put_account(engine: Engine, body: dict[str, Any], *, is_active: bool) -> dict[str, Any]:
+    status = {"status": "active", "status_details": []}
+    if not is_active:
+        details = [{"code": "requirements_past_due", "resolution": "provide_info"}]
+        status = {"status": "restricted", "status_details": details}
+    body |= {
+        "configuration": {"merchant": {"applied": True, "capabilities": {"card_payments": status}}},
+        "requirements": {"entries": [] if is_active else [_asked(what) for what in ASKED], "summary": None},
+    }
     await engine.run(
-        "insert into sandbox.account (id, body) values (:id, cast(:body as jsonb))",
-        id=ref,
-        body=json.dumps(body),
-    )
+        "insert into sandbox.account (id, body) values (:id, cast(:body as jsonb))"
+        " on conflict (id) do update set body = excluded.body",
+        id=body["id"], body=json.dumps(body),
+    )  # fmt: skip
     return body
+
+
+def _asked(what: str) -> dict[str, Any]:
+    return {
+        "awaiting_action_from": "user", "description": what, "errors": [], "reference": None,
+        "impact": {"restricts_capabilities": [{
+            "capability": "card_payments", "configuration": "merchant", "deadline": {"status": "past_due"}}]},
+        "minimum_deadline": {"status": "past_due"}, "requested_reasons": [{"code": "routine_onboarding"}],
+    }  # fmt: skip
+
+
+async def _create_link(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    """v2. The way to the hosted onboarding, good once and for five minutes."""
+    account = await _get_account(engine, str(params.get("account")), {})
+    use = (params.get("use_case") or {}).get("account_onboarding") or {}
+    if not use.get("refresh_url"):
+        raise WireError(400, "invalid_request_error", "use_case.account_onboarding.refresh_url is required.")
+    now, ref = utcnow(), "alink_" + secrets.token_hex(16)
+    body = {
+        "object": "v2.core.account_link", "account": account["id"], "created": now.isoformat(),
+        "expires_at": (now + timedelta(seconds=LINK_LIFETIME_S)).isoformat(), "livemode": False, "url": ref,
+        "use_case": params["use_case"],
+    }  # fmt: skip
+    await engine.run(
+        "insert into sandbox.object (account, id, kind, created, body)"
+        " values (:owner, :id, 'v2.core.account_link', :created, cast(:body as jsonb))",
+        owner=account["id"], id=ref, created=int(now.timestamp()), body=json.dumps(body),
+    )  # fmt: skip
+    return body
+
+
+async def find_link(database: Database, ref: str) -> dict[str, Any] | None:
+    """For the hosted onboarding: {"account": its name, "is_good", "return_url", "refresh_url"}."""
+    async with database.sandbox() as db:
+        found = await _link(Engine(db, ""), ref)
+        if found is None:
+            return None
+        account = await _get_account(Engine(db, ""), found["account"], {})
+        return found["use_case"]["account_onboarding"] | {
+            "account": account["display_name"], "is_good": _is_good(found),
+        }  # fmt: skip
+
+
+async def onboard(database: Database, ref: str) -> None:
+    """What its Submit does: the account may take cards. A link that is used up does nothing."""
+    async with database.sandbox() as db:
+        engine = Engine(db, "")
+        await engine.lock()
+        found = await _link(engine, ref)
+        if found is None or not _is_good(found):
+            return
+        await engine.run(
+            "update sandbox.object set body = body || '{\"is_used\": true}' where id = :id", id=ref
+        )
+        account = await _get_account(engine, found["account"], {})
+        await _put_account(engine, account, is_active=True)
+
+
+async def _link(engine: Engine, ref: str) -> dict[str, Any] | None:
+    row = await engine.one(
+        "select body from sandbox.object where id = :id and kind = 'v2.core.account_link'", id=ref
+    )
+    return row.body if row else None
+
+
+def _is_good(link: dict[str, Any]) -> bool:
+    return not link.get("is_used") and datetime.fromisoformat(link["expires_at"]) > utcnow()
 
 
 def _with_collector(defaults: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -787,22 +871,15 @@ async def _get_balance_settings(engine: Engine, _params: dict[str, Any]) -> dict
 async def _set_balance_settings(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
     asked = ((params.get("payments") or {}).get("payouts") or {}).get("schedule") or {}
     if asked:
-        interval, days = (
-            asked.get("interval"),
-            asked.get("monthly_payout_days") or asked.get("weekly_payout_days"),
-        )
-        if interval not in ("daily", "weekly", "monthly", "manual") or (
-            interval in ("weekly", "monthly") and not days
-        ):
-            message = (
-                "An interval is daily, weekly, monthly or manual; the days of a week or a month go with it."
-            )
+        interval = asked.get("interval")
+        named = {"weekly": "weekly_payout_days", "monthly": "monthly_payout_days"}.get(str(interval))
+        days = list(asked.get(named) or ()) if named else []
+        if interval not in ("daily", "weekly", "monthly", "manual") or (named and not days):
+            message = "An interval is daily, weekly, monthly or manual, and goes with its days."
             raise WireError(400, "invalid_request_error", message, param="payments[payouts][schedule]")
         schedule: dict[str, Any] = {"interval": interval}
-        if interval == "weekly":
-            schedule["weekly_payout_days"] = days
-        if interval == "monthly":
-            schedule["monthly_payout_days"] = list(map(int, days))
+        if named:
+            schedule[named] = [int(day) for day in days] if interval == "monthly" else days
         await engine.run(
             "insert into sandbox.setting (name, value) values (:name, cast(:value as jsonb))"
             " on conflict (name) do update set value = excluded.value",
@@ -884,6 +961,7 @@ Endpoint = Callable[..., Any]
 ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("POST", "/v2/core/accounts", _create_account),
     ("GET", "/v2/core/accounts/{id}", _get_account),
+    ("POST", "/v2/core/account_links", _create_link),
     ("POST", "/v1/checkout/sessions", _create_checkout),
     ("GET", "/v1/checkout/sessions/{id}", _get_checkout),
     ("POST", "/v1/checkout/sessions/{id}/expire", _expire_checkout),
@@ -925,9 +1003,12 @@ def _of_account(endpoint: Endpoint) -> Endpoint:
 
 
 def with_urls(answer: Answer, settings: Settings) -> Answer:
-    """A checkout's `url` is its page on the sandbox's own origin."""
+    """Checkouts and the onboarding have their pages on the sandbox's own origin."""
     if answer.body.get("object") == "checkout.session" and answer.body.get("url"):
         url = settings.url_of(settings.host_of("sandbox"), f"/pay/{answer.body['id']}")
+        return Answer(answer.status, answer.body | {"url": url})
+    if answer.body.get("object") == "v2.core.account_link":
+        url = settings.url_of(settings.host_of("sandbox"), f"/onboarding/{answer.body['url']}")
         return Answer(answer.status, answer.body | {"url": url})
     return answer
 
@@ -943,6 +1024,11 @@ async def set_clock(database: Database, offset_s: int) -> None:
 async def set_faults(database: Database, plan: list[dict[str, Any]]) -> None:
     """[{"path": regular expression, "fault": one of FAULTS, "times": n}], each taken by the first requests that fit."""
     await _set(database, "faults", plan)
+
+
+async def set_accounts(database: Database, *, ask: bool) -> None:
+    """Whether accounts that are opened from now on have to go through the onboarding first."""
+    await _set(database, "accounts", "ask" if ask else "ready")
 
 
 async def set_bank(database: Database, *, refuses: bool) -> None:
@@ -966,7 +1052,8 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`clock_s`: how far ahead; `waiting`: news not yet told, `tried` of them told in vain so far."""
+    """`clock_s`: how far ahead; `waiting`: news not yet told, `tried` of them told in vain so far; `asks`: new accounts
+    are onboarded first; `refuses`: the bank sends payouts back."""
 
     clock_s: int
     faults: list[dict[str, Any]]
@@ -974,6 +1061,8 @@ class State:
     waiting: int
     tried: int
     accounts: list[Account]
+    asks: bool
+    refuses: bool
 
 
 async def look(database: Database, *, newest: int = 8) -> State:
@@ -994,7 +1083,7 @@ async def look(database: Database, *, newest: int = 8) -> State:
         ]
     return State(
         int(settings.get("clock", 0)), settings.get("faults", []), settings.get("webhooks", {}),
-        outbox.waiting, outbox.tried, accounts,
+        outbox.waiting, outbox.tried, accounts, settings.get("accounts") == "ask", settings.get("bank") == "refuses",
     )  # fmt: skip
 
 

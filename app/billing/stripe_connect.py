@@ -33,6 +33,7 @@ from app.kernel.settings import Settings
 TOLERANCE_S = 300
 TIMEOUT_S = 20
 MERCHANT_CATEGORY = "5552"  # electric vehicle charging
+_OF_ACCOUNT: Any = ["configuration.merchant", "requirements"]
 _EXPAND_CHARGE = "latest_charge.balance_transaction"
 _T = TypeVar("_T")
 
@@ -107,10 +108,21 @@ class StripeConnect(Provider):
                                            "mcc": MERCHANT_CATEGORY}},
             "defaults": {"currency": currency.lower(),
                          "responsibilities": {"fees_collector": "stripe", "losses_collector": "stripe"}},
-            "include": ["configuration.merchant"],
+            "include": _OF_ACCOUNT,
         }, {"idempotency_key": key}))  # fmt: skip
-        capability = made.configuration.merchant.capabilities.card_payments
-        return Account(ref=made.id, is_ready=capability.status == "active", is_live=bool(made.livemode))
+        return _account(made)
+
+    async def get_account(self, ref: str) -> Account:
+        params: Any = {"include": _OF_ACCOUNT}
+        return _account(await _called(self._client.v2.core.accounts.retrieve_async(ref, params)))
+
+    async def create_onboarding(self, account: str, *, return_url: str, refresh_url: str, key: str) -> str:
+        """The address of the provider's own pages, where the operator says who they are: good once, for minutes."""
+        made = await _called(self._client.v2.core.account_links.create_async({
+            "account": account, "use_case": {"type": "account_onboarding", "account_onboarding": {
+                "refresh_url": refresh_url, "return_url": return_url}},
+        }, {"idempotency_key": key}))  # fmt: skip
+        return made.url
 
     # -- checkout ------------------------------------------------------------------------------------------------------
 
@@ -284,6 +296,13 @@ def _for(account: str, key: str) -> Any:
 
 def _time(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _account(found: Any) -> Account:
+    status = found.configuration.merchant.capabilities.card_payments.status
+    entries = (found.requirements.entries or []) if found.requirements else []
+    due = tuple(one.description for one in entries if one.awaiting_action_from == "user")
+    return Account(ref=found.id, is_ready=status == "active", is_live=bool(found.livemode), due=due)
 
 
 def _balance_txn(found: Any) -> BalanceTxn:

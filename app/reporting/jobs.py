@@ -23,6 +23,8 @@ select
   (select count(*) from livery.charging_session where review is not null) as review_count,
   (select count(*) from livery.charging_session where started_at > :since) as sessions_30d_count,
   (select coalesce(sum(incl_vat_minor), 0)::bigint from livery.cdr where ended_at > :since) as revenue_30d_minor,
+  (select case when not exists (select from livery.recon_run) then '' when exists (
+     select from livery.recon_item where gone_at is null and resolved_at is null) then 'red' else 'green' end) as books,
   (select currency from livery.tenant_profile) as currency
 """)
 

@@ -9,7 +9,7 @@ from app.kernel.settings import Settings
 from app.kernel.slices import gather
 from app.surfaces import appearance
 from app.surfaces.assembly import brand_file, nav_of, routes_of, surface
-from app.surfaces.headers import content_security_policy
+from app.surfaces.headers import provider_policy
 
 
 @cache
@@ -21,9 +21,4 @@ def build() -> Litestar:
 
 def driver_policy(settings: Settings) -> str:
     """The start form ends at the provider's payment page: a browser follows only where the policy names it."""
-    provider = (
-        settings.url_of(settings.host_of("sandbox"), "")
-        if settings.uses_sandbox
-        else "https://checkout.stripe.com"
-    )
-    return content_security_policy(form_action=("'self'", provider) if settings.takes_cards else ("'self'",))
+    return provider_policy(settings, "https://checkout.stripe.com")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from app.kernel.settings import Settings
+
 _HTML = b"text/html"
 
 
@@ -15,6 +17,14 @@ def content_security_policy(*, form_action: tuple[str, ...] = ("'self'",)) -> st
 
 
 POLICY = content_security_policy()
+
+
+def provider_policy(settings: Settings, provider: str) -> str:
+    """For forms that end at the payment provider's own pages, or at the sandbox's."""
+    if not settings.takes_cards:
+        return POLICY
+    place = settings.url_of(settings.host_of("sandbox"), "") if settings.uses_sandbox else provider
+    return content_security_policy(form_action=("'self'", place))
 
 
 def with_headers(send: Any, *, request_id: str, policy: str = POLICY, hsts_s: int = 0) -> Any:

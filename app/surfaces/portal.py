@@ -5,9 +5,11 @@ from typing import Any
 
 from litestar import Litestar
 
+from app.kernel.settings import Settings
 from app.kernel.slices import find_module, gather
 from app.surfaces import appearance, first_steps
 from app.surfaces.assembly import brand_file, nav_of, routes_of, surface
+from app.surfaces.headers import provider_policy
 
 
 @cache
@@ -15,3 +17,8 @@ def build() -> Litestar:
     modules = [appearance, first_steps, *find_module("app.surfaces.overview"), *gather("portal")]
     routes: list[Any] = [brand_file, *routes_of(modules)]
     return surface("portal", routes, nav=nav_of(modules))
+
+
+def portal_policy(settings: Settings) -> str:
+    """The onboarding's form ends at the provider's pages."""
+    return provider_policy(settings, "https://connect.stripe.com")

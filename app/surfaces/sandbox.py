@@ -1,7 +1,8 @@
 """The payment sandbox's own origin: its hosted payment page, its wire, its panel. Never where a real key is set.
 
-`/v1/…` and `/v2/…` speak Stripe's wire (any Stripe SDK can drive it); `/pay/{checkout}` is what a payer sees; what the
-sandbox has to tell goes out signed to our own webhook address, from an outbox.
+`/v1/…` and `/v2/…` speak Stripe's wire (any Stripe SDK can drive it); `/pay/{checkout}` is what a payer sees,
+`/onboarding/{link}` what an operator does; what the sandbox has to tell goes out signed to our own webhook address,
+from an outbox.
 """
 
 import asyncio
@@ -88,6 +89,35 @@ async def pay(request: AnyRequest, ref: str) -> Response[Any]:
     return _away(f"/pay/{ref}/bank" if result["status"] == "authenticate" else f"/pay/{ref}")
 
 
+@get("/onboarding/{ref:str}", opt={"public": True})
+async def show_onboarding(request: AnyRequest, ref: str) -> Response[Any]:
+    link = await _onboarding(request, ref)
+    if not link["is_good"]:
+        return _away(link["refresh_url"])
+    return page(
+        request, None, "surfaces/sandbox_onboarding.html", title="Onboarding", link=link, ref=ref,
+        asked=sandbox.ASKED,
+    )  # fmt: skip
+
+
+@post("/onboarding/{ref:str}", opt={"public": True})
+async def onboard(request: AnyRequest, ref: str) -> Response[Any]:
+    """Left half done it is still to be done, as at the real one."""
+    link, form = await _onboarding(request, ref), await read_form(request)
+    if not link["is_good"]:
+        return _away(link["refresh_url"])
+    if form.text("action") == "submit":
+        await sandbox.onboard(visit_of(request).database, ref)
+    return _away(link.get("return_url") or link["refresh_url"])
+
+
+async def _onboarding(request: AnyRequest, ref: str) -> dict[str, Any]:
+    link = await sandbox.find_link(visit_of(request).database, ref)
+    if link is None:
+        raise NotFound("onboarding")
+    return link
+
+
 async def _checkout(request: AnyRequest, ref: str) -> tuple[str, dict[str, Any]]:
     found = await sandbox.find_checkout(visit_of(request).database, ref)
     if found is None:
@@ -101,7 +131,7 @@ def _away(url: str) -> Response[Any]:
 
 @cache
 def build() -> Litestar:
-    return surface("sandbox", [show_checkout, show_bank, pay, platform_file])
+    return surface("sandbox", [show_checkout, show_bank, pay, show_onboarding, onboard, platform_file])
 
 
 def sandbox_policy() -> str:

@@ -67,8 +67,10 @@ def upgrade() -> None:
         "uq_recon_item_standing", "recon_item", ["tenant_id", "account_ref", "category", "key"], unique=True,
         postgresql_where=sa.text("gone_at is null"), **at,
     )  # fmt: skip
-    op.add_column(
-        "payment_account",
-        sa.Column("opening", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
-        **at,
-    )
+    for column in (
+        sa.Column("opening", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("due", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("schedule", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("observed_at", sa.DateTime(timezone=True), nullable=True),
+    ):
+        op.add_column("payment_account", column, **at)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from app.billing import outcomes, payments, queries, sandbox
+from app.billing import onboarding, outcomes, payments, queries, reconciliation, sandbox
 from app.billing.models import PaymentOp
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
@@ -650,6 +650,10 @@ async def test_every_call_we_make_is_on_the_list_and_names_the_account(shop: Sho
     await shop.release()
     await shop.jobs.run()
     await payments.sweep(shop.database, shop.tenant_id)
+    await reconciliation.reconcile(shop.database, shop.tenant_id)
+    await onboarding.begin(shop.database, shop.tenant_id, CLI, portal_url="http://portal-alpha.localhost")
+    await onboarding.observe(shop.database, shop.tenant_id)
+    await onboarding.set_schedule(shop.database, shop.tenant_id, CLI, "weekly", ("monday",))
     used = sorted({f"{method} {path}" for method, path, _account in shop.wire.calls})
     assert used == GOLDEN.read_text().split("\n")[:-1]
     assert all(account for _method, path, account in shop.wire.calls if path.startswith("/v1/"))

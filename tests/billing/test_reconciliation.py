@@ -18,6 +18,7 @@ from app.billing.reconciliation import Line, compare
 from app.kernel.clock import uuid7
 from app.kernel.errors import Refused
 from tests.billing.conftest import Shop
+from tests.conftest import Proof
 
 pytestmark = pytest.mark.anyio
 DAY = 86_400
@@ -133,6 +134,48 @@ async def test_a_capture_that_nobody_heard_of_yet_is_given_an_hour(shop: Shop) -
     made = await reconciliation.reconcile(shop.database, shop.tenant_id)
     assert made is not None and made.is_green and made.figures["fresh"] == 1
     assert not (await run(shop)).is_green
+
+
+@pytest.mark.proof
+async def test_a_month_of_ordinary_days_is_green_each_morning_and_ends_at_the_bank(
+    shop: Shop, proof: Proof
+) -> None:
+    """Sales, refunds by us and by hand, weeks in which the bank sends money back; nothing is lost on its way."""
+    days, chance, sold, back = proof.share(30, 5), proof.random("month"), 0, 0
+    for day in range(days):
+        await sandbox.set_clock(shop.database, day * DAY)
+        await sandbox.set_bank(shop.database, refuses=day % 11 == 5)
+        for _ in range(chance.randint(0, 2)):
+            minor = chance.randint(50, 3000)
+            payment = await sell(shop, minor)
+            sold += payment.captured_minor - payment.fee_minor - payment.provider_fee_minor
+            part = chance.randint(1, minor)
+            how = chance.choice(("kept", "refunded", "by hand"))
+            if how == "refunded":
+                async with shop.scope() as scope:
+                    await payments.refund(scope, payment.id, "gone wrong", amount_minor=part)
+                await shop.jobs.run()
+            elif how == "by hand":
+                await payments.provider_of(shop.database.settings).refund(
+                    payment.account_ref,
+                    payment.provider_ref or "",
+                    amount_minor=part,
+                    reason="-",
+                    key=f"{payment.id}",
+                )
+                await shop.look(payment)
+            back += part if how != "kept" else 0
+        made = await run(shop)
+        assert made.is_green, await standing(shop)
+    await sandbox.set_bank(shop.database, refuses=False)
+    await sandbox.set_clock(shop.database, (days + 5) * DAY)
+    assert (await run(shop)).is_green
+    await sandbox.set_clock(shop.database, (days + 7) * DAY)
+    assert (await run(shop)).is_green
+    books = await shop.balances()
+    at_provider = books.get("psp_available", 0) + books.get("psp_pending", 0)
+    assert books.get("bank", 0) + at_provider == sold - back
+    assert at_provider <= 0, "only what is owed to the provider stays there"
 
 
 # -- each bucket of money.md 4.7 -------------------------------------------------------------------------------------

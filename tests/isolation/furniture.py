@@ -12,7 +12,7 @@ from app.access import local_lists
 from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import sandbox
-from app.billing.models import Invoice, Payment
+from app.billing.models import Invoice, Payment, Payout, ProviderBalanceTxn, ReconItem, ReconRun
 from app.brands import domains, faces
 from app.brands.look import Look
 from app.charging import ingest, paid, settlement, smart_charging
@@ -262,6 +262,7 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
             payer_email=f"{canary}@payer.example",
         )  # fmt: skip
         scope.db.add(payment)
+        books = await _books(scope, canary)
         invoice = (await scope.db.execute(select(Invoice.id))).scalar_one()
         message = (await scope.db.execute(select(OCPPMessage.id))).scalars().first()
         assert message is not None
@@ -271,7 +272,38 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         "message_id": public_id("ocpp_message", message), "link": link,
         "payment_id": public_id("payment", payment.id), "held": held, "action": "Reset",
         "parked_id": public_id("parked_message", parked.id),
-    }  # fmt: skip
+    } | books  # fmt: skip
+
+
+async def _books(scope: Scope, canary: str) -> dict[str, str]:
+    """A payout with a part, and a difference that somebody else has to explain."""
+    at = scope.now
+    payout = Payout(
+        id=uuid7(), account_ref=canary, provider_ref=canary, state="paid", amount_minor=100, currency="EUR",
+        created_at=at, arrives_on=at.date(), is_automatic=True, items_minor=100,
+    )  # fmt: skip
+    line = ProviderBalanceTxn(
+        id=uuid7(), account_ref=canary, provider_ref=canary, type="charge", reporting_category="charge",
+        amount_minor=100, fee_minor=0, net_minor=100, currency="EUR", source_ref=canary, charge_ref=canary,
+        payout_ref=canary, created_at=at, available_at=at, is_pending=False,
+    )  # fmt: skip
+    figures = {
+        "matched": 0,
+        "fresh": 0,
+        "differences": {},
+        "explained": 0,
+        "currencies": {},
+        "has_balance": True,
+    }
+    run = ReconRun(id=uuid7(), account_ref=canary, from_at=at, to_at=at, is_green=False, figures=figures)
+    scope.db.add_all([payout, line, run])
+    await scope.db.flush()
+    item = ReconItem(
+        id=uuid7(), run_id=run.id, account_ref=canary, category="amount", key=canary, balance_txn_id=line.id,
+        currency="EUR", found_at=at,
+    )  # fmt: skip
+    scope.db.add(item)
+    return {"payout_id": public_id("payout", payout.id), "item_id": public_id("recon_item", item.id)}
 
 
 async def _energy(database: Database, tenant_id: UUID, station_id: UUID, canary: str) -> dict[str, str]:

@@ -1,0 +1,76 @@
+"""Portal page of the operator's account at the payment provider: may it take cards, what is asked for, payouts."""
+
+from typing import Any
+
+from litestar import Request, Response, get, post
+
+from app.billing import onboarding, payments
+from app.kernel.errors import Invalid, Refused
+from app.kernel.web import NavItem, form_again, page, read_form, redirect, visit_of
+from tenants.scope import Scope
+
+AnyRequest = Request[Any, Any, Any]
+nav = [NavItem("Payment account", "/payment-account", "wallet", "settings.view", order=51)]
+PATH, TITLE = "/payment-account", "Payment account"
+
+
+@get("/payment-account", opt={"permission": "settings.view"})
+async def show_account(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    return page(
+        request, tenant_scope, "billing/account.html", values={}, errors={}, alert=None,
+        **await _shown(request, tenant_scope),
+    )  # fmt: skip
+
+
+async def _shown(request: AnyRequest, scope: Scope) -> dict[str, Any]:
+    return {
+        "title": TITLE, "account": await payments.find_own_account(scope), "takes_cards": scope.settings.takes_cards,
+        "is_sandbox": scope.settings.uses_sandbox, "weekdays": [(day, day.title()) for day in onboarding.WEEKDAYS],
+        "has_expired": "expired" in request.query_params,
+    }  # fmt: skip
+
+
+@post("/payment-account/onboarding", opt={"permission": "settings.manage"})
+async def begin(request: AnyRequest) -> Response[Any]:
+    visit = visit_of(request)
+    try:
+        url = await onboarding.begin(
+            visit.database, visit.tenant, visit.actor, portal_url=str(request.base_url).rstrip("/")
+        )
+    except Refused as error:
+        return redirect(request, PATH, flash=error.message, kind="error")
+    return Response(None, status_code=303, headers={"Location": url})
+
+
+@get("/payment-account/returned", opt={"permission": "settings.view"})
+async def come_back(request: AnyRequest) -> Response[Any]:
+    """From the provider's pages: what it says now is read, whatever was said there."""
+    visit = visit_of(request)
+    await onboarding.observe(visit.database, visit.tenant)
+    return redirect(request, PATH)
+
+
+@post("/payment-account/checks", opt={"permission": "settings.manage"})
+async def check(request: AnyRequest) -> Response[Any]:
+    visit = visit_of(request)
+    await onboarding.observe(visit.database, visit.tenant)
+    return redirect(request, PATH, flash="This is what the provider says now.")
+
+
+@post("/payment-account/schedule", opt={"permission": "settings.manage"})
+async def change_schedule(request: AnyRequest) -> Response[Any]:
+    visit, form = visit_of(request), await read_form(request)
+    interval = form.text("interval")
+    days = {"weekly": form.text("weekday"), "monthly": form.text("month_day")}.get(interval, "")
+    try:
+        await onboarding.set_schedule(
+            visit.database, visit.tenant, visit.actor, interval, (days,) if days else ()
+        )
+    except (Invalid, Refused) as error:
+        async with visit.database.scope(visit.tenant, visit.actor) as scope:
+            shown = await _shown(request, scope)
+            return form_again(request, scope, "billing/account.html", error, form, **shown)
+    return redirect(request, PATH, flash="The provider pays out by this schedule from now on.")
+
+
+routes = [show_account, begin, come_back, check, change_schedule]
