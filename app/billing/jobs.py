@@ -24,6 +24,11 @@ JOBS = {
     "billing.observe": observe,
     "billing.tidy": payments.tidy,
     "billing.sweep": payments.sweep,
+    "billing.find_disputes": payments.find_disputes,
 }
 LISTENERS = {"TenantCreated": ["billing.open_account"]}
-RECURRING = [("* * * * *", "billing.tidy"), ("50 2 * * *", "billing.sweep")]
+RECURRING = [
+    ("* * * * *", "billing.tidy"),
+    ("50 2 * * *", "billing.sweep"),
+    ("17 * * * *", "billing.find_disputes"),
+]

@@ -67,6 +67,30 @@ class Observation:
     method: str = ""
     failure: str = ""
     is_live: bool = False
+    is_disputed: bool = False
+    three_d_secure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeSeen:
+    """What the provider says a dispute is now. `state` is one of `models.Dispute`; `due_by` None: no answer is taken.
+
+    `fee_minor` is what it keeps of us for it, `is_withdrawn` and `is_reinstated` are by its own books.
+    """
+
+    ref: str
+    payment_ref: str
+    amount_minor: int
+    currency: str
+    reason: str
+    state: str
+    created_at: datetime
+    network_reason: str = ""
+    due_by: datetime | None = None
+    is_withdrawn: bool = False
+    is_reinstated: bool = False
+    fee_minor: int = 0
+    submission_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,5 +147,15 @@ class Provider(Protocol):
     async def cancel(self, account: str, ref: str, *, key: str) -> Observation: ...
 
     async def refund(self, account: str, ref: str, *, amount_minor: int, reason: str, key: str) -> str: ...
+
+    async def list_disputes(
+        self, account: str, *, payment_ref: str = "", since: datetime | None = None
+    ) -> list[DisputeSeen]: ...
+
+    async def submit_evidence(
+        self, account: str, ref: str, *, evidence: dict[str, str], key: str
+    ) -> DisputeSeen: ...
+
+    async def accept_dispute(self, account: str, ref: str, *, key: str) -> DisputeSeen: ...
 
     def read_webhook(self, body: bytes, signature: str, now: datetime) -> News: ...
