@@ -7,8 +7,9 @@ from litestar import Request, get
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from app.billing import payments, service
+from app.billing import disputes, payments, queries, service
 from app.billing.models import (
+    Dispute,
     Invoice,
     InvoiceLine,
     LedgerEntry,
@@ -17,6 +18,7 @@ from app.billing.models import (
     Payout,
     ReconItem,
     ReconRun,
+    RefundRequest,
 )
 from app.kernel.errors import LiveryError
 from app.kernel.ids import parse_id, public_id
@@ -83,21 +85,46 @@ async def list_payments(tenant_scope: Scope, limit: int = 50, after: str | None 
         await payments.list_refunds(tenant_scope, ids),
         await payments.written_off(tenant_scope, ids),
     )
-    return found.answer([_payment(row, refunds.get(row.id, []), lost[row.id]) for row in found.rows])
+    requests = await queries.refund_requests_of(tenant_scope, ids)
+    return found.answer([
+        _payment(row, _refunds(row, refunds.get(row.id, []), requests.get(row.id, [])), lost[row.id])
+        for row in found.rows
+    ])  # fmt: skip
 
 
-def _payment(row: Payment, refunds: list[PaymentOp], written_off_minor: int) -> dict[str, Any]:
+def _refunds(row: Payment, ops: list[PaymentOp], requests: list[RefundRequest]) -> list[dict[str, Any]]:
+    """What came of a request keeps the request's id; those that wait, or were rejected, stand behind the others."""
+    asked = {one.op_id: one.id for one in requests if one.op_id is not None}
+    return [
+        *(payments.refund_as_json(row, op, asked.get(op.id)) for op in ops),
+        *(payments.request_as_json(one) for one in requests if one.op_id is None),
+    ]
+
+
+def _payment(row: Payment, refunds: list[dict[str, Any]], written_off_minor: int) -> dict[str, Any]:
     is_session = row.source_type == "charging_session"
     return {
         "id": public_id("payment", row.id), "state": row.state, "failure": row.failure or None, "is_live": row.is_live,
         "session_id": public_id("charging_session", row.source_id) if is_session else None,
         "hold": money(row.hold_minor, row.currency), "captured": money(row.captured_minor, row.currency),
         "refunded": money(row.refunded_minor, row.currency), "written_off": money(written_off_minor, row.currency),
-        "refunds": [payments.refund_as_json(row, op) for op in refunds],
+        "refunds": refunds, "dispute": row.dispute, "disputed": money(row.disputed_minor, row.currency),
         "platform_fee": money(row.fee_minor, row.currency),
         "method": row.method, "created_at": rfc3339(row.created_at),
         "capture_before": rfc3339(row.capture_before) if row.capture_before else None,
     }  # fmt: skip
+
+
+@get("/disputes", opt={"permission": "invoices.view"}, summary="What payers dispute at their bank, newest first",
+     tags=["money"])  # fmt: skip
+async def list_disputes(tenant_scope: Scope, limit: int = 50, after: str | None = None) -> dict[str, Any]:
+    found = await listed(tenant_scope, select(Dispute), Dispute.id, "dispute", limit, after)
+    return found.answer([disputes.dispute_as_json(row) for row in found.rows])
+
+
+@get("/disputes/{dispute_id:str}", opt={"permission": "invoices.view"}, summary="One dispute", tags=["money"])
+async def get_dispute(tenant_scope: Scope, dispute_id: str) -> dict[str, Any]:
+    return disputes.dispute_as_json(await disputes.get_dispute(tenant_scope, parse_id("dispute", dispute_id)))
 
 
 @get("/ledger/entries", opt={"permission": "ledger.view"}, summary="The books: + debit, - credit, newest first",
@@ -171,4 +198,7 @@ def _item(row: ReconItem) -> dict[str, Any]:
     }  # fmt: skip
 
 
-routes = [list_invoices, get_invoice, list_payments, list_entries, list_payouts, list_reconciliations]
+routes = [
+    list_invoices, get_invoice, list_payments, list_disputes, get_dispute, list_entries, list_payouts,
+    list_reconciliations,
+]  # fmt: skip

@@ -15,6 +15,11 @@ class CardCurrency:
     hold_ac_minor: int
     hold_dc_minor: int
 
+    @property
+    def refund_limit_minor(self) -> int:
+        """What a member of staff gives back alone, until the tenant sets its own: 200.00 of euros."""
+        return self.hold_dc_minor * 10 // 3 // 1000 * 1000
+
 
 CARD_CURRENCIES = {
     "AED": CardCurrency(2_00, 120_00, 240_00), "AUD": CardCurrency(50, 50_00, 100_00),

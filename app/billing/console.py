@@ -61,6 +61,8 @@ async def _shown(request: AnyRequest) -> dict[str, Any]:
         "clock": _in_words(state.clock_s), "hold_lasts": _in_words(sandbox.HOLD_LIFETIME_S),
         "page_minutes": int(payments.CHECKOUT_LIFETIME.total_seconds()) // 60, "fault_words": FAULT_WORDS,
         "requests": list(REQUESTS), "asks": state.asks, "refuses": state.refuses,
+        "disputes": [(account, one | {"made": datetime.fromtimestamp(one["created"], UTC)})
+                     for account, one in await sandbox.list_disputes(visit_of(request).database)],
         "cards": [(number, brand, what) for number, (brand, _way, what) in sandbox.CARDS.items()],
     }  # fmt: skip
 
@@ -176,9 +178,26 @@ async def plan_behaviour(request: AnyRequest) -> Response[Any]:
     return redirect(request, "/sandbox", flash="The sandbox's accounts and bank behave so from now on.")
 
 
+@post("/sandbox/disputes", opt={"permission": "sandbox.manage"})
+async def decide_dispute(request: AnyRequest) -> Response[Any]:
+    """What the payer's bank says; the news go out as they are planned to."""
+    _refuse_elsewhere(request)
+    form, database = await read_form(request), visit_of(request).database
+    ref, outcome = form.text("dispute"), form.text("outcome")
+    if outcome not in ("won", "lost"):
+        raise Invalid.field("outcome", "unknown", "A dispute is won or lost.")
+    async with platform(request, "decide a dispute of the payment sandbox") as scope:
+        await scope.write_audit("sandbox.dispute", {"dispute": ref, "outcome": outcome})
+    try:
+        await sandbox.decide_dispute(database, form.text("account"), ref, outcome)
+    except sandbox.WireError:
+        raise NotFound("dispute") from None
+    return redirect(request, "/sandbox", flash="The bank has decided.")
+
+
 async def _again(request: AnyRequest, error: Invalid, form: Form) -> Response[Any]:
     shown = await _shown(request)
     return form_again(request, None, "billing/sandbox.html", error, form, title="Payment sandbox", **shown)
 
 
-routes = [show_sandbox, move_clock, plan_fault, plan_webhooks, plan_behaviour]
+routes = [show_sandbox, move_clock, plan_fault, plan_webhooks, plan_behaviour, decide_dispute]

@@ -30,10 +30,12 @@ JOBS = {
     "billing.sweep": payments.sweep,
     "billing.observe_account": onboarding.observe,
     "billing.reconcile": reconcile,
+    "billing.find_disputes": payments.find_disputes,
 }
 LISTENERS = {"TenantCreated": ["billing.open_account"]}
 RECURRING = [
     ("* * * * *", "billing.tidy"),
     ("50 2 * * *", "billing.sweep"),
     ("20 3 * * *", "billing.reconcile"),
+    ("17 * * * *", "billing.find_disputes"),
 ]

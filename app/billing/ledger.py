@@ -16,7 +16,7 @@ from tenants.scope import Scope
 NORMAL_SIDES = {
     "driver_receivable": "debit", "psp_pending": "debit", "psp_available": "debit", "bank_in_transit": "debit",
     "bank": "debit", "platform_fee_expense": "debit", "stripe_fee_expense": "debit", "dispute_receivable": "debit",
-    "dispute_loss": "debit", "write_off": "debit", "revenue": "credit", "vat_payable": "credit",
+    "dispute_loss": "debit", "dispute_fee": "debit", "write_off": "debit", "revenue": "credit", "vat_payable": "credit",
     "wallet_liability": "credit",
 }  # fmt: skip
 

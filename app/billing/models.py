@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tenants.models import Base, TenantOwned, references, same_tenant
+from tenants.scope import Actor
 
 
 class InvoiceCounter(TenantOwned, Base):
@@ -181,7 +182,10 @@ class Payment(TenantOwned, Base):
     `checkout_…` is the provider's hosted page where the payer gives the card; `provider_ref` is known once they did.
     `failure` says in a stable code why a payment ended without money (`declined`, `expired`, `released`).
     `refunded_outside_minor` of `refunded_minor` was given back at the provider itself, by no call of ours.
-    `payer_email` is a mailbox as `identity.email_norm` makes it: guests' sessions are found by it.
+    `payer_email` is a mailbox as `identity.email_norm` makes it: guests' sessions are found by it. `three_d_secure` is
+    the bank's word on who paid (`authenticated`, …), empty where it was not asked.
+    `dispute` is none, open, won or lost, of money that a bank takes back (an inquiry is none); `disputed_minor` is what
+    lies at the bank or was lost to the payer.
     """
 
     __tablename__ = "payment"
@@ -221,6 +225,7 @@ class Payment(TenantOwned, Base):
     checkout_expires_at: Mapped[datetime | None]
     charge_ref: Mapped[str | None]
     provider_fee_minor: Mapped[int] = mapped_column(server_default="0")
+    three_d_secure: Mapped[str] = mapped_column(server_default="")
     payer_email: Mapped[str] = mapped_column(server_default="")
     method: Mapped[str] = mapped_column(server_default="")
     failure: Mapped[str] = mapped_column(server_default="")
@@ -236,9 +241,10 @@ class PaymentAccount(TenantOwned, Base):
     """The tenant's own account at the provider: money of its drivers lands there (direct charges, money.md 1.1).
 
     `fee_percent` and `fee_fixed_minor` are the platform's fee, taken at capture. `hold_…_minor` is what a guest's card
-    is asked to hold at an AC or a DC place; at first what `card_currencies` says of the currency. `opening` is what lay
-    in the account before we read its books, minor units by currency. `is_ready`: the provider lets it take cards; `due`
-    is what it asks for before that, `schedule` when it pays out (`provider.Schedule`), as of `observed_at`.
+    is asked to hold at an AC or a DC place; `refund_limit_minor` is what one member of staff may give back of a payment
+    alone. At first all three are what `card_currencies` says of the currency. `opening` is what lay in the account
+    before we read its books, minor units by currency. `is_ready`: the provider lets it take cards; `due` is what it
+    asks for before that, `schedule` when it pays out (`provider.Schedule`), as of `observed_at`.
     """
 
     __tablename__ = "payment_account"
@@ -261,6 +267,7 @@ class PaymentAccount(TenantOwned, Base):
     due: Mapped[list[str]] = mapped_column(ARRAY(Text()), server_default="{}", default=list)
     schedule: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     observed_at: Mapped[datetime | None]
+    refund_limit_minor: Mapped[int] = mapped_column(server_default="20000")
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
@@ -289,6 +296,90 @@ class PaymentOp(TenantOwned, Base):
     provider_ref: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+# -- refunds with four eyes, and disputes ------------------------------------------------------------------------------
+
+
+class RefundRequest(TenantOwned, Base):
+    """A refund above what one person may give back alone. `state`: waiting, approved (`op_id`: the refund that came of
+    it) or rejected (`note` says why).
+
+    `wish` is what was asked for, and whoever owns the supply knows how to do it. `key_of`: where an API key asked, who
+    made that key: the same person does not approve.
+    """
+
+    __tablename__ = "refund_request"
+    __table_args__ = (
+        references("payment_id", "payment"),
+        references("op_id", "payment_op"),
+        CheckConstraint("state in ('waiting','approved','rejected')", name="state"),
+        Index(
+            "uq_refund_request_waiting", "tenant_id", "payment_id", unique=True,
+            postgresql_where=text("state = 'waiting'"),
+        ),
+        {"schema": "livery"},
+    )  # fmt: skip
+
+    payment_id: Mapped[UUID]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    reason: Mapped[str]
+    wish: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    asked_by: Mapped[str]
+    asked_by_kind: Mapped[str]
+    asked_by_id: Mapped[UUID | None]
+    key_of: Mapped[str] = mapped_column(server_default="")
+    decided_by: Mapped[str] = mapped_column(server_default="")
+    decided_at: Mapped[datetime | None]
+    note: Mapped[str] = mapped_column(server_default="")
+    op_id: Mapped[UUID | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    def is_of(self, actor: Actor) -> bool:
+        """Did this person ask, by hand or by an API key that they made? Two eyes stay two, whatever they hold."""
+        is_same = (self.asked_by_kind, self.asked_by_id) == (actor.kind, actor.id)
+        return is_same or (self.key_of != "" and self.key_of == actor.name)
+
+
+class Dispute(TenantOwned, Base):
+    """A payer's bank asks its money back, or first only asks (`warning_…`). `ref` is the provider's id; `state` is the
+    provider's status, an appeal against a loss being lost until it is won.
+
+    `is_withdrawn`: the bank has the money, `is_reinstated`: it gave it back. `fee_minor` is what the provider keeps for
+    it. `evidence_due_by` is null where no answer is taken.
+    """
+
+    __tablename__ = "dispute"
+    __table_args__ = (
+        references("payment_id", "payment"),
+        UniqueConstraint("tenant_id", "account_ref", "ref"),
+        Index("ix_dispute_payment", "tenant_id", "payment_id"),
+        CheckConstraint(
+            "state in ('warning_needs_response','warning_under_review','warning_closed','needs_response',"
+            "'under_review','lost','won')",
+            name="state",
+        ),
+        {"schema": "livery"},
+    )
+
+    payment_id: Mapped[UUID]
+    account_ref: Mapped[str]
+    ref: Mapped[str]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    reason: Mapped[str]
+    network_reason: Mapped[str] = mapped_column(server_default="")
+    state: Mapped[str]
+    is_withdrawn: Mapped[bool] = mapped_column(server_default=text("false"))
+    is_reinstated: Mapped[bool] = mapped_column(server_default=text("false"))
+    fee_minor: Mapped[int] = mapped_column(server_default="0")
+    evidence_due_by: Mapped[datetime | None]
+    opened_at: Mapped[datetime]
+    submitted_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    observed_at: Mapped[datetime]
 
 
 class ProviderBalanceTxn(TenantOwned, Base):

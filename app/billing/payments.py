@@ -4,7 +4,7 @@ made, no transaction is open while it is, and what came of it is read back.
 A hold is opened for an opaque source (`source_type`, `source_id`); whoever owns the source listens to
 `PaymentAuthorized` and `PaymentEnded`, and says `capture` or `release` once; `PaymentCaptured` or `PaymentWaived` is
 how that ended for the payer. Correct with zero webhooks: news only make `observe` come sooner.
-Errors: `payments_off`, `no_payment`, `not_refundable`.
+Errors: `payments_off`, `no_payment`, `not_refundable`, `refund_too_high`, `charge_disputed`, `not_answerable`.
 """
 
 import hashlib
@@ -19,10 +19,11 @@ from uuid import UUID
 
 from sqlalchemy import Select, func, or_, select, text, update
 
-from app.billing import ledger
+from app.billing import disputes, ledger
 from app.billing.card_currencies import CARD_CURRENCIES, MOST_MINOR
 from app.billing.ledger import Posting
 from app.billing.models import (
+    Dispute,
     Invoice,
     LedgerAccount,
     LedgerEntry,
@@ -30,9 +31,18 @@ from app.billing.models import (
     Payment,
     PaymentAccount,
     PaymentOp,
+    RefundRequest,
 )
 from app.billing.outcomes import DECLINED
-from app.billing.provider import Checkout, Hold, Observation, OutcomeUnknown, Provider, Rejected
+from app.billing.provider import (
+    Checkout,
+    DisputeSeen,
+    Hold,
+    Observation,
+    OutcomeUnknown,
+    Provider,
+    Rejected,
+)
 from app.brands.models import TenantProfile
 from app.identity.service import address_of, email_norm
 from app.kernel import audit, events, queue
@@ -54,6 +64,8 @@ CHECKOUT_LIFETIME = timedelta(minutes=45)
 FEE_COMES_WITHIN = timedelta(days=10)
 LOOKED_AT_EACH = timedelta(hours=1)  # the account itself: whether it still may take cards
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
+DISPUTES_BACK = timedelta(days=31)
+MOST_EVIDENCE = 100_000  # Stripe takes 150,000 characters
 
 _RANK = {
     "created": 0, "requires_action": 1, "processing": 2, "authorized": 3, "capturing": 4, "failed": 5, "expired": 5,
@@ -208,9 +220,10 @@ async def find_own_account(scope: Scope) -> PaymentAccount | None:
     return (await scope.db.execute(query)).scalar_one_or_none()
 
 
-async def set_holds(scope: Scope, hold_ac: str, hold_dc: str) -> None:
-    """What a guest's card is asked to hold from now on, as amounts of the account's currency: `30.00`. `payments_off`,
-    or Invalid of `hold_ac` and `hold_dc`: amount, too_low for a card charge, too_high."""
+async def set_holds(scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str | None = None) -> None:
+    """What a guest's card is asked to hold from now on, and what one member of staff gives back of a payment alone
+    (None: as it was), as amounts of the account's currency: `30.00`. `payments_off`, or Invalid of `hold_ac`,
+    `hold_dc` and `refund_limit`: amount, too_low for a card charge, too_high."""
     account = await find_account(scope)
     if account is None:
         raise Refused("payments_off", "Cards cannot be taken here at the moment.")
@@ -219,11 +232,32 @@ async def set_holds(scope: Scope, hold_ac: str, hold_dc: str) -> None:
         _read_hold(field, value, account.currency, faults)
         for field, value in (("hold_ac", hold_ac), ("hold_dc", hold_dc))
     ]
+    limit = account.refund_limit_minor
+    if refund_limit is not None:
+        limit = _read_limit(refund_limit, account.currency, faults)
     if faults:
-        raise Invalid("invalid", "These amounts cannot be held.", faults=faults)
-    account.hold_ac_minor, account.hold_dc_minor = holds
+        raise Invalid("invalid", "These amounts cannot be saved.", faults=faults)
+    is_limit_new = limit != account.refund_limit_minor
+    account.hold_ac_minor, account.hold_dc_minor, account.refund_limit_minor = *holds, limit
     data = {"hold_ac_minor": holds[0], "hold_dc_minor": holds[1], "currency": account.currency}
     await audit.record(scope, "payment_account.holds_changed", "payment_account", account.id, data)
+    if is_limit_new:
+        told = {"refund_limit_minor": limit, "currency": account.currency}
+        await audit.record(scope, "payment_account.refund_limit_changed", "payment_account", account.id, told)
+
+
+def _read_limit(value: str, currency: str, faults: list[FieldFault]) -> int:
+    """0: every refund waits for a second one."""
+    try:
+        amount = Money.parse(value.strip(), currency)
+    except ValueError:
+        example = Money(CARD_CURRENCIES[currency].refund_limit_minor, currency).amount
+        faults.append(FieldFault("refund_limit", "amount", f"This must be an amount such as {example}."))
+        return 0
+    if not 0 <= amount.amount_minor <= MOST_MINOR:
+        most = Money(MOST_MINOR, currency).format()
+        faults.append(FieldFault("refund_limit", "range", f"This is an amount from 0 to {most}."))
+    return amount.amount_minor
 
 
 def _read_hold(field: str, value: str, currency: str, faults: list[FieldFault]) -> int:
@@ -272,6 +306,7 @@ async def make_account(database: Database, tenant_id: UUID) -> None:
             id=uuid7(), provider=provider.name, account_ref=made.ref, is_ready=made.is_ready, is_live=made.is_live,
             currency=profile.currency, hold_ac_minor=starts.hold_ac_minor, hold_dc_minor=starts.hold_dc_minor,
             due=list(made.due),
+            refund_limit_minor=starts.refund_limit_minor,
         ))  # fmt: skip
         await scope.db.execute(text("select platform.put_payment_route(:ref)"), {"ref": made.ref})
         await audit.record(scope, "payment_account.opened", "payment_account", tenant_id, {"ref": made.ref})
@@ -394,8 +429,10 @@ async def _release(scope: Scope, payment: Payment, reason: str) -> None:
 async def refund(
     scope: Scope, payment_id: UUID, reason: str, *, amount_minor: int | None = None
 ) -> PaymentOp:
-    """Gives back `amount_minor`, or all that is left. The credit note is the caller's affair."""
+    """Gives back `amount_minor`, or all that is left. The credit note is the caller's affair. The platform's fee is not
+    given back with it: Stripe's `refund_application_fee` stays false."""
     payment = await _locked(scope, payment_id)
+    refuse_disputed(payment)
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
     left = refundable_minor(payment, refunds)
     amount = left if amount_minor is None else amount_minor
@@ -408,6 +445,15 @@ async def refund(
     )
     await _enqueue(scope, op)
     return op
+
+
+def refuse_disputed(payment: Payment) -> None:
+    """The bank has this money, or has given it to the payer: who pays back then pays twice (I4)."""
+    if payment.dispute in disputes.CONTESTED:
+        why = "is disputed" if payment.dispute == "open" else "was lost to the payer in a dispute"
+        raise Refused(
+            "charge_disputed", f"This payment {why} at their bank: nothing of it can be given back here."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,7 +471,10 @@ async def find_back(scope: Scope, payment: Payment | None) -> Back:
 async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Back]:
     """The same few questions for however many."""
     refunds = await list_refunds(scope, [one.id for one in payments])
-    left = {one.id: one.captured_minor - _given_back(one, refunds.get(one.id, [])) for one in payments}
+    left = {
+        one.id: one.captured_minor - _given_back(one, refunds.get(one.id, [])) - _lost(one)
+        for one in payments
+    }
     failed = [one for one, ops in refunds.items() if left[one] and any(op.state == "failed" for op in ops)]
     papers = await _papers_minor(scope, failed)
     found = dict.fromkeys(left, Back())
@@ -489,9 +538,26 @@ async def _first(
 
 def refundable_minor(payment: Payment, ops: Iterable[PaymentOp]) -> int:
     """What could still be given back, minor units; `ops`: all of the payment, or its refunds."""
-    if payment.state not in TAKEN:
+    if payment.state not in TAKEN or payment.dispute in disputes.CONTESTED:
         return 0
     return payment.captured_minor - _given_back(payment, [op for op in ops if op.kind == "refund"])
+
+
+async def kept_minor(scope: Scope, payment: Payment) -> int:
+    """What is taken from the payer, or being taken, and neither given back nor on its way back."""
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
+    taken = payment.captured_minor
+    if payment.state == "capturing":
+        query = select(PaymentOp.request).where(
+            PaymentOp.payment_id == payment.id, PaymentOp.kind == "capture"
+        )
+        taken = max((one["amount_minor"] for one in (await scope.db.execute(query)).scalars()), default=0)
+    return taken - _given_back(payment, refunds)
+
+
+def _lost(payment: Payment) -> int:
+    """What the bank has given to the payer for good."""
+    return payment.disputed_minor if payment.dispute == "lost" else 0
 
 
 def _given_back(payment: Payment, refunds: Iterable[PaymentOp]) -> int:
@@ -531,10 +597,11 @@ async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     """What stands on the papers is now `gross_minor` (0: all was credited); twice is once.
 
     Too much that was taken is given back; what never was taken is never asked for, it is written off. While a capture
-    is under way nobody knows what was taken: the caller comes back at `PaymentCaptured` or `PaymentFailed`.
+    is under way nobody knows what was taken: the caller comes back at `PaymentCaptured` or `PaymentFailed`; while the
+    money is disputed nobody knows whose it is, and the caller comes back at `DisputeClosed`.
     """
     payment = await lock_payment(scope, source_type, source_id)
-    if payment is None or payment.state == "capturing":
+    if payment is None or payment.state == "capturing" or payment.dispute in disputes.CONTESTED:
         return
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
     kept = payment.captured_minor - _given_back(payment, refunds)
@@ -665,13 +732,66 @@ async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[d
     return found
 
 
-def refund_as_json(payment: Payment, op: PaymentOp) -> dict[str, Any]:
-    """As REST shows it. `state`: pending until the provider answered, then succeeded or failed."""
+def refund_as_json(payment: Payment, op: PaymentOp, id: UUID | None = None) -> dict[str, Any]:
+    """As REST shows it. `state`: pending until the provider answered, then succeeded or failed. `id`: of the request
+    that it came of, where it had to wait for one."""
     return {
-        "id": public_id("refund", op.id), "payment_id": public_id("payment", payment.id),
+        "id": public_id("refund", id or op.id), "payment_id": public_id("payment", payment.id),
         "state": op.state if op.state in ("succeeded", "failed") else "pending", "reason": op.request["reason"],
         "amount": money(op.request["amount_minor"], payment.currency), "created_at": rfc3339(op.created_at),
     }  # fmt: skip
+
+
+def request_as_json(request: RefundRequest) -> dict[str, Any]:
+    """A refund that waits for a second member of staff: `state` waiting, or rejected with the `note` that says why."""
+    return {
+        "id": public_id("refund", request.id), "payment_id": public_id("payment", request.payment_id),
+        "state": request.state, "reason": request.reason, "note": request.note or None,
+        "amount": money(request.amount_minor, request.currency), "created_at": rfc3339(request.created_at),
+    }  # fmt: skip
+
+
+async def send_evidence(scope: Scope, dispute_id: UUID, evidence: dict[str, str]) -> PaymentOp:
+    """Our answer to the bank, once and for good: fields of the provider's `evidence`. `not_answerable`, or Invalid of
+    `text`: required, too_long."""
+    text = evidence.get("uncategorized_text", "").strip()
+    if not text:
+        raise Invalid.field("text", "required", "Say what the bank should know.")
+    if sum(map(len, evidence.values())) > MOST_EVIDENCE:
+        raise Invalid.field("text", "too_long", f"The bank takes at most {MOST_EVIDENCE:,} characters.")
+    return await _answer_dispute(scope, dispute_id, "dispute_evidence", {"evidence": evidence})
+
+
+async def accept_dispute(scope: Scope, dispute_id: UUID) -> PaymentOp:
+    """The money stays with the payer, for good. `not_answerable`."""
+    return await _answer_dispute(scope, dispute_id, "dispute_accept", {})
+
+
+async def _answer_dispute(scope: Scope, dispute_id: UUID, kind: str, request: dict[str, Any]) -> PaymentOp:
+    row = await disputes.get_dispute(scope, dispute_id)
+    payment = await _locked(scope, row.payment_id)
+    await scope.db.refresh(row)
+    if row.state not in disputes.ANSWERABLE:
+        raise Refused("not_answerable", "The bank takes no answer to this dispute any more.")
+    if kind == "dispute_accept" and row.state.startswith("warning_"):
+        raise Refused("not_answerable", "Nothing was taken yet: to give the money back, refund the payment.")
+    asked = await list_answers(scope, row)
+    if any(op.state != "failed" for op in asked):
+        raise Refused("not_answerable", "This dispute was answered already.")
+    op = await _plan(scope, payment, kind, f"dsp:{row.id}:{len(asked)}", {"ref": row.ref, **request})
+    deed = "dispute.evidence_sent" if kind == "dispute_evidence" else "dispute.accepted"
+    await audit.record(scope, deed, "dispute", row.id, {"ref": row.ref})
+    await _enqueue(scope, op)
+    return op
+
+
+async def list_answers(scope: Scope, row: Dispute) -> list[PaymentOp]:
+    """What was told the bank, oldest first, whatever became of it."""
+    query = select(PaymentOp).where(
+        PaymentOp.payment_id == row.payment_id, PaymentOp.kind.in_(("dispute_evidence", "dispute_accept")),
+        PaymentOp.request["ref"].astext == row.ref,
+    )  # fmt: skip
+    return list((await scope.db.execute(query.order_by(PaymentOp.id))).scalars())
 
 
 async def _plan(scope: Scope, payment: Payment, kind: str, key: str, request: dict[str, Any]) -> PaymentOp:
@@ -733,7 +853,7 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         await _conclude(scope, payment, done, found, op.provider_ref)
 
 
-async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout | Observation:
+async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout | Observation | DisputeSeen:
     request, account = op.request, payment.account_ref
     key = op.idem_key if op.n == 1 else f"{op.idem_key}:{op.n}"
     if op.kind == "checkout_create":
@@ -742,6 +862,10 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout
     if op.kind == "checkout_expire":
         return await provider.expire_checkout(account, payment.checkout_ref or "", key=key)
     ref = request.get("ref") or payment.provider_ref or ""
+    if op.kind == "dispute_evidence":
+        return await provider.submit_evidence(account, ref, evidence=request["evidence"], key=key)
+    if op.kind == "dispute_accept":
+        return await provider.accept_dispute(account, ref, key=key)
     if op.kind == "capture":
         return await provider.capture(
             account,
@@ -759,8 +883,16 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout
 
 
 async def _conclude(
-    scope: Scope, payment: Payment, op: PaymentOp, found: Checkout | Observation, ref: str | None
+    scope: Scope,
+    payment: Payment,
+    op: PaymentOp,
+    found: Checkout | Observation | DisputeSeen,
+    ref: str | None,
 ) -> None:
+    if isinstance(found, DisputeSeen):
+        op.provider_ref = found.ref
+        await take_disputes(scope, payment, [found])
+        return
     if isinstance(found, Checkout):
         op.provider_ref = found.ref
         await _see_checkout(scope, payment, found)
@@ -839,7 +971,10 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
     async with database.scope(tenant_id, ACTOR) as scope:
         payment = await _locked(scope, payment.id)
         op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
+        answered = await disputes.find_by_ref(scope, payment, op.request.get("ref", ""))
         has_happened = {
+            "dispute_accept": answered is not None and answered.state == "lost",
+            "dispute_evidence": answered is not None and answered.submitted_at is not None,
             "capture": payment.captured_minor > 0, "cancel": payment.state == "canceled",
             "checkout_expire": payment.state in ("expired", "canceled"),
             "refund": op.kind == "refund" and await _has_refunded(scope, payment, op),
@@ -879,14 +1014,17 @@ async def observe(database: Database, tenant_id: UUID, payment_id: UUID) -> None
     """Reads the object again and believes that, whoever said that there is news."""
     async with database.scope(tenant_id, ACTOR) as scope:
         payment = await get_payment(scope, payment_id)
+        is_disputed = bool(await disputes.of_payment(scope, payment_id))
     provider = provider_of(database.settings)
     if provider.name != payment.provider or not (payment.checkout_ref or payment.provider_ref):
         return
-    checkout = seen = None
+    checkout, seen, found = None, None, list[DisputeSeen]()
     if payment.provider_ref is None:
         checkout = await provider.get_checkout(payment.account_ref, payment.checkout_ref or "")
     else:
         seen = await provider.get_payment(payment.account_ref, payment.provider_ref)
+        if seen.is_disputed or is_disputed:
+            found = await provider.list_disputes(payment.account_ref, payment_ref=payment.provider_ref)
     async with database.scope(tenant_id, ACTOR) as scope:
         payment = await _locked(scope, payment_id)
         payment.observed_at = scope.now
@@ -894,6 +1032,14 @@ async def observe(database: Database, tenant_id: UUID, payment_id: UUID) -> None
             await _see_checkout(scope, payment, checkout)
         elif seen is not None:
             await apply(scope, payment, seen)
+            await take_disputes(scope, payment, found)
+
+
+async def take_disputes(scope: Scope, payment: Payment, seen: Sequence[DisputeSeen]) -> None:
+    """The payment is locked."""
+    if seen:
+        back = await find_back(scope, payment)
+        await disputes.take(scope, payment, seen, owed_minor=back.refused_minor + back.on_its_way_minor)
 
 
 async def _see_checkout(scope: Scope, payment: Payment, checkout: Checkout) -> None:
@@ -922,6 +1068,7 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
     )
     payment.capture_before = seen.capture_before or payment.capture_before
     payment.charge_ref, payment.method = seen.charge_ref or payment.charge_ref, seen.method or payment.method
+    payment.three_d_secure = seen.three_d_secure or payment.three_d_secure
     if after != before:
         payment.version_no += 1
         scope.publish(f"payment:{payment.source_id}", {"what": after.state})
@@ -1021,6 +1168,28 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         # By chance: those that cannot be read keep nobody out.
         for payment_id in (await scope.db.execute(unknown.order_by(func.random()).limit(200))).scalars():
             await watch(scope, payment_id)
+        for payment_id in await disputes.list_stale(scope, scope.now - timedelta(hours=1)):
+            await watch(scope, payment_id)
+
+
+async def find_disputes(database: Database, tenant_id: UUID) -> None:
+    """Each hour the provider's own list: payers dispute what was taken months ago, and nobody may have told us. What is
+    known already is read with its payment (`tidy`); the account's other money is not ours to look at."""
+    async with database.scope(tenant_id, ACTOR) as scope:
+        account, since = await find_account(scope), scope.now - DISPUTES_BACK
+    if account is None:
+        return
+    found: dict[str, list[DisputeSeen]] = {}
+    for one in await provider_of(database.settings).list_disputes(account.account_ref, since=since):
+        found.setdefault(one.payment_ref, []).append(one)
+    for ref, seen in found.items():
+        async with database.scope(tenant_id, ACTOR) as scope:
+            query = select(Payment.id).where(
+                Payment.account_ref == account.account_ref, Payment.provider_ref == ref
+            )
+            payment_id = (await scope.db.execute(query)).scalar_one_or_none()
+            if payment_id is not None:
+                await take_disputes(scope, await _locked(scope, payment_id), seen)
 
 
 async def sweep(database: Database, tenant_id: UUID) -> None:

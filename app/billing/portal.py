@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from app.billing import account_pages, books_pages, outcomes, payments, queries, service
+from app.billing import account_pages, books_pages, disputes, outcomes, payments, queries, service
 from app.billing.models import Invoice, Payment
 from app.billing.paper import NAMES, as_pdf, content_of, pdf_file
 from app.brands import faces
@@ -33,11 +33,12 @@ ACCOUNTS = {
     "psp_pending": "At the payment provider, pending", "psp_available": "At the payment provider, available",
     "bank_in_transit": "On its way to the bank", "bank": "Bank", "platform_fee_expense": "Platform fees",
     "stripe_fee_expense": "Payment fees", "dispute_receivable": "Disputed", "dispute_loss": "Lost in disputes",
+    "dispute_fee": "Dispute fees",
     "write_off": "Written off", "wallet_liability": "Drivers' credit",
 }  # fmt: skip
 OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
-    "refund": "Refund",
+    "refund": "Refund", "dispute_evidence": "Evidence", "dispute_accept": "Dispute accepted",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
@@ -52,6 +53,11 @@ KINDS = {
     "payout": "Payout sent",
     "payout_paid": "Payout arrived",
     "payout_failed": "Payout came back",
+    "dispute_opened": "Disputed by a payer",
+    "dispute_fee": "Fee of a dispute",
+    "dispute_won": "Dispute won",
+    "dispute_lost": "Dispute lost",
+    "dispute_lost_reversed": "Lost dispute won after all",
 }
 
 
@@ -170,6 +176,7 @@ def _link(row: Invoice) -> tuple[str, str]:
 async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     params = request.query_params
     after, state = params.get("after"), params.get("state", "")
+    waiting = await queries.list_waiting_refunds(tenant_scope)
     rows = await queries.list_payments(
         tenant_scope, state, after=parse_id("payment", after) if after else None, limit=PAGE + 1
     )
@@ -183,6 +190,8 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
                  for row, minor in await payments.list_refused_refunds(tenant_scope)],
         unpapered=[(public_id("payment", row.id), row, minor)
                    for row, minor in await payments.list_unpapered(tenant_scope)],
+        waiting=[(public_id("payment", one.payment_id), one) for one in waiting], actor=tenant_scope.actor,
+        disputes=[(public_id("dispute", one.id), one) for one in await disputes.list_open(tenant_scope)],
     )  # fmt: skip
 
 
@@ -192,14 +201,19 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     ops = await queries.ops_of(tenant_scope, row.id)
     left, back = payments.refundable_minor(row, ops), await payments.find_back(tenant_scope, row)
     refused = [op for op in ops if op.kind == "refund" and op.state == "failed"]
+    requests = (await queries.refund_requests_of(tenant_scope, [row.id])).get(row.id, [])
+    account = await payments.find_account(tenant_scope)
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
         ops=ops, errors={}, alert=None, words=OP_WORDS, answer=outcomes.answer,
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
         outcome=outcomes.outcome(row), back=back, why_refused=outcomes.why_refused(refused[-1]) if refused else "",
-        left_minor=left if left > back.refused_minor else 0,
+        left_minor=max(left - back.refused_minor, 0), actor=tenant_scope.actor,
+        requests=[(public_id("refund", one.id), one) for one in requests],
+        limit_minor=account.refund_limit_minor if account else None,
+        disputes=[(public_id("dispute", one.id), one) for one in await disputes.of_payment(tenant_scope, row.id)],
         unpapered_minor=await payments.find_unpapered(tenant_scope, row),
-        on_its_way_minor=row.captured_minor - row.refunded_minor - left,
+        on_its_way_minor=back.on_its_way_minor,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
     )  # fmt: skip
 

@@ -70,6 +70,30 @@ class Observation:
     method: str = ""
     failure: str = ""
     is_live: bool = False
+    is_disputed: bool = False
+    three_d_secure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeSeen:
+    """What the provider says a dispute is now. `state` is one of `models.Dispute`; `due_by` None: no answer is taken.
+
+    `fee_minor` is what it keeps of us for it, `is_withdrawn` and `is_reinstated` are by its own books.
+    """
+
+    ref: str
+    payment_ref: str
+    amount_minor: int
+    currency: str
+    reason: str
+    state: str
+    created_at: datetime
+    network_reason: str = ""
+    due_by: datetime | None = None
+    is_withdrawn: bool = False
+    is_reinstated: bool = False
+    fee_minor: int = 0
+    submission_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,5 +219,14 @@ class Provider(Protocol):
     async def get_schedule(self, account: str) -> Schedule: ...
 
     async def set_schedule(self, account: str, schedule: Schedule, *, key: str) -> Schedule: ...
+    async def list_disputes(
+        self, account: str, *, payment_ref: str = "", since: datetime | None = None
+    ) -> list[DisputeSeen]: ...
+
+    async def submit_evidence(
+        self, account: str, ref: str, *, evidence: dict[str, str], key: str
+    ) -> DisputeSeen: ...
+
+    async def accept_dispute(self, account: str, ref: str, *, key: str) -> DisputeSeen: ...
 
     def read_webhook(self, body: bytes, signature: str, now: datetime) -> News: ...

@@ -18,6 +18,7 @@ from app.billing.models import (
     Payout,
     ProviderBalanceTxn,
     ReconItem,
+    RefundRequest,
 )
 from app.billing.outcomes import PAYMENT_STATES
 from app.kernel.errors import NotFound
@@ -82,6 +83,25 @@ async def held(scope: Scope) -> list[tuple[str, int, int]]:
 async def ops_of(scope: Scope, payment_id: UUID) -> list[PaymentOp]:
     query = select(PaymentOp).where(PaymentOp.payment_id == payment_id).order_by(PaymentOp.id)
     return list((await scope.db.execute(query)).scalars())
+
+
+async def list_waiting_refunds(scope: Scope) -> list[RefundRequest]:
+    """Those that wait for a second member of staff, oldest first."""
+    query = select(RefundRequest).where(RefundRequest.state == "waiting").order_by(RefundRequest.id).limit(50)
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def refund_requests_of(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, list[RefundRequest]]:
+    """Per payment, oldest first."""
+    query = (
+        select(RefundRequest)
+        .where(RefundRequest.payment_id.in_(list(payment_ids)))
+        .order_by(RefundRequest.id)
+    )
+    found: dict[UUID, list[RefundRequest]] = {}
+    for one in (await scope.db.execute(query)).scalars():
+        found.setdefault(one.payment_id, []).append(one)
+    return found
 
 
 async def list_corrections(scope: Scope, invoice_id: UUID) -> list[Invoice]:

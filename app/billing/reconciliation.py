@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from app.billing import ledger, payments, provider
 from app.billing.ledger import Posting
 from app.billing.models import (
+    Dispute,
     LedgerAccount,
     LedgerEntry,
     LedgerTxn,
@@ -43,8 +44,14 @@ PAYOUTS_MAY_RETURN = timedelta(days=10)  # a bank sends one back within five wor
 STALE = timedelta(days=7)
 # What one side has and the other has not yet is no difference before then: webhooks and janitor take their time.
 SETTLES_WITHIN = timedelta(hours=1)
-OURS = {"captured": "charge", "fees": "charge", "refunded": "refund", "refunded_outside": "refund_outside"}
-OF_PAYMENTS = ("charge", "refund")
+# Our postings that move the account at the provider, by what they are about; FEES are kept of it.
+OURS = {
+    "captured": "charge", "fees": "charge", "refunded": "refund", "refunded_outside": "refund_outside",
+    "dispute_opened": "dispute", "dispute_won": "dispute", "dispute_fee": "dispute",
+}  # fmt: skip
+FEES = ("fees", "dispute_fee")
+LATER = ("payment_fees", "payment_outside", "dispute_fee")  # sources of what comes more than once: `name:id`
+OF_PAYMENTS = ("charge", "refund", "dispute", "dispute_reversal")
 OF_PAYOUTS = ("payout", "payout_reversal")
 PROVIDERS_OWN = "fee"  # what the provider bills the account itself
 CATEGORIES = (
@@ -360,14 +367,15 @@ def _payout_lines(payouts: Iterable[Payout]) -> list[Line]:
 
 
 def _key(row: ProviderBalanceTxn, ops: set[str]) -> str:
-    """A refund that none of our calls made is known by its charge alone."""
+    """A refund that none of our calls made is known by its charge alone, and a dispute is one thing with its end."""
     if row.reporting_category == "refund" and row.source_ref not in ops:
         return f"refund_outside:{row.charge_ref}"
-    return f"{row.reporting_category}:{row.source_ref}"
+    category = "dispute" if row.reporting_category == "dispute_reversal" else row.reporting_category
+    return f"{category}:{row.source_ref}"
 
 
 def _told_lines(rows: Iterable[ProviderBalanceTxn], ops: set[str]) -> list[Line]:
-    lines, outside = [], dict[str, Line]()
+    lines, sums = [], dict[str, Line]()
     for row in rows:
         if row.reporting_category not in (*OF_PAYMENTS, *OF_PAYOUTS):
             continue
@@ -375,11 +383,11 @@ def _told_lines(rows: Iterable[ProviderBalanceTxn], ops: set[str]) -> list[Line]
             key=_key(row, ops), amount_minor=row.amount_minor, fee_minor=row.fee_minor, currency=row.currency,
             at=row.created_at, row_id=row.id,
         )  # fmt: skip
-        if line.key.startswith("refund_outside:"):
-            outside[line.key] = _sum(outside.get(line.key), line)
+        if line.key.startswith(("refund_outside:", "dispute:")):
+            sums[line.key] = _sum(sums.get(line.key), line)
         else:
             lines.append(line)
-    return [*lines, *outside.values()]
+    return [*lines, *sums.values()]
 
 
 def _sum(first: Line | None, line: Line) -> Line:
@@ -411,51 +419,48 @@ async def _booked(
     recent = select(LedgerTxn.source_type, LedgerTxn.source_id).where(
         LedgerTxn.kind.in_(list(OURS)), (LedgerTxn.effective_at >= since) | LedgerTxn.id.in_(standing)
     )
-    ids, op_ids = set[UUID](), set[UUID]()
+    found: dict[str, set[UUID]] = defaultdict(set)
     for source_type, source_id in await scope.db.execute(recent):
-        of, _, payment_id = source_type.partition(":")
-        if payment_id:
-            ids.add(UUID(payment_id))
-        else:
-            (op_ids if of == "payment_op" else ids).add(source_id)
-    of_ops = select(PaymentOp.payment_id).where(PaymentOp.id.in_(op_ids))
+        of, _, later = source_type.partition(":")
+        found[of.partition("_")[0] if later else of].add(UUID(later) if later else source_id)
     query = select(Payment).where(
         Payment.account_ref == ref,
-        or_(Payment.id.in_(ids), Payment.id.in_(of_ops), Payment.charge_ref.in_(charges)),
-    )
+        or_(
+            Payment.id.in_(found["payment"]), Payment.charge_ref.in_(charges),
+            Payment.id.in_(select(PaymentOp.payment_id).where(PaymentOp.id.in_(found["payment_op"]))),
+            Payment.id.in_(select(Dispute.payment_id).where(Dispute.id.in_(found["dispute"]))),
+        ),
+    )  # fmt: skip
     rows = {row.id: row for row in (await scope.db.execute(query)).scalars()}
     refunds = {
-        op.id: op for ops in (await payments.list_refunds(scope, rows)).values() for op in ops if op.provider_ref
+        op.id: op.provider_ref
+        for ops in (await payments.list_refunds(scope, rows)).values() for op in ops if op.provider_ref
     }  # fmt: skip
-    lines = await _booked_lines(scope, rows, refunds)
+    disputes = select(Dispute.id, Dispute.ref).where(Dispute.payment_id.in_(rows))
+    refs: dict[UUID, str] = {row.id: row.charge_ref or str(row.id) for row in rows.values()} | refunds
+    refs |= {row.id: row.ref for row in await scope.db.execute(disputes)}
     return _Booked(
-        lines,
+        await _booked_lines(scope, refs),
         {row.charge_ref for row in rows.values() if row.charge_ref},
-        {op.provider_ref for op in refunds.values() if op.provider_ref},
+        set(refunds.values()),
     )
 
 
-async def _booked_lines(
-    scope: Scope, rows: dict[UUID, Payment], refunds: dict[UUID, PaymentOp]
-) -> list[Line]:
-    later = {f"payment_{name}:{row_id}": row_id for name in ("fees", "outside") for row_id in rows}
+async def _booked_lines(scope: Scope, refs: dict[UUID, str]) -> list[Line]:
+    """`refs`: the provider's id of each source."""
+    later = {f"{name}:{key}": ref for name in LATER for key, ref in refs.items()}
     query = (
         select(LedgerTxn, LedgerEntry.amount_minor, LedgerEntry.currency)
         .join(LedgerEntry, LedgerEntry.txn_id == LedgerTxn.id)
         .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
         .where(LedgerAccount.code == "psp_pending", LedgerTxn.kind.in_(list(OURS)))
-        .where(LedgerTxn.source_id.in_([*rows, *refunds]) | LedgerTxn.source_type.in_(list(later)))
+        .where(LedgerTxn.source_id.in_(list(refs)) | LedgerTxn.source_type.in_(list(later)))
         .order_by(LedgerTxn.effective_at, LedgerTxn.id)
     )
     found: dict[str, Line] = {}
     for txn, amount_minor, currency in (await scope.db.execute(query)).all():
-        refund = refunds.get(txn.source_id)
-        if refund is not None:
-            key = f"refund:{refund.provider_ref}"
-        else:
-            payment = rows[later.get(txn.source_type) or txn.source_id]
-            key = f"{OURS[txn.kind]}:{payment.charge_ref or payment.id}"
-        is_fee = txn.kind == "fees"
+        key = f"{OURS[txn.kind]}:{later.get(txn.source_type) or refs[txn.source_id]}"
+        is_fee = txn.kind in FEES
         line = Line(
             key=key, amount_minor=0 if is_fee else amount_minor, fee_minor=-amount_minor if is_fee else 0,
             currency=currency, at=txn.effective_at, row_id=txn.id,

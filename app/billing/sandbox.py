@@ -41,7 +41,11 @@ CARDS = {
     "4000000000000002": ("visa", "card_declined", N_("is declined")),
     "4000000000009995": ("visa", "insufficient_funds", N_("has no money")),
     "4000000000000069": ("visa", "expired_card", N_("has expired")),
+    "4000000000000259": ("visa", "ok", N_("pays, and disputes it afterwards")),
+    "4000000000001976": ("visa", "ok", N_("pays, and its bank asks afterwards")),
 }
+# What happens once the money was taken (docs.stripe.com/testing#disputes).
+DISPUTING = {"4000000000000259": "needs_response", "4000000000001976": "warning_needs_response"}
 DECLINES = {
     "card_declined": N_("Your card was declined."),
     "insufficient_funds": N_("Your card has insufficient funds."),
@@ -258,6 +262,7 @@ class Engine:
 _KIND_OF = {
     "pi": "payment_intent", "ch": "charge", "cs": "checkout.session", "re": "refund", "txn": "balance_transaction",
     "po": "payout",
+    "du": "dispute",
 }  # fmt: skip
 
 
@@ -518,6 +523,7 @@ async def authenticate_checkout(
         intent = await engine.get("payment_intent", session["payment_intent"])
         if intent["status"] != "requires_action":
             return {"status": session["status"], "session": session}
+        intent["livery"]["is_authenticated"] = succeeds
         if not succeeds:
             return await _declined(engine, session, intent, "payment_intent_authentication_failure")
         return await _complete(engine, session, intent)
@@ -579,6 +585,13 @@ async def _declined(
     return {"status": "declined", "code": code, "message": DECLINES[code], "session": session}
 
 
+_AUTHENTICATED = {
+    "authentication_flow": "challenge", "electronic_commerce_indicator": "05", "exemption_indicator": None,
+    "exemption_indicator_applied": None, "result": "authenticated", "result_reason": None, "transaction_id": None,
+    "version": "2.2.0",
+}  # fmt: skip
+
+
 async def _complete(engine: Engine, session: dict[str, Any], intent: dict[str, Any]) -> dict[str, Any]:
     now = await engine.now()
     card = intent["livery"]
@@ -595,7 +608,8 @@ async def _complete(engine: Engine, session: dict[str, Any], intent: dict[str, A
             "brand": card["brand"], "last4": card["card"][-4:], "capture_before": now + HOLD_LIFETIME_S,
             "country": "DE", "exp_month": 12, "exp_year": 2034, "funding": "credit", "checks": None,
             "amount_authorized": intent["amount"], "mandate": None, "network": card["brand"], "wallet": None,
-            "three_d_secure": None, "installments": None, "authorization_code": None,
+            "three_d_secure": _AUTHENTICATED if card.get("is_authenticated") else None,
+            "installments": None, "authorization_code": None,
             "network_transaction_id": None, "regulated_status": None}},
         "receipt_email": None, "receipt_number": None, "receipt_url": None, "refunded": False, "review": None,
         "shipping": None, "source": None, "source_transfer": None, "statement_descriptor": None,
@@ -683,6 +697,8 @@ async def _capture_intent(engine: Engine, ref: str, params: dict[str, Any]) -> d
     await _take(engine, intent, charge, amount, fee)
     await engine.tell("charge.captured", charge)
     await engine.tell("payment_intent.succeeded", _shown_intent(intent))
+    if intent["livery"]["card"] in DISPUTING:
+        await _open_dispute(engine, charge, DISPUTING[intent["livery"]["card"]])
     return _shown_intent(await engine.expanded(intent, params))
 
 
@@ -922,6 +938,7 @@ async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, An
         message = "This PaymentIntent does not have a successful charge to refund."
         raise WireError(400, "invalid_request_error", message, code="charge_not_refundable")
     charge = await engine.get("charge", intent["latest_charge"])
+    await _refuse_disputed(engine, charge)
     left = charge["amount_captured"] - charge["amount_refunded"]
     amount = _integer(params, "amount", left)
     if not 0 < amount <= left:
@@ -955,6 +972,157 @@ async def _get_refund(engine: Engine, ref: str, params: dict[str, Any]) -> dict[
     return await _get_of("refund", engine, ref, params)
 
 
+# -- disputes --------------------------------------------------------------------------------------------------------
+
+DISPUTE_FEE, EVIDENCE_WITHIN_S, MOST_EVIDENCE = 2000, 20 * 86400, 150_000
+_ANSWERABLE, _OPEN = ("needs_response", "warning_needs_response"), ("needs_response", "under_review")
+# As in Stripe's test mode: what is sent as `uncategorized_text` decides at once.
+_DECISIVE = {"winning_evidence": "won", "losing_evidence": "lost"}
+
+
+async def _open_dispute(engine: Engine, charge: dict[str, Any], status: str) -> None:
+    """The payer was at their bank: the money is gone at once, with a fee; of an inquiry (`warning_…`) none is."""
+    now, brand = await engine.now(), charge["payment_method_details"]["card"]["brand"]
+    dispute = {
+        "id": "du_" + secrets.token_hex(12), "object": "dispute", "amount": charge["amount_captured"],
+        "balance_transactions": [], "charge": charge["id"], "created": now, "currency": charge["currency"],
+        "enhanced_eligibility_types": [], "evidence": {"enhanced_evidence": {}},
+        "evidence_details": {
+            "due_by": now + EVIDENCE_WITHIN_S, "enhanced_eligibility": {}, "has_evidence": False, "past_due": False,
+            "submission_count": 0, "submission_method": "not_submitted",
+        },
+        "intended_submission_method": None, "is_charge_refundable": status.startswith("warning_"), "livemode": False,
+        "metadata": {}, "network_reason_code": "10.4" if brand == "visa" else "4837",
+        "payment_intent": charge["payment_intent"], "reason": "fraudulent", "status": status,
+        "payment_method_details": {"type": "card", "card": {
+            "brand": brand, "network": brand, "network_reason_code": "10.4" if brand == "visa" else "4837",
+            "case_type": "inquiry" if status.startswith("warning_") else "chargeback"}},
+    }  # fmt: skip
+    charge["disputed"] = True
+    await engine.put(charge)
+    if not status.startswith("warning_"):
+        await _move(engine, dispute, "dispute", -dispute["amount"])
+    await engine.put(dispute)
+    await engine.tell("charge.dispute.created", dispute)
+    if dispute["balance_transactions"]:
+        await engine.tell("charge.dispute.funds_withdrawn", dispute)
+
+
+async def _move(engine: Engine, dispute: dict[str, Any], category: str, amount: int) -> None:
+    """The dispute's money, out and back; the fee is not given back."""
+    fees = [_fee("stripe_fee", DISPUTE_FEE, dispute["currency"], "Dispute fee")] if amount < 0 else []
+    txn = await _book(engine, "adjustment", category, amount, dispute["currency"], dispute["id"], fees=fees)
+    dispute["balance_transactions"].append(txn)
+
+
+async def _close_dispute(engine: Engine, dispute: dict[str, Any], status: str) -> None:
+    dispute |= {"status": status, "is_charge_refundable": status == "won"}
+    if status == "won":
+        await _move(engine, dispute, "dispute_reversal", dispute["amount"])
+    await engine.put(dispute)
+    await engine.tell("charge.dispute.closed", dispute)
+    if status == "won":
+        await engine.tell("charge.dispute.funds_reinstated", dispute)
+
+
+async def _aged_dispute(engine: Engine, ref: str) -> dict[str, Any]:
+    """Who does not answer in time has lost; an inquiry without an answer comes to nothing here."""
+    dispute = await engine.get("dispute", ref)
+    if dispute["status"] in _ANSWERABLE and dispute["evidence_details"]["due_by"] <= await engine.now():
+        await _close_dispute(
+            engine, dispute, "lost" if dispute["status"] == "needs_response" else "warning_closed"
+        )
+    return dispute
+
+
+async def _refuse_disputed(engine: Engine, charge: dict[str, Any]) -> None:
+    rows = await engine.run(
+        "select body->>'status' as status from sandbox.object"
+        " where account = :account and kind = 'dispute' and body->>'charge' = :charge",
+        charge=charge["id"],
+    )
+    if {row.status for row in rows} & {*_OPEN, "lost"}:
+        message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
+        raise WireError(400, "invalid_request_error", message, code="charge_disputed")
+
+
+async def _get_dispute(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    return await engine.expanded(await _aged_dispute(engine, ref), params)
+
+
+async def _list_disputes(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    part = {name: params[name] for name in ("charge", "payment_intent") if name in params}
+    rows, has_more = await _newest_of(engine, "dispute", params, part)
+    found = [await _aged_dispute(engine, row["id"]) for row in rows]
+    return {"object": "list", "url": "/v1/disputes", "has_more": has_more, "data": found}
+
+
+async def _update_dispute(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Evidence, kept until it is submitted (`submit`, true unless it is said); then the bank has it, once."""
+    dispute = await _answerable(engine, ref)
+    evidence = {**dispute["evidence"], **(params.get("evidence") or {})}
+    texts = [one for one in evidence.values() if isinstance(one, str)]
+    if sum(map(len, texts)) > MOST_EVIDENCE:
+        message = f"The combined length of all evidence fields is limited to {MOST_EVIDENCE} characters."
+        raise WireError(400, "invalid_request_error", message, param="evidence")
+    details = dispute["evidence_details"] | {"has_evidence": any(texts)}
+    dispute |= {"evidence": evidence, "metadata": dispute["metadata"] | (params.get("metadata") or {})}
+    if str(params.get("submit", "true")) == "true" and any(texts):
+        details |= {"submission_count": details["submission_count"] + 1, "submission_method": "manual"}
+        is_inquiry = dispute["status"].startswith("warning_")
+        dispute["status"] = "warning_under_review" if is_inquiry else "under_review"
+    dispute["evidence_details"] = details
+    await engine.put(dispute)
+    await engine.tell("charge.dispute.updated", dispute)
+    decided = _DECISIVE.get(evidence.get("uncategorized_text", ""))
+    if dispute["status"] == "under_review" and decided:
+        await _close_dispute(engine, dispute, decided)
+    return await engine.expanded(dispute, params)
+
+
+async def _accept_dispute(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    dispute = await _answerable(engine, ref)
+    await _close_dispute(engine, dispute, "lost")
+    return await engine.expanded(dispute, params)
+
+
+async def _answerable(engine: Engine, ref: str) -> dict[str, Any]:
+    dispute = await _aged_dispute(engine, ref)
+    if dispute["status"] not in _ANSWERABLE:
+        message = f"This dispute has the status {dispute['status']} and cannot be updated any more."
+        raise WireError(400, "invalid_request_error", message, code="dispute_already_closed")
+    return dispute
+
+
+async def list_disputes(database: Database) -> list[tuple[str, dict[str, Any]]]:
+    """(account, dispute) of those that the bank may still decide, newest first: for the panel."""
+    async with database.sandbox() as db:
+        rows = await Engine(db, "").run(
+            "select account, body from sandbox.object where kind = 'dispute' and body->>'status' not in"
+            " ('won', 'lost', 'warning_closed') order by created desc, id desc limit 50"
+        )
+        return [(row.account, row.body) for row in rows]
+
+
+async def decide_dispute(database: Database, account: str, ref: str, outcome: str) -> None:
+    """The bank decides: won or lost; an inquiry becomes a dispute (lost) or is closed (won). WireError for none."""
+    async with database.sandbox() as db:
+        engine = Engine(db, account)
+        await engine.lock()
+        dispute = await _aged_dispute(engine, ref)
+        if dispute["status"] in _OPEN:
+            await _close_dispute(engine, dispute, outcome)
+        elif dispute["status"].startswith("warning_") and dispute["status"] != "warning_closed":
+            if outcome == "won":
+                await _close_dispute(engine, dispute, "warning_closed")
+                return
+            dispute |= {"status": "needs_response", "is_charge_refundable": False}
+            await _move(engine, dispute, "dispute", -dispute["amount"])
+            await engine.put(dispute)
+            await engine.tell("charge.dispute.updated", dispute)
+            await engine.tell("charge.dispute.funds_withdrawn", dispute)
+
+
 # -- the table of endpoints ------------------------------------------------------------------------------------------
 
 Endpoint = Callable[..., Any]
@@ -978,6 +1146,10 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/v1/payouts/{id}", _get_payout),
     ("GET", "/v1/balance_settings", _get_balance_settings),
     ("POST", "/v1/balance_settings", _set_balance_settings),
+    ("GET", "/v1/disputes", _list_disputes),
+    ("GET", "/v1/disputes/{id}", _get_dispute),
+    ("POST", "/v1/disputes/{id}", _update_dispute),
+    ("POST", "/v1/disputes/{id}/close", _accept_dispute),
 ]
 _ROUTES = [
     (method, re.compile(re.sub(r"\{id\}", r"([A-Za-z0-9_]{1,120})", path)), endpoint)

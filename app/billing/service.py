@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -25,7 +26,10 @@ from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused
 from app.kernel.ids import public_id
+from app.kernel.money import split, to_decimal
 from tenants.scope import Scope, chain_hash
+from themes.language import _, speaking
+from themes.render import day
 
 SERIES = {"invoice": "INV", "credit_note": "CN", "receipt": "RCT", "receipt_reversal": "RCT"}
 REVERSAL = {"invoice": "credit_note", "receipt": "receipt_reversal"}
@@ -126,7 +130,7 @@ def _draft(
     )  # fmt: skip
 
 
-def vat_groups(lines: Sequence[Line]) -> list[dict[str, Any]]:
+def vat_groups(lines: Sequence[Line] | Sequence[InvoiceLine]) -> list[dict[str, Any]]:
     """Per VAT code: rate, net, VAT, gross (pure)."""
     groups: dict[tuple[str, Decimal], list[int]] = defaultdict(lambda: [0, 0, 0])
     for line in lines:
@@ -199,17 +203,103 @@ def _sale(lines: Sequence[Line], currency: str) -> list[Posting]:
 
 
 async def credit_source(scope: Scope, source_type: str, source_id: UUID, reason: str) -> Invoice | None:
-    """A credit note over all that was invoiced for a source, in a series of its own. None where nothing was."""
-    query = select(InvoiceLine).where(
-        InvoiceLine.source_type == source_type, InvoiceLine.source_id == source_id,
-        InvoiceLine.kind.in_(("invoice", "receipt")),
-    )  # fmt: skip
-    billed = list((await scope.db.execute(query.order_by(InvoiceLine.line_no))).scalars())
+    """A credit note over all that was invoiced for a source and not credited yet, in a series of its own: its lines
+    turned, and what earlier notes took back of them. None where nothing is left."""
+    billed, earlier = await _of_source(scope, source_type, source_id)
     if not billed:
         return None
     original = await get_invoice(scope, billed[0].invoice_id)
-    await _check_credit(scope, original, sum(line.gross_minor for line in billed))
     lines = [_turned(line) for line in billed]
+    with speaking(original.language):
+        for note in earlier:
+            words = _("Credited before by %(number)s") % {"number": note.number or day(note.issued_on)}
+            taken = _left(note.lines, source_type, source_id)
+            lines += [_sum_line(source_type, source_id, words, group, original.currency) for group in taken]
+    if not sum(line.gross_minor for line in lines) and earlier:
+        return None
+    return await _credit(scope, original, lines, reason)
+
+
+async def credit_part(
+    scope: Scope, source_type: str, source_id: UUID, gross_minor: int, reason: str
+) -> Invoice | None:
+    """A credit note over a part of what was invoiced for a source: each VAT rate's share of what is left of it, by
+    largest remainder, and so within it net and VAT. None where nothing was invoiced; `credit_too_high`."""
+    billed, earlier = await _of_source(scope, source_type, source_id)
+    if not billed:
+        return None
+    original = await get_invoice(scope, billed[0].invoice_id)
+    left = _left([*billed, *(line for note in earlier for line in note.lines)], source_type, source_id)
+    if not 0 < gross_minor <= sum(group["gross_minor"] for group in left):
+        raise Refused("credit_too_high", "More would be credited than was invoiced.")
+    with speaking(original.language):
+        words = _("Partial credit: %(reason)s") % {"reason": reason}
+        lines = [
+            _sum_line(source_type, source_id, words, group, original.currency)
+            for group in _shares(left, gross_minor)
+        ]
+    return await _credit(scope, original, lines, reason)
+
+
+async def creditable_minor(scope: Scope, source_type: str, source_id: UUID) -> int:
+    """What of a source's invoice no note has taken back, gross."""
+    billed, earlier = await _of_source(scope, source_type, source_id)
+    left = _left([*billed, *(line for note in earlier for line in note.lines)], source_type, source_id)
+    return sum(group["gross_minor"] for group in left)
+
+
+async def _of_source(
+    scope: Scope, source_type: str, source_id: UUID
+) -> tuple[list[InvoiceLine], list[Invoice]]:
+    """(its lines on the invoice, the notes that took of it), in their order."""
+    papers = await list_invoices_of(scope, source_type, source_id)
+    billed = [
+        line for paper in papers if paper.corrects_id is None for line in paper.lines
+        if (line.source_type, line.source_id) == (source_type, source_id)
+    ]  # fmt: skip
+    return billed, [paper for paper in papers if paper.corrects_id is not None]
+
+
+def _left(lines: Sequence[InvoiceLine], source_type: str, source_id: UUID) -> list[dict[str, Any]]:
+    own = [line for line in lines if (line.source_type, line.source_id) == (source_type, source_id)]
+    return [group for group in vat_groups(own) if group["gross_minor"] or group["net_minor"]]
+
+
+def _shares(left: Sequence[dict[str, Any]], gross_minor: int) -> list[dict[str, Any]]:
+    """`gross_minor` of the VAT groups that are left, each never more than it has (pure)."""
+    if gross_minor == sum(group["gross_minor"] for group in left):
+        return list(left)
+    groups = [group for group in left if group["gross_minor"] > 0]  # a discount is no group to give from
+    whole = sum(group["gross_minor"] for group in groups)
+    found = []
+    for group, gross in zip(
+        groups,
+        split(gross_minor, [Fraction(gross_minor * one["gross_minor"], whole) for one in groups]),
+        strict=True,
+    ):
+        if gross:
+            parts = [
+                Fraction(gross * group[name], group["gross_minor"]) for name in ("net_minor", "vat_minor")
+            ]
+            net, vat = split(gross, parts)
+            found.append(group | {"net_minor": net, "vat_minor": vat, "gross_minor": gross})
+    return found
+
+
+def _sum_line(source_type: str, source_id: UUID, words: str, group: dict[str, Any], currency: str) -> Line:
+    """A VAT group taken back in one line, without a measure."""
+    net, vat, gross = (-group[name] for name in ("net_minor", "vat_minor", "gross_minor"))
+    rate = Decimal(group["vat_rate"])
+    price = round(to_decimal(abs(gross), currency) / (1 + rate / 100), 8).normalize() + 0
+    return Line(
+        source_type=source_type, source_id=source_id, source_part=group["vat_code"], description=words,
+        quantity=Decimal(1 if net >= 0 else -1), unit="", unit_price=price, vat_rate=rate,
+        vat_code=group["vat_code"], net_minor=net, vat_minor=vat, gross_minor=gross,
+    )  # fmt: skip
+
+
+async def _credit(scope: Scope, original: Invoice, lines: Sequence[Line], reason: str) -> Invoice:
+    await _check_credit(scope, original, -sum(line.gross_minor for line in lines))
     profile = (await scope.db.execute(select(TenantProfile))).scalar_one()
     note = _draft(
         scope, REVERSAL[original.kind], original.currency, lines, original.seller, original.buyer | {"reason": reason},

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 import httpx2
 import stripe
 
-from app.billing import sandbox
+from app.billing import disputes, sandbox
 from app.billing.provider import (
     Account,
     BalanceTxn,
     Checkout,
+    DisputeSeen,
     Hold,
     News,
     Observation,
@@ -268,6 +269,34 @@ class StripeConnect(Provider):
             await _called(self._client.v1.balance_settings.update_async(params, _for(account, key)))
         )
 
+    # -- disputes ------------------------------------------------------------------------------------------------------
+
+    async def list_disputes(
+        self, account: str, *, payment_ref: str = "", since: datetime | None = None
+    ) -> list[DisputeSeen]:
+        """Of one payment, or of the whole account since then; other money of the account's is among them."""
+        params: Any = {"limit": 100}
+        if payment_ref:
+            params["payment_intent"] = payment_ref
+        if since is not None:
+            params["created"] = {"gte": int(since.timestamp())}
+        found = await self._all(self._client.v1.disputes.list_async, params, account)
+        return [observe_dispute(one) for one in found]
+
+    async def submit_evidence(
+        self, account: str, ref: str, *, evidence: dict[str, str], key: str
+    ) -> DisputeSeen:
+        """It goes to the bank at once, and no more is taken after it."""
+        params: Any = {"evidence": evidence, "submit": True}
+        return observe_dispute(
+            await _called(self._client.v1.disputes.update_async(ref, params, _for(account, key)))
+        )
+
+    async def accept_dispute(self, account: str, ref: str, *, key: str) -> DisputeSeen:
+        return observe_dispute(
+            await _called(self._client.v1.disputes.close_async(ref, {}, _for(account, key)))
+        )
+
     # -- news ----------------------------------------------------------------------------------------------------------
 
     def read_webhook(self, body: bytes, signature: str, now: datetime) -> News:
@@ -351,6 +380,30 @@ def observe(intent: Any) -> Observation:
         charge_ref=charge.id if charge else None,
         method=f"{(card.brand or 'card').capitalize()} •••• {card.last4}" if card else "",
         failure=(error.code or "declined") if error else "", is_live=bool(intent.livemode),
+        is_disputed=bool(charge and charge.disputed),
+        three_d_secure=(card.three_d_secure.result or "") if card and card.three_d_secure else "",
+    )  # fmt: skip
+
+
+# An appeal is against a loss, and the money stays away until it is won; one that was prevented took none. What we do
+# not know is for the bank to decide.
+_DISPUTE_STATES = {
+    **{state: state for state in disputes.RANK}, "appeal_needs_response": "lost", "appeal_under_review": "lost",
+    "prevented": "warning_closed",
+}  # fmt: skip
+
+
+def observe_dispute(found: Any) -> DisputeSeen:
+    """By its balance transactions the money is away, or back; what Stripe keeps for it stands there too."""
+    txns = [txn for txn in found.balance_transactions if not isinstance(txn, str)]
+    intent, details = found.payment_intent, found.evidence_details
+    return DisputeSeen(
+        ref=found.id, payment_ref=(intent if isinstance(intent, str) else intent.id) if intent else "",
+        amount_minor=found.amount, currency=found.currency.upper(), reason=found.reason,
+        network_reason=found.network_reason_code or "", state=_DISPUTE_STATES.get(found.status, "under_review"),
+        created_at=_time(found.created), due_by=_time(details.due_by) if details.due_by else None,
+        is_withdrawn=any(txn.amount < 0 for txn in txns), is_reinstated=any(txn.amount > 0 for txn in txns),
+        fee_minor=sum(txn.fee for txn in txns), submission_count=details.submission_count,
     )  # fmt: skip
 
 

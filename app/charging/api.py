@@ -10,10 +10,10 @@ from sqlalchemy.orm import selectinload
 
 from app.access.verdict import IdTokenValue
 from app.billing import payments
-from app.billing.models import Payment
-from app.charging import energy_api, readings_api, service, settlement, signed
+from app.billing.models import Payment, RefundRequest
+from app.charging import energy_api, readings_api, refunds, service, settlement, signed
 from app.charging.models import CDR, ChargingSession
-from app.kernel.errors import Invalid, NotFound, Refused
+from app.kernel.errors import Invalid, NotFound
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import Money, to_decimal
 from app.kernel.rest import listed, read_id, rfc3339
@@ -139,36 +139,36 @@ def _command(row: StationCommand) -> dict[str, Any]:
 
 @post("/refunds", status_code=201, opt={"permission": "invoices.manage"}, summary="Give a guest's payment back",
       tags=["money"])  # fmt: skip
-async def refund_payment(tenant_scope: Scope, data: dict[str, Any]) -> dict[str, Any]:
-    """All of it, with a credit note over what was supplied. The provider is asked after the answer: see `state` in
-    GET /payments. An `amount` that is not the whole is refused (`partial_refund_not_supported`)."""
+async def refund_payment(tenant_scope: Scope, data: dict[str, Any]) -> Response[dict[str, Any]]:
+    """All of it, with a credit note over what was supplied, or `amount` of it, with one over that part. The provider is
+    asked after the answer: see `state` in GET /payments. Above the brand's limit it waits for a member of staff (202,
+    `state` waiting), and keeps its id."""
     payment_id, reason = read_id("payment", data, "payment_id"), data.get("reason")
     if payment_id is None:
         raise Invalid.field("payment_id", "required", "Say payment_id.")
     if not isinstance(reason, str) or not reason.strip():
         raise Invalid.field("reason", "required", "Say in a sentence why.")
     payment = await payments.get_payment(tenant_scope, payment_id)
-    _check_whole(payment, data.get("amount"))
-    await settlement.refund(tenant_scope, payment_id, reason)
-    made = (await payments.list_refunds(tenant_scope, [payment_id]))[payment_id][-1]
-    return payments.refund_as_json(payment, made)
+    amount = _part(payment, data.get("amount"))
+    made = await refunds.ask_refund(tenant_scope, payment_id, reason, amount_minor=amount)
+    if isinstance(made, RefundRequest):
+        return Response(payments.request_as_json(made), status_code=202)
+    return Response(payments.refund_as_json(payment, made), status_code=201)
 
 
-def _check_whole(payment: Payment, amount: Any) -> None:
+def _part(payment: Payment, amount: Any) -> int | None:
+    """None: all of it."""
     if amount is None:
-        return
+        return None
     try:
         asked = Money.parse(amount["amount"], amount["currency"])
     except (ValueError, TypeError, KeyError):
         raise Invalid.field(
             "amount", "amount", 'amount is like {"amount": "12.50", "currency": "EUR"}.'
         ) from None
-    whole = Money(payment.captured_minor - payment.refunded_minor, payment.currency)
-    if asked != whole and whole.amount_minor > 0:
-        raise Refused(
-            "partial_refund_not_supported",
-            f"Only the whole can be given back, {whole.amount} {whole.currency}; leave amount out.",
-        )
+    if asked.currency != payment.currency:
+        raise Invalid.field("amount", "currency", f"This payment was taken in {payment.currency}.")
+    return asked.amount_minor
 
 
 # --- CDRs --------------------------------------------------------------------------------------------------------

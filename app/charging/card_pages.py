@@ -1,4 +1,4 @@
-"""The portal's page of card payments: what is held, and where that hold is of no use."""
+"""The portal's page of card payments: what is held, where that hold is of no use, and what one person gives back."""
 
 from typing import Any
 
@@ -30,7 +30,8 @@ async def change_card_settings(request: AnyRequest, tenant_scope: Scope) -> Resp
     """Saved also where a hold is of no use with a tariff: the page tells it."""
     form = await read_form(request)
     try:
-        await payments.set_holds(tenant_scope, form.text("hold_ac"), form.text("hold_dc"))
+        limit = form.text("refund_limit") if "refund_limit" in form else None
+        await payments.set_holds(tenant_scope, form.text("hold_ac"), form.text("hold_dc"), limit)
     except (Invalid, Refused) as error:
         account, tight = await payments.find_account(tenant_scope), await list_tight_holds(tenant_scope)
         return form_again(
@@ -43,15 +44,17 @@ async def change_card_settings(request: AnyRequest, tenant_scope: Scope) -> Resp
             account=account,
             tight=tight,
         )
-    return redirect(
-        request, "/settings/cards", flash="The holds are saved. They apply from the next start on."
-    )
+    return redirect(request, "/settings/cards", flash="Saved. Holds apply from the next start on.")
 
 
 def _holds(account: PaymentAccount | None) -> dict[str, str]:
     if account is None:
         return {}
-    amounts = {"hold_ac": account.hold_ac_minor, "hold_dc": account.hold_dc_minor}
+    amounts = {
+        "hold_ac": account.hold_ac_minor,
+        "hold_dc": account.hold_dc_minor,
+        "refund_limit": account.refund_limit_minor,
+    }
     return {name: str(to_decimal(minor, account.currency)) for name, minor in amounts.items()}
 
 

@@ -90,6 +90,11 @@ async def payment_settled(database: Database, tenant_id: UUID, event_id: str) ->
         await paid.payment_settled(scope, UUID(event_id))
 
 
+async def dispute_closed(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.dispute_closed")) as scope:
+        await paid.dispute_closed(scope, UUID(event_id))
+
+
 async def session_started(database: Database, tenant_id: UUID, event_id: str) -> None:
     async with database.scope(tenant_id, Actor.job("charging.session_started")) as scope:
         await paid.session_started(scope, UUID(event_id))
@@ -184,11 +189,13 @@ JOBS = {
     "charging.payment_authorized": payment_authorized,
     "charging.payment_ended": payment_ended,
     "charging.payment_settled": payment_settled,
+    "charging.dispute_closed": dispute_closed,
     "charging.session_started": session_started,
     "charging.watch_cap": watch_cap,
 }
 LISTENERS = {
     "CommandEnded": ["charging.command_ended"],
+    "DisputeClosed": ["charging.dispute_closed"],
     "MeterKeyTrusted": ["charging.meter_key_trusted"],
     "PaymentAuthorized": ["charging.payment_authorized"],
     "PaymentCaptured": ["charging.payment_settled"],

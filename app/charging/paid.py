@@ -337,6 +337,13 @@ async def payment_settled(scope: Scope, event_id: UUID) -> None:
         await settlement.correct_payment(scope, session.id)
 
 
+async def dispute_closed(scope: Scope, event_id: UUID) -> None:
+    """The money is ours again, or never will be: what papers gave back meanwhile follows."""
+    event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
+    if event is not None and event.data.get("source_type") == "charging_session":
+        await settlement.correct_payment(scope, UUID(event.data["source_id"]))
+
+
 async def _subject(scope: Scope, event_id: UUID) -> tuple[ChargingSession | None, Payment | None]:
     event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
     if event is None or event.data.get("source_type") != "charging_session":
@@ -560,6 +567,10 @@ async def _given_back_words(scope: Scope, payment: Payment) -> dict[str, Any] | 
     if payment.refunded_minor and payment.state == "refunded":
         words = N_("What you paid was given back to your card.")
         return _words(N_("Given back"), words, tone="success", step=4)
+    if payment.refunded_minor:
+        amount = money(payment.refunded_minor, payment.currency)
+        words = _("%(amount)s of what you paid was given back to your card.") % {"amount": amount}
+        return _words(N_("Partly given back"), words, tone="success", step=4)
     return None
 
 

@@ -1,10 +1,11 @@
 """Portal pages of sessions: list, live detail, start, stop, review, correction."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from litestar import Request, Response, get, post
@@ -12,6 +13,7 @@ from litestar.response import Stream
 
 from app.access.verdict import IdTokenValue
 from app.billing import outcomes, payments
+from app.billing.models import RefundRequest
 from app.billing.service import list_invoices_of
 from app.brands import faces
 from app.brands import service as brands
@@ -21,6 +23,7 @@ from app.charging import (
     limit_pages,
     paid,
     queries,
+    refunds,
     reservation_pages,
     service,
     settlement,
@@ -31,7 +34,7 @@ from app.charging import (
 from app.charging.models import CDR, ChargingSession
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
-from app.kernel.money import to_decimal
+from app.kernel.money import Money, exponent, to_decimal
 from app.kernel.spreadsheet import Cell, csv_file, csv_text
 from app.kernel.web import NavItem, form_again, fragment, live, page, read_form, redirect, visit_of
 from app.stations import service as stations
@@ -292,23 +295,77 @@ async def credit_cdr(request: AnyRequest, tenant_scope: Scope, cdr_id: str) -> R
     cdr = await settlement.get_cdr(tenant_scope, parse_id("cdr", cdr_id))
     session_id = public_id("charging_session", cdr.session_id)
     try:
-        await settlement.credit(
+        made = await refunds.ask_credit(
             tenant_scope, cdr.id, form.text("reason"), energy_wh=form.integer("energy_wh")
         )
     except (Invalid, Refused) as error:
         return await _page(request, tenant_scope, session_id, error=error, form=form)
+    if isinstance(made, RefundRequest):
+        payment = public_id("payment", made.payment_id)
+        words = "It gives back so much that it waits for a second pair of eyes: a colleague decides it."
+        return redirect(request, f"/payments/{payment}", flash=words)
     return redirect(request, f"/charging-sessions/{session_id}", flash="A credit note was issued.")
 
 
 @post("/payments/{payment_id:str}/refunds", opt={"permission": "invoices.manage"})
 async def refund_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[Any]:
+    """With an `amount` that part, else all of it; above the limit it waits for a colleague."""
     form, path = await read_form(request), f"/payments/{payment_id}"
     try:
-        await settlement.refund(tenant_scope, parse_id("payment", payment_id), form.text("reason"))
+        payment = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
+        amount = _amount(form.text("amount"), payment.currency) if form.text("amount") else None
+        made = await refunds.ask_refund(tenant_scope, payment.id, form.text("reason"), amount_minor=amount)
     except (Invalid, Refused) as error:  # the payment's page says how it stands by now
         visit_of(request).is_spoiled = True
         return redirect(request, path, flash=error.message, kind="error")
+    if isinstance(made, RefundRequest):
+        return redirect(
+            request, path, flash="So much waits for a second pair of eyes: a colleague decides it."
+        )
     return redirect(request, path, flash="The money goes back, and a credit note was issued.")
+
+
+def _amount(text: str, currency: str) -> int:
+    try:
+        return Money.parse(text.strip(), currency).amount_minor
+    except ValueError:
+        example = to_decimal(10 ** exponent(currency) * 5, currency)
+        raise Invalid.field("amount", "amount", f"The amount must be one such as {example}.") from None
+
+
+@post("/refunds/{refund_id:str}/approvals", opt={"permission": "invoices.manage"})
+async def approve_refund(request: AnyRequest, tenant_scope: Scope, refund_id: str) -> Response[Any]:
+    return await _decided(
+        request, tenant_scope, refund_id, "The money goes back, and a credit note was issued.",
+        lambda key: refunds.approve(tenant_scope, key),
+    )  # fmt: skip
+
+
+@post("/refunds/{refund_id:str}/rejections", opt={"permission": "invoices.manage"})
+async def reject_refund(request: AnyRequest, tenant_scope: Scope, refund_id: str) -> Response[Any]:
+    note = (await read_form(request)).text("note")
+    return await _decided(
+        request, tenant_scope, refund_id, "Rejected: nothing is given back.",
+        lambda key: refunds.reject(tenant_scope, key, note),
+    )  # fmt: skip
+
+
+async def _decided(
+    request: AnyRequest,
+    scope: Scope,
+    refund_id: str,
+    told: str,
+    decide: Callable[[UUID], Awaitable[RefundRequest]],
+) -> Response[Any]:
+    """Back to its payment, which says how it stands by now."""
+    key = parse_id("refund", refund_id)
+    path = f"/payments/{public_id('payment', await refunds.payment_of(scope, key))}"
+    try:
+        await decide(key)
+    except (Invalid, Refused) as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=error.message, kind="error")
+    return redirect(request, path, flash=told)
 
 
 @post("/payments/{payment_id:str}/credit-notes", opt={"permission": "invoices.manage"})
@@ -445,6 +502,8 @@ routes = [
     download_signed,
     verify_again,
     refund_payment,
+    approve_refund,
+    reject_refund,
     credit_payment,
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
     decide_review, show_cdr, credit_cdr, *reservation_pages.routes, *limit_pages.routes,

@@ -19,7 +19,7 @@ from app.access import accounts
 from app.access.models import DriverGroup
 from app.billing import payments
 from app.billing import service as billing
-from app.billing.models import Invoice, Payment
+from app.billing.models import Invoice, Payment, PaymentOp
 from app.brands import faces
 from app.brands.models import TenantProfile
 from app.charging import service
@@ -29,7 +29,7 @@ from app.charging.snapshot import digest_of
 from app.kernel import audit, events, tax
 from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound, Refused
-from app.kernel.money import to_minor
+from app.kernel.money import Money, to_minor
 from app.stations.models import EVSE, Location
 from app.tariffs import explain, ocpi_tariff, pricing
 from app.tariffs.pricing import Period, Price
@@ -381,7 +381,7 @@ async def invoice_month(scope: Scope) -> int:
 async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | None = None) -> CDR:
     """A credit CDR over the whole, and the credit note with it; with `energy_wh` a corrected CDR follows.
 
-    Nothing is ever changed. Errors: `already_credited`, `not_creditable`.
+    Nothing is ever changed. Errors: `already_credited`, `not_creditable`, `charge_disputed`.
     """
     if not reason.strip():
         raise Invalid.field("reason", "required", "Say in a sentence why.")
@@ -390,7 +390,9 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
         raise Refused("not_creditable", "Only a CDR can be credited.")
     await service.lock_settling(scope, cdr.session_id)
     if cdr.collection == "card":
-        await payments.lock_payment(scope, "charging_session", cdr.session_id)
+        payment = await payments.lock_payment(scope, "charging_session", cdr.session_id)
+        if payment is not None:
+            payments.refuse_disputed(payment)
     if await _find_credit(scope, cdr) is not None:
         raise Refused("already_credited", "This CDR was credited already.")
     note = CDR(
@@ -424,25 +426,66 @@ async def correct_payment(scope: Scope, session_id: UUID) -> None:
     query = select(CDR).where(CDR.session_id == session_id).order_by(CDR.id)
     cdrs = list((await scope.db.execute(query)).scalars())
     if len(cdrs) > 1:
-        gross = sum(cdr.incl_vat_minor for cdr in cdrs)
+        gross = await papers_minor(scope, session_id)
         await payments.correct(scope, "charging_session", session_id, gross, cdrs[-1].reason)
 
 
-async def refund(scope: Scope, payment_id: UUID, reason: str) -> CDR:
-    """All of a guest's payment goes back, with the credit note over what was supplied; by the one that stands where
-    the provider refused before. Errors: `not_refundable`."""
+async def papers_minor(scope: Scope, session_id: UUID) -> int:
+    """What a session's invoices and credit notes come to, gross: notes over a part are no CDRs."""
+    return sum(paper.gross_minor for paper in await list_papers(scope, session_id))
+
+
+async def refund(
+    scope: Scope, payment_id: UUID, reason: str, *, amount_minor: int | None = None
+) -> PaymentOp:
+    """A guest's payment goes back, with a credit note: all that is left of it, over what was supplied (by the note that
+    stands where the provider refused before), or `amount_minor` of it, over that part. Errors: `not_refundable`,
+    `refund_too_high`, `charge_disputed`, Invalid of `reason` or `amount`."""
+    if not reason.strip():
+        raise Invalid.field("reason", "required", "Say in a sentence why.")
+    if amount_minor is not None and amount_minor <= 0:
+        raise Invalid.field("amount", "amount", "The amount is more than nothing.")
+    payment = await lock_refunding(scope, payment_id)
+    payments.refuse_disputed(payment)
+    cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
+    left = await refundable_minor(scope, payment)
+    if cdr is None or not left:
+        if amount_minor is None and (await payments.find_back(scope, payment)).refused_minor:
+            return await payments.refund_again(scope, payment.id)
+        why = "There is nothing left of this payment that could be given back."
+        if payment.captured_minor and cdr is not None:
+            why = "This payment was given back already, or is on its way back."
+        raise Refused("not_refundable", why)
+    if amount_minor is not None and amount_minor > left:
+        most = Money(left, payment.currency).format()
+        raise Refused("refund_too_high", f"At most {most} of this payment can still be given back.")
+    reason = reason.strip()[:1000]
+    if amount_minor is None or amount_minor == left == await billing.creditable_minor(scope, "cdr", cdr.id):
+        await credit(scope, cdr.id, reason)
+        return (await payments.list_refunds(scope, [payment.id]))[payment.id][-1]
+    await billing.credit_part(scope, "cdr", cdr.id, amount_minor, reason)
+    return await payments.refund(scope, payment.id, reason, amount_minor=amount_minor)
+
+
+async def lock_refunding(scope: Scope, payment_id: UUID) -> Payment:
+    """Whoever else settles, credits or refunds its session waits."""
     payment = await payments.get_payment(scope, payment_id)
     await service.lock_settling(scope, payment.source_id)
-    cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
-    note = await _find_credit(scope, cdr) if cdr is not None else None
-    if note is not None:
-        if (await payments.find_back(scope, payment)).refused_minor:
-            await payments.refund_again(scope, payment.id)
-            return note
-        raise Refused("not_refundable", "This payment was given back already, or is on its way back.")
-    if cdr is None or cdr.collection != "card" or payment.captured_minor <= payment.refunded_minor:
-        raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
-    return await credit(scope, cdr.id, reason)
+    return await payments.lock_payment(scope, payment.source_type, payment.source_id) or payment
+
+
+async def refundable_minor(scope: Scope, payment: Payment, cdr: CDR | None = None) -> int:
+    """The most that `refund` gives back of a session's payment now: taken, not given back nor promised by a note, and
+    still on the papers."""
+    if payment.source_type != "charging_session":
+        return 0
+    cdr = cdr or await find_cdr(scope, payment.source_id)
+    if cdr is None or cdr.collection != "card" or await _find_credit(scope, cdr) is not None:
+        return 0
+    refunds = (await payments.list_refunds(scope, [payment.id])).get(payment.id, [])
+    left = payments.refundable_minor(payment, refunds)
+    left -= (await payments.find_back(scope, payment)).refused_minor
+    return max(min(left, await billing.creditable_minor(scope, "cdr", cdr.id)), 0)
 
 
 async def credit_given_back(scope: Scope, payment_id: UUID, reason: str) -> CDR:

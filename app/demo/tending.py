@@ -17,12 +17,15 @@ from sqlalchemy import select
 
 from app.access import local_lists
 from app.access.models import DriverGroup, IdToken
-from app.charging import reservations, smart_charging
+from app.billing import payments
+from app.billing.models import Dispute, Payment
+from app.charging import refunds, reservations, smart_charging
 from app.charging.profiles import Period
 from app.demo.cast import POWER_W, Box, Company
 from app.device_model import configuration, displays, monitors
 from app.device_model import service as device_model
 from app.device_model.paths import parse_path
+from app.identity import service as identity
 from app.kernel.errors import Invalid, Refused
 from app.maintenance import certificates, changes, firmware, logs, policy
 from app.stations import alerts, availability, commands, makes, parking
@@ -32,7 +35,7 @@ from tenants.scope import Actor, Scope
 
 LOG = logging.getLogger("livery.demo")
 STAFF = Actor(kind="cli", name="demo")
-WAIT_S, SETTLE_S, CARS_COME_S = 30, 2.5, 20
+WAIT_S, SETTLE_S, CARS_COME_S, GUESTS_LEAVE_S = 30, 2.5, 20, 150
 HOST = "firmware.livery-works.example"
 
 
@@ -85,6 +88,11 @@ async def tend(database: Database, tenant_id: UUID, company: Company) -> None:
     for station in there:
         await do(_ask, station)
     await do(_reserve)
+    for _ in range(GUESTS_LEAVE_S):
+        async with database.scope(tenant_id, STAFF) as scope:
+            if await _ask_refund(scope, company):
+                break
+        await asyncio.sleep(1)
 
 
 async def _who_is_there(database: Database, tenant_id: UUID, company: Company) -> list[Tended]:
@@ -232,3 +240,25 @@ async def _reserve(scope: Scope) -> None:
     ]  # fmt: skip
     if len(made) > 1:
         await reservations.cancel(scope, made[-1].id)
+
+
+async def _ask_refund(scope: Scope, company: Company) -> bool:
+    """A colleague of the owner's gives a guest's money back, and here that waits for the owner. False until a guest
+    has paid."""
+    paid = select(Payment).where(Payment.state == "captured", Payment.dispute == "none").order_by(Payment.id)
+    # One of them is disputed in this moment, and not heard of yet.
+    waiting = (await scope.db.execute(paid.limit(2))).scalars().all()
+    disputed = (await scope.db.execute(select(Dispute.id).limit(1))).first()
+    account = await payments.find_account(scope)
+    if account is None or not waiting or disputed is None:
+        return False
+    account.refund_limit_minor = 100
+    member = await identity.find_staff_member(scope, company.people[1].email)
+    if member is None:
+        return True
+    scope.actor = identity.Login(b"", member).actor
+    try:
+        await refunds.ask_refund(scope, waiting[0].id, "The charger stopped three times before it went on.")
+    except Refused as error:
+        LOG.info("the refund of %s: %s", company.slug, error)
+    return True

@@ -13,7 +13,7 @@ PREFIXES = {
     "station_command": "cmd", "driver": "drv", "driver_group": "grp", "id_token": "tok", "tariff": "tar",
     "charging_session": "ses", "cdr": "cdr", "invoice": "inv", "api_key": "key", "staff_member": "stf",
     "event": "evt", "ocpp_message": "msg", "ledger_txn": "txn", "mail": "mai", "payment": "pay",
-    "refund": "ref",
+    "refund": "ref", "dispute": "dis",
     "domain": "dom", "parked_message": "prk", "station_alert": "alt", "station_quirk": "qrk",
     "configuration_template": "cft", "display_message": "dsp", "station_notice": "ntc", "station_report": "rpt",
     "station_variable": "var", "station_certificate": "crt", "security_event": "sec", "security_change": "sch",

@@ -17,7 +17,9 @@ from app.charging import paid, settlement
 from app.charging.models import ChargingSession
 from app.identity import admins
 from app.identity import service as identity
+from app.identity.permissions import permissions_of
 from app.kernel.events import Event
+from app.kernel.ids import public_id
 from app.notifications import service
 from app.notifications.letter import (
     Letter,
@@ -26,6 +28,7 @@ from app.notifications.letter import (
     compose,
     domain_news,
     hold_released,
+    money_news,
     receipt,
     refund,
     way_back,
@@ -278,7 +281,30 @@ async def mail_domain_news(database: Database, tenant_id: UUID, event_id: str) -
                 )  # fmt: skip
 
 
+async def mail_money_news(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """To all of the team who may give money back: a payer disputes a payment, or a refund waits for a second pair of
+    eyes. Whoever asked for it is told nothing."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_money_news")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        if event is None:
+            return
+        is_refund = event.kind == "RefundRequested"
+        path = "/payments/" + public_id("payment", event.source_id)
+        if not is_refund:
+            path = "/disputes/" + public_id("dispute", event.source_id)
+        profile, url = await get_profile(scope), await own_url(scope, "portal", path)
+        kind, subject, body = money_news(event.kind, event.data, profile.name, url)
+        for member in await identity.list_staff(scope):
+            may = "invoices.manage" in permissions_of(member.role) and member.status == "active"
+            if may and str(member.id) != event.data.get("asked_by"):
+                await service.send_mail(
+                    scope, key=f"money:{event.id}:{member.id}", kind=kind, to=member.email, subject=subject, body=body,
+                    source_id=event.source_id,
+                )  # fmt: skip
+
+
 JOBS = {
+    "notifications.mail_money_news": mail_money_news,
     "notifications.mail_domain_news": mail_domain_news,
     "notifications.mail_card_used_twice": mail_card_used_twice,
     "notifications.mail_guest": mail_guest,
@@ -291,6 +317,9 @@ JOBS = {
     "notifications.mail_admin_login_link": mail_admin_login_link,
 }
 LISTENERS = {
+    "DisputeOpened": ["notifications.mail_money_news"],
+    "DisputeClosed": ["notifications.mail_money_news"],
+    "RefundRequested": ["notifications.mail_money_news"],
     "CardUsedTwice": ["notifications.mail_card_used_twice"],
     "DomainBeganFailing": ["notifications.mail_domain_news"],
     "DomainSuspended": ["notifications.mail_domain_news"],

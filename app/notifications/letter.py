@@ -12,6 +12,7 @@ from email.headerregistry import Address, BaseHeader, HeaderRegistry, UniqueAddr
 from email.message import EmailMessage
 from email.policy import Policy, default
 from functools import lru_cache
+from typing import Any
 
 import jinja2
 
@@ -22,6 +23,7 @@ from app.charging import paid
 from app.charging.models import ChargingSession
 from app.identity.service import address_of
 from app.kernel.ids import public_id
+from app.kernel.money import Money
 from app.kernel.slices import template_folders
 from themes.css import light_tokens
 from themes.language import _
@@ -160,6 +162,32 @@ def domain_news(
         subject,
         "\n\n".join(("Hello,", *said, "What to set, and what was found:", url)) + "\n",
     )
+
+
+def money_news(kind: str, about: Mapping[str, Any], name: str, url: str) -> tuple[str, str, str]:
+    """To those of the brand's staff who may give money back."""
+    amount = Money(about["amount_minor"], about["currency"]).format()
+    if kind == "RefundRequested":
+        subject = f"A refund of {amount} waits for you"
+        said = (f"a colleague at {name} wants to give {amount} back. So much needs a second pair of eyes: yours.",
+                "Approve or reject it:")  # fmt: skip
+    elif kind == "DisputeClosed":
+        outcome = {"won": "won: the money is back", "lost": "lost: the money stays with the payer"}
+        how = outcome.get(about["state"], "over: it came to nothing")
+        subject, said = f"A dispute over {amount} is {how.partition(':')[0]}", (
+            f"the dispute over {amount} at {name} is {how}.", "Look at it:",
+        )  # fmt: skip
+    elif about["state"].startswith("warning_"):
+        subject, said = f"A payer's bank asks about {amount}", (
+            f"a payer's bank asks {name} about a payment of {amount}. Nothing was taken yet; without a good answer it"
+            " may become a dispute.", "See by when to answer, and what speaks for you:",
+        )  # fmt: skip
+    else:
+        subject, said = f"A payer disputes {amount}", (
+            f"a payer asks {amount} that they paid {name} back at their bank. The bank has the money until it decides;"
+            " without an answer it decides for the payer.", "See by when to answer, and what speaks for you:",
+        )  # fmt: skip
+    return "money_news", subject, "\n\n".join(("Hello,", *said, url)) + "\n"
 
 
 # -- to guests ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from typing import Any
 from litestar import Request, Response, get
 from litestar.response import Stream
 
+from app.billing import disputes
+from app.billing.models import Dispute
 from app.brands import domains
 from app.charging import holds
 from app.charging import queries as sessions
@@ -33,7 +35,8 @@ async def show_overview(request: AnyRequest, tenant_scope: Scope) -> Response[st
     return page(
         request, tenant_scope, "surfaces/overview.html", title="Overview", points=points,
         first=await first_steps(request, tenant_scope), domains=await _troubled(tenant_scope),
-        curve_words=stations.curve_in_words(points), tight=await list_tight_holds(tenant_scope), **parts,
+        disputes=await _disputes(tenant_scope), curve_words=stations.curve_in_words(points),
+        tight=await list_tight_holds(tenant_scope), **parts,
     )  # fmt: skip
 
 
@@ -64,6 +67,12 @@ async def _parts(scope: Scope, time_zone: str) -> dict[str, Any]:
         "undecided": [(public_id("charging_session", one.session_id), one.until) for one in undecided],
         "counts": counts, "figures": figures, "problems": problems[:PROBLEMS], "problem_count": len(problems),
     }  # fmt: skip
+
+
+async def _disputes(scope: Scope) -> list[tuple[str, Dispute]]:
+    """Those that wait for an answer of those who may see them."""
+    rows = await disputes.list_open(scope) if scope.actor.may("invoices.view") else []
+    return [(public_id("dispute", row.id), row) for row in rows]
 
 
 async def _troubled(scope: Scope) -> list[dict[str, Any]]:

@@ -7,14 +7,14 @@ from litestar import Litestar
 
 from app.kernel.settings import Settings
 from app.kernel.slices import find_module, gather
-from app.surfaces import appearance, first_steps
+from app.surfaces import appearance, disputes, first_steps
 from app.surfaces.assembly import brand_file, nav_of, routes_of, surface
 from app.surfaces.headers import provider_policy
 
 
 @cache
 def build() -> Litestar:
-    modules = [appearance, first_steps, *find_module("app.surfaces.overview"), *gather("portal")]
+    modules = [appearance, first_steps, disputes, *find_module("app.surfaces.overview"), *gather("portal")]
     routes: list[Any] = [brand_file, *routes_of(modules)]
     return surface("portal", routes, nav=nav_of(modules))
 

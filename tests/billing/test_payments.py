@@ -1,6 +1,7 @@
 """Card money comes out right: held, taken once, never more than the hold, and the books go to zero."""
 
 import asyncio
+import functools
 import itertools
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from app.billing import onboarding, outcomes, payments, queries, reconciliation, sandbox
+from app.billing import disputes, onboarding, outcomes, payments, queries, reconciliation, sandbox
 from app.billing.models import PaymentOp
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
@@ -24,6 +25,8 @@ from tests.web import CLI, found_brand
 
 pytestmark = pytest.mark.anyio
 GOLDEN = Path(__file__).parent / "stripe_endpoints.txt"
+EVIDENCE = {"uncategorized_text": "They charged here.", "service_date": "2026-11-27", "product_description": "Charging",
+            "customer_email_address": "driver@a.example", "access_activity_log": "started, ended"}  # fmt: skip
 
 
 async def test_a_hold_is_taken_in_part_and_the_rest_is_let_go(shop: Shop) -> None:
@@ -650,6 +653,17 @@ async def test_every_call_we_make_is_on_the_list_and_names_the_account(shop: Sho
     await shop.release()
     await shop.jobs.run()
     await payments.sweep(shop.database, shop.tenant_id)
+    for answer in (payments.accept_dispute, functools.partial(payments.send_evidence, evidence=EVIDENCE)):
+        disputed = await shop.hold()
+        await shop.pay(disputed, "4000000000000259")
+        await shop.look(disputed)
+        await shop.charge(2000)
+        await shop.jobs.run()
+        await shop.look(disputed)
+        async with shop.scope() as scope:
+            (found,) = await disputes.of_payment(scope, disputed.id)
+            await answer(scope, found.id)
+        await shop.jobs.run()
     await reconciliation.reconcile(shop.database, shop.tenant_id)
     await onboarding.begin(shop.database, shop.tenant_id, CLI, portal_url="http://portal-alpha.localhost")
     await onboarding.observe(shop.database, shop.tenant_id)

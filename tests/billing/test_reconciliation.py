@@ -17,17 +17,18 @@ from app.billing.models import Payment, ReconRun
 from app.billing.reconciliation import Line, compare
 from app.kernel.clock import uuid7
 from app.kernel.errors import Refused
-from tests.billing.conftest import Shop
+from tests.billing.conftest import GOOD, Shop
 from tests.conftest import Proof
 
 pytestmark = pytest.mark.anyio
 DAY = 86_400
+DISPUTES = "4000000000000259"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
-async def sell(shop: Shop, minor: int = 2400) -> Payment:
+async def sell(shop: Shop, minor: int = 2400, card: str = GOOD) -> Payment:
     payment = await shop.hold()
-    await shop.pay(payment)
+    await shop.pay(payment, card)
     await shop.look(payment)
     await shop.charge(minor)
     await shop.jobs.run()
@@ -110,6 +111,25 @@ async def test_money_given_back_in_the_providers_dashboard_agrees_once_it_was_se
     assert await standing(shop) == {"missing_in_ledger": -400}
     await shop.look(payment)
     assert (await run(shop)).is_green
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+async def test_a_dispute_agrees_while_it_is_open_and_however_it_ends(shop: Shop, outcome: str) -> None:
+    payment = await sell(shop, 2400, DISPUTES)
+    await shop.look(payment)
+    assert (await run(shop)).is_green
+    async with shop.database.sandbox() as db:
+        query = text("select id from sandbox.object where kind = 'dispute'")
+        ref = (await db.execute(query)).scalar_one()
+    await sandbox.decide_dispute(shop.database, payment.account_ref, ref, outcome)
+    await shop.look(payment)
+    assert (await run(shop)).is_green
+    await sandbox.set_clock(shop.database, 4 * DAY)
+    assert (await run(shop)).is_green
+    kept = payment.fee_minor + payment.provider_fee_minor + sandbox.DISPUTE_FEE
+    books = await shop.balances()
+    at = {name: books.get(name, 0) for name in ("psp_pending", "psp_available", "bank_in_transit", "bank")}
+    assert sum(at.values()) == (2400 if outcome == "won" else 0) - kept
 
 
 async def test_what_the_provider_bills_the_account_itself_is_an_expense(shop: Shop) -> None:

@@ -24,6 +24,7 @@ async def test_the_demos_staff_tend_the_stations_that_are_there_and_do_it_once(
     monkeypatch.setattr(tending, "WAIT_S", 1)
     monkeypatch.setattr(tending, "SETTLE_S", 0.7)
     monkeypatch.setattr(tending, "CARS_COME_S", 0.2)
+    monkeypatch.setattr(tending, "GUESTS_LEAVE_S", 0)
     cast = yard.nordlicht
     station = SimulatedStation(
         f"ws://localhost:{yard.port}/nordlicht/CP1", cast.password, "2.0.1", Plan(scenario="idle", pace=0.05),

@@ -12,7 +12,16 @@ from app.access import local_lists
 from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import sandbox
-from app.billing.models import Invoice, Payment, Payout, ProviderBalanceTxn, ReconItem, ReconRun
+from app.billing.models import (
+    Dispute,
+    Invoice,
+    Payment,
+    Payout,
+    ProviderBalanceTxn,
+    ReconItem,
+    ReconRun,
+    RefundRequest,
+)
 from app.brands import domains, faces
 from app.brands.look import Look
 from app.charging import ingest, paid, settlement, smart_charging
@@ -262,6 +271,16 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
             payer_email=f"{canary}@payer.example",
         )  # fmt: skip
         scope.db.add(payment)
+        waits = RefundRequest(
+            id=uuid7(), payment_id=payment.id, amount_minor=100, currency="EUR", reason=canary, asked_by=canary,
+            asked_by_kind="staff", asked_by_id=uuid7(), wish={"deed": "refund", "amount_minor": None},
+        )  # fmt: skip
+        dispute = Dispute(
+            id=uuid7(), payment_id=payment.id, account_ref=canary, ref=canary, amount_minor=100, currency="EUR",
+            reason=canary, state="needs_response", opened_at=ended, observed_at=ended,
+        )  # fmt: skip
+        await scope.db.flush()
+        scope.db.add_all([waits, dispute])
         books = await _books(scope, canary)
         invoice = (await scope.db.execute(select(Invoice.id))).scalar_one()
         message = (await scope.db.execute(select(OCPPMessage.id))).scalars().first()
@@ -270,7 +289,8 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         "session_id": public_id("charging_session", session.id), "cdr_id": public_id("cdr", cdr),
         "invoice_id": public_id("invoice", invoice), "command_id": public_id("station_command", command.id),
         "message_id": public_id("ocpp_message", message), "link": link,
-        "payment_id": public_id("payment", payment.id), "held": held, "action": "Reset",
+        "payment_id": public_id("payment", payment.id), "refund_id": public_id("refund", waits.id),
+        "dispute_id": public_id("dispute", dispute.id), "held": held, "action": "Reset",
         "parked_id": public_id("parked_message", parked.id),
     } | books  # fmt: skip
 

@@ -34,6 +34,10 @@ def demo() -> Iterator[House]:
             wait_for("a month to be remembered", (made.data_dir / "demo-remembered").exists, timeout_s=300)
             paid = "select count(distinct tenant_id) >= 3 from livery.mail where kind = 'receipt'"
             wait_for("guests to leave", lambda: connection.execute(paid).fetchone() == (True,), timeout_s=240)
+            asked = "select count(distinct tenant_id) >= 3 from livery.dispute"
+            wait_for(
+                "a payer to dispute", lambda: connection.execute(asked).fetchone() == (True,), timeout_s=120
+            )
         yield made
     finally:
         made.remove()
