@@ -13,7 +13,6 @@ from sqlalchemy import select
 
 from app.billing import disputes, payments
 from app.billing.models import Dispute, Invoice, Payment, PaymentOp
-from app.billing.portal import OP_WORDS
 from app.charging import queries as sessions
 from app.charging import service as charging
 from app.charging import settlement, signed
@@ -209,6 +208,9 @@ async def _parts(request: AnyRequest, scope: Scope, dispute_id: str) -> dict[str
     }  # fmt: skip
 
 
+_ANSWERS = {"dispute_evidence": "You answered", "dispute_accept": "You accepted the loss"}
+
+
 def _timeline(row: Dispute, payment: Payment, answers: list[PaymentOp]) -> list[dict[str, Any]]:
     amount = Money(row.amount_minor, row.currency).format()
     is_inquiry = row.state.startswith("warning_")
@@ -219,7 +221,7 @@ def _timeline(row: Dispute, payment: Payment, answers: list[PaymentOp]) -> list[
          "text": f"{amount} was taken back at once." if row.is_withdrawn else "No money was taken."},
     ]  # fmt: skip
     found += [
-        {"at": op.created_at, "title": OP_WORDS[op.kind] + (" refused" if op.state == "failed" else ""),
+        {"at": op.created_at, "title": _ANSWERS[op.kind] + (", and refused" if op.state == "failed" else ""),
          "icon": "send", "text": (op.response or {}).get("message", "") if op.state == "failed" else ""}
         for op in answers
     ]  # fmt: skip
