@@ -1,17 +1,22 @@
 """REST: invoices and the books (contract.md)."""
 
+import asyncio
 from typing import Any
 
-from litestar import Request, get
+from litestar import Request, Response, get
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from app.billing import payments, service
+from app.billing import einvoice, paper, payments
 from app.billing.models import Invoice, InvoiceLine, LedgerEntry, Payment, PaymentOp
+from app.brands import faces
 from app.kernel.errors import LiveryError
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, money, rfc3339
+from app.kernel.web import visit_of
 from tenants.scope import Scope
+
+JSON, PDF, XML = _MEDIA_TYPES = ("application/json", "application/pdf", "application/xml")
 
 
 class NotAcceptable(LiveryError):
@@ -26,16 +31,27 @@ async def list_invoices(tenant_scope: Scope, limit: int = 50, after: str | None 
     return found.answer([_invoice(row) for row in found.rows])
 
 
-@get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"}, summary="One invoice with its lines",
-     tags=["money"])  # fmt: skip
+@get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"}, tags=["money"],
+     summary="One invoice with its lines; by Accept as JSON, PDF, or XML by EN 16931 (syntax cii or ubl)")  # fmt: skip
 async def get_invoice(
-    request: Request[Any, Any, Any], tenant_scope: Scope, invoice_id: str
-) -> dict[str, Any]:
-    accept = request.headers.get("Accept", "*/*")
-    if not any(part in accept for part in ("*/*", "application/json", "application/*")):
-        raise NotAcceptable(message="Invoices come as application/json; PDF and XML are yet to come.")
-    row = await service.get_invoice(tenant_scope, parse_id("invoice", invoice_id))
-    return _invoice(row) | {"lines": [_line(line, row.currency) for line in row.lines]}
+    request: Request[Any, Any, Any], invoice_id: str, syntax: str = "cii"
+) -> Response[dict[str, Any] | bytes]:
+    """A file is written while no transaction is open. Errors: `not_acceptable`, and those of `einvoice`."""
+    visit = visit_of(request)
+    wanted = request.accept.best_match(list(_MEDIA_TYPES)) if request.headers.get("Accept") else JSON
+    if wanted is None:
+        raise NotAcceptable(message=f"An invoice comes as {', '.join(_MEDIA_TYPES)}.")
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        found = await paper.find_paper(scope, parse_id("invoice", invoice_id))
+        row, time_zone = found.invoice, (await faces.get_face(scope)).time_zone
+        if wanted == JSON:
+            return Response(_invoice(row) | {"lines": [_line(line, row.currency) for line in row.lines]})
+        theme, _hash = await faces.get_theme(scope)
+        content = found.content(time_zone, theme.primary)
+        data = einvoice.data_of(found) if wanted == XML else einvoice.find_data(found)
+    if wanted == PDF:
+        return paper.pdf_file(content, await asyncio.to_thread(einvoice.as_hybrid_pdf, content, data))
+    return einvoice.xml_file(data, await asyncio.to_thread(einvoice.as_xml, data, syntax))
 
 
 def _invoice(row: Invoice) -> dict[str, Any]:
