@@ -32,11 +32,13 @@ async def list_invoices(tenant_scope: Scope, limit: int = 50, after: str | None 
 
 
 @get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"}, tags=["money"],
-     summary="One invoice with its lines; by Accept as JSON, PDF, or XML by EN 16931 (syntax cii or ubl)")  # fmt: skip
+     summary="One invoice with its lines; by Accept JSON, PDF or XML")  # fmt: skip
 async def get_invoice(
     request: Request[Any, Any, Any], invoice_id: str, syntax: str = "cii"
 ) -> Response[dict[str, Any] | bytes]:
-    """A file is written while no transaction is open. Errors: `not_acceptable`, and those of `einvoice`."""
+    """`application/pdf` is PDF/A-3 with the XML in it. `application/xml` is CII by EN 16931 (Factur-X, ZUGFeRD), with
+    `syntax=ubl` the XRechnung. Errors: `not_acceptable`, `not_an_invoice`, `einvoice_incomplete`, `einvoice_amounts`.
+    """
     visit = visit_of(request)
     wanted = request.accept.best_match(list(_MEDIA_TYPES)) if request.headers.get("Accept") else JSON
     if wanted is None:

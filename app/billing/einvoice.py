@@ -44,7 +44,7 @@ PROCESS = "urn:fdc:peppol.eu:2017:poacc:billing:01:1.0"
 # UN/ECE Recommendation 20; a fee is a piece.
 UNITS = {"kWh": "KWH", "h": "HUR", "min": "MIN"}
 CARD, NOT_DEFINED = "48", "1"  # UNTDID 4461. A credit transfer would need an account, and we know none.
-_SLACK = Decimal("0.02")  # by which a line may differ from quantity x price (PEPPOL-EN16931-R120)
+_SLACK = Decimal("0.02")
 # What XML 1.0 (2.2) cannot hold.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -282,8 +282,8 @@ def _vat(invoice: Invoice) -> list[Data]:
 
 
 def _line(invoice: Invoice, line: InvoiceLine) -> Data:
-    """BG-25. What is between quantity x price and the line's share of the rounded total is a charge or an allowance of
-    its own, where it is more than may be (in a currency without decimals)."""
+    """BG-25. What lies between quantity x price and the line's share of the rounded total is a charge or an allowance
+    of its own where it is more than may be (PEPPOL-EN16931-R120): in a currency without decimals."""
     sign, currency = _sign(invoice), invoice.currency
     quantity, price = line.quantity * sign, line.unit_price
     if price < 0:
@@ -294,7 +294,7 @@ def _line(invoice: Invoice, line: InvoiceLine) -> Data:
         "BT-131": str(net), "BT-146": f"{price.normalize():f}", "BT-151": _category(rate), "BT-152": f"{rate:f}",
         "BT-153": _text(line.description) or "–",
     }  # fmt: skip
-    off = net - round(quantity * price, exponent(currency))
+    off = net - round(quantity * price, 2)
     if abs(off) > _SLACK:
         data["BG-28" if off > 0 else "BG-27"] = [{"amount": str(abs(off)), "reason": _("Rounding")}]
     return data

@@ -42,12 +42,17 @@ def faults(xml: bytes) -> list[str]:
     node = SAXON.parse_xml(xml_text=xml.decode())
     report = etree.fromstring(_sheet(syntax).transform_to_string(xdm_node=node).encode())
     assert report.xpath("//svrl:fired-rule", namespaces=_SVRL), "no rule looked at it"
-    for failed in report.xpath("//svrl:failed-assert | //svrl:successful-report", namespaces=_SVRL):
-        wrong.append(" ".join("".join(failed.itertext()).split()))
-    return wrong
+    failed = report.xpath("//svrl:failed-assert | //svrl:successful-report", namespaces=_SVRL)
+    return [*wrong, *(" ".join("".join(one.itertext()).split()) for one in failed)]
 
 
 def amount(xml: bytes, name: str) -> str | None:
     """The first of a CII element anywhere below the header's sums."""
     found = etree.fromstring(xml).find(f".//{RAM}SpecifiedTradeSettlementHeaderMonetarySummation/{RAM}{name}")
     return found.text if found is not None else None
+
+
+def text_at(xml: bytes, *path: str) -> list[str]:
+    """The texts of all elements at the end of that path of local names."""
+    steps = "/".join(f"*[local-name()='{name}']" for name in path)
+    return [str(found.text) for found in etree.fromstring(xml).xpath(f"//{steps}")]
