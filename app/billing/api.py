@@ -1,6 +1,7 @@
 """REST: invoices and the books (contract.md)."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from litestar import Request, Response, get
@@ -48,12 +49,14 @@ async def get_invoice(
         row, time_zone = found.invoice, (await faces.get_face(scope)).time_zone
         if wanted == JSON:
             return Response(_invoice(row) | {"lines": [_line(line, row.currency) for line in row.lines]})
-        theme, _hash = await faces.get_theme(scope)
-        content = found.content(time_zone, theme.primary)
-        data = einvoice.data_of(found) if wanted == XML else einvoice.find_data(found)
-    if wanted == PDF:
-        return paper.pdf_file(content, await asyncio.to_thread(einvoice.as_hybrid_pdf, content, data))
-    return einvoice.xml_file(data, await asyncio.to_thread(einvoice.as_xml, data, syntax))
+        if wanted == XML:
+            write: partial[Response[Any]] = partial(einvoice.xml_file, einvoice.data_of(found), syntax)
+        else:
+            theme, _hash = await faces.get_theme(scope)
+            write = partial(
+                einvoice.pdf_file, found.content(time_zone, theme.primary), einvoice.find_data(found)
+            )
+    return await asyncio.to_thread(write)
 
 
 def _invoice(row: Invoice) -> dict[str, Any]:

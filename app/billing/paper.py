@@ -15,7 +15,6 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import typst
-from litestar import Response
 
 from app.billing import payments, queries, service
 from app.billing.models import Invoice, InvoiceLine, Payment
@@ -302,9 +301,3 @@ def as_archive_pdf(content: dict[str, Any]) -> bytes | None:
         return typst.compile(_SHEET, sys_inputs={"content": json.dumps(content)}, pdf_standards="a-3b")
     except typst.TypstError:
         return None
-
-
-def pdf_file(content: dict[str, Any], pdf: bytes) -> Response[bytes]:
-    """To be looked at, named as the paper is."""
-    headers = {"Content-Disposition": f'inline; filename="{content["number"] or content["name"]}.pdf"'}
-    return Response(pdf, media_type="application/pdf", headers=headers)

@@ -112,7 +112,7 @@ async def download_invoice(request: AnyRequest, invoice_id: str) -> Response[byt
         found = await paper.find_paper(scope, parse_id("invoice", invoice_id))
         theme, _hash = await faces.get_theme(scope)
         content, data = found.content(visit.time_zone, theme.primary), einvoice.find_data(found)
-    return paper.pdf_file(content, await asyncio.to_thread(einvoice.as_hybrid_pdf, content, data))
+    return await asyncio.to_thread(einvoice.pdf_file, content, data)
 
 
 @get("/invoices/{invoice_id:str}/xml", opt={"permission": "invoices.view"})
@@ -121,7 +121,7 @@ async def download_xml(request: AnyRequest, invoice_id: str) -> Response[bytes]:
     visit, syntax = visit_of(request), request.query_params.get("syntax", "cii")
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
         data = einvoice.data_of(await paper.find_paper(scope, parse_id("invoice", invoice_id)))
-    return einvoice.xml_file(data, await asyncio.to_thread(einvoice.as_xml, data, syntax))
+    return await asyncio.to_thread(einvoice.xml_file, data, syntax)
 
 
 def _title(row: Invoice) -> str:

@@ -455,7 +455,7 @@ async def _receipt_pdf(request: AnyRequest, find: FindSession) -> Response[bytes
         found = await _find_paper(request, scope, find)
         theme, _hash = await faces.get_theme(scope)
         content, data = found.content(visit.time_zone, theme.primary), einvoice.find_data(found)
-    return paper.pdf_file(content, await asyncio.to_thread(einvoice.as_hybrid_pdf, content, data))
+    return await asyncio.to_thread(einvoice.pdf_file, content, data)
 
 
 async def _receipt_xml(request: AnyRequest, find: FindSession) -> Response[bytes]:
@@ -463,7 +463,7 @@ async def _receipt_xml(request: AnyRequest, find: FindSession) -> Response[bytes
     visit = visit_of(request)
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
         data = einvoice.data_of(await _find_paper(request, scope, find))
-    return einvoice.xml_file(data, await asyncio.to_thread(einvoice.as_xml, data, "cii"))
+    return await asyncio.to_thread(einvoice.xml_file, data)
 
 
 @get("/s/{link:str}", opt={"public": True})
