@@ -133,7 +133,6 @@ def content_of(
 
 def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: str) -> dict[str, Any]:
     seller, currency, name = invoice.seller, invoice.currency, _(NAMES[invoice.kind])
-    place = " ".join(filter(None, (seller.get("postal_code"), seller.get("city"))))
     charged = charged_of(invoice)
     tax = next((f"{word} {seller[name]}" for word, name in ((_("VAT id"), "vat_id"), (_("Tax number"), "tax_number"))
                 if seller.get(name)), "")  # fmt: skip
@@ -141,10 +140,10 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
         "title": f"{name} {invoice.number or ''}".strip(), "name": name, "number": invoice.number or "",
         "color": color, "language": current(),
         "seller_name": seller.get("legal_name") or seller.get("name") or "",
-        "seller_lines": [line for line in (seller.get("address"), place, tax) if line],
+        "seller_lines": [line for line in (seller.get("address"), _town(seller), tax) if line],
         "not_an_invoice": _(_NOT_AN_INVOICE) if invoice.number is None else "",
         "facts": [
-            [_("Buyer"), [*filter(None, (invoice.buyer.get("name"), invoice.buyer.get("email")))] or ["–"]],
+            [_("Buyer"), _buyer(invoice.buyer) or ["–"]],
             [_("Issued"), [_issued(invoice, time_zone)]],
             [_("Supplied"), [day(invoice.supplied_on)]],
             *([[_("Charged"), charged], [_("Charging point"), [invoice.supply["place"]]]] if charged else []),
@@ -155,6 +154,20 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
         "totals": [*_totals(invoice), *_remainder(invoice, settled)],
         "footer": " · ".join(filter(None, (seller.get("support_email"), seller.get("support_phone")))),
     }  # fmt: skip
+
+
+def _town(party: dict[str, Any]) -> str:
+    return " ".join(filter(None, (party.get("postal_code"), party.get("city"))))
+
+
+def _buyer(buyer: dict[str, Any]) -> list[str]:
+    vat_id, reference = buyer.get("vat_id"), buyer.get("reference")
+    return [
+        *filter(None, (buyer.get("name"), buyer.get("address"), _town(buyer), buyer.get("country"))),
+        *([f"{_('VAT id')} {vat_id}"] if vat_id else []),
+        *([_("Your reference: %(reference)s") % {"reference": reference}] if reference else []),
+        *filter(None, (buyer.get("email"),)),
+    ]
 
 
 def _issued(invoice: Invoice, time_zone: str) -> str:

@@ -369,11 +369,12 @@ async def invoice_month(scope: Scope) -> int:
         by_id = {cdr.id: cdr for cdr in cdrs}
         group = await scope.db.get(DriverGroup, (scope.tenant_id, group_id)) if group_id else None
         with speaking(language):
+            buyer = {"name": group.name if group else "", "email": ""} | (group.invoice_to if group else {})
             for lines in billing.bundle([lines_of(cdr, dated=True) for cdr in cdrs], currency):
                 last = max((by_id[line.source_id] for line in lines), key=lambda cdr: cdr.ended_at)
                 await billing.issue_invoice(
-                    scope, currency=currency, lines=lines, buyer={"name": group.name if group else "", "email": ""},
-                    supplied_at=last.ended_at, time_zone=last.location.get("time_zone") or "", language=language,
+                    scope, currency=currency, lines=lines, buyer=buyer, supplied_at=last.ended_at,
+                    time_zone=last.location.get("time_zone") or "", language=language,
                 )  # fmt: skip
                 issued += 1
     return issued

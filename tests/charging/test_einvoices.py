@@ -1,25 +1,30 @@
 """A guest's invoice and what corrects it, as PDF with its XML and as XML alone: to the driver, to staff, over REST; and
 always what the books say."""
 
+from datetime import timedelta
 from decimal import Decimal
+from html import escape
 
 import facturx
 import pytest
 from sqlalchemy import select
 
+from app.billing import paper
 from app.billing.models import Invoice
 from app.brands import service as brands
 from app.charging import paid, settlement
+from app.kernel.clock import utcnow
 from app.kernel.ids import public_id
 from tests.billing.conftest import Shop, jobs, shop
 from tests.billing.en16931 import amount, faults, text_at
 from tests.billing.test_einvoice import posted
+from tests.charging.test_account import Yard, yard
 from tests.charging.test_cap import Visit, begin, visit
 from tests.charging.test_papers import SELLER, refunded
 from tests.surfaces.conftest import house
 from tests.web import House, Visitor
 
-__all__ = ["house", "jobs", "shop", "visit"]
+__all__ = ["house", "jobs", "shop", "visit", "yard"]
 pytestmark = pytest.mark.anyio
 PDF, XML = {"Accept": "application/pdf"}, {"Accept": "application/xml"}
 
@@ -150,3 +155,54 @@ async def test_an_xrechnung_is_refused_by_what_lacks(visit: Visit, house: House)
     assert "buyer.reference" in answer.text
     answer = await api.get(f"{path}?syntax=edifact", headers=XML)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+
+
+FLEET = {
+    "name": "Flotte & Söhne GmbH", "address": "Kai 1", "postal_code": "20095", "city": "Hamburg", "country": "DE",
+    "vat_id": "DE136695976", "email": "rechnung@flotte.example", "reference": "04011000-1234512345-06",
+}  # fmt: skip
+
+
+async def test_a_companys_monthly_invoice_is_for_the_company_and_an_xrechnung(
+    yard: Yard, house: House
+) -> None:
+    """Staff say whom it is for at the group; what lacks or is wrong there is said at its field."""
+    driver = await yard.driver("jule@example.org", collection="monthly", card="CARD1")
+    staff = await house.staff("alpha", yard.shop.tenant_id)
+    path = f"/driver-groups/{public_id('driver_group', driver.driver_group_id)}"
+    form = {"name": "Flotte", "collection": "monthly"} | {
+        f"invoice_{name}": value for name, value in FLEET.items()
+    }
+    await staff.read(path)
+    wrong = await staff.post(path, form | {"invoice_vat_id": "DE1", "invoice_country": "Germany"})
+    assert "The VAT id begins with" in wrong.text and "ISO 3166-1 alpha-2" in wrong.text
+    assert (await staff.post(path, form)).status_code == 303
+    page = (await staff.get(path)).text
+    assert [value for value in FLEET.values() if f'value="{escape(value)}"' not in page] == []
+    contact = {"support_email": "post@alpha.example", "support_phone": "+49 30 1"}
+    async with yard.shop.scope() as scope:
+        await brands.update_profile(scope, SELLER | contact)
+    for days in (70, 71):
+        await yard.charge("CARD1", utcnow() - timedelta(days=days))
+    async with yard.shop.scope() as scope:
+        assert await settlement.invoice_month(scope) == 1
+        found = await paper.find_paper(scope, (await scope.db.execute(select(Invoice.id))).scalar_one())
+        invoice, content = found.invoice, found.content("Europe/Berlin")
+    assert content["facts"][0][1] == [
+        "Flotte & Söhne GmbH", "Kai 1", "20095 Hamburg", "DE", "VAT id DE136695976",
+        "Your reference: 04011000-1234512345-06", "rechnung@flotte.example",
+    ]  # fmt: skip
+    key = public_id("invoice", invoice.id)
+    assert "syntax=ubl" in (await staff.get(f"/invoices/{key}")).text
+    xml = (await staff.get(f"/invoices/{key}/xml")).content
+    assert faults(xml) == []
+    assert text_at(xml, "BuyerTradeParty", "SpecifiedTaxRegistration", "ID") == ["DE136695976"]
+    api = await house.api("alpha", yard.shop.tenant_id)
+    xrechnung = (await api.get(f"/api/v1/invoices/{key}?syntax=ubl", headers=XML)).content
+    assert faults(xrechnung) == []
+    assert text_at(xrechnung, "Invoice", "BuyerReference") == [FLEET["reference"]]
+    books = await posted(yard.shop.database, yard.shop.tenant_id, invoice.id)
+    assert (
+        Decimal(text_at(xrechnung, "LegalMonetaryTotal", "PayableAmount")[0]) * 100
+        == books["driver_receivable"]
+    )
