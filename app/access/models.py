@@ -1,6 +1,7 @@
 """Who may charge: drivers, groups of drivers with their rules, and the tokens they present."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
@@ -18,6 +19,8 @@ class DriverGroup(TenantOwned, Base):
     """Drivers with rules of their own. `collection` is how a session by token is paid for.
 
     per_session: an invoice per CDR; monthly: CDRs wait for the month's invoice; free: the CDR is the end of it.
+    `invoice_to` is whom that invoice is for, as far as it is known: {name, address, postal_code, city, country, vat_id,
+    email, reference}; without a name it is the group's.
     """
 
     __tablename__ = "driver_group"
@@ -29,6 +32,7 @@ class DriverGroup(TenantOwned, Base):
 
     name: Mapped[str]
     collection: Mapped[str] = mapped_column(server_default="per_session")
+    invoice_to: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 

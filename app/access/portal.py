@@ -442,6 +442,7 @@ async def create_group(request: AnyRequest, tenant_scope: Scope) -> Response[Any
             name=form.text("name"),
             collection=form.text("collection"),
             location_ids=_sites(form),
+            invoice_to={name: form.text(f"invoice_{name}") for name in service.INVOICE_TO},
         )
     except (Invalid, Refused) as error:
         return form_again(
@@ -457,7 +458,10 @@ async def show_group(request: AnyRequest, tenant_scope: Scope, driver_group_id: 
     chosen = {public_id("location", one) for one in await queries.locations_of_group(tenant_scope, group.id)}
     return page(
         request, tenant_scope, "access/group.html", title=group.name, errors={}, alert=None, chosen=chosen,
-        values={"name": group.name, "collection": group.collection}, group_id=driver_group_id,
+        values={"name": group.name, "collection": group.collection} | {
+            f"invoice_{name}": value for name, value in group.invoice_to.items()
+        },
+        group_id=driver_group_id,
         **await _group_parts(tenant_scope),
     )  # fmt: skip
 
@@ -473,6 +477,7 @@ async def change_group(request: AnyRequest, tenant_scope: Scope, driver_group_id
             name=form.text("name"),
             collection=form.text("collection"),
             location_ids=_sites(form),
+            invoice_to={name: form.text(f"invoice_{name}") for name in service.INVOICE_TO},
         )
     except (Invalid, Refused) as error:
         return form_again(

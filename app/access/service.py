@@ -6,7 +6,7 @@ used, not_at_this_location, tenant_suspended.
 
 import asyncio
 import secrets as stdlib_secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,11 +19,12 @@ from app.access import csv_import, local_lists
 from app.access.csv_import import CardState, DriverState, Known, Plan
 from app.access.models import STATUSES, TYPES, Driver, DriverGroup, DriverGroupLocation, IdToken
 from app.access.verdict import Accepted, AuthorizationStatus, IdTokenValue, Refused, Verdict
+from app.brands.service import check_profile
 from app.identity.service import check_email, email_norm
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.duplicates import refusing_duplicates
-from app.kernel.errors import Invalid, NotFound
+from app.kernel.errors import FieldFault, Invalid, NotFound
 from app.kernel.errors import Refused as RefusedError
 from app.kernel.names import check_name
 from app.kernel.secrets import digest, digests, seal, unseal
@@ -181,10 +182,15 @@ async def reveal_id_token(scope: Scope, id_token_id: UUID) -> str:
 
 
 async def create_driver_group(
-    scope: Scope, *, name: str, collection: str = "per_session", location_ids: Iterable[UUID] = ()
-) -> DriverGroup:
-    """`location_ids` empty: the group may charge everywhere in its tenant."""
-    group = DriverGroup(name=await _group_name(scope, name), collection=_collection(collection))
+    scope: Scope, *, name: str, collection: str = "per_session", location_ids: Iterable[UUID] = (),
+    invoice_to: Mapping[str, str] | None = None,
+) -> DriverGroup:  # fmt: skip
+    """`location_ids` empty: the group may charge everywhere in its tenant. Faults of `invoice_to` are named
+    `invoice_name` and so on."""
+    group = DriverGroup(
+        name=await _group_name(scope, name), collection=_collection(collection),
+        invoice_to=_invoice_to(invoice_to or {}),
+    )  # fmt: skip
     async with refusing_duplicates(scope, *_GROUP_TAKEN):
         scope.db.add(group)
     await set_group_locations(scope, group.id, location_ids)
@@ -193,12 +199,15 @@ async def create_driver_group(
 
 
 async def update_driver_group(
-    scope: Scope, driver_group_id: UUID, *, name: str, collection: str, location_ids: Iterable[UUID]
-) -> DriverGroup:
+    scope: Scope, driver_group_id: UUID, *, name: str, collection: str, location_ids: Iterable[UUID],
+    invoice_to: Mapping[str, str] | None = None,
+) -> DriverGroup:  # fmt: skip
+    """`invoice_to` None leaves it as it is."""
     group = await get_driver_group(scope, driver_group_id)
     name, collection = await _group_name(scope, name, group.id), _collection(collection)
+    wanted = group.invoice_to if invoice_to is None else _invoice_to(invoice_to)
     async with refusing_duplicates(scope, *_GROUP_TAKEN):
-        group.name, group.collection = name, collection
+        group.name, group.collection, group.invoice_to = name, collection, wanted
     await set_group_locations(scope, group.id, location_ids)
     await audit.record(scope, "driver_group.updated", "driver_group", group.id, {"name": group.name})
     return group
@@ -210,6 +219,28 @@ async def _group_name(scope: Scope, name: str, group_id: UUID | None = None) -> 
     if (await scope.db.execute(taken)).first():
         raise RefusedError(*_GROUP_TAKEN)
     return cleaned
+
+
+# Each is checked as the brand's own is.
+INVOICE_TO = {
+    "name": "legal_name", "address": "address", "postal_code": "postal_code", "city": "city", "country": "country",
+    "vat_id": "vat_id", "email": "support_email", "reference": "tax_number",
+}  # fmt: skip
+
+
+def _invoice_to(values: Mapping[str, str]) -> dict[str, str]:
+    """What of it is told."""
+    found: dict[str, str] = {}
+    faults: list[FieldFault] = []
+    for name, like in INVOICE_TO.items():
+        value = values.get(name, "").strip()
+        try:
+            found[name] = check_profile({like: value})[like] if value else ""
+        except Invalid as error:
+            faults += [FieldFault(f"invoice_{name}", one.code, one.message) for one in error.faults]
+    if faults:
+        raise Invalid("invalid", "Whom the invoice is for has wrong fields.", faults=faults)
+    return {name: value for name, value in found.items() if value}
 
 
 def _collection(collection: str) -> str:

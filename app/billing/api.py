@@ -1,13 +1,15 @@
 """REST: invoices and the books (contract.md)."""
 
+import asyncio
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from litestar import Request, get
+from litestar import Request, Response, get
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from app.billing import disputes, payments, queries, service
+from app.billing import disputes, einvoice, paper, payments, queries
 from app.billing.models import (
     Dispute,
     Invoice,
@@ -20,10 +22,14 @@ from app.billing.models import (
     ReconRun,
     RefundRequest,
 )
+from app.brands import faces
 from app.kernel.errors import LiveryError
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, money, rfc3339
+from app.kernel.web import visit_of
 from tenants.scope import Scope
+
+JSON, PDF, XML = _MEDIA_TYPES = ("application/json", "application/pdf", "application/xml")
 
 
 class NotAcceptable(LiveryError):
@@ -38,16 +44,31 @@ async def list_invoices(tenant_scope: Scope, limit: int = 50, after: str | None 
     return found.answer([_invoice(row) for row in found.rows])
 
 
-@get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"}, summary="One invoice with its lines",
-     tags=["money"])  # fmt: skip
+@get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"}, tags=["money"],
+     summary="One invoice with its lines; by Accept JSON, PDF or XML")  # fmt: skip
 async def get_invoice(
-    request: Request[Any, Any, Any], tenant_scope: Scope, invoice_id: str
-) -> dict[str, Any]:
-    accept = request.headers.get("Accept", "*/*")
-    if not any(part in accept for part in ("*/*", "application/json", "application/*")):
-        raise NotAcceptable(message="Invoices come as application/json; PDF and XML are yet to come.")
-    row = await service.get_invoice(tenant_scope, parse_id("invoice", invoice_id))
-    return _invoice(row) | {"lines": [_line(line, row.currency) for line in row.lines]}
+    request: Request[Any, Any, Any], invoice_id: str, syntax: str = "cii"
+) -> Response[dict[str, Any] | bytes]:
+    """`application/pdf` is PDF/A-3 with the XML in it. `application/xml` is CII by EN 16931 (Factur-X, ZUGFeRD), with
+    `syntax=ubl` the XRechnung. Errors: `not_acceptable`, `not_an_invoice`, `einvoice_incomplete`, `einvoice_amounts`.
+    """
+    visit = visit_of(request)
+    wanted = request.accept.best_match(list(_MEDIA_TYPES)) if request.headers.get("Accept") else JSON
+    if wanted is None:
+        raise NotAcceptable(message=f"An invoice comes as {', '.join(_MEDIA_TYPES)}.")
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        found = await paper.find_paper(scope, parse_id("invoice", invoice_id))
+        row, time_zone = found.invoice, (await faces.get_face(scope)).time_zone
+        if wanted == JSON:
+            return Response(_invoice(row) | {"lines": [_line(line, row.currency) for line in row.lines]})
+        if wanted == XML:
+            write: partial[Response[Any]] = partial(einvoice.xml_file, einvoice.data_of(found), syntax)
+        else:
+            theme, _hash = await faces.get_theme(scope)
+            write = partial(
+                einvoice.pdf_file, found.content(time_zone, theme.primary), einvoice.find_data(found)
+            )
+    return await asyncio.to_thread(write)
 
 
 def _invoice(row: Invoice) -> dict[str, Any]:

@@ -31,8 +31,9 @@ class Invoice(TenantOwned, Base):
     """`kind` invoice or credit_note carries a number; receipt and receipt_reversal (no seller data) never do.
 
     Immutable once written; `prev_hash` chains the numbered ones of a series and year. `buyer` is {name, email,
-    language, driver_id?, payment?, reason?}: `language` is what the paper is written in for good, `payment` the public
-    id of the payment that settles it, `reason` a credit note's. `supply` is {start_at, end_at, time_zone, place}: when
+    language, driver_id?, payment?, reason?} and of a group {address, postal_code, city, country, vat_id, reference} as
+    far as known: `language` is what the paper is written in for good, `payment` the public id of the payment that
+    settles it, `reason` a credit note's. `supply` is {start_at, end_at, time_zone, place}: when
     it was by which clock, and where; empty where a paper holds many, and of papers issued before that was kept.
     """
 

@@ -2,22 +2,25 @@
 
 An issued paper keeps its words: all of it, headings, dates and amounts too, is in the language it was issued in (the
 payer's, `Invoice.language`), whoever reads it, and the page around it may speak another. The PDF is set by typst from
-plain data: nothing a person wrote is ever part of the program that sets it.
+plain data: nothing a person wrote is ever part of the program that sets it. `einvoice` puts the XML into it.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import typst
-from litestar import Response
 
+from app.billing import payments, queries, service
 from app.billing.models import Invoice, InvoiceLine, Payment
 from app.billing.payments import Settled, as_it_was
 from app.kernel.money import per_minute
+from tenants.scope import Scope
 from themes.language import N_, _, current, speaking
 from themes.render import day, money, number, price, volume, zone_name
 
@@ -71,18 +74,51 @@ _SHEET = b"""
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paper:
+    """An invoice, credit note or receipt and what its sheet tells beside it.
+
+    `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None, and `paid_by`
+    that payment: what came later stands on later papers, and this one keeps what it said. `corrects` is a credit note's
+    invoice. `given_back` are the payment's refunds (`payments.list_given_back`).
+    """
+
+    invoice: Invoice
+    settled: Settled | None = None
+    corrects: Invoice | None = None
+    paid_by: Payment | None = None
+    given_back: Sequence[tuple[datetime, int, bool]] = ()
+
+    def content(self, time_zone: str, color: str = "") -> dict[str, Any]:
+        return content_of(
+            self.invoice, self.settled, time_zone, color, corrects=self.corrects, paid_by=self.paid_by,
+            given_back=self.given_back,
+        )  # fmt: skip
+
+
+async def find_paper(scope: Scope, invoice_id: UUID) -> Paper:
+    """NotFound for none."""
+    row = await service.get_invoice(scope, invoice_id)
+    payment = await payments.find_payment_of(scope, row)
+    is_last = row.corrects_id is None and not await queries.list_corrections(scope, row.id)
+    return Paper(
+        invoice=row, paid_by=payment,
+        corrects=await service.get_invoice(scope, row.corrects_id) if row.corrects_id else None,
+        settled=await payments.find_settled(scope, payment) if is_last else None,
+        given_back=await payments.list_given_back(scope, payment),
+    )  # fmt: skip
+
+
 def content_of(
     invoice: Invoice, settled: Settled | None, time_zone: str, color: str = "", *, corrects: Invoice | None = None,
     paid_by: Payment | None = None, given_back: Sequence[tuple[datetime, int, bool]] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Everything the sheet says, as strings in the paper's own language.
+    """Everything the sheet says, as strings in the paper's own language; the arguments are those of `Paper`.
 
-    `settled` is how the payment stands that it is settled by; of a paper that was corrected since, None, and `paid_by`
-    that payment: what came later stands on later papers, and this one keeps what it said. `corrects` is a credit note's
-    invoice: it is named on the note, with its date and the reason (UStDV section 31 (5)). `given_back` are the
-    payment's refunds (`payments.list_given_back`): a note tells its own, made or still to come, an invoice those before
-    it. A line is {what, amount, price (with VAT, as drivers are told prices), net_price ("" where VAT adds nothing),
-    vat, net, gross}; `totals` are [words, amount, is the sum]; `facts` are [words, [lines]].
+    A credit note names what it corrects, with its date and the reason (UStDV section 31 (5)), and tells its own
+    refunds, made or still to come, an invoice those before it. A line is {what, amount, price (with VAT, as drivers are
+    told prices), net_price ("" where VAT adds nothing), vat, net, gross}; `totals` are [words, amount, is the sum];
+    `facts` are [words, [lines]].
     """
     payment = settled.payment if settled else paid_by
     before = as_it_was(payment, invoice.gross_minor) if payment else None
@@ -97,7 +133,6 @@ def content_of(
 
 def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: str) -> dict[str, Any]:
     seller, currency, name = invoice.seller, invoice.currency, _(NAMES[invoice.kind])
-    place = " ".join(filter(None, (seller.get("postal_code"), seller.get("city"))))
     charged = charged_of(invoice)
     tax = next((f"{word} {seller[name]}" for word, name in ((_("VAT id"), "vat_id"), (_("Tax number"), "tax_number"))
                 if seller.get(name)), "")  # fmt: skip
@@ -105,10 +140,10 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
         "title": f"{name} {invoice.number or ''}".strip(), "name": name, "number": invoice.number or "",
         "color": color, "language": current(),
         "seller_name": seller.get("legal_name") or seller.get("name") or "",
-        "seller_lines": [line for line in (seller.get("address"), place, tax) if line],
+        "seller_lines": [line for line in (seller.get("address"), _town(seller), tax) if line],
         "not_an_invoice": _(_NOT_AN_INVOICE) if invoice.number is None else "",
         "facts": [
-            [_("Buyer"), [*filter(None, (invoice.buyer.get("name"), invoice.buyer.get("email")))] or ["–"]],
+            [_("Buyer"), _buyer(invoice.buyer) or ["–"]],
             [_("Issued"), [_issued(invoice, time_zone)]],
             [_("Supplied"), [day(invoice.supplied_on)]],
             *([[_("Charged"), charged], [_("Charging point"), [invoice.supply["place"]]]] if charged else []),
@@ -119,6 +154,20 @@ def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: s
         "totals": [*_totals(invoice), *_remainder(invoice, settled)],
         "footer": " · ".join(filter(None, (seller.get("support_email"), seller.get("support_phone")))),
     }  # fmt: skip
+
+
+def _town(party: dict[str, Any]) -> str:
+    return " ".join(filter(None, (party.get("postal_code"), party.get("city"))))
+
+
+def _buyer(buyer: dict[str, Any]) -> list[str]:
+    vat_id, reference = buyer.get("vat_id"), buyer.get("reference")
+    return [
+        *filter(None, (buyer.get("name"), buyer.get("address"), _town(buyer), buyer.get("country"))),
+        *([f"{_('VAT id')} {vat_id}"] if vat_id else []),
+        *([_("Your reference: %(reference)s") % {"reference": reference}] if reference else []),
+        *filter(None, (buyer.get("email"),)),
+    ]
 
 
 def _issued(invoice: Invoice, time_zone: str) -> str:
@@ -254,11 +303,14 @@ def _paid(
 
 
 def as_pdf(content: dict[str, Any]) -> bytes:
-    """20 to 70 ms of processor time: call it in a thread."""
+    """20 to 70 ms of processor time: call it in a thread. Without any standard, as every text can be set."""
     return typst.compile(_SHEET, sys_inputs={"content": json.dumps(content)})
 
 
-def pdf_file(content: dict[str, Any], pdf: bytes) -> Response[bytes]:
-    """To be looked at, named as the paper is."""
-    headers = {"Content-Disposition": f'inline; filename="{content["number"] or content["name"]}.pdf"'}
-    return Response(pdf, media_type="application/pdf", headers=headers)
+def as_archive_pdf(content: dict[str, Any]) -> bytes | None:
+    """The same as PDF/A-3b (ISO 19005-3), which may carry files. None where it holds a letter that no font here has:
+    PDF/A forbids to show such a one at all."""
+    try:
+        return typst.compile(_SHEET, sys_inputs={"content": json.dumps(content)}, pdf_standards="a-3b")
+    except typst.TypstError:
+        return None

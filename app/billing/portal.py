@@ -1,16 +1,24 @@
 """Portal pages of billing: invoices, one as it is printed, the books."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from litestar import Request, Response, get, post
 
-from app.billing import account_pages, books_pages, disputes, outcomes, payments, queries, service
-from app.billing.models import Invoice, Payment
-from app.billing.paper import NAMES, as_pdf, content_of, pdf_file
+from app.billing import (
+    account_pages,
+    books_pages,
+    disputes,
+    einvoice,
+    outcomes,
+    paper,
+    payments,
+    queries,
+    service,
+)
+from app.billing.models import Invoice
+from app.billing.paper import NAMES
 from app.brands import faces
 from app.kernel.errors import Refused
 from app.kernel.ids import parse_id, public_id
@@ -102,16 +110,18 @@ def _cells(row: Invoice) -> list[Cell]:
 
 @get("/invoices/{invoice_id:str}", opt={"permission": "invoices.view"})
 async def show_invoice(request: AnyRequest, tenant_scope: Scope, invoice_id: str) -> Response[str]:
-    found = await _find(tenant_scope, invoice_id)
-    row, payment, settled = found.invoice, found.payment, found.settled
+    found = await paper.find_paper(tenant_scope, parse_id("invoice", invoice_id))
+    row, payment, settled = found.invoice, found.paid_by, found.settled
     if settled is None and payment and found.corrects is None:
         settled = payments.as_it_was(payment, row.gross_minor)
+    data = einvoice.find_data(found)
     return page(
         request, tenant_scope, "billing/invoice.html", title=_title(row), invoice=row, id=invoice_id,
         paper=found.content(visit_of(request).time_zone), settled=settled, waived_words=outcomes.WAIVED_WORDS,
         payment=public_id("payment", payment.id) if payment else None,
         corrects=_link(found.corrects) if found.corrects else None,
-        corrections=[_link(one) for one in found.corrections],
+        corrections=[_link(one) for one in await queries.list_corrections(tenant_scope, row.id)],
+        has_xml=data is not None, lacks=einvoice.lacks_for_xrechnung(data) if data else [],
         cdrs=sorted({public_id("cdr", line.source_id) for line in row.lines if line.source_type == "cdr"}),
     )  # fmt: skip
 
@@ -122,46 +132,19 @@ async def download_invoice(request: AnyRequest, invoice_id: str) -> Response[byt
     processor, not a database."""
     visit = visit_of(request)
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
-        found = await _find(scope, invoice_id)
+        found = await paper.find_paper(scope, parse_id("invoice", invoice_id))
         theme, _hash = await faces.get_theme(scope)
-        content = found.content(visit.time_zone, theme.primary)
-    return pdf_file(content, await asyncio.to_thread(as_pdf, content))
+        content, data = found.content(visit.time_zone, theme.primary), einvoice.find_data(found)
+    return await asyncio.to_thread(einvoice.pdf_file, content, data)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """An invoice and what its sheet tells beside it: `settled` where nothing corrected it since."""
-
-    invoice: Invoice
-    corrects: Invoice | None
-    corrections: Sequence[Invoice]
-    payment: Payment | None
-    settled: payments.Settled | None
-    given_back: Sequence[tuple[datetime, int, bool]]
-
-    def content(self, time_zone: str, color: str = "") -> dict[str, Any]:
-        return content_of(
-            self.invoice,
-            self.settled,
-            time_zone,
-            color,
-            corrects=self.corrects,
-            paid_by=self.payment,
-            given_back=self.given_back,
-        )
-
-
-async def _find(scope: Scope, invoice_id: str) -> _Found:
-    row = await service.get_invoice(scope, parse_id("invoice", invoice_id))
-    corrections = await queries.list_corrections(scope, row.id)
-    payment = await payments.find_payment_of(scope, row)
-    is_last = row.corrects_id is None and not corrections
-    return _Found(
-        invoice=row, corrections=corrections, payment=payment,
-        corrects=await service.get_invoice(scope, row.corrects_id) if row.corrects_id else None,
-        settled=await payments.find_settled(scope, payment) if is_last else None,
-        given_back=await payments.list_given_back(scope, payment),
-    )  # fmt: skip
+@get("/invoices/{invoice_id:str}/xml", opt={"permission": "invoices.view"})
+async def download_xml(request: AnyRequest, invoice_id: str) -> Response[bytes]:
+    """The e-invoice alone: CII, or with `?syntax=ubl` the XRechnung."""
+    visit, syntax = visit_of(request), request.query_params.get("syntax", "cii")
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        data = einvoice.data_of(await paper.find_paper(scope, parse_id("invoice", invoice_id)))
+    return await asyncio.to_thread(einvoice.xml_file, data, syntax)
 
 
 def _title(row: Invoice) -> str:
@@ -257,5 +240,5 @@ def _source(source_type: str, source_id: Any) -> str | None:
 
 routes = [
     list_payments, show_payment, retry_refund, list_invoices, export_invoices,
-    show_invoice, download_invoice, show_ledger, *account_pages.routes, *books_pages.routes,
+    show_invoice, download_invoice, download_xml, show_ledger, *account_pages.routes, *books_pages.routes,
 ]  # fmt: skip

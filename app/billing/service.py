@@ -26,7 +26,7 @@ from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused
 from app.kernel.ids import public_id
-from app.kernel.money import split, to_decimal
+from app.kernel.money import exponent, half_up, split, to_decimal
 from tenants.scope import Scope, chain_hash
 from themes.language import _, speaking
 from themes.render import day
@@ -141,6 +141,45 @@ def vat_groups(lines: Sequence[Line] | Sequence[InvoiceLine]) -> list[dict[str, 
         {"vat_code": code, "vat_rate": str(rate), "net_minor": net, "vat_minor": vat, "gross_minor": gross}
         for (code, rate), (net, vat, gross) in sorted(groups.items())
     ]
+
+
+def is_tax_of(vat_minor: int, net_minor: int, rate: Decimal, currency: str) -> bool:
+    """Whether an invoice may say so of a rate (pure): less than one whole unit of the currency away from rate x net, as
+    those who check it have it (EN 16931, BR-CO-17 and BR-S-09; BR-Z-09 for a rate of 0)."""
+    if not rate:
+        return vat_minor == 0
+    hundredths = Fraction(100, 10 ** exponent(currency))
+    exact = half_up(abs(net_minor) * hundredths * Fraction(rate) / 100)
+    return abs(abs(vat_minor) * hundredths - exact) < 100
+
+
+def bundle(supplies: Sequence[Sequence[Line]], currency: str) -> list[list[Line]]:
+    """The lines of so many supplies on as few invoices as may be, in their order (pure).
+
+    Each supply's tax is rounded on its own, and hundreds of the same price err to the same side: an invoice ends where
+    its tax would no longer be that of its sum (`is_tax_of`).
+    """
+    invoices: list[list[Line]] = []
+    sums: dict[Decimal, tuple[int, int]] = {}
+    for lines in supplies:
+        together = _added(sums, lines)
+        if not invoices or not all(
+            is_tax_of(vat, net, rate, currency) for rate, (vat, net) in together.items()
+        ):
+            invoices.append([])
+            together = _added({}, lines)
+        invoices[-1].extend(lines)
+        sums = together
+    return invoices
+
+
+def _added(sums: dict[Decimal, tuple[int, int]], lines: Sequence[Line]) -> dict[Decimal, tuple[int, int]]:
+    """VAT and net by rate, with those of the lines."""
+    found = dict(sums)
+    for line in lines:
+        vat, net = found.get(line.vat_rate, (0, 0))
+        found[line.vat_rate] = vat + line.vat_minor, net + line.net_minor
+    return found
 
 
 async def _write(scope: Scope, invoice: Invoice, lines: Sequence[Line]) -> None:

@@ -7,7 +7,7 @@ sessions below `/account`. Forms work without JavaScript.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -18,8 +18,9 @@ from litestar import Request, Response, get, post
 from litestar.response import Stream
 
 from app.access import accounts
-from app.billing import paper, payments
-from app.billing.models import Invoice, Payment, PaymentOp
+from app.billing import einvoice, paper, payments
+from app.billing.models import Payment, PaymentOp
+from app.billing.paper import Paper
 from app.billing.provider import OutcomeUnknown
 from app.billing.sandbox import CARDS
 from app.brands import faces
@@ -401,22 +402,31 @@ async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) 
     return redirect(request, base)  # the page itself says that it stops, and goes on from there
 
 
-async def _get_papers(scope: Scope, session_id: UUID) -> list[Invoice]:
-    """NotFound for none."""
+async def _get_papers(scope: Scope, session_id: UUID) -> list[Paper]:
+    """Oldest first; what became of the payment the newest tells. NotFound for none."""
     papers = await settlement.list_papers(scope, session_id)
     if not papers:
         raise NotFound("receipt")
-    return papers
+    payment = await payments.find_payment(scope, "charging_session", session_id)
+    settled = await payments.find_settled(scope, payment)
+    given_back = await payments.list_given_back(scope, payment)
+    by_id = {one.id: one for one in papers}
+    return [
+        Paper(
+            invoice=one, settled=settled if one is papers[-1] else None, paid_by=payment, given_back=given_back,
+            corrects=by_id.get(one.corrects_id) if one.corrects_id else None,
+        )
+        for one in papers
+    ]  # fmt: skip
 
 
 async def _receipt_page(request: AnyRequest, scope: Scope, session_id: UUID, base: str) -> Response[str]:
-    time_zone = visit_of(request).time_zone
-    papers = await _get_papers(scope, session_id)
-    sheet = await _sheets(scope, session_id, papers, time_zone)
-    shown = [(public_id("invoice", one.id), sheet(one)) for one in papers]
+    papers, time_zone = await _get_papers(scope, session_id), visit_of(request).time_zone
     return page(
-        request, scope, "charging/receipt.html", title=_("Receipt"), base=base, papers=shown,
-        is_foreign=papers[-1].language != current(), profile=await brands.get_profile(scope),
+        request, scope, "charging/receipt.html", title=_("Receipt"), base=base,
+        papers=[(public_id("invoice", one.invoice.id), one.content(time_zone)) for one in papers],
+        with_xml={public_id("invoice", one.invoice.id) for one in papers if einvoice.find_data(one)},
+        is_foreign=papers[-1].invoice.language != current(), profile=await brands.get_profile(scope),
         signed=await signed.find(scope, session_id),
     )  # fmt: skip
 
@@ -425,37 +435,35 @@ async def _signed_file(scope: Scope, session_id: UUID) -> Response[bytes]:
     return signed.download(await signed.file_of(scope, await service.get_session(scope, session_id)))
 
 
-async def _sheets(
-    scope: Scope, session_id: UUID, papers: Sequence[Invoice], time_zone: str, color: str = ""
-) -> Callable[[Invoice], dict[str, Any]]:
-    """What each of the session's papers says; what became of the payment the newest tells, or each would."""
-    payment = await payments.find_payment(scope, "charging_session", session_id)
-    settled = await payments.find_settled(scope, payment)
-    given_back = await payments.list_given_back(scope, payment)
-
-    def sheet(one: Invoice) -> dict[str, Any]:
-        return paper.content_of(
-            one, settled if one is papers[-1] else None, time_zone, color,
-            corrects=next((other for other in papers if other.id == one.corrects_id), None), paid_by=payment,
-            given_back=given_back,
-        )  # fmt: skip
-
-    return sheet
+FindSession = Callable[[Scope], Awaitable[UUID]]
 
 
-async def _receipt_pdf(request: AnyRequest, find: Callable[[Scope], Awaitable[UUID]]) -> Response[bytes]:
+async def _find_paper(request: AnyRequest, scope: Scope, find: FindSession) -> Paper:
     """The paper that `?paper=` names, else the first: the invoice, whose link was mailed, stays where it was whatever
-    is issued later. It is set while no transaction is open: that takes a processor, not a database."""
-    visit, wanted = visit_of(request), request.query_params.get("paper")
+    is issued later."""
+    wanted = request.query_params.get("paper")
+    for one in await _get_papers(scope, await find(scope)):
+        if wanted in (None, public_id("invoice", one.invoice.id)):
+            return one
+    raise NotFound("receipt")
+
+
+async def _receipt_pdf(request: AnyRequest, find: FindSession) -> Response[bytes]:
+    """It is set while no transaction is open: that takes a processor, not a database."""
+    visit = visit_of(request)
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
-        session_id = await find(scope)
-        papers = await _get_papers(scope, session_id)
-        found = next((one for one in papers if wanted in (None, public_id("invoice", one.id))), None)
-        if found is None:
-            raise NotFound("receipt")
+        found = await _find_paper(request, scope, find)
         theme, _hash = await faces.get_theme(scope)
-        content = (await _sheets(scope, session_id, papers, visit.time_zone, theme.primary))(found)
-    return paper.pdf_file(content, await asyncio.to_thread(paper.as_pdf, content))
+        content, data = found.content(visit.time_zone, theme.primary), einvoice.find_data(found)
+    return await asyncio.to_thread(einvoice.pdf_file, content, data)
+
+
+async def _receipt_xml(request: AnyRequest, find: FindSession) -> Response[bytes]:
+    """The same for machines, as it lies in the PDF."""
+    visit = visit_of(request)
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        data = einvoice.data_of(await _find_paper(request, scope, find))
+    return await asyncio.to_thread(einvoice.xml_file, data)
 
 
 @get("/s/{link:str}", opt={"public": True})
@@ -490,12 +498,21 @@ async def download_signed(request: AnyRequest, tenant_scope: Scope, link: str) -
     return await _signed_file(tenant_scope, paid.read_link(tenant_scope, link))
 
 
-@get("/s/{link:str}/receipt.pdf", opt={"public": True})
-async def download_receipt(request: AnyRequest, link: str) -> Response[bytes]:
+def _linked(link: str) -> FindSession:
     async def find(scope: Scope) -> UUID:
         return paid.read_link(scope, link)
 
-    return await _receipt_pdf(request, find)
+    return find
+
+
+@get("/s/{link:str}/receipt.pdf", opt={"public": True})
+async def download_receipt(request: AnyRequest, link: str) -> Response[bytes]:
+    return await _receipt_pdf(request, _linked(link))
+
+
+@get("/s/{link:str}/receipt.xml", opt={"public": True})
+async def download_receipt_xml(request: AnyRequest, link: str) -> Response[bytes]:
+    return await _receipt_xml(request, _linked(link))
 
 
 # -- the account -------------------------------------------------------------------------------------------------------
@@ -587,12 +604,21 @@ async def download_own_signed(request: AnyRequest, tenant_scope: Scope, session_
     return await _signed_file(tenant_scope, (await _own(tenant_scope, session_id))[0])
 
 
-@get("/account/sessions/{session_id:str}/receipt.pdf", opt={"permission": "self"})
-async def download_own_receipt(request: AnyRequest, session_id: str) -> Response[bytes]:
+def _owned(session_id: str) -> FindSession:
     async def find(scope: Scope) -> UUID:
         return (await _own(scope, session_id))[0]
 
-    return await _receipt_pdf(request, find)
+    return find
+
+
+@get("/account/sessions/{session_id:str}/receipt.pdf", opt={"permission": "self"})
+async def download_own_receipt(request: AnyRequest, session_id: str) -> Response[bytes]:
+    return await _receipt_pdf(request, _owned(session_id))
+
+
+@get("/account/sessions/{session_id:str}/receipt.xml", opt={"permission": "self"})
+async def download_own_receipt_xml(request: AnyRequest, session_id: str) -> Response[bytes]:
+    return await _receipt_xml(request, _owned(session_id))
 
 
 @get("/account/closing", opt={"permission": "self"})
@@ -624,7 +650,7 @@ async def close_account(request: AnyRequest, tenant_scope: Scope) -> Response[An
 
 routes = [
     show_places, show_map, find_code, show_place, start, show_session, live_session, stop, cancel, show_receipt,
-    download_receipt, show_history, download_history, show_own_session, live_own_session, stop_own_session,
-    cancel_own_session, show_own_receipt, download_own_receipt, show_closing, close_account,
-    download_signed, download_own_signed,
+    download_receipt, download_receipt_xml, show_history, download_history, show_own_session, live_own_session,
+    stop_own_session, cancel_own_session, show_own_receipt, download_own_receipt, download_own_receipt_xml,
+    show_closing, close_account, download_signed, download_own_signed,
 ]  # fmt: skip

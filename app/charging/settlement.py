@@ -343,7 +343,8 @@ def _minor(amount: str, currency: str) -> int:
 
 
 async def invoice_month(scope: Scope) -> int:
-    """What waits for the month's invoice: CDRs of months that are over (the tenant's calendar), per driver group."""
+    """What waits for the month's invoice: CDRs of months that are over (the tenant's calendar), per driver group. As
+    many invoices as it takes for their tax to be that of their sums (`billing.bundle`): nearly always one."""
     profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
     if profile is None:
         return 0
@@ -363,16 +364,20 @@ async def invoice_month(scope: Scope) -> int:
     bundles: dict[tuple[UUID | None, str], list[CDR]] = defaultdict(list)
     for cdr in waiting:
         bundles[cdr.driver_group_id, cdr.currency].append(cdr)
+    issued = 0
     for (group_id, currency), cdrs in bundles.items():
-        last = max(cdrs, key=lambda cdr: cdr.ended_at)
+        by_id = {cdr.id: cdr for cdr in cdrs}
         group = await scope.db.get(DriverGroup, (scope.tenant_id, group_id)) if group_id else None
         with speaking(language):
-            await billing.issue_invoice(
-                scope, currency=currency, lines=[line for cdr in cdrs for line in lines_of(cdr, dated=True)],
-                buyer={"name": group.name if group else "", "email": ""},
-                supplied_at=last.ended_at, time_zone=last.location.get("time_zone") or "", language=language,
-            )  # fmt: skip
-    return len(bundles)
+            buyer = {"name": group.name if group else "", "email": ""} | (group.invoice_to if group else {})
+            for lines in billing.bundle([lines_of(cdr, dated=True) for cdr in cdrs], currency):
+                last = max((by_id[line.source_id] for line in lines), key=lambda cdr: cdr.ended_at)
+                await billing.issue_invoice(
+                    scope, currency=currency, lines=lines, buyer=buyer, supplied_at=last.ended_at,
+                    time_zone=last.location.get("time_zone") or "", language=language,
+                )  # fmt: skip
+                issued += 1
+    return issued
 
 
 # --- corrections -------------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ class Company:
     drivers: tuple[tuple[str, str, str], ...]
     cards: tuple[Card, ...]
     tariffs: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = field(default=())
+    invoice_to: dict[str, dict[str, str]] = field(default_factory=dict)  # by group
 
 
 PLATES: dict[str, dict[str, Any]] = {
@@ -140,6 +141,10 @@ NORDLICHT = Company(
         Box("CP1", 2, "dc300", "2.0.1", "charge", 2, "Schnelllader Süd"),
     ),
     groups=(("Stadtwerke-Flotte", "monthly"), ("Gäste des Hafens", "free")),
+    invoice_to={"Stadtwerke-Flotte": {
+        "name": "Stadtwerke Hafenstadt AöR", "address": "Werftstraße 3", "postal_code": "24999", "city": "Hafenstadt",
+        "country": "DE", "email": "rechnung@stadtwerke.example", "reference": "Kostenstelle 4711",
+    }},
     drivers=(
         ("Jule Thomsen", "jule@example.org", ""),
         ("Kurierdienst Wattwagen", "fuhrpark@wattwagen.example", "Stadtwerke-Flotte"),

@@ -114,7 +114,11 @@ def _fields(site: Site) -> dict[str, Any]:
 
 async def _people(scope: Scope, company: Company) -> None:
     groups = {
-        name: (await access.create_driver_group(scope, name=name, collection=collection)).id
+        name: (
+            await access.create_driver_group(
+                scope, name=name, collection=collection, invoice_to=company.invoice_to.get(name)
+            )
+        ).id
         for name, collection in company.groups
     }
     drivers = {
