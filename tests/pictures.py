@@ -139,6 +139,7 @@ def main() -> None:
         house.start()
         print(f"the demo runs; its stations charge for {SETTLE_S} s first")
         time.sleep(SETTLE_S)
+        house.four_days_later()
         asyncio.run(photograph(house.web_port, wanted.only, *what))
     finally:
         house.remove()

@@ -1144,7 +1144,9 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
     async with database.scope(tenant_id, ACTOR) as scope:
         stale = scope.now - STALE
         account = await find_own_account(scope)
-        if account is not None and (account.observed_at or account.created_at) < scope.now - LOOKED_AT_EACH:
+        if account is not None and (
+            account.observed_at is None or account.observed_at < scope.now - LOOKED_AT_EACH
+        ):
             await queue.enqueue(scope, "billing.observe_account", lock="payment_account")
         ops = select(PaymentOp).where(
             PaymentOp.state.in_(("planned", "sent", "unknown")), PaymentOp.updated_at < stale
@@ -1274,5 +1276,5 @@ async def take_news(database: Database, body: bytes, signature: str, now: dateti
             for payment_id in (await scope.db.execute(query)).scalars():
                 await watch(scope, payment_id)
             if news.type.startswith("payout."):
-                await queue.enqueue(scope, "billing.reconcile", lock="reconcile")
+                await queue.enqueue(scope, "billing.reconcile_soon", lock="reconcile")
     return True

@@ -18,10 +18,10 @@ from app.kernel.settings import Settings
 
 LOG = logging.getLogger("livery.demo")
 GOOD, OTHER, DECLINED = "4242424242424242", "5555555555554444", "4000000000000002"
-DISPUTES = "4000000000000259"  # pays, and asks it back at the bank
+ASKED_ABOUT = "4000000000001976"  # pays, and its bank asks whether that was right
 # (card, seconds until they press stop, where): fast chargers give enough in a minute to be worth a payment.
 FAST, ANY = "?free=1&dc=1", "?free=1"
-FIRST = ((GOOD, 60.0, FAST), (DISPUTES, 55.0, FAST), (DECLINED, 0.0, ANY), (OTHER, 1e9, ANY))
+FIRST = ((GOOD, 60.0, FAST), (ASKED_ABOUT, 55.0, FAST), (DECLINED, 0.0, ANY), (OTHER, 1e9, ANY))
 EMAIL = "gast@example.org"
 _PLACE = re.compile(r'href="/c/([^"]+)"')
 _READ = re.compile(r'name="(wish|terms)" value="([^"]+)"')

@@ -204,6 +204,15 @@ class House:
         )
         return json.loads(done.stdout)
 
+    def four_days_later(self) -> None:
+        """At the sandbox: the first payouts have arrived, and the books were compared."""
+        with self.sql() as connection:
+            connection.execute(
+                "insert into sandbox.setting (name, value) values ('clock', '345600')"
+                " on conflict (name) do update set value = excluded.value"
+            )
+        self.cli("reconcile")
+
     def brand(self, slug: str, *, with_seller: bool = True) -> Brand:
         self.cli("tenant", "create", "--slug", slug, "--name", slug.title(), "--country", "DE", "--currency", "EUR",
                  "--time-zone", "Europe/Berlin", "--admin-email", f"owner@{slug}.example")  # fmt: skip

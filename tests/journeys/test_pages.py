@@ -38,6 +38,7 @@ def demo() -> Iterator[House]:
             wait_for(
                 "a payer to dispute", lambda: connection.execute(asked).fetchone() == (True,), timeout_s=120
             )
+        made.four_days_later()
         yield made
     finally:
         made.remove()
