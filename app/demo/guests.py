@@ -22,13 +22,14 @@ ASKED_ABOUT = "4000000000001976"  # pays, and its bank asks whether that was rig
 # (card, seconds until they press stop, where): fast chargers give enough in a minute to be worth a payment.
 FAST, ANY = "?free=1&dc=1", "?free=1"
 FIRST = ((GOOD, 60.0, FAST), (ASKED_ABOUT, 55.0, FAST), (DECLINED, 0.0, ANY), (OTHER, 1e9, ANY))
+APART_S = 8
 EMAIL = "gast@example.org"
 _PLACE = re.compile(r'href="/c/([^"]+)"')
 _READ = re.compile(r'name="(wish|terms)" value="([^"]+)"')
 
 
 async def run_guests(settings: Settings, companies: tuple[Company, ...]) -> None:
-    """Four at once for each brand, then one now and then, until cancelled."""
+    """Four for each brand, then one now and then, until cancelled."""
     if not settings.uses_sandbox or settings.is_production:
         return
     # An address of their own: the limit on checkouts from one address is there for the people who look at the demo.
@@ -40,10 +41,18 @@ async def run_guests(settings: Settings, companies: tuple[Company, ...]) -> None
 
 async def _come_and_go(settings: Settings, client: httpx2.AsyncClient, slug: str) -> None:
     chance = random.Random(slug)  # noqa: S311
-    await asyncio.gather(*(Guest(settings, client, slug, chance).come(*wish) for wish in FIRST))
+    await asyncio.gather(
+        *(_come_later(Guest(settings, client, slug, chance), turn, wish) for turn, wish in enumerate(FIRST))
+    )
     while True:
         await asyncio.sleep(chance.uniform(600, 1500))
         await Guest(settings, client, slug, chance).come(GOOD, chance.uniform(120, 600), FAST)
+
+
+async def _come_later(guest: "Guest", turn: int, wish: tuple[str, float, str]) -> None:
+    """One after the other: of two who want the same fast charger at once, one waits for minutes."""
+    await asyncio.sleep(turn * APART_S)
+    await guest.come(*wish)
 
 
 class Guest:

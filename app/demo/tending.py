@@ -35,7 +35,7 @@ from tenants.scope import Actor, Scope
 
 LOG = logging.getLogger("livery.demo")
 STAFF = Actor(kind="cli", name="demo")
-WAIT_S, SETTLE_S, CARS_COME_S, GUESTS_LEAVE_S = 30, 2.5, 20, 150
+WAIT_S, SETTLE_S, CARS_COME_S, GUESTS_LEAVE_S = 30, 2.5, 20, 210
 HOST = "firmware.livery-works.example"
 
 
@@ -243,11 +243,10 @@ async def _reserve(scope: Scope) -> None:
 
 
 async def _ask_refund(scope: Scope, company: Company) -> bool:
-    """A colleague of the owner's gives a guest's money back, and here that waits for the owner. False until a guest
-    has paid."""
+    """A colleague of the owner's gives a guest's money back, and here that waits for the owner. False until a guest has
+    paid, and another one disputes it: of which of both that is nobody has heard before."""
     paid = select(Payment).where(Payment.state == "captured", Payment.dispute == "none").order_by(Payment.id)
-    # One of them is disputed in this moment, and not heard of yet.
-    waiting = (await scope.db.execute(paid.limit(2))).scalars().all()
+    waiting = (await scope.db.execute(paid.limit(1))).scalars().all()
     disputed = (await scope.db.execute(select(Dispute.id).limit(1))).first()
     account = await payments.find_account(scope)
     if account is None or not waiting or disputed is None:

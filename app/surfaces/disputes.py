@@ -92,10 +92,11 @@ async def send_evidence(request: AnyRequest, tenant_scope: Scope, dispute_id: st
 @post("/disputes/{dispute_id:str}/acceptances", opt={"permission": "invoices.manage"})
 async def accept_loss(request: AnyRequest, tenant_scope: Scope, dispute_id: str) -> Response[Any]:
     form, path = await read_form(request), f"/disputes/{dispute_id}"
+    row = await disputes.get_dispute(tenant_scope, parse_id("dispute", dispute_id))
     try:
         if not form.flag("sure"):
             raise Invalid.field("sure", "required", "Confirm that the money stays with the payer.")
-        await payments.accept_dispute(tenant_scope, parse_id("dispute", dispute_id))
+        await payments.accept_dispute(tenant_scope, row.id)
     except (Invalid, Refused) as error:
         visit_of(request).is_spoiled = True
         return redirect(request, path, flash=error.message, kind="error")

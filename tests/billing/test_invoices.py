@@ -138,7 +138,7 @@ async def test_a_credit_note_turns_every_line_and_brings_the_books_to_zero(datab
             )
         )
         assert {total for _, total in sums.all()} == {0}
-        assert await service.credit_source(scope, "cdr", source, "once more") is None
+        assert await service.credit_source(scope, "cdr", source, "once more") is None  # nothing is left
         with pytest.raises(Refused) as refused:
             await service.credit_part(scope, "cdr", source, 1, "once more")
         assert refused.value.code == "credit_too_high"
