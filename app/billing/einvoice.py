@@ -11,8 +11,8 @@ Nothing is computed anew: amounts and words are the paper's. What is decided her
 - What is waived is BT-114, so that what is to be paid (BT-115) is what the paper says. What a credit note gives back
   counts as paid (BT-113), and so does what the next invoice takes over.
 - Who bought at a charger was never asked where they live: their country (BT-55) is then that of the supply.
-- Amounts have at most two decimals (BR-DEC): currencies with three have no e-invoice, nor those that have gone. Nor have
-  papers whose tax is a whole unit of currency or more away from rate x net (BR-CO-17); `service.bundle` keeps a month's
+- Amounts have at most two decimals (BR-DEC): currencies with three have no e-invoice, nor have those that have gone, nor
+  papers whose tax is a whole unit of currency or more away from rate x net (BR-CO-17); `service.bundle` keeps the month's
   invoices within that.
 
 Errors: `not_an_invoice` (a receipt), `einvoice_incomplete` (its faults name what lacks), `einvoice_amounts`.
