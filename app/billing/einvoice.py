@@ -11,9 +11,9 @@ Nothing is computed anew: amounts and words are the paper's. What is decided her
 - What is waived is BT-114, so that what is to be paid (BT-115) is what the paper says. What a credit note gives back
   counts as paid (BT-113), and so does what the next invoice takes over.
 - Who bought at a charger was never asked where they live: their country (BT-55) is then that of the supply.
-- Amounts have at most two decimals (BR-DEC): currencies with three have no e-invoice, nor have those that have gone, nor
-  papers whose tax is a whole unit of currency or more away from rate x net (BR-CO-17); `service.bundle` keeps the month's
-  invoices within that.
+- Amounts have at most two decimals (BR-DEC): a currency with three has no e-invoice, nor has one that is no more.
+- Tax that is a whole unit of currency or more away from rate x net cannot be said (BR-CO-17): `service.bundle` keeps a
+  month's invoices within that.
 
 Errors: `not_an_invoice` (a receipt), `einvoice_incomplete` (its faults name what lacks), `einvoice_amounts`.
 """
