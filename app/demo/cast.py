@@ -142,7 +142,7 @@ NORDLICHT = Company(
     ),
     groups=(("Stadtwerke-Flotte", "monthly"), ("Gäste des Hafens", "free")),
     invoice_to={"Stadtwerke-Flotte": {
-        "name": "Stadtwerke Hafenstadt AöR", "address": "Werftstraße 3", "postal_code": "24999", "city": "Hafenstadt",
+        "name": "Stadtwerke Wiesenhafen AöR", "address": "Werftstraße 3", "postal_code": "24999", "city": "Wiesenhafen",
         "country": "DE", "email": "rechnung@stadtwerke.example", "reference": "Kostenstelle 4711",
     }},
     drivers=(

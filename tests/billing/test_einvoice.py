@@ -300,6 +300,17 @@ def test_a_receipt_has_no_e_invoice() -> None:
     assert refused.value.code == "not_an_invoice" and einvoice.find_data(receipt) is None
 
 
+@pytest.mark.parametrize("currency", ["KWD", "DEM"])
+def test_a_currency_that_no_e_invoice_can_name_still_has_its_sheet(currency: str) -> None:
+    one = Paper(invoice=invoice_of(line(), currency=currency))
+    with pytest.raises(Refused) as refused:
+        einvoice.data_of(one)
+    assert refused.value.code == "einvoice_amounts"
+    assert einvoice.as_hybrid_pdf(one.content("Europe/Berlin", COLOR), einvoice.find_data(one)).startswith(
+        b"%PDF-"
+    )
+
+
 @pytest.mark.parametrize(
     ("seller", "fields"),
     [({"vat_id": ""}, ["seller.vat_id"]),
