@@ -9,7 +9,7 @@ import facturx
 import pytest
 from sqlalchemy import select
 
-from app.billing import paper
+from app.billing import paper, payments
 from app.billing.models import Invoice
 from app.brands import service as brands
 from app.charging import paid, settlement
@@ -114,6 +114,29 @@ async def test_what_lay_above_the_hold_is_waived_in_the_xml_as_on_the_sheet(
     names = ("GrandTotalAmount", "TotalPrepaidAmount", "RoundingAmount", "DuePayableAmount")
     assert [amount(xml, name) for name in names] == ["36.00", "30.00", "-6.00", "0.00"]
     assert "waived" in text_at(xml, "IncludedNote", "Content")[0]
+
+
+async def test_a_part_given_back_and_then_the_rest_are_credit_notes_that_pass_the_rules(
+    visit: Visit, house: House
+) -> None:
+    """6.00 were paid; 1.99 of it is credited, and then what is left."""
+    async with visit.shop.scope() as scope:
+        await brands.update_profile(scope, SELLER)
+    await visit.end(60, 10)
+    for amount_minor in (199, None):
+        async with visit.shop.scope() as scope:
+            payment = await payments.find_payment(scope, "charging_session", visit.session_id)
+            assert payment is not None
+            await settlement.refund(scope, payment.id, "a part of it", amount_minor=amount_minor)
+        await visit.shop.jobs.run()
+    async with visit.shop.scope() as scope:
+        papers = await settlement.list_papers(scope, visit.session_id)
+    api, said = await api_of(house, visit), []
+    for one in papers:
+        xml = (await api.get(f"/api/v1/invoices/{public_id('invoice', one.id)}", headers=XML)).content
+        assert faults(xml) == []
+        said.append((text_at(xml, "ExchangedDocument", "TypeCode")[0], amount(xml, "GrandTotalAmount")))
+    assert said == [("380", "6.00"), ("381", "1.99"), ("381", "4.01")]
 
 
 async def test_what_was_given_back_is_a_credit_note_of_type_381(visit: Visit, house: House) -> None:
