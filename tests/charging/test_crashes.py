@@ -27,7 +27,7 @@ from tests.charging.crashes import (
 from tests.conftest import DatabaseUrls, Proof, settings_environment
 from tests.web import CLI, found_brand
 
-pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(5400)]
 PAIRS = 60
 
 
