@@ -371,8 +371,10 @@ def observe(intent: Any) -> Observation:
         refunded = charge.amount_refunded if charge else 0
         state = "captured"
     error = intent.last_payment_error
+    # Once it was taken or let go nothing is capturable any more: what was held the charge still says.
+    held = charge.amount if charge and charge.paid else 0
     return Observation(
-        provider_ref=intent.id, state=state, hold_minor=intent.amount_capturable or 0,
+        provider_ref=intent.id, state=state, hold_minor=held or intent.amount_capturable or 0,
         captured_minor=intent.amount_received or 0, refunded_minor=refunded,
         fee_minor=intent.application_fee_amount or 0,
         provider_fee_minor=sum(part.amount for part in details if part.type == "stripe_fee"),

@@ -100,6 +100,23 @@ async def test_what_the_hold_does_not_cover_is_the_operators_loss_and_never_the_
     assert (balances["write_off"], balances.get("driver_receivable")) == (450, None)
 
 
+@pytest.mark.parametrize("end", ["captured", "canceled"])
+async def test_a_payment_that_is_first_seen_at_its_end_knows_what_was_held(shop: Shop, end: str) -> None:
+    """All news were lost until then: what is known follows from the provider's object alone (money I7)."""
+    payment = await shop.hold(3000)
+    await shop.pay(payment)
+    provider = payments.provider_of(shop.database.settings)
+    found = await sandbox.find_checkout(shop.database, payment.checkout_ref or "")
+    assert found is not None
+    ref = found[1]["payment_intent"]
+    if end == "captured":
+        await provider.capture(payment.account_ref, ref, amount_minor=2400, fee_minor=0, key="dashboard")
+    else:
+        await provider.cancel(payment.account_ref, ref, key="dashboard")
+    payment = await shop.look(payment)
+    assert (payment.state, payment.hold_minor) == (end, 3000)
+
+
 @pytest.mark.parametrize("gross", [0, 1, 49])
 async def test_too_little_for_a_card_is_given_away_and_the_hold_let_go(shop: Shop, gross: int) -> None:
     payment = await shop.hold()

@@ -2,6 +2,7 @@
 
 A step is a moment at which a process can be gone: just before and just after each commit that writes, before a call to
 the provider is sent and after it was done but before its answer is heard, before and after a mail is handed over.
+What must hold of the money afterwards is listed in `tests/billing/invariants.py`, I1 to I15.
 """
 
 import json
@@ -32,17 +33,23 @@ from app.notifications.models import Mail
 from app.stations import commands
 from app.stations import service as stations
 from app.stations.models import EVSE
+from app.tariffs import service as tariffs
 from tenants.database import Database
 from tenants.redis import Redis
 from tenants.scope import Actor, Scope
 from tests.billing.conftest import GOOD, Jobs
-from tests.billing.stripe_contract import ContractWire
+from tests.billing.invariants import Unchanged, WatchedWire, money_faults, replay_faults
 from tests.cast import PLATES
 from tests.web import CLI, Visitor
 
 START_WH = 1_000
 SPENT_WH = 10_000
 EMAIL = "driver@a.example"
+PRICES = (
+    Decimal("0.50"),
+    Decimal("0.75"),
+)  # a kWh, without VAT: the tariff changes in the middle of every session
+VAT = Decimal(20)
 # A mail server knows no keys: who dies between handing a mail over and writing that down sends it again, with the same
 # Message-ID. The other order would lose mails.
 MAIL_OPEN = ("worker: mail handed over", "worker: before commit (notifications.send)")
@@ -99,7 +106,7 @@ class MortalDatabase(Database):
             yield scope
 
 
-class MortalWire(ContractWire):
+class MortalWire(WatchedWire):
     """The way to the provider: a process can die before it has asked, and before it has heard."""
 
     def __init__(self, database: Database, fate: Fate) -> None:
@@ -134,6 +141,11 @@ DELIVERIES = (
 )
 
 
+def tariff_of(price: Decimal) -> dict[str, Any]:
+    component = {"type": "ENERGY", "price": str(price), "vat": str(VAT), "step_size": 1}
+    return {"currency": "EUR", "elements": [{"price_components": [component]}]}
+
+
 @dataclass
 class Town:
     """One tenant, its processes and the provider; each visit has a station of its own."""
@@ -144,7 +156,11 @@ class Town:
     jobs: Jobs
     fate: Fate
     mails: list[str]
+    wire: MortalWire
+    tariff_id: UUID
     visits: int = 0
+    price: Decimal = PRICES[0]
+    unchanged: Unchanged = field(default_factory=Unchanged)
 
     @asynccontextmanager
     async def as_process(self, name: str) -> AsyncIterator[None]:
@@ -160,6 +176,12 @@ class Town:
 
     def scope(self, actor: Actor = CLI) -> Any:
         return self.database.scope(self.tenant_id, actor)
+
+    async def reprice(self) -> None:
+        """The operator changes the tariff for all who come from now on: by our clock, where the next visit begins."""
+        self.price = next(price for price in PRICES if price != self.price)
+        async with self.database.scope(self.tenant_id, CLI, now=utcnow()) as scope:
+            await tariffs.replace_tariff(scope, self.tariff_id, tariff_of(self.price))
 
     async def visit(self, delivery: Delivery, *kills: int) -> "Visit":
         """A new guest at a new station; the processes die at the steps of these numbers."""
@@ -184,7 +206,7 @@ class Town:
             base_url="http://door",
         )
         browser = Visitor(client, self.database.settings.host_of("driver", "alpha"), 8000)
-        return Visit(self, delivery, browser, made.station.id, actor, epoch, code)
+        return Visit(self, delivery, browser, made.station.id, actor, epoch, code, self.price)
 
 
 @dataclass
@@ -196,8 +218,10 @@ class Visit:
     actor: Actor
     epoch: int
     code: str
+    price: Decimal
     page: str = ""
     transaction: str = ""
+    told: list[dict[str, Any]] = field(default_factory=list)
 
     # -- the two mortal processes --------------------------------------------------------------------------------------
 
@@ -239,6 +263,8 @@ class Visit:
             if self.delivery.reverse:
                 waiting.reverse()
             for delivery_id, event in waiting:
+                if event not in self.told:
+                    self.told.append(event)
                 heard = [await self._news(event) for _ in range(self.delivery.copies)]
                 if all(heard):
                     await sandbox.delivered(self.town.database, delivery_id)
@@ -325,6 +351,8 @@ class Visit:
         self.transaction = verdict.ocpp_transaction_id
         await self.work()
         for part in (1, 2):
+            if part == 2:
+                await self.town.reprice()
             await self.minutes(30, work=False)
             at = utcnow() + self.town.database.ahead
             meter = Decimal(START_WH + SPENT_WH * part // 2)
@@ -359,8 +387,8 @@ class Visit:
     # -- what it came to -----------------------------------------------------------------------------------------------
 
     async def faults(self) -> list[str]:
-        """What differs from money.md; empty where all is well."""
-        found: list[str] = []
+        """What differs from money.md; empty where all is well. I1 to I15: `tests/billing/invariants.py`."""
+        found, town = list[str](), self.town
         async with self.town.scope() as scope:
             query = select(ChargingSession.id).where(ChargingSession.station_id == self.station_id)
             sessions = [
@@ -371,13 +399,13 @@ class Visit:
                 found.append(f"sessions: {[one.status for one in sessions]}")
             for session in sessions:
                 found += await self._session_faults(scope, session)
-            if await billing.unbalanced_postings(scope):
-                found.append("postings do not balance")
-            sums = text("select a.code, sum(e.amount_minor)::bigint as total from livery.ledger_entry e"
-                        " join livery.ledger_account a on a.id = e.account_id group by a.code")  # fmt: skip
-            books = {row.code: row.total for row in await scope.db.execute(sums)}
-            if sum(books.values()) or books.get("driver_receivable"):
-                found.append(f"books: {books}")
+            query = select(Payment.id).where(Payment.source_id.in_([one.id for one in sessions]))
+            own = set((await scope.db.execute(query)).scalars())
+            found += await town.unchanged.faults(scope)
+        now = utcnow() + town.database.ahead
+        found += await money_faults(town.database, town.tenant_id, now=now, only=own)
+        found += [town.wire.faults.pop() for _ in list(town.wire.faults)]
+        found += await replay_faults(town.database, town.tenant_id, reversed(self.told), town.jobs.run)
         held = await held_at_provider(self.town.database)
         if held:
             found.append(f"still held: {held}")
@@ -404,8 +432,13 @@ class Visit:
             papers += await billing.list_invoices_of(scope, "cdr", cdr.id)
         if session.status == "COMPLETED":
             gross = [paper.gross_minor for paper in papers]
-            if not (taken == gross == [cdr.incl_vat_minor for cdr in cdrs] == [payment.captured_minor]):
-                faults.append(f"captured {taken}, invoiced {gross}, payment {payment.captured_minor}")
+            owed = SPENT_WH // 10 * self.price * (100 + VAT) // 100  # cents
+            if not (
+                taken == gross == [cdr.incl_vat_minor for cdr in cdrs] == [payment.captured_minor] == [owed]
+            ):
+                faults.append(
+                    f"captured {taken}, invoiced {gross}, payment {payment.captured_minor}, owed {owed}"
+                )
             if payment.state != "captured" or session.settled_at is None or mails != 1:
                 faults.append(f"payment {payment.state}, settled {session.settled_at}, {mails} receipts")
         elif session.status == "INVALID":

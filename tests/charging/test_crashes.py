@@ -14,13 +14,21 @@ from app.notifications import jobs as notifications
 from app.tariffs import service as tariffs
 from tenants.redis import Redis
 from tests.billing.conftest import Jobs
-from tests.charging.crashes import DELIVERIES, Delivery, Fate, MortalDatabase, MortalWire, Town
+from tests.charging.crashes import (
+    DELIVERIES,
+    PRICES,
+    Delivery,
+    Fate,
+    MortalDatabase,
+    MortalWire,
+    Town,
+    tariff_of,
+)
 from tests.conftest import DatabaseUrls, Proof, settings_environment
 from tests.web import CLI, found_brand
 
-pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(5400)]
 PAIRS = 60
-TARIFF = {"price_components": [{"type": "ENERGY", "price": "0.50", "vat": "20", "step_size": 1}]}
 
 
 @pytest.fixture
@@ -33,7 +41,8 @@ async def town(
     )
     redis = Redis(redis_url)
     database = MortalDatabase(settings, redis, fate)
-    provider = StripeConnect(database.settings, wire=MortalWire(database, fate))
+    wire = MortalWire(database, fate)
+    provider = StripeConnect(database.settings, wire=wire)
     monkeypatch.setattr(payments, "provider_of", lambda _settings: provider)
 
     async def deliver(_smtp_url: str, message: object) -> tuple[str, None]:
@@ -50,11 +59,11 @@ async def town(
         account = await payments.find_account(scope)
         assert account is not None
         account.fee_percent, account.fee_fixed_minor = payments.Decimal("5"), 10
-        await tariffs.create_tariff(scope, {"currency": "EUR", "elements": [TARIFF]}, {"default": True})
+        tariff = await tariffs.create_tariff(scope, tariff_of(PRICES[0]), {"default": True})
+    wire.tenants[account.account_ref] = tenant_id
     jobs = Jobs(database, database_urls)
-    yield Town(
-        database, tenant_id, FrontDoor(database.settings, database=database, redis=redis), jobs, fate, mails
-    )
+    door = FrontDoor(database.settings, database=database, redis=redis)
+    yield Town(database, tenant_id, door, jobs, fate, mails, wire, tariff.id)
     jobs.connection.close()
     await database.close()
     await redis.close()
