@@ -23,6 +23,7 @@ from app.billing.models import (
     RefundRequest,
 )
 from app.brands import domains, faces
+from app.brands import service as brands
 from app.brands.look import Look
 from app.charging import ingest, paid, settlement, smart_charging
 from app.charging import service as charging
@@ -80,7 +81,15 @@ class Furnished:
 async def furnish(database: Database, slug: str) -> Furnished:
     canary = f"canary{slug}"
     tenant_id = await found_brand(database, slug, f"owner@{slug}.example", name=canary)
+    seller = {
+        "legal_name": canary,
+        "address": canary,
+        "postal_code": "1",
+        "city": canary,
+        "vat_id": "DE136695976",
+    }
     async with database.scope(tenant_id, CLI) as scope:
+        await brands.update_profile(scope, seller)  # so that what was charged is on a numbered invoice
         ids = await _people(scope, slug, canary)
         location = await stations.create_location(
             scope,

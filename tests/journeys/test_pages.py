@@ -77,7 +77,7 @@ class Looking:
 
 # No pages: files, streams, fragments, ways on; and what only its own journey can reach.
 NO_PAGE = re.compile(
-    r".*(/live|\.csv|\.xml|\.pdf|/pdf|\.png|\.webmanifest|\.js|_file\}|/\{file_name\}|/\{preview_name\}|/now)"
+    r".*(/live|\.csv|\.xml|\.pdf|/pdf|/xml|\.png|\.webmanifest|\.js|_file\}|/\{file_name\}|/\{preview_name\}|/now)"
     r"|/go|/mail-preview|/payment-account/returned|/preview/\{held\}|/cdrs/\{cdr_id\}"
 )
 
