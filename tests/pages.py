@@ -109,9 +109,6 @@ SHOTS = (
     Shot("domains", "/domains"),
     Shot("payments", "/payments"),
     Shot("payment", "/payments", ("tbody a[href^='/payments/']",)),
-    Shot(
-        "payment-waits", "/payments", ("section:has-text('second pair of eyes') tbody a[href^='/payments/']",)
-    ),
     Shot("disputes", "/disputes"),
     Shot("dispute", "/disputes", ("tbody a[href^='/disputes/']",)),
     Shot("places", "/", surface="driver"),
