@@ -250,6 +250,8 @@ class Engine:
         for path in params.get("expand") or []:
             node: Any = body
             for name in path.split("."):
+                if name == "refunds" and node.get("object") == "charge":
+                    node[name] = await self._refunds_of(node["id"])
                 ref = node.get(name)
                 if isinstance(ref, str):
                     node[name] = await self.get(_KIND_OF[ref.split("_")[0]], ref)
@@ -257,6 +259,16 @@ class Engine:
                 if node is None:
                     break
         return body
+
+    async def _refunds_of(self, charge: str) -> dict[str, Any]:
+        """As it comes along with a charge: the newest ten."""
+        rows = await self.run(
+            "select body from sandbox.object where account = :account and kind = 'refund'"
+            " and body->>'charge' = :charge order by created desc, id desc limit 11", charge=charge,
+        )  # fmt: skip
+        found = [row.body for row in rows.all()]
+        url = f"/v1/charges/{charge}/refunds"
+        return {"object": "list", "url": url, "has_more": len(found) > 10, "data": found[:10]}
 
 
 _KIND_OF = {
@@ -711,8 +723,9 @@ async def _take(
     kept += [_fee("application_fee", fee, intent["currency"], "Platform fee")] if fee else []
     txn = await _book(engine, "charge", "charge", amount, intent["currency"], charge["id"], fees=kept)
     charge |= {
-        "captured": True, "amount_captured": amount, "balance_transaction": txn["id"],
-        "application_fee_amount": fee or None,
+        # The rest of the hold is released, and Stripe counts it as given back.
+        "captured": True, "amount_captured": amount, "amount_refunded": charge["amount"] - amount,
+        "balance_transaction": txn["id"], "application_fee_amount": fee or None,
     }  # fmt: skip
     intent |= {
         "status": "succeeded", "amount_received": amount, "amount_capturable": 0,
@@ -939,7 +952,7 @@ async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, An
         raise WireError(400, "invalid_request_error", message, code="charge_not_refundable")
     charge = await engine.get("charge", intent["latest_charge"])
     await _refuse_disputed(engine, charge)
-    left = charge["amount_captured"] - charge["amount_refunded"]
+    left = charge["amount"] - charge["amount_refunded"]
     amount = _integer(params, "amount", left)
     if not 0 < amount <= left:
         message = f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left})."
@@ -953,7 +966,7 @@ async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, An
     txn = await _book(engine, "refund", "refund", -amount, charge["currency"], refund["id"])
     refund["balance_transaction"] = txn["id"]
     charge["amount_refunded"] += amount
-    charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
+    charge["refunded"] = charge["amount_refunded"] == charge["amount"]
     await engine.put(refund)
     await engine.put(charge)
     await engine.tell("charge.refunded", charge)

@@ -35,7 +35,7 @@ TOLERANCE_S = 300
 TIMEOUT_S = 20
 MERCHANT_CATEGORY = "5552"  # electric vehicle charging
 _OF_ACCOUNT: Any = ["configuration.merchant", "requirements"]
-_EXPAND_CHARGE = "latest_charge.balance_transaction"
+_EXPAND_CHARGE = ["latest_charge.balance_transaction", "latest_charge.refunds"]
 _T = TypeVar("_T")
 
 _STATES = {
@@ -147,7 +147,9 @@ class StripeConnect(Provider):
     async def get_checkout(self, account: str, ref: str) -> Checkout:
         found = await _called(
             self._client.v1.checkout.sessions.retrieve_async(
-                ref, {"expand": [f"payment_intent.{_EXPAND_CHARGE}"]}, {"stripe_account": account}
+                ref,
+                {"expand": [f"payment_intent.{one}" for one in _EXPAND_CHARGE]},
+                {"stripe_account": account},
             )
         )
         return self._checkout(found)
@@ -173,7 +175,7 @@ class StripeConnect(Provider):
 
     async def get_payment(self, account: str, ref: str) -> Observation:
         options: Any = {"stripe_account": account}
-        params: Any = {"expand": [_EXPAND_CHARGE]}
+        params: Any = {"expand": _EXPAND_CHARGE}
         return observe(await _called(self._client.v1.payment_intents.retrieve_async(ref, params, options)))
 
     async def list_holds(self, account: str, since: datetime) -> list[Hold]:
@@ -192,7 +194,7 @@ class StripeConnect(Provider):
     async def capture(
         self, account: str, ref: str, *, amount_minor: int, fee_minor: int, key: str
     ) -> Observation:
-        params: Any = {"amount_to_capture": amount_minor, "expand": [_EXPAND_CHARGE]}
+        params: Any = {"amount_to_capture": amount_minor, "expand": _EXPAND_CHARGE}
         if fee_minor:
             params["application_fee_amount"] = fee_minor
         return observe(
@@ -200,7 +202,7 @@ class StripeConnect(Provider):
         )
 
     async def cancel(self, account: str, ref: str, *, key: str) -> Observation:
-        params: Any = {"cancellation_reason": "requested_by_customer", "expand": [_EXPAND_CHARGE]}
+        params: Any = {"cancellation_reason": "requested_by_customer", "expand": _EXPAND_CHARGE}
         return observe(
             await _called(self._client.v1.payment_intents.cancel_async(ref, params, _for(account, key)))
         )
@@ -368,7 +370,7 @@ def observe(intent: Any) -> Observation:
     details = txn.fee_details if txn is not None and not isinstance(txn, str) else []
     state, refunded = _STATES.get(intent.status, "failed"), 0
     if intent.status == "succeeded":
-        refunded = charge.amount_refunded if charge else 0
+        refunded = _given_back(charge) if charge else 0
         state = "captured"
     error = intent.last_payment_error
     # Once it was taken or let go nothing is capturable any more: what was held the charge still says.
@@ -385,6 +387,19 @@ def observe(intent: Any) -> Observation:
         is_disputed=bool(charge and charge.disputed),
         three_d_secure=(card.three_d_secure.result or "") if card and card.three_d_secure else "",
     )  # fmt: skip
+
+
+def _given_back(charge: Any) -> int:
+    """By its refunds that moved money: `amount_refunded` counts the released rest of the hold too, for "any additional
+    amount will be automatically refunded" (docs.stripe.com/api/charges/capture). Where there are more than the ten
+    that come along, what came out of the balance: all but that rest."""
+    if charge.refunds is None or charge.refunds.has_more:
+        return max(charge.amount_refunded - (charge.amount - charge.amount_captured), 0)
+    return sum(
+        one.amount
+        for one in charge.refunds.data
+        if one.balance_transaction and one.status not in ("failed", "canceled")
+    )
 
 
 # An appeal is against a loss, and the money stays away until it is won; one that was prevented took none. What we do

@@ -22,7 +22,7 @@ from app.billing.models import Payment
 from app.charging import refunds, reservations, smart_charging
 from app.charging.profiles import Period
 from app.demo.cast import POWER_W, Box, Company
-from app.demo.guests import DISPUTES
+from app.demo.guests import ASKED_ABOUT
 from app.device_model import configuration, displays, monitors
 from app.device_model import service as device_model
 from app.device_model.paths import parse_path
@@ -248,7 +248,7 @@ async def _ask_refund(scope: Scope, company: Company) -> bool:
     paid who does not dispute it."""
     paid = (
         select(Payment)
-        .where(Payment.state == "captured", ~Payment.method.endswith(DISPUTES[-4:]))
+        .where(Payment.state == "captured", ~Payment.method.endswith(ASKED_ABOUT[-4:]))
         .order_by(Payment.id)
     )
     waiting = (await scope.db.execute(paid.limit(1))).scalars().all()

@@ -216,7 +216,11 @@ async def provider_faults(database: Database, payment: Payment) -> list[str]:
     if taken != ([payment.captured_minor] if payment.captured_minor else []):
         found.append(f"the provider took {taken}, known is {payment.captured_minor}")
     for charge in charges:
-        back = charge["amount_refunded"] if charge["captured"] else 0
+        back = (
+            charge["amount_refunded"] - (charge["amount"] - charge["amount_captured"])
+            if charge["captured"]
+            else 0
+        )
         if not (back <= charge["amount_captured"] <= charge["amount"] and back == payment.refunded_minor):
             found.append(f"the provider gave {back} back, known is {payment.refunded_minor}")
     seen = await payments.provider_of(database.settings).get_payment(

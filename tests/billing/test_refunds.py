@@ -494,3 +494,27 @@ async def test_staff_refund_the_rest_while_news_of_the_providers_own_refund_arri
     assert (payment.state, payment.refunded_minor, payment.refunded_outside_minor) == ("refunded", 595, 200)
     assert await kinds(shop) == ["receipt", "receipt_reversal"]
     assert "driver_receivable" not in await shop.balances()
+
+
+async def test_the_released_rest_of_a_hold_is_not_money_given_back(shop: Shop) -> None:
+    """Stripe counts it in the charge's `amount_refunded`; only what moved money was given back, of many refunds too."""
+    payment = await shop.hold(3000)
+    await shop.pay(payment)
+    await shop.look(payment)
+    await shop.charge(2400)
+    await shop.jobs.run()
+    async with shop.database.sandbox() as db:
+        engine = sandbox.Engine(db, payment.account_ref)
+        payment = await shop.look(payment)
+        assert (await engine.get("charge", payment.charge_ref or ""))["amount_refunded"] == 600
+    assert (payment.state, payment.refunded_minor, payment.refunded_outside_minor) == ("captured", 0, 0)
+    for refund in range(1, 13):
+        await payments.provider_of(shop.database.settings).refund(
+            payment.account_ref,
+            payment.provider_ref or "",
+            amount_minor=100,
+            reason="by hand",
+            key=f"r{refund}",
+        )
+        if refund in (1, 10, 11, 12):  # ten come along with the charge
+            assert (await shop.look(payment)).refunded_minor == 100 * refund
