@@ -41,6 +41,7 @@ from tenants.scope import Actor, Scope
 ACTOR = Actor.job("billing.reconcile")
 OVERLAP = timedelta(days=3)
 PAYOUTS_MAY_RETURN = timedelta(days=10)  # a bank sends one back within five working days
+PARTS_COME_WITHIN = timedelta(days=30)
 STALE = timedelta(days=7)
 # What one side has and the other has not yet is no difference before then: webhooks and janitor take their time.
 SETTLES_WITHIN = timedelta(hours=1)
@@ -194,19 +195,19 @@ async def _window(scope: Scope, account: PaymentAccount) -> tuple[datetime, date
         ProviderBalanceTxn.account_ref == ref, ProviderBalanceTxn.is_pending
     )
     open_payout = select(func.min(Payout.created_at)).where(
-        Payout.account_ref == ref, Payout.state.in_(("pending", "in_transit")) | Payout.items_minor.is_(None),
-        Payout.is_automatic,
+        Payout.account_ref == ref, Payout.created_at > scope.now - PARTS_COME_WITHIN,
+        Payout.state.in_(("pending", "in_transit")) | (Payout.items_minor.is_(None) & Payout.is_automatic),
     )  # fmt: skip
     known = select(Payout.provider_ref).where(Payout.account_ref == ref, Payout.items_minor.is_not(None))
     last_at = (await scope.db.execute(last)).scalar_one()
-    since = last_at - OVERLAP if last_at else account.created_at - timedelta(days=1)
-    times = [(await scope.db.execute(query)).scalar_one() for query in (pending, open_payout)]
-    payouts_since = last_at - PAYOUTS_MAY_RETURN if last_at else since
-    return (
-        min(filter(None, (since, times[0]))),
-        min(filter(None, (payouts_since, times[1]))),
-        set((await scope.db.execute(known)).scalars()),
+    opened_at = account.created_at - timedelta(days=1)
+    since, payouts_since = (
+        (last_at - OVERLAP, last_at - PAYOUTS_MAY_RETURN) if last_at else (opened_at, opened_at)
     )
+    since = min(since, (await scope.db.execute(pending)).scalar_one() or since)
+    # A payout's own line must not be older than the payouts that are asked for.
+    payouts_since = min(payouts_since, since, (await scope.db.execute(open_payout)).scalar_one() or since)
+    return since, payouts_since, set((await scope.db.execute(known)).scalars())
 
 
 async def _read(
@@ -264,7 +265,7 @@ async def _write(scope: Scope, ref: str, since: datetime, read: _Read, until: da
         "has_balance": read.balance is not None,
     }  # fmt: skip
     if is_new:
-        await events.emit(scope, "ReconciliationDiffers", "recon_run", run.id, differs)
+        await events.emit(scope, "ReconciliationDiffers", "recon_run", run.id, {"differences": differs})
     scope.publish("reconciliation", {"run": str(run.id)})
     return run
 

@@ -282,16 +282,17 @@ async def mail_domain_news(database: Database, tenant_id: UUID, event_id: str) -
 
 
 async def mail_money_news(database: Database, tenant_id: UUID, event_id: str) -> None:
-    """To all of the team who may give money back: a payer disputes a payment, or a refund waits for a second pair of
-    eyes. Whoever asked for it is told nothing."""
+    """To all of the team who may give money back: a payer disputes a payment, a refund waits for a second pair of eyes,
+    the provider's books differ from ours, or it takes no cards any more. Whoever asked for it is told nothing."""
     async with database.scope(tenant_id, Actor.job("notifications.mail_money_news")) as scope:
         event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
         if event is None:
             return
-        is_refund = event.kind == "RefundRequested"
-        path = "/payments/" + public_id("payment", event.source_id)
-        if not is_refund:
-            path = "/disputes/" + public_id("dispute", event.source_id)
+        page = {
+            "RefundRequested": ("payments", "payment"), "ReconciliationDiffers": ("reconciliation", ""),
+            "PaymentAccountChanged": ("payment-account", ""),
+        }.get(event.kind, ("disputes", "dispute"))  # fmt: skip
+        path = "/".join(["", page[0], *([public_id(page[1], event.source_id)] if page[1] else [])])
         profile, url = await get_profile(scope), await own_url(scope, "portal", path)
         kind, subject, body = money_news(event.kind, event.data, profile.name, url)
         for member in await identity.list_staff(scope):
@@ -319,6 +320,8 @@ JOBS = {
 LISTENERS = {
     "DisputeOpened": ["notifications.mail_money_news"],
     "DisputeClosed": ["notifications.mail_money_news"],
+    "PaymentAccountChanged": ["notifications.mail_money_news"],
+    "ReconciliationDiffers": ["notifications.mail_money_news"],
     "RefundRequested": ["notifications.mail_money_news"],
     "CardUsedTwice": ["notifications.mail_card_used_twice"],
     "DomainBeganFailing": ["notifications.mail_domain_news"],

@@ -166,8 +166,25 @@ def domain_news(
 
 def money_news(kind: str, about: Mapping[str, Any], name: str, url: str) -> tuple[str, str, str]:
     """To those of the brand's staff who may give money back."""
-    amount = Money(about["amount_minor"], about["currency"]).format()
-    if kind == "RefundRequested":
+    amount = Money(about["amount_minor"], about["currency"]).format() if "amount_minor" in about else ""
+    if kind == "ReconciliationDiffers":
+        count = sum(about["differences"].values())
+        subject = "The payment provider's books and yours differ"
+        they = "1 difference stands" if count == 1 else f"{count} differences stand"
+        said = (
+            f"{they} between the payment provider's books and those of {name}. Nothing was changed to make them"
+            " fit.", "Look at what differs:",
+        )  # fmt: skip
+    elif kind == "PaymentAccountChanged":
+        words = (
+            "takes cards now"
+            if about["is_ready"]
+            else "takes no cards any more: the provider asks for something"
+        )
+        subject, said = f"Your payment account {words.partition(':')[0]}", (
+            f"the account of {name} at the payment provider {words}.", "See how it stands:",
+        )  # fmt: skip
+    elif kind == "RefundRequested":
         subject = f"A refund of {amount} waits for you"
         said = (f"a colleague at {name} wants to give {amount} back. So much needs a second pair of eyes: yours.",
                 "Approve or reject it:")  # fmt: skip

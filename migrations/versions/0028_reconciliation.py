@@ -38,21 +38,20 @@ def upgrade() -> None:
     op.create_index("ix_payout_list", "payout", ["tenant_id", "created_at", "id"], schema="livery")
     protect_all(op.execute, ["payout"])
     # Nobody has written to these three so far.
-    at = {"schema": "livery"}
-    op.drop_column("provider_balance_txn", "available_on", **at)
+    op.drop_column("provider_balance_txn", "available_on", schema="livery")
     for column in (
         sa.Column("charge_ref", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("available_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("is_pending", sa.Boolean(), nullable=False),
     ):
-        op.add_column("provider_balance_txn", column, **at)
+        op.add_column("provider_balance_txn", column, schema="livery")
     for name, columns in (
         ("made", ["tenant_id", "account_ref", "created_at"]), ("charge", ["tenant_id", "charge_ref"]),
         ("payout", ["tenant_id", "payout_ref"]),
     ):  # fmt: skip
-        op.create_index(f"ix_provider_balance_txn_{name}", "provider_balance_txn", columns, **at)
-    op.add_column("recon_run", sa.Column("is_green", sa.Boolean(), nullable=False), **at)
+        op.create_index(f"ix_provider_balance_txn_{name}", "provider_balance_txn", columns, schema="livery")
+    op.add_column("recon_run", sa.Column("is_green", sa.Boolean(), nullable=False), schema="livery")
     for column in (
         sa.Column("account_ref", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
@@ -62,10 +61,10 @@ def upgrade() -> None:
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("note", sa.Text(), server_default="", nullable=False),
     ):
-        op.add_column("recon_item", column, **at)
+        op.add_column("recon_item", column, schema="livery")
     op.create_index(
         "uq_recon_item_standing", "recon_item", ["tenant_id", "account_ref", "category", "key"], unique=True,
-        postgresql_where=sa.text("gone_at is null"), **at,
+        postgresql_where=sa.text("gone_at is null"), schema="livery",
     )  # fmt: skip
     for column in (
         sa.Column("opening", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
@@ -73,4 +72,4 @@ def upgrade() -> None:
         sa.Column("schedule", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("observed_at", sa.DateTime(timezone=True), nullable=True),
     ):
-        op.add_column("payment_account", column, **at)
+        op.add_column("payment_account", column, schema="livery")

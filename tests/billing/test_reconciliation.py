@@ -376,6 +376,37 @@ async def test_a_difference_is_explained_once(shop: Shop) -> None:
             await reconciliation.explain(scope, item.id, "known again")
 
 
+async def test_whoever_keeps_the_books_is_told_once_of_a_new_difference(shop: Shop) -> None:
+    await _amount(shop, await sell(shop))
+    await run(shop)
+    await run(shop)
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        query = text("select to_address, subject, body from livery.mail where kind = 'money_news'")
+        (mail,) = (await scope.db.execute(query)).all()
+    assert mail.subject == "The payment provider's books and yours differ"
+    assert "1 difference stands" in mail.body and "/reconciliation" in mail.body
+
+
+async def test_a_line_that_is_pending_for_weeks_brings_no_old_payout_without_its_own(shop: Shop) -> None:
+    """The lines that are asked for reach back further then than payouts usually do."""
+    await sell(shop)
+    await sandbox.set_clock(shop.database, 4 * DAY)
+    await run(shop)
+    back = "created = created - :s, body = jsonb_set(body, '{created}', to_jsonb((body->>'created')::bigint - :s))"
+    await edit(
+        shop, f"update sandbox.object set {back} where kind in ('payout', 'balance_transaction')", s=16 * DAY
+    )
+    async with shop.scope() as scope:
+        await scope.db.execute(text(
+            "update livery.payment_account set created_at = now() - interval '40 days'"))  # fmt: skip
+        await scope.db.execute(text(
+            "update livery.provider_balance_txn set is_pending = true, created_at = now() - interval '30 days'"
+            " where type = 'charge'"))  # fmt: skip
+        await scope.db.execute(text("update livery.payout set created_at = created_at - interval '16 days'"))
+    assert (await run(shop)).is_green, await standing(shop)
+
+
 # -- the comparison --------------------------------------------------------------------------------------------------
 
 
