@@ -138,6 +138,7 @@ SHOTS = (
     Shot("account-closing", "/account/closing", surface="rider"),
     Shot("account-place", "/", ("main a[href^='/c/']",), surface="rider"),
     Shot("console-tenants", "/", surface="console"),
+    Shot("console-fees", "/", ("a[href$='/fees']",), surface="console"),
     Shot("console-domains", "/domains", surface="console"),
     Shot("console-unclaimed", "/unclaimed-stations", surface="console"),
     Shot("console-gateways", "/gateways", surface="console"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from app.billing import payments, sandbox
+from app.billing import fee_pages, payments, sandbox
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.settings import Settings
 from app.kernel.web import Form, NavItem, form_again, page, platform, read_form, redirect, visit_of
@@ -200,4 +200,12 @@ async def _again(request: AnyRequest, error: Invalid, form: Form) -> Response[An
     return form_again(request, None, "billing/sandbox.html", error, form, title="Payment sandbox", **shown)
 
 
-routes = [show_sandbox, move_clock, plan_fault, plan_webhooks, plan_behaviour, decide_dispute]
+routes = [
+    show_sandbox,
+    move_clock,
+    plan_fault,
+    plan_webhooks,
+    plan_behaviour,
+    decide_dispute,
+    *fee_pages.routes,
+]

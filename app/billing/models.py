@@ -241,11 +241,12 @@ class Payment(TenantOwned, Base):
 class PaymentAccount(TenantOwned, Base):
     """The tenant's own account at the provider: money of its drivers lands there (direct charges, money.md 1.1).
 
-    `fee_percent` and `fee_fixed_minor` are the platform's fee, taken at capture. `hold_…_minor` is what a guest's card
-    is asked to hold at an AC or a DC place; `refund_limit_minor` is what one member of staff may give back of a payment
-    alone. At first all three are what `card_currencies` says of the currency. `opening` is what lay in the account
-    before we read its books, minor units by currency. `is_ready`: the provider lets it take cards; `due` is what it
-    asks for before that, `schedule` when it pays out (`provider.Schedule`), as of `observed_at`.
+    `fee_percent` and `fee_fixed_minor` are the platform's fee at first (then `PlatformFee`), taken at capture.
+    `hold_…_minor` is what a guest's card is asked to hold at an AC or a DC place; `refund_limit_minor` is what one
+    member of staff may give back of a payment alone. At first all three are what `card_currencies` says of it.
+    `opening` is what lay in the account before we read its books, minor units by currency. `is_ready`: the provider
+    lets it take cards; `due` is what it asks for before that, `schedule` when it pays out (`provider.Schedule`), as of
+    `observed_at`.
     """
 
     __tablename__ = "payment_account"
@@ -270,6 +271,25 @@ class PaymentAccount(TenantOwned, Base):
     observed_at: Mapped[datetime | None]
     refund_limit_minor: Mapped[int] = mapped_column(server_default="20000")
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class PlatformFee(TenantOwned, Base):
+    """What the platform keeps of captures from then on; before the first of them the account's own two figures hold."""
+
+    __tablename__ = "platform_fee"
+    __table_args__ = (
+        references("account_id", "payment_account"),
+        UniqueConstraint("tenant_id", "account_id", "valid_from"),
+        CheckConstraint("percent >= 0 and percent <= 50 and fixed_minor >= 0", name="range"),
+        {"schema": "livery"},
+    )
+
+    account_id: Mapped[UUID]
+    valid_from: Mapped[datetime]
+    percent: Mapped[Decimal] = mapped_column(Numeric(6, 3))
+    fixed_minor: Mapped[int]
+    set_by: Mapped[str]
+    set_at: Mapped[datetime]
 
 
 class PaymentOp(TenantOwned, Base):

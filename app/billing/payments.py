@@ -31,6 +31,7 @@ from app.billing.models import (
     Payment,
     PaymentAccount,
     PaymentOp,
+    PlatformFee,
     RefundRequest,
 )
 from app.billing.outcomes import DECLINED
@@ -383,8 +384,15 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
 async def _platform_fee(scope: Scope, payment: Payment, amount_minor: int) -> int:
     query = select(PaymentAccount).where(PaymentAccount.account_ref == payment.account_ref)
     account = (await scope.db.execute(query)).scalar_one()
-    fee = half_up(Decimal(amount_minor) * account.fee_percent / 100) + account.fee_fixed_minor
-    return min(fee, amount_minor)
+    planned = select(PlatformFee).where(
+        PlatformFee.account_id == account.id, PlatformFee.valid_from <= scope.now
+    )
+    planned = planned.order_by(PlatformFee.valid_from.desc()).limit(1)
+    found = (await scope.db.execute(planned)).scalar_one_or_none()
+    percent, fixed = (
+        (found.percent, found.fixed_minor) if found else (account.fee_percent, account.fee_fixed_minor)
+    )
+    return min(half_up(Decimal(amount_minor) * percent / 100) + fixed, amount_minor)
 
 
 async def _give_up(

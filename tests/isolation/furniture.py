@@ -16,7 +16,9 @@ from app.billing.models import (
     Dispute,
     Invoice,
     Payment,
+    PaymentAccount,
     Payout,
+    PlatformFee,
     ProviderBalanceTxn,
     ReconItem,
     ReconRun,
@@ -325,8 +327,14 @@ async def _books(scope: Scope, canary: str) -> dict[str, str]:
         "has_balance": True,
     }
     run = ReconRun(id=uuid7(), account_ref=canary, from_at=at, to_at=at, is_green=False, figures=figures)
-    scope.db.add_all([payout, line, run])
+    account = PaymentAccount(
+        id=uuid7(), provider=canary, account_ref=canary, currency="EUR", due=[canary], opening={}, schedule={}
+    )
+    scope.db.add_all([payout, line, run, account])
     await scope.db.flush()
+    scope.db.add(
+        PlatformFee(account_id=account.id, valid_from=at, percent=1, fixed_minor=1, set_by=canary, set_at=at)
+    )
     item = ReconItem(
         id=uuid7(), run_id=run.id, account_ref=canary, category="amount", key=canary, balance_txn_id=line.id,
         currency="EUR", found_at=at,

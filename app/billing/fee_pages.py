@@ -1,0 +1,82 @@
+"""Console page of the platform's fee for one brand: what holds, what is to come, and what a change would have meant."""
+
+from typing import Any
+
+from litestar import Request, Response, get, post
+
+from app.billing import fees
+from app.brands.service import find_tenant
+from app.kernel.errors import Invalid, Refused
+from app.kernel.money import to_decimal
+from app.kernel.web import form_again, page, read_form, redirect, visit_of
+
+AnyRequest = Request[Any, Any, Any]
+
+
+@get("/tenants/{slug:str}/fees", opt={"permission": "tenants.view"})
+async def show_fees(request: AnyRequest, slug: str) -> Response[Any]:
+    """With `percent` and `fixed` in the address: what last month would have brought under them. Nothing is saved."""
+    asked = {name: request.query_params.get(name, "") for name in ("percent", "fixed", "valid_from")}
+    try:
+        shown = await _shown(request, slug, asked)
+    except Invalid as error:
+        shown = await _shown(request, slug, {})
+        errors = {fault.field: fault.message for fault in error.faults}
+        return page(
+            request,
+            None,
+            "billing/fees.html",
+            errors=errors,
+            alert=error.message,
+            **shown | {"values": asked},
+        )
+    return page(request, None, "billing/fees.html", errors={}, alert=None, values=asked, **shown)
+
+
+async def _shown(request: AnyRequest, slug: str, asked: dict[str, str]) -> dict[str, Any]:
+    visit = visit_of(request)
+    tenant_id = await find_tenant(visit.database, visit.actor, slug)
+    shown: dict[str, Any] = {
+        "title": "Platform fee", "slug": slug, "account": None, "rows": [], "preview": None, "current": None,
+        "labels": {"percent": "Share", "fixed": "Fixed part", "valid_from": "From"},
+    }  # fmt: skip
+    async with visit.database.scope(tenant_id, visit.actor) as scope:
+        account = await fees.find_own_account(scope)
+        if account is None:
+            return shown
+        rows = await fees.list_fees(scope, account)
+        current = next((row for row in rows if row.valid_from <= scope.now), None)
+        now = (
+            (current.percent, current.fixed_minor)
+            if current
+            else (account.fee_percent, account.fee_fixed_minor)
+        )
+        wanted = now
+        if asked.get("percent") or asked.get("fixed"):
+            wanted = fees.read_fee(account, asked.get("percent", ""), asked.get("fixed", ""))
+        return shown | {
+            "account": account, "rows": rows, "current": current, "now_percent": now[0], "now_fixed": now[1],
+            "preview": await fees.preview(scope, account, *wanted), "is_asked": wanted != now,
+            "wanted": {"percent": f"{wanted[0].normalize():f}", "fixed": str(to_decimal(wanted[1], account.currency))},
+        }  # fmt: skip
+
+
+@post("/tenants/{slug:str}/fees", opt={"permission": "tenants.manage"})
+async def plan_fee(request: AnyRequest, slug: str) -> Response[Any]:
+    visit, form = visit_of(request), await read_form(request)
+    tenant_id = await find_tenant(visit.database, visit.actor, slug)
+    try:
+        reason = form.text("reason")
+        if not reason or len(reason) > 500:
+            raise Invalid.field("reason", "required", "Give a reason: it stands in both audit logs.")
+        await fees.plan_fee(
+            visit.database, visit.actor, tenant_id, percent=form.text("percent"), fixed=form.text("fixed"),
+            valid_from=form.text("valid_from"), reason=reason,
+        )  # fmt: skip
+    except (Invalid, Refused) as error:
+        shown = await _shown(request, slug, {})
+        return form_again(request, None, "billing/fees.html", error, form, **shown)
+    return redirect(request, f"/tenants/{slug}/fees", flash="The fee is planned.")
+
+
+routes = [show_fees, plan_fee]
