@@ -92,6 +92,7 @@ SHOTS = (
     Shot("tariffs", "/tariffs"),
     Shot("tariff", "/tariffs", ("tbody a[href^='/tariffs/tar_'], main a[href^='/tariffs/tar_']",)),
     Shot("tariff-edit", "/tariffs", ("main a[href^='/tariffs/tar_']", "main a[href$='/edit']")),
+    Shot("tariff-sessions", "/tariffs", ("main a[href^='/tariffs/tar_']", "main a[href$='/re-rating']")),
     Shot("tariff-new", "/tariffs/new"),
     Shot("invoices", "/invoices"),
     Shot("invoice", "/invoices", ("tbody a[href^='/invoices/inv_']",)),

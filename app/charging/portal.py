@@ -24,6 +24,7 @@ from app.charging import (
     paid,
     queries,
     refunds,
+    rerating_pages,
     reservation_pages,
     service,
     settlement,
@@ -508,4 +509,5 @@ routes = [
     list_sessions, live_sessions, export_sessions, show_session, live_session, start_session, stop_session,
     decide_review, show_cdr, credit_cdr, *reservation_pages.routes, *limit_pages.routes,
     *card_pages.routes,
+    *rerating_pages.routes,
 ]  # fmt: skip

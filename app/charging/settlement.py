@@ -142,13 +142,15 @@ async def price_if_standing(
 
 
 async def price_at(
-    scope: Scope, session: ChargingSession, at: datetime, energy_wh: int, assumed: Sequence[StateChange] = ()
-) -> Price | None:
-    """What it would cost if it ended then with that energy, and with those changes of state beside the known."""
+    scope: Scope, session: ChargingSession, at: datetime, energy_wh: int, assumed: Sequence[StateChange] = (), *,
+    tariff: dict[str, Any] | None = None,
+) -> Price | None:  # fmt: skip
+    """What it would cost if it ended then with that energy, and with those changes of state beside the known; by
+    another `tariff` (an OCPI object) than its own where one is given."""
     frozen = await _snapshot(scope, session.id)
     if frozen is None:
         return None
-    return _price(frozen, await _stretches(scope, session, at, energy_wh, assumed), at)
+    return _price(frozen, await _stretches(scope, session, at, energy_wh, assumed), at, tariff)
 
 
 async def _snapshot(scope: Scope, session_id: UUID) -> PriceSnapshot | None:
@@ -156,15 +158,21 @@ async def _snapshot(scope: Scope, session_id: UUID) -> PriceSnapshot | None:
     return (await scope.db.execute(query)).scalar_one_or_none()
 
 
-def _price(frozen: PriceSnapshot, parts: Sequence[Stretch], ended_at: datetime) -> Price:
+def _price(
+    frozen: PriceSnapshot,
+    parts: Sequence[Stretch],
+    ended_at: datetime,
+    instead: dict[str, Any] | None = None,
+) -> Price:
     """The VAT rate is that of the place at the end of supply; a component's own `vat` wins (money.md 4.2)."""
-    if frozen.tariff is None:
+    tariff = instead or frozen.tariff
+    if tariff is None:
         return pricing.free(frozen.currency)
     on = ended_at.astimezone(ZoneInfo(frozen.time_zone)).date()
     default_vat = tax.vat_rate(frozen.country, on)
     periods = [_priced(part) for part in parts]
     return pricing.price(
-        ocpi_tariff.read_tariff(frozen.tariff), periods, time_zone=frozen.time_zone, default_vat=default_vat
+        ocpi_tariff.read_tariff(tariff), periods, time_zone=frozen.time_zone, default_vat=default_vat
     )
 
 
