@@ -16,7 +16,7 @@ calendar check chevron-down chevron-right circle circle-check circle-dot circle-
 download euro external-link eye file-text filter gauge globe history house info key-round layout-dashboard list lock
 log-out mail map-pin menu monitor moon navigation nfc palette pause pencil phone play plug plug-zap plus power qr-code
 receipt refresh-cw rotate-cw scroll-text search send server settings shield shield-alert square sun tag terminal timer
-trash-2 triangle-alert unlock unplug user user-plus users wallet wifi wifi-off wrench x zap`.split(/\s+/);
+trash-2 triangle-alert unlock unplug user user-plus users wifi wifi-off wrench x zap`.split(/\s+/);
 
 const ALIASES = { "alert-triangle": "triangle-alert", "circle-help": "circle-question-mark", unlock: "lock-open" };
 const files = new Map();

@@ -5,13 +5,15 @@ from typing import Any
 from litestar import Request, Response, get, post
 
 from app.billing import onboarding, payments
+from app.billing.provider import ProviderError
 from app.kernel.errors import Invalid, Refused
 from app.kernel.web import NavItem, form_again, page, read_form, redirect, visit_of
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Payment account", "/payment-account", "wallet", "settings.view", order=51)]
+nav = [NavItem("Payment account", "/payment-account", "building-2", "settings.view", order=51)]
 PATH, TITLE = "/payment-account", "Payment account"
+NO_ANSWER = "The payment provider did not answer, or refused. Nothing has changed: try again in a moment."
 
 
 @get("/payment-account", opt={"permission": "settings.view"})
@@ -39,22 +41,29 @@ async def begin(request: AnyRequest) -> Response[Any]:
         )
     except Refused as error:
         return redirect(request, PATH, flash=error.message, kind="error")
+    except ProviderError:
+        return redirect(request, PATH, flash=NO_ANSWER, kind="error")
     return Response(None, status_code=303, headers={"Location": url})
 
 
 @get("/payment-account/returned", opt={"permission": "settings.view"})
 async def come_back(request: AnyRequest) -> Response[Any]:
     """From the provider's pages: what it says now is read, whatever was said there."""
+    return await _observed(request, "")
+
+
+async def _observed(request: AnyRequest, flash: str) -> Response[Any]:
     visit = visit_of(request)
-    await onboarding.observe(visit.database, visit.tenant)
-    return redirect(request, PATH)
+    try:
+        await onboarding.observe(visit.database, visit.tenant)
+    except ProviderError:
+        return redirect(request, PATH, flash=NO_ANSWER, kind="error")
+    return redirect(request, PATH, flash=flash) if flash else redirect(request, PATH)
 
 
 @post("/payment-account/checks", opt={"permission": "settings.manage"})
 async def check(request: AnyRequest) -> Response[Any]:
-    visit = visit_of(request)
-    await onboarding.observe(visit.database, visit.tenant)
-    return redirect(request, PATH, flash="This is what the provider says now.")
+    return await _observed(request, "This is what the provider says now.")
 
 
 @post("/payment-account/schedule", opt={"permission": "settings.manage"})
@@ -70,6 +79,8 @@ async def change_schedule(request: AnyRequest) -> Response[Any]:
         async with visit.database.scope(visit.tenant, visit.actor) as scope:
             shown = await _shown(request, scope)
             return form_again(request, scope, "billing/account.html", error, form, **shown)
+    except ProviderError:
+        return redirect(request, PATH, flash=NO_ANSWER, kind="error")
     return redirect(request, PATH, flash="The provider pays out by this schedule from now on.")
 
 

@@ -113,7 +113,7 @@ async def _books(scope: Scope) -> dict[str, Any]:
     payments = await queries.payments_behind(scope, items)
     return {
         "title": "Reconciliation", "light": await reconciliation.find_light(scope),
-        "runs": await reconciliation.list_runs(scope), "words": CATEGORY_WORDS, "values": {},
+        "runs": await reconciliation.list_runs(scope), "words": CATEGORY_WORDS,
         "items": [
             (public_id("recon_item", one.id), one,
              public_id("payment", payments[one.id]) if one.id in payments else None)
@@ -139,7 +139,7 @@ async def explain(request: AnyRequest, tenant_scope: Scope, item_id: str) -> Res
     except Invalid as error:
         context = await _books(tenant_scope)
         return form_again(
-            request, tenant_scope, "billing/reconciliation.html", error, form, **context | {"asked": item_id}
+            request, tenant_scope, "billing/reconciliation.html", error, form, asked=item_id, **context
         )
     except Refused as error:
         visit_of(request).is_spoiled = True

@@ -17,20 +17,14 @@ AnyRequest = Request[Any, Any, Any]
 async def show_fees(request: AnyRequest, slug: str) -> Response[Any]:
     """With `percent` and `fixed` in the address: what last month would have brought under them. Nothing is saved."""
     asked = {name: request.query_params.get(name, "") for name in ("percent", "fixed", "valid_from")}
+    errors: dict[str, str] = {}
+    alert = None
     try:
         shown = await _shown(request, slug, asked)
     except Invalid as error:
+        errors, alert = {fault.field: fault.message for fault in error.faults}, error.message
         shown = await _shown(request, slug, {})
-        errors = {fault.field: fault.message for fault in error.faults}
-        return page(
-            request,
-            None,
-            "billing/fees.html",
-            errors=errors,
-            alert=error.message,
-            **shown | {"values": asked},
-        )
-    return page(request, None, "billing/fees.html", errors={}, alert=None, values=asked, **shown)
+    return page(request, None, "billing/fees.html", errors=errors, alert=alert, values=asked, **shown)
 
 
 async def _shown(request: AnyRequest, slug: str, asked: dict[str, str]) -> dict[str, Any]:

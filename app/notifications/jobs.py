@@ -13,7 +13,7 @@ from app.billing import payments
 from app.billing.models import Payment
 from app.brands import faces
 from app.brands.service import get_profile, own_tenant
-from app.charging import paid, settlement
+from app.charging import paid, settlement, signed
 from app.charging.models import ChargingSession
 from app.identity import admins
 from app.identity import service as identity
@@ -185,11 +185,13 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         settled = await payments.find_settled(scope, payment)
         papers = await settlement.list_papers(scope, payment.source_id)
         invoice = next((one for one in reversed(papers) if one.corrects_id is None), None)
+        charge = await signed.find(scope, payment.source_id)
+        is_signed = charge is not None and bool(charge.records)
 
         def letter(name: str, url: str) -> Letter:
             if event.kind == "PaymentAuthorized" or settled is None:
                 return way_back(name, url, payment)
-            return receipt(name, url, settled, invoice)
+            return receipt(name, url, settled, invoice, is_signed=is_signed)
 
         await _tell_payer(scope, payment, f"guest:{event.kind}:{payment.id}", letter)
 

@@ -228,9 +228,11 @@ def way_back(name: str, url: str, payment: Payment) -> Letter:
     )
 
 
-def receipt(name: str, url: str, settled: Settled, invoice: Invoice | None = None) -> Letter:
+def receipt(
+    name: str, url: str, settled: Settled, invoice: Invoice | None = None, *, is_signed: bool = False
+) -> Letter:
     """The money was taken, or it never will be: then the mail says first that nothing is to be paid. What was given
-    back with a note by then has a mail of its own."""
+    back with a note by then has a mail of its own. `is_signed`: the meter signed it, and anybody may check that."""
     payment, waived = settled.payment, paper.waived(settled)
     taken_words = (
         _("%(amount)s were taken from %(card)s; the rest of the hold is released.")
@@ -250,6 +252,7 @@ def receipt(name: str, url: str, settled: Settled, invoice: Invoice | None = Non
         *([_("The hold on your card is released and nothing is charged.")]
           if waived and not payment.captured_minor else []),
         _("Your receipt:"), f"{url}/receipt", _("The receipt as PDF:"), f"{url}/receipt.pdf",
+        *([_("What the meter signed, to be checked by you:"), f"{url}/signed-data.xml"] if is_signed else []),
     )  # fmt: skip
     return "receipt", _("Your receipt from %(name)s") % {"name": name}, "\n\n".join(body) + "\n"
 

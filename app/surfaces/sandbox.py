@@ -89,25 +89,25 @@ async def pay(request: AnyRequest, ref: str) -> Response[Any]:
     return _away(f"/pay/{ref}/bank" if result["status"] == "authenticate" else f"/pay/{ref}")
 
 
-@get("/onboarding/{ref:str}", opt={"public": True})
-async def show_onboarding(request: AnyRequest, ref: str) -> Response[Any]:
-    link = await _onboarding(request, ref)
+@get("/onboarding/{onboarding:str}", opt={"public": True})
+async def show_onboarding(request: AnyRequest, onboarding: str) -> Response[Any]:
+    link = await _onboarding(request, onboarding)
     if not link["is_good"]:
         return _away(link["refresh_url"])
     return page(
-        request, None, "surfaces/sandbox_onboarding.html", title="Onboarding", link=link, ref=ref,
+        request, None, "surfaces/sandbox_onboarding.html", title="Onboarding", link=link, ref=onboarding,
         asked=sandbox.ASKED,
     )  # fmt: skip
 
 
-@post("/onboarding/{ref:str}", opt={"public": True})
-async def onboard(request: AnyRequest, ref: str) -> Response[Any]:
+@post("/onboarding/{onboarding:str}", opt={"public": True})
+async def onboard(request: AnyRequest, onboarding: str) -> Response[Any]:
     """Left half done it is still to be done, as at the real one."""
-    link, form = await _onboarding(request, ref), await read_form(request)
+    link, form = await _onboarding(request, onboarding), await read_form(request)
     if not link["is_good"]:
         return _away(link["refresh_url"])
     if form.text("action") == "submit":
-        await sandbox.onboard(visit_of(request).database, ref)
+        await sandbox.onboard(visit_of(request).database, onboarding)
     return _away(link.get("return_url") or link["refresh_url"])
 
 

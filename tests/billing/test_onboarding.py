@@ -7,8 +7,10 @@ from app.billing import onboarding, payments, sandbox
 from app.billing.models import PaymentAccount
 from app.kernel.errors import Invalid, Refused
 from tests.billing.conftest import Shop
-from tests.web import CLI, found_brand
+from tests.surfaces.conftest import house
+from tests.web import CLI, House, found_brand
 
+__all__ = ["house"]
 pytestmark = pytest.mark.anyio
 PORTAL = "http://portal-beta.localhost"
 
@@ -127,3 +129,19 @@ async def test_who_has_no_account_has_no_schedule(shop: Shop) -> None:
     with pytest.raises(Refused) as refused:
         await onboarding.set_schedule(shop.database, shop.tenant_id, CLI, "daily", ())
     assert refused.value.code == "no_account"
+
+
+async def test_a_provider_that_does_not_answer_is_told_on_the_page(shop: Shop, house: House) -> None:
+    """Nothing has changed, and nobody meets an error page."""
+    owner = await house.staff("alpha", shop.tenant_id)
+    await owner.open("/payment-account")
+    for path, form in (
+        ("onboarding", {}), ("checks", {}), ("schedule", {"interval": "weekly", "weekday": "monday"}),
+    ):  # fmt: skip
+        await sandbox.set_faults(shop.database, [{"path": ".", "fault": "before", "times": 9}])
+        answer = await owner.post(f"/payment-account/{path}", form)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/payment-account")
+        assert "did not answer" in (await owner.get("/payment-account")).text
+    await sandbox.set_faults(shop.database, [])
+    answer = await owner.post("/payment-account/schedule", {"interval": "weekly", "weekday": "sunday"})
+    assert answer.status_code == 422 and "Choose a weekday" in answer.text

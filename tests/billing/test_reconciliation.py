@@ -17,9 +17,13 @@ from app.billing.models import Payment, ReconRun
 from app.billing.reconciliation import Line, compare
 from app.kernel.clock import uuid7
 from app.kernel.errors import Refused
+from app.kernel.ids import public_id
 from tests.billing.conftest import GOOD, Shop
 from tests.conftest import Proof
+from tests.surfaces.conftest import house
+from tests.web import House
 
+__all__ = ["house"]
 pytestmark = pytest.mark.anyio
 DAY = 86_400
 DISPUTES = "4000000000000259"
@@ -364,6 +368,22 @@ async def test_a_difference_that_was_mended_is_gone_and_one_that_changes_is_told
     await edit(shop, TXN.format(body))
     assert (await run(shop)).is_green
     assert await standing(shop) == {}
+
+
+async def test_staff_explain_a_difference_on_its_page_with_a_word(shop: Shop, house: House) -> None:
+    await _amount(shop, await sell(shop))
+    await run(shop)
+    async with shop.scope() as scope:
+        (item,) = await reconciliation.list_items(scope)
+    owner = await house.staff("alpha", shop.tenant_id)
+    page = (await owner.open("/reconciliation")).text
+    assert "1 difference" in page and "Another amount" in page and "€0.07" in page
+    path = f"/reconciliation/items/{public_id('recon_item', item.id)}/explanations"
+    refused = await owner.post(path, {"note": " "})
+    assert refused.status_code == 422 and "where the difference comes from" in refused.text
+    assert (await owner.post(path, {"note": "rounded by hand"})).status_code == 303
+    page = (await owner.get("/reconciliation")).text
+    assert "The books agree" in page and "rounded by hand" in page
 
 
 async def test_a_difference_is_explained_once(shop: Shop) -> None:

@@ -128,7 +128,7 @@ async def furnish(database: Database, slug: str) -> Furnished:
         ids |= await _maintenance(scope, station.id, canary)
         ids |= await _meters(scope, station.id, parse_id("charging_session", ids["session_id"]), canary)
     async with database.scope(tenant_id, CLI) as scope:
-        ids["ref"] = await _checkout(database)
+        ids |= await _checkout(database)
         theme = preset("default")
         await faces.save_draft(scope, Look(theme=theme, texts={"imprint": {"en": canary}}))
         await faces.publish_draft(scope, canary)
@@ -198,8 +198,8 @@ async def _meters(scope: Scope, station_id: UUID, session_id: UUID, canary: str)
     return {"key_id": public_id("meter_key", waiting.id)}
 
 
-async def _checkout(database: Database) -> str:
-    """An open payment page of the sandbox, made at its wire."""
+async def _checkout(database: Database) -> dict[str, str]:
+    """An open payment page of the sandbox, and a way to its onboarding, made at its wire."""
 
     async def ask(path: str, params: dict[str, Any], account: str = "") -> dict[str, Any]:
         key = sandbox.api_key(database.settings)
@@ -214,7 +214,12 @@ async def _checkout(database: Database) -> str:
         {"mode": "payment", "line_items": [item], "success_url": "http://alpha.localhost/s"},
         account["id"],
     )
-    return made["id"]
+    use = {
+        "type": "account_onboarding",
+        "account_onboarding": {"refresh_url": "http://portal-alpha.localhost/"},
+    }
+    link = await ask("/v2/core/account_links", {"account": account["id"], "use_case": use})
+    return {"ref": made["id"], "onboarding": link["url"]}
 
 
 async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
