@@ -604,15 +604,15 @@ async def _keep_items(
 
 async def explain(scope: Scope, item_id: UUID, note: str) -> ReconItem:
     """Staff know why, and say so: the difference stands, and no longer makes the books red. Once."""
+    query = select(ReconItem).where(ReconItem.id == item_id).with_for_update()
+    item = (await scope.db.execute(query)).scalar_one_or_none()
+    if item is None:
+        raise NotFound("recon_item")
     note = note.strip()
     if not note or len(note) > 500:
         raise Invalid.field(
             "note", "required", "Say in up to 500 characters where the difference comes from."
         )
-    query = select(ReconItem).where(ReconItem.id == item_id).with_for_update()
-    item = (await scope.db.execute(query)).scalar_one_or_none()
-    if item is None:
-        raise NotFound("recon_item")
     if item.gone_at is not None or item.resolved_at is not None:
         raise Refused(
             "already_explained", "This difference is gone, or somebody was quicker and explained it."
