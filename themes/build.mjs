@@ -11,14 +11,14 @@ import { feature } from "topojson-client";
 const here = dirname(fileURLToPath(import.meta.url));
 const packages = join(here, "..", "node_modules");
 const out = join(here, "static", "dist");
-const ICONS = `activity alert-triangle arrow-left arrow-right badge-check ban battery-charging bell book-open building-2 cable
-calendar check chevron-down chevron-right circle circle-check circle-dot circle-help circle-x clock copy credit-card
-download euro external-link eye file-text filter gauge globe history house info key-round layout-dashboard list lock
-log-out mail map-pin menu monitor moon navigation nfc palette pause pencil phone play plug plug-zap plus power qr-code
-receipt refresh-cw rotate-cw scroll-text search send server settings shield shield-alert square sun tag terminal timer
-trash-2 triangle-alert unlock unplug user user-plus users wifi wifi-off wrench x zap`.split(/\s+/);
+const ICONS = `activity arrow-left arrow-right badge-check ban battery-charging bell book-open building-2 calendar
+check chevron-right circle circle-check circle-dot circle-help circle-x clock copy credit-card download euro
+external-link eye file-text gauge globe history info key-round layout-dashboard list lock log-out mail map-pin menu
+monitor moon nfc palette pause pencil phone play plug plug-zap plus power qr-code receipt refresh-cw rotate-cw
+scroll-text search send server settings shield shield-alert square sun tag terminal timer trash-2 triangle-alert
+unlock user user-plus users wifi wifi-off wrench x zap`.split(/\s+/);
 
-const ALIASES = { "alert-triangle": "triangle-alert", "circle-help": "circle-question-mark", unlock: "lock-open" };
+const ALIASES = { "circle-help": "circle-question-mark", unlock: "lock-open" };
 const files = new Map();
 
 function icon(name) {

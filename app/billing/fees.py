@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
 
+from app.billing.card_currencies import MOST_MINOR
 from app.billing.models import Payment, PaymentAccount, PlatformFee
 from app.billing.payments import TAKEN, find_own_account
 from app.brands.models import TenantProfile
@@ -53,7 +54,7 @@ def read_fee(account: PaymentAccount, percent: str, fixed: str) -> tuple[Decimal
         faults.append(FieldFault("percent", "range", f"A share is 0 to {MOST_PERCENT} percent, such as 2.5."))
     try:
         kept = Money.parse(fixed.strip() or "0", account.currency).amount_minor
-        if kept < 0:
+        if not 0 <= kept <= MOST_MINOR:
             raise ValueError
     except ValueError:
         faults.append(FieldFault("fixed", "amount", "The fixed part is an amount such as 0.10."))

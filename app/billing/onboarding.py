@@ -79,7 +79,9 @@ def _read_schedule(interval: str, days: tuple[str, ...]) -> Schedule:
         raise Invalid.field("interval", "unknown", f"An interval is one of {', '.join(INTERVALS)}.")
     if interval == "weekly" and (not days or not set(days) <= set(WEEKDAYS)):
         raise Invalid.field("weekday", "required", "Choose a weekday from Monday to Friday.")
-    if interval == "monthly" and (not days or not all(day.isdigit() and 1 <= int(day) <= 31 for day in days)):
+    if interval == "monthly" and (
+        not days or not all(day.isdecimal() and 1 <= int(day) <= 31 for day in days)
+    ):
         raise Invalid.field("month_day", "range", "A day of the month is 1 to 31.")
     return Schedule(interval, days if interval in ("weekly", "monthly") else ())
 

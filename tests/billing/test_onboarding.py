@@ -113,7 +113,7 @@ async def test_payouts_follow_the_schedule_that_was_asked_for(shop: Shop) -> Non
 @pytest.mark.parametrize(
     ("interval", "days", "field"),
     [("hourly", (), "interval"), ("weekly", (), "weekday"), ("weekly", ("sunday",), "weekday"),
-     ("monthly", ("32",), "month_day"), ("monthly", ("x",), "month_day")],
+     ("monthly", ("32",), "month_day"), ("monthly", ("x",), "month_day"), ("monthly", ("²",), "month_day")],
 )  # fmt: skip
 async def test_a_schedule_that_cannot_be_is_refused_by_its_field(
     shop: Shop, interval: str, days: tuple[str, ...], field: str
