@@ -73,7 +73,8 @@ async def test_the_newer_word_for_a_day_replaces_the_older(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("percent", "fixed", "day", "field"),
     [("51", "0", "", "percent"), ("-1", "0", "", "percent"), ("1.2345", "0", "", "percent"),
-     ("NaN", "0", "", "percent"), ("x", "0", "", "percent"), ("1", "0.001", "", "fixed"), ("1", "-1", "", "fixed"), ("1", "9" * 30, "", "fixed"),
+     ("NaN", "0", "", "percent"), ("x", "0", "", "percent"), ("1", "0.001", "", "fixed"), ("1", "-1", "", "fixed"),
+     ("1", "9" * 30, "", "fixed"),
      ("1", "0", "2020-01-01", "valid_from"), ("1", "0", "soon", "valid_from")],
 )  # fmt: skip
 async def test_a_fee_that_cannot_be_is_refused_by_its_field(
