@@ -81,14 +81,14 @@ async def test_a_guest_pays_once_or_not_at_all_whichever_step_somebody_dies_at(
         assert not calm, calm
         counts[delivery.name] = len(town.fate.steps)
         for step in sorted(proof.random(f"crashes {delivery.name}").sample(
-            range(counts[delivery.name]), proof.share(counts[delivery.name])
+            range(counts[delivery.name]), proof.share(counts[delivery.name], 20)
         )):  # fmt: skip
             faults, killed = await _outcome(town, delivery, step)
             cells += 1
             name = killed[0] if killed else "(the visit was over before)"
             matrix[name][delivery.name] = "ok" if not faults else "WRONG"
             wrong += [f"{name} x {delivery.name}: {fault}" for fault in faults]
-    pairs = proof.share(PAIRS)
+    pairs = proof.share(PAIRS, 20)
     chosen = proof.random("crashes in pairs")
     for _ in range(pairs):
         delivery = chosen.choice(DELIVERIES)
