@@ -46,7 +46,7 @@ async def pays(browser: Browser, house: House, brand: Brand, code: str, car: Car
         await car.report(10, 11_000)
         await page.get_by_role("button", name="Stop charging").click()
         await page.get_by_role("link", name="Receipt").click(timeout=2 * PATIENCE_MS)
-        await expect(page.get_by_text(re.compile("INV-"))).to_be_visible()
+        await expect(page.get_by_text(re.compile("^INV-"))).to_be_visible()
 
 
 async def until(page: Page, path: str, words: str) -> None:
