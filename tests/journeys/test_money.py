@@ -49,9 +49,9 @@ async def pays(browser: Browser, house: House, brand: Brand, code: str, car: Car
         await expect(page.get_by_text(re.compile("^INV-"))).to_be_visible()
 
 
-async def until(page: Page, path: str, words: str) -> None:
+async def until(page: Page, path: str, words: str, *, times: int = 40) -> None:
     """A page that is looked at again until it says so, as a person would."""
-    for _ in range(40):
+    for _ in range(times):
         await page.goto(path)
         if await page.get_by_text(words).count():
             return
@@ -115,7 +115,8 @@ async def test_a_new_operators_money_from_onboarding_to_the_bank(browser: Browse
             page = await owner.open("/ledger")
             await expect(page.get_by_text("The books are whole")).to_be_visible()
             assert not owner.complaints
-        await until(admin.page, f"{console}/", "Agree")
+        # The figures of the console's list are written each minute.
+        await until(admin.page, f"{console}/", "Agree", times=200)
         assert not admin.complaints
     assert house.cli("reconcile", "--tenant", "kueste")["data"][0]["status"] == "green"
     await car.station.close()
