@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from app.billing import fees
+from app.billing import fees, payments
 from app.brands.service import find_tenant
 from app.kernel.errors import Invalid, Refused
 from app.kernel.money import to_decimal
@@ -31,25 +31,21 @@ async def _shown(request: AnyRequest, slug: str, asked: dict[str, str]) -> dict[
     visit = visit_of(request)
     tenant_id = await find_tenant(visit.database, visit.actor, slug)
     shown: dict[str, Any] = {
-        "title": "Platform fee", "slug": slug, "account": None, "rows": [], "preview": None, "current": None,
+        "title": "Platform fee", "slug": slug, "account": None,
         "labels": {"percent": "Share", "fixed": "Fixed part", "valid_from": "From"},
     }  # fmt: skip
     async with visit.database.scope(tenant_id, visit.actor) as scope:
-        account = await fees.find_own_account(scope)
+        account = await payments.find_own_account(scope)
         if account is None:
             return shown
-        rows = await fees.list_fees(scope, account)
-        current = next((row for row in rows if row.valid_from <= scope.now), None)
-        now = (
-            (current.percent, current.fixed_minor)
-            if current
-            else (account.fee_percent, account.fee_fixed_minor)
-        )
+        percent, fixed, since = await payments.find_fee(scope, account)
+        now = (percent, fixed)
         wanted = now
         if asked.get("percent") or asked.get("fixed"):
             wanted = fees.read_fee(account, asked.get("percent", ""), asked.get("fixed", ""))
         return shown | {
-            "account": account, "rows": rows, "current": current, "now_percent": now[0], "now_fixed": now[1],
+            "account": account, "rows": await fees.list_fees(scope, account), "since": since, "now_percent": percent,
+            "now_fixed": fixed,
             "preview": await fees.preview(scope, account, *wanted), "is_asked": wanted != now,
             "wanted": {"percent": f"{wanted[0].normalize():f}", "fixed": str(to_decimal(wanted[1], account.currency))},
         }  # fmt: skip
@@ -60,12 +56,9 @@ async def plan_fee(request: AnyRequest, slug: str) -> Response[Any]:
     visit, form = visit_of(request), await read_form(request)
     tenant_id = await find_tenant(visit.database, visit.actor, slug)
     try:
-        reason = form.text("reason")
-        if not reason or len(reason) > 500:
-            raise Invalid.field("reason", "required", "Give a reason: it stands in both audit logs.")
         await fees.plan_fee(
             visit.database, visit.actor, tenant_id, percent=form.text("percent"), fixed=form.text("fixed"),
-            valid_from=form.text("valid_from"), reason=reason,
+            valid_from=form.text("valid_from"), reason=form.reason(),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         shown = await _shown(request, slug, {})

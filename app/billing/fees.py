@@ -1,7 +1,7 @@
 """What the platform keeps of a brand's card payments: dated, never changed for the past (money.md 1.2).
 
 A fee is a share of what is captured and a fixed part, and never more than the capture. What holds at the moment of the
-capture is taken with it. Errors: Invalid of `percent`, `fixed` and `valid_from`.
+capture is taken with it. Errors: `no_account`, Invalid of `percent`, `fixed` and `valid_from`.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from sqlalchemy import func, select
 
 from app.billing.card_currencies import MOST_MINOR
 from app.billing.models import Payment, PaymentAccount, PlatformFee
-from app.billing.payments import TAKEN, find_own_account
+from app.billing.payments import TAKEN, get_own_account
 from app.brands.models import TenantProfile
 from app.kernel import audit
 from app.kernel.clock import uuid7
-from app.kernel.errors import FieldFault, Invalid, Refused
+from app.kernel.errors import FieldFault, Invalid
 from app.kernel.money import Money
 from tenants.database import Database
 from tenants.scope import Actor, Scope
@@ -69,7 +69,7 @@ async def plan_fee(
     """From the beginning of that day by the brand's clock: today or later, for what was taken stays as it was.
     It stands in both audit logs. A day has one fee: the newer word replaces one that is still to come."""
     async with database.scope(tenant_id, actor) as scope:
-        account = await own_account(scope)
+        account = await get_own_account(scope)
         share, kept = read_fee(account, percent, fixed)
         starts_at = await _read_day(scope, valid_from)
     async with database.platform_scope(
@@ -78,7 +78,7 @@ async def plan_fee(
         told = {"percent": str(share), "fixed_minor": kept, "valid_from": starts_at.isoformat()}
         await scope.write_audit("fee.planned", told)
     async with database.scope(tenant_id, actor) as scope:
-        account = await own_account(scope)
+        account = await get_own_account(scope)
         query = select(PlatformFee).where(
             PlatformFee.account_id == account.id, PlatformFee.valid_from == starts_at
         )
@@ -103,13 +103,6 @@ async def _read_day(scope: Scope, value: str) -> datetime:
     if day is None or day < today or day > today + timedelta(days=3660):
         raise Invalid.field("valid_from", "range", "A fee begins today or later: the past stays as it was.")
     return datetime.combine(day, time(), zone)
-
-
-async def own_account(scope: Scope) -> PaymentAccount:
-    account = await find_own_account(scope)
-    if account is None:
-        raise Refused("no_account", "This brand has no account at the payment provider yet.")
-    return account
 
 
 async def preview(scope: Scope, account: PaymentAccount, percent: Decimal, fixed_minor: int) -> Preview:

@@ -10,13 +10,12 @@ from uuid import UUID
 
 from app.billing import payments
 from app.billing.card_currencies import CARD_CURRENCIES
-from app.billing.models import PaymentAccount
 from app.billing.provider import Schedule
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, Refused
 from tenants.database import Database
-from tenants.scope import Actor, Scope
+from tenants.scope import Actor
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
 INTERVALS = ("daily", "weekly", "monthly", "manual")
@@ -49,7 +48,7 @@ async def observe(database: Database, tenant_id: UUID) -> None:
     seen = await provider.get_account(account.account_ref)
     schedule = await provider.get_schedule(account.account_ref)
     async with database.scope(tenant_id, payments.ACTOR) as scope:
-        account = await _own(scope)
+        account = await payments.get_own_account(scope)
         was_ready, account.is_ready, account.is_live = account.is_ready, seen.is_ready, seen.is_live
         account.due, account.schedule, account.observed_at = list(seen.due), asdict(schedule), scope.now
         if was_ready != seen.is_ready:
@@ -64,12 +63,12 @@ async def set_schedule(
     """When the provider pays out from now on. `days`: weekdays' names for weekly, 1 to 31 for monthly."""
     schedule = _read_schedule(interval, days)
     async with database.scope(tenant_id, actor) as scope:
-        account = await _own(scope)
+        account = await payments.get_own_account(scope)
     seen = await payments.provider_of(database.settings).set_schedule(
         account.account_ref, schedule, key=f"schedule:{uuid7()}"
     )
     async with database.scope(tenant_id, actor) as scope:
-        account = await _own(scope)
+        account = await payments.get_own_account(scope)
         account.schedule = asdict(seen)
         await audit.record(scope, "payment_account.schedule", "payment_account", account.id, asdict(schedule))
 
@@ -84,10 +83,3 @@ def _read_schedule(interval: str, days: tuple[str, ...]) -> Schedule:
     ):
         raise Invalid.field("month_day", "range", "A day of the month is 1 to 31.")
     return Schedule(interval, days if interval in ("weekly", "monthly") else ())
-
-
-async def _own(scope: Scope) -> PaymentAccount:
-    account = await payments.find_own_account(scope)
-    if account is None:
-        raise Refused("no_account", "There is no account at the payment provider yet.")
-    return account

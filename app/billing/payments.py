@@ -4,7 +4,8 @@ made, no transaction is open while it is, and what came of it is read back.
 A hold is opened for an opaque source (`source_type`, `source_id`); whoever owns the source listens to
 `PaymentAuthorized` and `PaymentEnded`, and says `capture` or `release` once; `PaymentCaptured` or `PaymentWaived` is
 how that ended for the payer. Correct with zero webhooks: news only make `observe` come sooner.
-Errors: `payments_off`, `no_payment`, `not_refundable`, `refund_too_high`, `charge_disputed`, `not_answerable`.
+Errors: `payments_off`, `no_account`, `no_payment`, `not_refundable`, `refund_too_high`, `charge_disputed`,
+`not_answerable`.
 """
 
 import hashlib
@@ -63,7 +64,7 @@ ANSWER_TAKES = timedelta(seconds=10)
 CHECKOUT_LIFETIME = timedelta(minutes=45)
 # Of the hold, which stands for seven days at most: then nobody asks any more.
 FEE_COMES_WITHIN = timedelta(days=10)
-LOOKED_AT_EACH = timedelta(hours=1)  # the account itself: whether it still may take cards
+LOOKED_AT_EACH = timedelta(hours=1)  # accounts, holds that stand, disputes: what changes without us
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
 DISPUTES_BACK = timedelta(days=31)
 MOST_EVIDENCE = 100_000  # Stripe takes 150,000 characters
@@ -219,6 +220,27 @@ async def find_own_account(scope: Scope) -> PaymentAccount | None:
     name = "sandbox" if scope.settings.uses_sandbox else "stripe"
     query = select(PaymentAccount).where(PaymentAccount.provider == name)
     return (await scope.db.execute(query)).scalar_one_or_none()
+
+
+async def get_own_account(scope: Scope) -> PaymentAccount:
+    """`no_account` for none."""
+    account = await find_own_account(scope)
+    if account is None:
+        raise Refused("no_account", "There is no account at the payment provider yet.")
+    return account
+
+
+async def find_fee(scope: Scope, account: PaymentAccount) -> tuple[Decimal, int, datetime | None]:
+    """(percent, fixed part in minor units, since when) of what the platform keeps of a capture now; since None: as the
+    account was opened with."""
+    query = select(PlatformFee).where(
+        PlatformFee.account_id == account.id, PlatformFee.valid_from <= scope.now
+    )
+    query = query.order_by(PlatformFee.valid_from.desc()).limit(1)
+    fee = (await scope.db.execute(query)).scalar_one_or_none()
+    if fee is None:
+        return account.fee_percent, account.fee_fixed_minor, None
+    return fee.percent, fee.fixed_minor, fee.valid_from
 
 
 async def set_holds(scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str | None = None) -> None:
@@ -384,14 +406,7 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
 async def _platform_fee(scope: Scope, payment: Payment, amount_minor: int) -> int:
     query = select(PaymentAccount).where(PaymentAccount.account_ref == payment.account_ref)
     account = (await scope.db.execute(query)).scalar_one()
-    planned = select(PlatformFee).where(
-        PlatformFee.account_id == account.id, PlatformFee.valid_from <= scope.now
-    )
-    planned = planned.order_by(PlatformFee.valid_from.desc()).limit(1)
-    found = (await scope.db.execute(planned)).scalar_one_or_none()
-    percent, fixed = (
-        (found.percent, found.fixed_minor) if found else (account.fee_percent, account.fee_fixed_minor)
-    )
+    percent, fixed, _since = await find_fee(scope, account)
     return min(half_up(Decimal(amount_minor) * percent / 100) + fixed, amount_minor)
 
 
@@ -1166,7 +1181,7 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
                 Payment.state.in_((*OPEN, "authorized", "capturing")) & Payment.observed_at.is_(None),
                 Payment.state.in_(OPEN) & (Payment.observed_at < stale),
                 # A hold that stands is looked at each hour: providers let holds go by themselves.
-                Payment.state.in_(("authorized", "capturing")) & (Payment.observed_at < scope.now - timedelta(hours=1)),
+                Payment.state.in_(("authorized", "capturing")) & (Payment.observed_at < scope.now - LOOKED_AT_EACH),
             ),
         )  # fmt: skip
         for payment in (await scope.db.execute(waiting.order_by(Payment.id).limit(200))).scalars():
@@ -1178,7 +1193,7 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         # By chance: those that cannot be read keep nobody out.
         for payment_id in (await scope.db.execute(unknown.order_by(func.random()).limit(200))).scalars():
             await watch(scope, payment_id)
-        for payment_id in await disputes.list_stale(scope, scope.now - timedelta(hours=1)):
+        for payment_id in await disputes.list_stale(scope, scope.now - LOOKED_AT_EACH):
             await watch(scope, payment_id)
 
 

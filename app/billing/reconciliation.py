@@ -4,7 +4,7 @@
 they move in our books (pending money becomes available, goes to the bank, arrives or comes back), and each difference
 as an item that stands until a later run no longer finds it, or until staff explained it. Whatever is not understood is
 a difference: nothing is left out. It may run at any time, twice, or at once with itself.
-Errors: `payments_off`, `already_explained`.
+Errors: `already_explained`.
 """
 
 from collections import defaultdict
@@ -266,7 +266,6 @@ async def _write(scope: Scope, ref: str, since: datetime, read: _Read, until: da
     }  # fmt: skip
     if is_new:
         await events.emit(scope, "ReconciliationDiffers", "recon_run", run.id, {"differences": differs})
-    scope.publish("reconciliation", {"run": str(run.id)})
     return run
 
 

@@ -209,8 +209,17 @@ class Engine:
         return int(utcnow().timestamp()) + await self.ahead_s()
 
     async def ahead_s(self) -> int:
-        row = await self.one("select value from sandbox.setting where name = 'clock'")
-        return int(row.value) if row else 0
+        return int(await self.setting("clock", 0))
+
+    async def setting(self, name: str, default: Any = None) -> Any:
+        row = await self.one("select value from sandbox.setting where name = :name", name=name)
+        return row.value if row else default
+
+    async def set(self, name: str, value: Any) -> None:
+        await self.run(
+            "insert into sandbox.setting (name, value) values (:name, cast(:value as jsonb))"
+            " on conflict (name) do update set value = excluded.value", name=name, value=json.dumps(value),
+        )  # fmt: skip
 
     async def get(self, kind: str, ref: str) -> dict[str, Any]:
         row = await self.one(
@@ -301,8 +310,8 @@ async def _create_account(engine: Engine, params: dict[str, Any]) -> dict[str, A
         "dashboard": params.get("dashboard"), "livemode": False, "metadata": params.get("metadata") or {},
         "defaults": _with_collector(params.get("defaults")), "identity": params.get("identity"),
     }  # fmt: skip
-    row = await engine.one("select value from sandbox.setting where name = 'accounts'")
-    return await _put_account(engine, body, is_active=row is None or row.value != "ask")
+    asks = await engine.setting("accounts") == "ask"
+    return await _put_account(engine, body, is_active=not asks)
 
 
 async def _put_account(engine: Engine, body: dict[str, Any], *, is_active: bool) -> dict[str, Any]:
@@ -817,8 +826,7 @@ async def _pay_out(engine: Engine, items: list[dict[str, Any]], midnight: int) -
 
 async def _arrive(engine: Engine, payout: dict[str, Any]) -> None:
     """At the bank; or back, where it does not take it (`set_bank`)."""
-    row = await engine.one("select value from sandbox.setting where name = 'bank'")
-    if row is None or row.value != "refuses":
+    if await engine.setting("bank") != "refuses":
         await engine.tell("payout.paid", await engine.put(payout | {"status": "paid"}))
         return
     back = await _book(
@@ -833,10 +841,7 @@ async def _arrive(engine: Engine, payout: dict[str, Any]) -> None:
 
 
 async def _schedule(engine: Engine) -> dict[str, Any]:
-    row = await engine.one(
-        "select value from sandbox.setting where name = :name", name=f"payouts:{engine.account}"
-    )
-    return row.value if row else {"interval": "daily"}
+    return await engine.setting(f"payouts:{engine.account}", {"interval": "daily"})
 
 
 async def _get_balance(engine: Engine, _params: dict[str, Any]) -> dict[str, Any]:
@@ -909,11 +914,7 @@ async def _set_balance_settings(engine: Engine, params: dict[str, Any]) -> dict[
         schedule: dict[str, Any] = {"interval": interval}
         if named:
             schedule[named] = [int(day) for day in days] if interval == "monthly" else days
-        await engine.run(
-            "insert into sandbox.setting (name, value) values (:name, cast(:value as jsonb))"
-            " on conflict (name) do update set value = excluded.value",
-            name=f"payouts:{engine.account}", value=json.dumps(schedule),
-        )  # fmt: skip
+        await engine.set(f"payouts:{engine.account}", schedule)
     return await _get_balance_settings(engine, params)
 
 
@@ -1282,16 +1283,12 @@ async def _newest(db: AsyncSession, account: str, limit: int) -> list[dict[str, 
 
 async def get_setting(database: Database, name: str, default: Any = None) -> Any:
     async with database.sandbox() as db:
-        row = await Engine(db, "").one("select value from sandbox.setting where name = :name", name=name)
-        return row.value if row else default
+        return await Engine(db, "").setting(name, default)
 
 
 async def _set(database: Database, name: str, value: Any) -> None:
     async with database.sandbox() as db:
-        await Engine(db, "").run(
-            "insert into sandbox.setting (name, value) values (:name, cast(:value as jsonb))"
-            " on conflict (name) do update set value = excluded.value", name=name, value=json.dumps(value),
-        )  # fmt: skip
+        await Engine(db, "").set(name, value)
 
 
 async def _take_fault(database: Database, wire: Wire) -> str | None:
@@ -1313,8 +1310,7 @@ async def take_deliveries(database: Database) -> list[tuple[str, dict[str, Any]]
     """What waits to be told, by the plan: (delivery id, event). Gone once it was told or dropped."""
     async with database.sandbox() as db:
         engine = Engine(db, "")
-        row = await engine.one("select value from sandbox.setting where name = 'webhooks'")
-        plan = row.value if row else {}
+        plan = await engine.setting("webhooks", {})
         rows = await engine.run(
             "select id, event from sandbox.delivery where due_at <= now() order by id limit 50 for update skip locked"
         )

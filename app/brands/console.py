@@ -67,23 +67,16 @@ def _fields(form: Form) -> dict[str, str]:
 
 @post("/tenants/{slug:str}/suspensions", opt={"permission": "tenants.manage"})
 async def suspend_tenant(request: AnyRequest, slug: str) -> Response[Any]:
-    visit, reason = visit_of(request), _reason(await read_form(request))
+    visit, reason = visit_of(request), (await read_form(request)).reason()
     await service.suspend_tenant(visit.database, visit.actor, slug, reason)
     return redirect(request, "/", flash=f"{slug} is suspended: staff read only, nobody can start a session.")
 
 
 @post("/tenants/{slug:str}/resumptions", opt={"permission": "tenants.manage"})
 async def resume_tenant(request: AnyRequest, slug: str) -> Response[Any]:
-    visit, reason = visit_of(request), _reason(await read_form(request))
+    visit, reason = visit_of(request), (await read_form(request)).reason()
     await service.resume_tenant(visit.database, visit.actor, slug, reason)
     return redirect(request, "/", flash=f"{slug} is active again.")
-
-
-def _reason(form: Form) -> str:
-    reason = form.text("reason")
-    if not reason or len(reason) > 500:
-        raise Invalid.field("reason", "required", "Give a reason: it stands in both audit logs.")
-    return reason
 
 
 @get("/domains", opt={"permission": "domains.view"})
@@ -108,7 +101,7 @@ async def list_domains(request: AnyRequest) -> Response[Any]:
 
 @post("/tenants/{slug:str}/domains/{domain_id:str}/releases", opt={"permission": "domains.manage"})
 async def release_domain(request: AnyRequest, slug: str, domain_id: str) -> Response[Any]:
-    visit, reason = visit_of(request), _reason(await read_form(request))
+    visit, reason = visit_of(request), (await read_form(request)).reason()
     tenant_id = await service.find_tenant(visit.database, visit.actor, slug)
     domain = await domains.release_for_platform(
         visit.database, visit.actor, tenant_id, parse_id("domain", domain_id), reason

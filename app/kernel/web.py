@@ -263,6 +263,13 @@ class Form:
             raise Invalid.field(name, "number", "This number is too large.")
         return number
 
+    def reason(self) -> str:
+        """Why platform staff do something in a tenant."""
+        reason = self.text("reason")
+        if not reason or len(reason) > 500:
+            raise Invalid.field("reason", "required", "Give a reason: it stands in both audit logs.")
+        return reason
+
 
 async def read_form(request: AnyRequest) -> Form:
     return Form((await request.form()).multi_items())

@@ -66,7 +66,7 @@ async def test_the_newer_word_for_a_day_replaces_the_older(shop: Shop) -> None:
     await plan(shop, "3", "0", day)
     await plan(shop, "4", "0.05", day)
     async with shop.scope() as scope:
-        found = await fees.list_fees(scope, await fees.own_account(scope))
+        found = await fees.list_fees(scope, await payments.get_own_account(scope))
     assert [(row.percent, row.fixed_minor) for row in found] == [(Decimal("4.000"), 5)]
 
 
@@ -95,7 +95,7 @@ async def test_a_preview_is_what_last_months_captures_would_have_paid(shop: Shop
         await scope.db.execute(
             update(Payment).where(Payment.captured_minor.in_(amounts)).values(created_at=last_month)
         )
-        found = await fees.preview(scope, await fees.own_account(scope), Decimal("2.5"), 70)
+        found = await fees.preview(scope, await payments.get_own_account(scope), Decimal("2.5"), 70)
     assert (found.count, found.captured_minor) == (3, sum(amounts))
     assert found.was_minor == sum(payments.half_up(Decimal(minor) * 5 / 100) + 10 for minor in amounts)
     # 60: no more than itself; 1999: 49.975 is 50.
