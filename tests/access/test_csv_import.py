@@ -478,7 +478,8 @@ async def test_a_file_as_large_as_it_may_be_goes_through_while_others_are_served
     done = await send(owner, **form, action="import")
     beating.cancel()
     assert done.status_code == 303, done.text[:2000]
-    assert max(waits) < 0.5, sorted(waits)[-5:]
+    # In one piece it would be nearly all of it; a share, since machines differ.
+    assert max(waits) < sum(waits) / 3, sorted(waits)[-5:]
     assert await counts(house, tenant_id) == (10_000, 50, 10_000)
     first = await owner.get("/drivers")
     assert first.text.count('data-label="Driver"') == 50 and "Next page" in first.text
