@@ -22,7 +22,7 @@ from sqlalchemy import select, text
 from app.access.verdict import IdTokenValue
 from app.billing import payments, sandbox
 from app.billing.models import Payment
-from app.billing.provider import OutcomeUnknown
+from app.billing.provider import OutcomeUnknown, Rejected
 from app.billing.stripe_connect import StripeConnect
 from app.brands.models import TenantProfile
 from app.charging import paid, service, settlement
@@ -273,9 +273,12 @@ class World:
         minor, key = self.chance.choice((left, max(left // 3, 1))), f"dashboard-{len(self.log)}"
         self.wire.of_the_dashboard.add(key)
         provider = payments.provider_of(self.database.settings)
-        await provider.refund(
-            payment.account_ref, payment.provider_ref or "", amount_minor=minor, reason="by phone", key=key
-        )
+        try:
+            await provider.refund(
+                payment.account_ref, payment.provider_ref or "", amount_minor=minor, reason="by phone", key=key
+            )
+        except Rejected as refused:
+            return f"the dashboard refuses: {refused.code}"
         return f"{payment.id} {minor}"
 
     async def paper_outside(self, brand: Brand) -> str | None:
