@@ -198,12 +198,18 @@ class World:
         return None
 
     async def _begin(self, brand: Brand, place: Place, tag: str) -> str:
-        async with self.scope(brand, place.actor) as scope:
-            verdict = await service.report_transaction(scope, place.station_id, TransactionReport(
-                kind="Started", at=scope.now, received_at=scope.now, natural_key=f"start{len(self.log)}",
-                evse_no=1, connector_no=1, id_token=IdTokenValue(tag), meter_start_wh=place.meter_wh,
-            ))  # fmt: skip
-        place.transaction = verdict.ocpp_transaction_id
+        began = TransactionReport(
+            kind="Started", at=self.now, received_at=self.now, natural_key=f"start{len(self.log)}",
+            evse_no=1, connector_no=1, id_token=IdTokenValue(tag), meter_start_wh=place.meter_wh,
+        )  # fmt: skip
+        while not place.transaction:
+            try:
+                async with self.scope(brand, place.actor) as scope:
+                    verdict = await service.report_transaction(scope, place.station_id, began)
+            except Killed:  # whoever took it; the station has no answer and sends it again
+                self.counts["deaths"] += 1
+            else:
+                place.transaction = verdict.ocpp_transaction_id
         return place.transaction
 
     async def end(self, brand: Brand) -> str | None:
