@@ -281,7 +281,11 @@ class World:
         provider = payments.provider_of(self.database.settings)
         try:
             await provider.refund(
-                payment.account_ref, payment.provider_ref or "", amount_minor=minor, reason="by phone", key=key
+                payment.account_ref,
+                payment.provider_ref or "",
+                amount_minor=minor,
+                reason="by phone",
+                key=key,
             )
         except Rejected as refused:
             return f"the dashboard refuses: {refused.code}"
