@@ -658,27 +658,36 @@ async def explain(scope: Scope, item_id: UUID, note: str) -> ReconItem:
 
 
 # -- reads -----------------------------------------------------------------------------------------------------------
+# Of the tenant's current account: one that it left (the sandbox's, once there is a key) is never compared again.
+
+
+async def _own_ref(scope: Scope) -> str:
+    """Empty for none."""
+    account = await payments.find_own_account(scope)
+    return account.account_ref if account else ""
 
 
 async def find_light(scope: Scope) -> str:
     """`green`, `red`, or empty where the books were never compared."""
-    ran = (await scope.db.execute(select(func.max(ReconRun.created_at)))).scalar_one()
-    if ran is None:
+    ref = await _own_ref(scope)
+    ran = select(func.max(ReconRun.created_at)).where(ReconRun.account_ref == ref)
+    if (await scope.db.execute(ran)).scalar_one() is None:
         return ""
     standing = select(func.count()).select_from(ReconItem).where(
-        ReconItem.gone_at.is_(None), ReconItem.resolved_at.is_(None)
+        ReconItem.account_ref == ref, ReconItem.gone_at.is_(None), ReconItem.resolved_at.is_(None)
     )  # fmt: skip
     return "red" if (await scope.db.execute(standing)).scalar_one() else "green"
 
 
 async def list_items(scope: Scope, *, is_standing: bool = True, limit: int = 200) -> list[ReconItem]:
-    """Newest first; those that are gone too where not `is_standing`."""
+    """Newest first; all there ever were, of every account, where not `is_standing`."""
     query = select(ReconItem).order_by(ReconItem.resolved_at.is_not(None), ReconItem.id.desc()).limit(limit)
     if is_standing:
-        query = query.where(ReconItem.gone_at.is_(None))
+        query = query.where(ReconItem.account_ref == await _own_ref(scope), ReconItem.gone_at.is_(None))
     return list((await scope.db.execute(query)).scalars())
 
 
 async def list_runs(scope: Scope, limit: int = 20) -> list[ReconRun]:
-    query = select(ReconRun).order_by(ReconRun.id.desc()).limit(limit)
+    query = select(ReconRun).where(ReconRun.account_ref == await _own_ref(scope))
+    query = query.order_by(ReconRun.id.desc()).limit(limit)
     return list((await scope.db.execute(query)).scalars())

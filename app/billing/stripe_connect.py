@@ -378,10 +378,10 @@ def observe(intent: Any, refunds: Sequence[Any] | None = None) -> Observation:
     txn = charge.balance_transaction if charge else None
     details = txn.fee_details if txn is not None and not isinstance(txn, str) else []
     state, refunded, came_back = _STATES.get(intent.status, "failed"), 0, 0
-    if refunds is None:
-        refunds = charge.refunds.data if charge and charge.refunds else ()
+    listed: Sequence[Any] = charge.refunds.data if charge and charge.refunds else ()
+    listed = listed if refunds is None else refunds
     if intent.status == "succeeded":
-        state, refunded, came_back = "captured", *_given_back(refunds)
+        state, refunded, came_back = "captured", *_given_back(listed)
     error = intent.last_payment_error
     # Once it was taken or let go nothing is capturable any more: what was held the charge still says.
     held = charge.amount if charge and charge.paid else 0
@@ -396,7 +396,7 @@ def observe(intent: Any, refunds: Sequence[Any] | None = None) -> Observation:
         failure=(error.code or "declined") if error else "", is_live=bool(intent.livemode),
         is_disputed=bool(charge and charge.disputed),
         three_d_secure=(card.three_d_secure.result or "") if card and card.three_d_secure else "",
-        refunds=tuple(_refund(one) for one in refunds),
+        refunds=tuple(_refund(one) for one in listed),
     )  # fmt: skip
 
 
