@@ -34,7 +34,8 @@ CATEGORY_WORDS = {
     "books": ("Our books differ", "Our accounts at the provider are not what its lines come to."),
 }  # fmt: skip
 LINE_WORDS = {
-    "charge": "Payment", "refund": "Refund", "dispute": "Dispute", "dispute_reversal": "Dispute won",
+    "charge": "Payment", "partial_capture_reversal": "Not captured", "refund": "Refund",
+    "refund_failure": "Refund came back", "dispute": "Dispute", "dispute_reversal": "Dispute won",
     "payout": "Payout", "payout_reversal": "Payout came back", "fee": "Provider's own fee",
 }  # fmt: skip
 

@@ -182,7 +182,9 @@ class Payment(TenantOwned, Base):
 
     `checkout_…` is the provider's hosted page where the payer gives the card; `provider_ref` is known once they did.
     `failure` says in a stable code why a payment ended without money (`declined`, `expired`, `released`).
-    `refunded_outside_minor` of `refunded_minor` was given back at the provider itself, by no call of ours.
+    `refunded_minor` went back to the card; `refunded_outside_minor` of it was given back at the provider itself, by no
+    call of ours. `refund_failed_minor` went too, and the card's bank sent it back; `repaid_minor` staff paid by other
+    means (`Repayment`).
     `payer_email` is a mailbox as `identity.email_norm` makes it: guests' sessions are found by it. `three_d_secure` is
     the bank's word on who paid (`authenticated`, …), empty where it was not asked.
     `dispute` is none, open, won or lost, of money that a bank takes back (an inquiry is none); `disputed_minor` is what
@@ -217,6 +219,8 @@ class Payment(TenantOwned, Base):
     captured_minor: Mapped[int] = mapped_column(server_default="0")
     refunded_minor: Mapped[int] = mapped_column(server_default="0")
     refunded_outside_minor: Mapped[int] = mapped_column(server_default="0")
+    refund_failed_minor: Mapped[int] = mapped_column(server_default="0")
+    repaid_minor: Mapped[int] = mapped_column(server_default="0")
     disputed_minor: Mapped[int] = mapped_column(server_default="0")
     fee_minor: Mapped[int] = mapped_column(server_default="0")
     capture_before: Mapped[datetime | None]
@@ -362,6 +366,26 @@ class RefundRequest(TenantOwned, Base):
         """Did this person ask, by hand or by an API key that they made? Two eyes stay two, whatever they hold."""
         is_same = (self.asked_by_kind, self.asked_by_id) == (actor.kind, actor.id)
         return is_same or (self.key_of != "" and self.key_of == actor.name)
+
+
+class Repayment(TenantOwned, Base):
+    """What a payer got back by other means, where their card takes no refund: `reference` is the transfer's, as staff
+    recorded it."""
+
+    __tablename__ = "repayment"
+    __table_args__ = (
+        references("payment_id", "payment"),
+        Index("ix_repayment_payment", "tenant_id", "payment_id"),
+        CheckConstraint("amount_minor > 0", name="amount"),
+        {"schema": "livery"},
+    )
+
+    payment_id: Mapped[UUID]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    reference: Mapped[str]
+    recorded_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class Dispute(TenantOwned, Base):

@@ -45,13 +45,17 @@ def answer(op: PaymentOp) -> str:
         known = _HAPPENED if op.state == "succeeded" else _CAME_TOO_LATE
         if op.kind in known:
             return known[op.kind]
+    if op.kind == "refund" and op.response.get("came_back"):
+        return f"Came back: {why_refused(op)}"
     if op.kind == "refund" and code in _REFUSED:
         return _REFUSED[code].capitalize()
     return op.response.get("message") or code or "–"
 
 
-def why_refused(refund: PaymentOp) -> str:
-    """A clause without its full stop: why the provider gave nothing back."""
+def why_refused(refund: PaymentOp | None) -> str:
+    """A clause without its full stop: why the payer has nothing back. None: of a refund that none of our calls made."""
+    if refund is None:
+        return "the card's bank sent it back"
     response = refund.response or {}
     known = _REFUSED.get(response.get("code") or "")
     return known or str(response.get("message") or response.get("code") or "it gave no reason").rstrip(".")
@@ -61,6 +65,11 @@ _REFUSED = {
     "balance_insufficient": "there is too little money in the account at the provider",
     "charge_disputed": "the payer has disputed the payment at their bank",
     "expired_or_canceled_card": "the card is no longer valid",
+    "lost_or_stolen_card": "the card was lost or stolen",
+    "declined": "the card's bank refused it",
+    "unknown": "the card's bank gave no reason",
+    "merchant_request": "it was taken back at the provider",
+    "canceled": "it was taken back at the provider",
 }
 # What was asked for does not fit how the hold stands by now.
 _ENDED = ("payment_intent_unexpected_state", "charge_expired_for_capture")

@@ -289,11 +289,15 @@ def _paid(
         back_minor = max(back_minor, payment.refunded_minor if settled else 0)
     back = money(back_minor, payment.currency) if back_minor else ""
     if invoice.corrects_id:
-        given = _("%(amount)s given back to card %(card)s") % {"amount": back, "card": payment.method}
+        is_otherwise = payment.repaid_minor > 0
+        given = _("%(amount)s given back") if is_otherwise else _("%(amount)s given back to card %(card)s")
+        given %= {"amount": back, "card": payment.method}
         to_come = sum(amount for at, amount, is_made in given_back if not is_made and at == invoice.issued_at)
-        still = _("%(amount)s still to be given back to card %(card)s") % {
-            "amount": money(to_come, payment.currency), "card": payment.method,
-        }  # fmt: skip
+        has_failed = payment.refund_failed_minor > 0  # then by which way is open
+        still = _("%(amount)s still to be given back") if has_failed else _(
+            "%(amount)s still to be given back to card %(card)s"
+        )  # fmt: skip
+        still %= {"amount": money(to_come, payment.currency), "card": payment.method}
         words = "; ".join([*([given] if back else []), *([still] if to_come else [])])
     else:
         amount = money(payment.captured_minor, payment.currency)

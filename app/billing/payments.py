@@ -34,6 +34,7 @@ from app.billing.models import (
     PaymentOp,
     PlatformFee,
     RefundRequest,
+    Repayment,
 )
 from app.billing.outcomes import DECLINED
 from app.billing.provider import (
@@ -43,6 +44,7 @@ from app.billing.provider import (
     Observation,
     OutcomeUnknown,
     Provider,
+    RefundSeen,
     Rejected,
 )
 from app.brands.models import TenantProfile
@@ -107,6 +109,7 @@ class Known:
     hold_minor: int = 0
     captured_minor: int = 0
     refunded_minor: int = 0
+    refund_failed_minor: int = 0
     fee_minor: int = 0
     provider_fee_minor: int = 0
     failure: str = ""
@@ -115,10 +118,13 @@ class Known:
 def merge(known: Known, seen: Observation) -> Known:
     """Pure, idempotent, and the same in any order: states only rise, totals never fall (money.md 4.4).
 
-    A stale `authorized` after a capture changes nothing; money that was taken outranks every other end.
+    A stale `authorized` after a capture changes nothing; money that was taken outranks every other end. Of refunds two
+    totals never fall: what was sent at all, and what of that was sent back.
     """
     captured = max(known.captured_minor, seen.captured_minor)
-    refunded = max(known.refunded_minor, seen.refunded_minor)
+    came_back = max(known.refund_failed_minor, seen.refund_failed_minor)
+    sent = max(one.refunded_minor + one.refund_failed_minor for one in (known, seen))
+    refunded = sent - came_back
     state = max(known.state, seen.state, key=lambda one: (_RANK[one], one))
     if captured:
         state = "captured" if not refunded else ("refunded" if refunded >= captured else "partially_refunded")
@@ -129,7 +135,7 @@ def merge(known: Known, seen: Observation) -> Known:
         failure = ""  # a declined card was followed by one that holds
     return Known(
         state=state, hold_minor=max(known.hold_minor, seen.hold_minor), captured_minor=captured,
-        refunded_minor=refunded, fee_minor=max(known.fee_minor, seen.fee_minor),
+        refunded_minor=refunded, refund_failed_minor=came_back, fee_minor=max(known.fee_minor, seen.fee_minor),
         provider_fee_minor=max(known.provider_fee_minor, seen.provider_fee_minor),
         failure=failure,
     )  # fmt: skip
@@ -498,12 +504,16 @@ async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Ba
         one.id: one.captured_minor - _given_back(one, refunds.get(one.id, [])) - _lost(one)
         for one in payments
     }
-    failed = [one for one, ops in refunds.items() if left[one] and any(op.state == "failed" for op in ops)]
-    papers = await _papers_minor(scope, failed)
-    found = dict.fromkeys(left, Back())
-    for payment_id, ops in refunds.items():
+    came_back = {one.id for one in payments if one.refund_failed_minor}
+    failed = [
+        one for one in left
+        if left[one] and (one in came_back or any(op.state == "failed" for op in refunds.get(one, ())))
+    ]  # fmt: skip
+    papers, found = await _papers_minor(scope, failed), dict[UUID, Back]()
+    for payment_id, minor in left.items():
+        ops = refunds.get(payment_id, [])
         asked = sum(op.request["amount_minor"] for op in ops if op.state not in ("succeeded", "failed"))
-        refused = max(left[payment_id] - max(papers[payment_id], 0), 0) if payment_id in papers else 0
+        refused = max(minor - max(papers[payment_id], 0), 0) if payment_id in papers else 0
         found[payment_id] = Back(on_its_way_minor=asked, refused_minor=refused)
     return found
 
@@ -520,24 +530,65 @@ async def _papers_minor(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID,
 
 
 async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
-    """What the provider refused to give back is asked for once more; its credit note stands."""
+    """What the provider refused to give back, or the card's bank sent back, is asked for once more; its credit note
+    stands."""
     payment = await _locked(scope, payment_id)
     waiting = (await find_back(scope, payment)).refused_minor
     if not waiting:
         raise Refused("not_refundable", "Nothing that was refused waits to be given back.")
-    refunds = (await list_refunds(scope, [payment.id]))[payment.id]
-    return await refund(scope, payment.id, refunds[-1].request["reason"], amount_minor=waiting)
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
+    reason = refunds[-1].request["reason"] if refunds else "The card's bank sent it back."
+    return await refund(scope, payment.id, reason, amount_minor=waiting)
+
+
+async def record_repayment(scope: Scope, payment_id: UUID, reference: str) -> Repayment:
+    """Staff paid what waits to be given back by other means, all of it: nobody is asked for it again. `not_refundable`,
+    `charge_disputed`, or Invalid of `reference`: required, too_long."""
+    reference = reference.strip()
+    if not reference or len(reference) > 200:
+        code = "too_long" if reference else "required"
+        raise Invalid.field("reference", code, "Give the transfer's reference, in up to 200 characters.")
+    payment = await _locked(scope, payment_id)
+    refuse_disputed(payment)
+    waiting = (await find_back(scope, payment)).refused_minor
+    if not waiting:
+        raise Refused("not_refundable", "Nothing that was refused waits to be given back.")
+    row = Repayment(
+        id=uuid7(), payment_id=payment.id, amount_minor=waiting, currency=payment.currency, reference=reference,
+        recorded_by=scope.actor.name, created_at=scope.now,
+    )  # fmt: skip
+    scope.db.add(row)
+    payment.repaid_minor += waiting
+    payment.version_no += 1
+    await ledger.post(scope, "repaid", "repayment", row.id, scope.now, [
+        Posting("driver_receivable", waiting, payment.currency), Posting("bank", -waiting, payment.currency),
+    ])  # fmt: skip
+    news = {"amount_minor": waiting, "currency": payment.currency, "reference": reference}
+    await audit.record(scope, "payment.repaid", "payment", payment.id, news)
+    await events.emit(scope, "PaymentRepaid", "payment", payment.id, news)
+    scope.publish(f"payment:{payment.source_id}", {"what": "repaid"})
+    return row
+
+
+async def list_repayments(scope: Scope, payment_id: UUID) -> list[Repayment]:
+    """Oldest first."""
+    query = select(Repayment).where(Repayment.payment_id == payment_id).order_by(Repayment.id)
+    return list((await scope.db.execute(query)).scalars())
 
 
 async def list_refused_refunds(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, int]]:
-    """(payment, minor units) of what the provider refused to give back and nobody asked for again, oldest first."""
+    """(payment, minor units) of what the provider refused to give back, or the card's bank sent back, and nobody asked
+    for again, oldest first."""
     newest = (
         select(PaymentOp.payment_id, PaymentOp.state)
         .where(PaymentOp.kind == "refund").distinct(PaymentOp.payment_id)
         .order_by(PaymentOp.payment_id, PaymentOp.id.desc()).subquery()
     )  # fmt: skip
     failed = select(newest.c.payment_id).where(newest.c.state == "failed")
-    query = select(Payment).where(Payment.id.in_(failed), Payment.refunded_minor < Payment.captured_minor)
+    query = select(Payment).where(
+        Payment.id.in_(failed) | (Payment.refund_failed_minor > 0),
+        Payment.refunded_minor < Payment.captured_minor,
+    )
 
     async def refused(rows: Sequence[Payment]) -> dict[UUID, int]:
         return {key: back.refused_minor for key, back in (await _find_back(scope, rows)).items()}
@@ -584,9 +635,9 @@ def _lost(payment: Payment) -> int:
 
 
 def _given_back(payment: Payment, refunds: Iterable[PaymentOp]) -> int:
-    """With what is on its way."""
+    """With what is on its way, and what was paid by other means."""
     planned = sum(op.request["amount_minor"] for op in refunds if op.state != "failed")
-    return max(payment.refunded_minor, payment.refunded_outside_minor + planned)
+    return max(payment.refunded_minor, payment.refunded_outside_minor + planned) + payment.repaid_minor
 
 
 async def find_unpapered(scope: Scope, payment: Payment) -> int:
@@ -682,8 +733,8 @@ class Settled:
     @property
     def paid_minor(self) -> int:
         """By card, less what notes gave back."""
-        noted = 0 if self.is_past else self.payment.refunded_minor - self.unpapered_minor
-        return self.payment.captured_minor - noted
+        back = self.payment.refunded_minor + self.payment.repaid_minor
+        return self.payment.captured_minor - (0 if self.is_past else back - self.unpapered_minor)
 
     @property
     def why(self) -> str:
@@ -733,7 +784,7 @@ async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[d
     the capture was still under way, or the provider refused at first.
     """
     ops = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
-    if payment is None or not (ops or payment.refunded_outside_minor):
+    if payment is None or not (ops or payment.refunded_outside_minor or payment.refund_failed_minor):
         return []
     query = select(Invoice.issued_at).where(
         Invoice.issued_at >= payment.created_at, Invoice.corrects_id.is_not(None),
@@ -746,8 +797,8 @@ async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[d
             issued_at = max((at for at in notes if at <= op.created_at), default=op.created_at)
             found.append((issued_at, op.request["amount_minor"], True))
     outside = payment.refunded_outside_minor - await find_unpapered(scope, payment)
-    if outside and notes:
-        found.append((max(notes), outside, True))
+    if outside + payment.repaid_minor and notes:
+        found.append((max(notes), outside + payment.repaid_minor, True))
     back = await find_back(scope, payment)
     waiting = back.on_its_way_minor + back.refused_minor
     if waiting and notes:
@@ -756,12 +807,14 @@ async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[d
 
 
 def refund_as_json(payment: Payment, op: PaymentOp, id: UUID | None = None) -> dict[str, Any]:
-    """As REST shows it. `state`: pending until the provider answered, then succeeded or failed. `id`: of the request
-    that it came of, where it had to wait for one."""
+    """As REST shows it. `state`: pending until the provider answered, then succeeded or failed (also weeks later, where
+    the card's bank sends it back; `failure` says why in the provider's code). `id`: of the request that it came of,
+    where it had to wait for one."""
     return {
         "id": public_id("refund", id or op.id), "payment_id": public_id("payment", payment.id),
         "state": op.state if op.state in ("succeeded", "failed") else "pending", "reason": op.request["reason"],
         "amount": money(op.request["amount_minor"], payment.currency), "created_at": rfc3339(op.created_at),
+        "failure": (op.response or {}).get("code") if op.state == "failed" else None,
     }  # fmt: skip
 
 
@@ -900,7 +953,12 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout
     if op.kind == "cancel":
         return await provider.cancel(account, ref, key=key)
     op.provider_ref = await provider.refund(
-        account, ref, amount_minor=request["amount_minor"], reason=request["reason"], key=key
+        account,
+        ref,
+        amount_minor=request["amount_minor"],
+        reason=request["reason"],
+        key=key,
+        marked=str(op.id),
     )
     return await provider.get_payment(account, ref)
 
@@ -952,11 +1010,14 @@ async def _was_refunded(database: Database, tenant_id: UUID, op_id: UUID) -> boo
         op.state, op.updated_at = "succeeded", scope.now
         await _post_refund(scope, payment, op)
         await _book_outside(scope, payment)
+        await watch(scope, payment_id)  # it may have failed since
         return True
 
 
 async def _has_refunded(scope: Scope, payment: Payment, op: PaymentOp) -> bool:
-    """More was given back than the refunds we know of come to."""
+    """It carries our mark at the provider, or more was given back than the refunds we know of come to."""
+    if op.provider_ref is not None:
+        return True
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
     return _unexplained(payment, refunds) >= op.request["amount_minor"]
 
@@ -967,15 +1028,55 @@ def _unexplained(payment: Payment, refunds: Iterable[PaymentOp]) -> int:
     return payment.refunded_minor - payment.refunded_outside_minor - made
 
 
-async def _book_outside(scope: Scope, payment: Payment) -> None:
+async def _take_refunds(scope: Scope, payment: Payment, seen: Sequence[RefundSeen]) -> bool:
+    """Which of our calls made what the provider tells of, by its id or by our mark. One that the card's bank sent back
+    is undone, once: the money is in the account again, and the payer is owed it. True: one of nobody's failed too."""
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, []) if seen else []
+    known = {str(op.id): op for op in refunds} | {op.provider_ref: op for op in refunds if op.provider_ref}
+    is_outside = False
+    for one in seen:
+        op = known.get(one.ref) or known.get(one.marked)
+        if op is None:
+            is_outside |= one.is_failed
+            continue
+        op.provider_ref = op.provider_ref or one.ref
+        if not one.is_failed or op.state != "succeeded":
+            continue
+        op.state, op.updated_at = "failed", scope.now
+        op.response = {"code": one.failure or "unknown", "came_back": True}
+        await _post_come_back(scope, payment, op.request["amount_minor"], "payment_op", op.id)
+    return is_outside
+
+
+async def _post_come_back(
+    scope: Scope, payment: Payment, amount_minor: int, source_type: str, source_id: UUID
+) -> None:
+    kind = "refund_failed" if source_type == "payment_op" else "refund_outside_failed"
+    await ledger.post(scope, kind, source_type, source_id, scope.now, [
+        Posting("psp_pending", amount_minor, payment.currency, payment.account_ref),
+        Posting("driver_receivable", -amount_minor, payment.currency),
+    ])  # fmt: skip
+    news = {"amount_minor": amount_minor, "currency": payment.currency}
+    await audit.record(scope, f"payment.{kind}", "payment", payment.id, news)
+    await events.emit(scope, "RefundFailed", "payment", payment.id, news)
+    scope.publish(f"payment:{payment.source_id}", {"what": "refund_failed"})
+
+
+async def _book_outside(scope: Scope, payment: Payment, *, has_failed: bool = False) -> None:
     """What the operator gave back at the provider itself comes into the books when it is seen; its credit note is for
-    staff to issue (`find_unpapered`). While a refund of ours is under way, what is seen may be that one. The payment
-    is locked: once."""
-    if payment.refunded_minor <= payment.refunded_outside_minor:
+    staff to issue (`find_unpapered`). While a refund of ours is under way, what is seen may be that one. Where one
+    `has_failed`, it is undone. The payment is locked: once."""
+    if payment.refunded_minor <= payment.refunded_outside_minor and not has_failed:
         return
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
     amount = _unexplained(payment, refunds)
-    if amount <= 0 or any(op.state not in ("succeeded", "failed") for op in refunds):
+    if any(op.state not in ("succeeded", "failed") for op in refunds):
+        return
+    back = min(-amount, payment.refunded_outside_minor) if has_failed else 0
+    if back > 0:
+        payment.refunded_outside_minor -= back
+        await _post_come_back(scope, payment, back, f"payment_outside:{payment.id}", uuid7())
+    if amount <= 0:
         return
     payment.refunded_outside_minor += amount
     await ledger.post(scope, "refunded_outside", f"payment_outside:{payment.id}", uuid7(), scope.now, [
@@ -1099,7 +1200,8 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
         await _post_capture(scope, payment)
     if after.captured_minor:
         await _post_fees(scope, payment)
-    await _book_outside(scope, payment)
+    has_failed = await _take_refunds(scope, payment, seen.refunds)
+    await _book_outside(scope, payment, has_failed=has_failed)
     await _tell(scope, payment, before.state)
 
 

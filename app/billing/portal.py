@@ -20,11 +20,11 @@ from app.billing import (
 from app.billing.models import Invoice
 from app.billing.paper import NAMES
 from app.brands import faces
-from app.kernel.errors import Refused
+from app.kernel.errors import Invalid, Refused
 from app.kernel.ids import parse_id, public_id
-from app.kernel.money import to_decimal
+from app.kernel.money import Money, to_decimal
 from app.kernel.spreadsheet import Cell, csv_file, csv_text
-from app.kernel.web import NavItem, page, redirect, visit_of
+from app.kernel.web import NavItem, page, read_form, redirect, visit_of
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -54,6 +54,9 @@ KINDS = {
     "write_off": "Written off",
     "refunded": "Refund",
     "refunded_outside": "Refund at the provider",
+    "refund_failed": "Refund came back",
+    "refund_outside_failed": "Refund at the provider came back",
+    "repaid": "Paid back by other means",
     "invoice_issued": "Invoice issued",
     "credit_note_issued": "Credit note issued",
     "available": "Became available",
@@ -183,14 +186,16 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     row = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
     ops = await queries.ops_of(tenant_scope, row.id)
     left, back = payments.refundable_minor(row, ops), await payments.find_back(tenant_scope, row)
-    refused = [op for op in ops if op.kind == "refund" and op.state == "failed"]
+    refused = next((op for op in reversed(ops) if op.kind == "refund" and op.state == "failed"), None)
     requests = (await queries.refund_requests_of(tenant_scope, [row.id])).get(row.id, [])
     account = await payments.find_account(tenant_scope)
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
         ops=ops, errors={}, alert=None, words=OP_WORDS, answer=outcomes.answer,
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
-        outcome=outcomes.outcome(row), back=back, why_refused=outcomes.why_refused(refused[-1]) if refused else "",
+        outcome=outcomes.outcome(row), back=back, why_refused=outcomes.why_refused(refused),
+        has_come_back=refused is None or bool((refused.response or {}).get("came_back")),
+        repayments=await payments.list_repayments(tenant_scope, row.id),
         left_minor=max(left - back.refused_minor, 0), actor=tenant_scope.actor,
         requests=[(public_id("refund", one.id), one) for one in requests],
         limit_minor=account.refund_limit_minor if account else None,
@@ -210,6 +215,23 @@ async def retry_refund(request: AnyRequest, tenant_scope: Scope, payment_id: str
         visit_of(request).is_spoiled = True
         return redirect(request, path, flash=error.message, kind="error")
     return redirect(request, path, flash="The provider is asked again. The credit note stands.")
+
+
+@post("/payments/{payment_id:str}/repayments", opt={"permission": "invoices.manage"})
+async def record_repayment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[Any]:
+    path, form = f"/payments/{payment_id}", await read_form(request)
+    try:
+        row = await payments.record_repayment(
+            tenant_scope, parse_id("payment", payment_id), form.text("reference")
+        )
+    except Refused as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=error.message, kind="error")
+    except Invalid as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=error.faults[0].message, kind="error")
+    paid = Money(row.amount_minor, row.currency).format()
+    return redirect(request, path, flash=f"Recorded: {paid} was paid back. The driver is told so.")
 
 
 @get("/ledger", opt={"permission": "ledger.view"})
@@ -239,6 +261,6 @@ def _source(source_type: str, source_id: Any) -> str | None:
 
 
 routes = [
-    list_payments, show_payment, retry_refund, list_invoices, export_invoices,
+    list_payments, show_payment, retry_refund, record_repayment, list_invoices, export_invoices,
     show_invoice, download_invoice, download_xml, show_ledger, *account_pages.routes, *books_pages.routes,
 ]  # fmt: skip

@@ -56,13 +56,18 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the provider says a payment is now. Amounts in minor units; the two totals never fall (`merge`)."""
+    """What the provider says a payment is now. Amounts in minor units; totals never fall (`merge`).
+
+    `refunded_minor` is what went back and stayed there, `refund_failed_minor` what went and was sent back to the
+    account. `refunds` are those that are known one by one.
+    """
 
     provider_ref: str
     state: str
     hold_minor: int = 0
     captured_minor: int = 0
     refunded_minor: int = 0
+    refund_failed_minor: int = 0
     fee_minor: int = 0
     provider_fee_minor: int = 0
     capture_before: datetime | None = None
@@ -72,6 +77,17 @@ class Observation:
     is_live: bool = False
     is_disputed: bool = False
     three_d_secure: str = ""
+    refunds: "tuple[RefundSeen, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundSeen:
+    """`marked` is what we gave it with us. `failure` is the provider's reason of one that failed, however late."""
+
+    ref: str
+    marked: str
+    is_failed: bool = False
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +222,9 @@ class Provider(Protocol):
 
     async def cancel(self, account: str, ref: str, *, key: str) -> Observation: ...
 
-    async def refund(self, account: str, ref: str, *, amount_minor: int, reason: str, key: str) -> str: ...
+    async def refund(
+        self, account: str, ref: str, *, amount_minor: int, reason: str, key: str, marked: str = ""
+    ) -> str: ...
 
     async def list_balance_txns(
         self, account: str, since: datetime, payout: str | None = None

@@ -47,12 +47,22 @@ STALE = timedelta(days=7)
 SETTLES_WITHIN = timedelta(hours=1)
 # Our postings that move the account at the provider, by what they are about; FEES are kept of it.
 OURS = {
-    "captured": "charge", "fees": "charge", "refunded": "refund", "refunded_outside": "refund_outside",
+    "captured": "charge", "fees": "charge", "refunded": "refund", "refund_failed": "refund",
+    "refunded_outside": "refund_outside", "refund_outside_failed": "refund_outside",
     "dispute_opened": "dispute", "dispute_won": "dispute", "dispute_fee": "dispute",
 }  # fmt: skip
 FEES = ("fees", "dispute_fee")
 LATER = ("payment_fees", "payment_outside", "dispute_fee")  # sources of what comes more than once: `name:id`
-OF_PAYMENTS = ("charge", "refund", "dispute", "dispute_reversal")
+# What was not captured of a charge comes back as a line of its own, and what a card's bank did not take of a refund
+# (docs.stripe.com/reports/reporting-categories).
+OF_PAYMENTS = (
+    "charge",
+    "partial_capture_reversal",
+    "refund",
+    "refund_failure",
+    "dispute",
+    "dispute_reversal",
+)
 OF_PAYOUTS = ("payout", "payout_reversal")
 PROVIDERS_OWN = "fee"  # what the provider bills the account itself
 CATEGORIES = (
@@ -180,6 +190,7 @@ async def reconcile(
     read = await _read(
         payments.provider_of(database.settings), account.account_ref, since, payouts_since, itemised
     )
+    await _look_again(database, tenant_id, account.account_ref, read)
     async with database.scope(tenant_id, ACTOR) as scope:
         await scope.db.execute(
             text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext('reconcile'))"), {"tenant": str(tenant_id)}
@@ -226,6 +237,16 @@ async def _read(
     return _Read(txns, payouts, items, after if after == before else None)
 
 
+async def _look_again(database: Database, tenant_id: UUID, ref: str, read: _Read) -> None:
+    """A refund may fail weeks later, and where no news of it came the provider's books are the first to tell."""
+    charges = {one.charge_ref for one in read.txns if one.category == "refund_failure"}
+    async with database.scope(tenant_id, ACTOR) as scope:
+        query = select(Payment.id).where(Payment.account_ref == ref, Payment.charge_ref.in_(charges))
+        found = list((await scope.db.execute(query)).scalars())
+    for payment_id in found:
+        await payments.observe(database, tenant_id, payment_id)
+
+
 async def _write(scope: Scope, ref: str, since: datetime, read: _Read, until: datetime) -> ReconRun:
     standing = await _find_standing(scope, ref)
     fetched = await _keep_txns(scope, ref, read)
@@ -240,7 +261,7 @@ async def _write(scope: Scope, ref: str, since: datetime, read: _Read, until: da
         for row in await _rows(scope, ref, paid_out | ProviderBalanceTxn.charge_ref.in_(booked.charges))
     }
     told, ours = _told_lines(rows.values(), booked.refunds), [*booked.lines, *_payout_lines(payouts)]
-    compared = compare(ours, told, until=until)
+    compared = compare(_moving(ours), _moving(told), until=until)
     await _move(scope, ref, rows.values(), {line.key for line in booked.lines}, booked.refunds)
     unknown = _unknown(rows.values())
     beyond: dict[str, int] = defaultdict(int)  # what the comparison accounts for, by currency
@@ -367,27 +388,41 @@ def _payout_lines(payouts: Iterable[Payout]) -> list[Line]:
 
 
 def _key(row: ProviderBalanceTxn, ops: set[str]) -> str:
-    """A refund that none of our calls made is known by its charge alone, and a dispute is one thing with its end."""
-    if row.reporting_category == "refund" and row.source_ref not in ops:
+    """A refund that none of our calls made is known by its charge alone; a dispute is one thing with its end, a refund
+    with its failure, and a charge with what was not captured of it."""
+    category = _ENDS.get(row.reporting_category, row.reporting_category)
+    if category == "refund" and row.source_ref not in ops:
         return f"refund_outside:{row.charge_ref}"
-    category = "dispute" if row.reporting_category == "dispute_reversal" else row.reporting_category
-    return f"{category}:{row.source_ref}"
+    is_rest = row.reporting_category == "partial_capture_reversal"
+    return f"{category}:{row.charge_ref if is_rest else row.source_ref}"
+
+
+_ENDS = {
+    "dispute_reversal": "dispute", "refund_failure": "refund", "partial_capture_reversal": "charge",
+}  # fmt: skip
 
 
 def _told_lines(rows: Iterable[ProviderBalanceTxn], ops: set[str]) -> list[Line]:
-    lines, sums = [], dict[str, Line]()
-    for row in rows:
-        if row.reporting_category not in (*OF_PAYMENTS, *OF_PAYOUTS):
-            continue
+    lines, sums, at = list[Line](), dict[str, Line](), dict[str, int]()
+    known = [row for row in rows if row.reporting_category in (*OF_PAYMENTS, *OF_PAYOUTS)]
+    for row in sorted(known, key=lambda row: row.reporting_category in _ENDS):
         line = Line(
             key=_key(row, ops), amount_minor=row.amount_minor, fee_minor=row.fee_minor, currency=row.currency,
             at=row.created_at, row_id=row.id,
         )  # fmt: skip
         if line.key.startswith(("refund_outside:", "dispute:")):
             sums[line.key] = _sum(sums.get(line.key), line)
+        elif row.reporting_category in _ENDS and line.key in at:
+            lines[at[line.key]] = _sum(lines[at[line.key]], line)
         else:
+            at.setdefault(line.key, len(lines))
             lines.append(line)
     return [*lines, *sums.values()]
+
+
+def _moving(lines: Iterable[Line]) -> list[Line]:
+    """Without what went there and came back again: the other side may never have seen it."""
+    return [line for line in lines if line.amount_minor or line.fee_minor]
 
 
 def _sum(first: Line | None, line: Line) -> Line:
@@ -623,27 +658,36 @@ async def explain(scope: Scope, item_id: UUID, note: str) -> ReconItem:
 
 
 # -- reads -----------------------------------------------------------------------------------------------------------
+# Of the tenant's current account: one that it left (the sandbox's, once there is a key) is never compared again.
+
+
+async def _own_ref(scope: Scope) -> str:
+    """Empty for none."""
+    account = await payments.find_own_account(scope)
+    return account.account_ref if account else ""
 
 
 async def find_light(scope: Scope) -> str:
     """`green`, `red`, or empty where the books were never compared."""
-    ran = (await scope.db.execute(select(func.max(ReconRun.created_at)))).scalar_one()
-    if ran is None:
+    ref = await _own_ref(scope)
+    ran = select(func.max(ReconRun.created_at)).where(ReconRun.account_ref == ref)
+    if (await scope.db.execute(ran)).scalar_one() is None:
         return ""
     standing = select(func.count()).select_from(ReconItem).where(
-        ReconItem.gone_at.is_(None), ReconItem.resolved_at.is_(None)
+        ReconItem.account_ref == ref, ReconItem.gone_at.is_(None), ReconItem.resolved_at.is_(None)
     )  # fmt: skip
     return "red" if (await scope.db.execute(standing)).scalar_one() else "green"
 
 
 async def list_items(scope: Scope, *, is_standing: bool = True, limit: int = 200) -> list[ReconItem]:
-    """Newest first; those that are gone too where not `is_standing`."""
+    """Newest first; all there ever were, of every account, where not `is_standing`."""
     query = select(ReconItem).order_by(ReconItem.resolved_at.is_not(None), ReconItem.id.desc()).limit(limit)
     if is_standing:
-        query = query.where(ReconItem.gone_at.is_(None))
+        query = query.where(ReconItem.account_ref == await _own_ref(scope), ReconItem.gone_at.is_(None))
     return list((await scope.db.execute(query)).scalars())
 
 
 async def list_runs(scope: Scope, limit: int = 20) -> list[ReconRun]:
-    query = select(ReconRun).order_by(ReconRun.id.desc()).limit(limit)
+    query = select(ReconRun).where(ReconRun.account_ref == await _own_ref(scope))
+    query = query.order_by(ReconRun.id.desc()).limit(limit)
     return list((await scope.db.execute(query)).scalars())

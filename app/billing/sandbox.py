@@ -43,9 +43,14 @@ CARDS = {
     "4000000000000069": ("visa", "expired_card", N_("has expired")),
     "4000000000000259": ("visa", "ok", N_("pays, and disputes it afterwards")),
     "4000000000001976": ("visa", "ok", N_("pays, and its bank asks afterwards")),
+    "4000000000005126": ("visa", "ok", N_("pays, and a refund fails an hour later")),
+    "4000000000007726": ("visa", "ok", N_("pays, and a refund is pending for an hour")),
 }
 # What happens once the money was taken (docs.stripe.com/testing#disputes).
 DISPUTING = {"4000000000000259": "needs_response", "4000000000001976": "warning_needs_response"}
+# How a refund begins, and what becomes of it (docs.stripe.com/testing#refunds).
+REFUNDING = {"4000000000005126": ("succeeded", "failed"), "4000000000007726": ("pending", "succeeded")}
+REFUND_SETTLES_S = 3600
 DECLINES = {
     "card_declined": N_("Your card was declined."),
     "insufficient_funds": N_("Your card has insufficient funds."),
@@ -275,7 +280,7 @@ class Engine:
             "select body from sandbox.object where account = :account and kind = 'refund'"
             " and body->>'charge' = :charge order by created desc, id desc limit 11", charge=charge,
         )  # fmt: skip
-        found = [row.body for row in rows.all()]
+        found = [_shown_refund(row.body) for row in rows.all()]
         url = f"/v1/charges/{charge}/refunds"
         return {"object": "list", "url": url, "has_more": len(found) > 10, "data": found[:10]}
 
@@ -670,6 +675,7 @@ async def _aged_intent(engine: Engine, ref: str) -> dict[str, Any]:
 
 
 async def _get_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    await _age_refunds(engine)
     return _shown_intent(await engine.expanded(await _aged_intent(engine, ref), params))
 
 
@@ -773,6 +779,7 @@ def _fee(kind: str, amount: int, currency: str, description: str) -> dict[str, A
 
 async def _age_balance(engine: Engine) -> None:
     """The automatic payouts up to now: at midnight UTC what is available goes to the bank, which has it a day later."""
+    await _age_refunds(engine)
     now, schedule = await engine.now(), await _schedule(engine)
     rows = await engine.run(
         "select body from sandbox.object where account = :account and kind = 'balance_transaction'"
@@ -964,6 +971,9 @@ async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, An
         "metadata": params.get("metadata") or {}, "payment_intent": intent["id"], "reason": params.get("reason"),
         "receipt_number": None, "source_transfer_reversal": None, "status": "succeeded", "transfer_reversal": None,
     }  # fmt: skip
+    begins, ends = REFUNDING.get(intent["livery"]["card"], ("succeeded", ""))
+    if ends:
+        refund |= {"status": begins, "livery": {"ends": ends, "at": refund["created"] + REFUND_SETTLES_S}}
     txn = await _book(engine, "refund", "refund", -amount, charge["currency"], refund["id"])
     refund["balance_transaction"] = txn["id"]
     charge["amount_refunded"] += amount
@@ -971,7 +981,37 @@ async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, An
     await engine.put(refund)
     await engine.put(charge)
     await engine.tell("charge.refunded", charge)
-    return await engine.expanded(refund, params)
+    return await engine.expanded(_shown_refund(refund), params)
+
+
+def _shown_refund(refund: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in refund.items() if name != "livery"}
+
+
+async def _age_refunds(engine: Engine) -> None:
+    """What the card's bank did with refunds since: it took them, or sent the money back to the account."""
+    rows = await engine.run(
+        "select body from sandbox.object where account = :account and kind = 'refund'"
+        " and (body->'livery'->>'at')::bigint <= :now order by created, id", now=await engine.now(),
+    )  # fmt: skip
+    for row in rows.all():
+        refund, ends = _shown_refund(row.body), row.body["livery"]["ends"]
+        refund["status"] = ends
+        if ends == "failed":
+            back = await _book(
+                engine, "refund_failure", "refund_failure", refund["amount"], refund["currency"], refund["id"],
+                available_in=timedelta(),
+            )  # fmt: skip
+            refund |= {
+                "failure_balance_transaction": back["id"],
+                "failure_reason": "expired_or_canceled_card",
+            }
+            charge = await engine.get("charge", refund["charge"])
+            charge |= {"amount_refunded": charge["amount_refunded"] - refund["amount"], "refunded": False}
+            await engine.put(charge)
+        await engine.put(refund)
+        await engine.tell("refund.failed" if ends == "failed" else "refund.updated", refund)
+        await engine.tell("charge.refund.updated", refund)
 
 
 async def _get_of(kind: str, engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -983,7 +1023,20 @@ async def _get_charge(engine: Engine, ref: str, params: dict[str, Any]) -> dict[
 
 
 async def _get_refund(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
-    return await _get_of("refund", engine, ref, params)
+    await _age_refunds(engine)
+    return _shown_refund(await _get_of("refund", engine, ref, params))
+
+
+async def _list_refunds(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    await _age_refunds(engine)
+    part = {name: params[name] for name in ("charge", "payment_intent") if name in params}
+    found, has_more = await _newest_of(engine, "refund", params, part)
+    return {
+        "object": "list",
+        "url": "/v1/refunds",
+        "has_more": has_more,
+        "data": [_shown_refund(one) for one in found],
+    }
 
 
 # -- disputes --------------------------------------------------------------------------------------------------------
@@ -1153,6 +1206,7 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("POST", "/v1/payment_intents/{id}/cancel", _cancel_intent),
     ("GET", "/v1/charges/{id}", _get_charge),
     ("POST", "/v1/refunds", _create_refund),
+    ("GET", "/v1/refunds", _list_refunds),
     ("GET", "/v1/refunds/{id}", _get_refund),
     ("GET", "/v1/balance", _get_balance),
     ("GET", "/v1/balance_transactions", _list_txns),
@@ -1203,8 +1257,16 @@ def with_urls(answer: Answer, settings: Settings) -> Answer:
 
 
 async def set_clock(database: Database, offset_s: int) -> None:
-    """How far the sandbox's clock is ahead of ours: holds and checkouts expire by it."""
+    """How far the sandbox's clock is ahead of ours: holds and checkouts expire by it, and banks take refunds or not."""
     await _set(database, "clock", offset_s)
+    async with database.sandbox() as db:
+        rows = await Engine(db, "").run(
+            "select distinct account from sandbox.object where kind = 'refund' and body ? 'livery'"
+        )
+        for account in [row.account for row in rows.all()]:
+            engine = Engine(db, account)
+            await engine.lock()
+            await _age_refunds(engine)
 
 
 async def set_faults(database: Database, plan: list[dict[str, Any]]) -> None:

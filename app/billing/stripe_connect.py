@@ -6,7 +6,7 @@ worth nothing after a crash (money.md 1.5). Source: docs.stripe.com, API version
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from app.billing.provider import (
     OutcomeUnknown,
     Payout,
     Provider,
+    RefundSeen,
     Rejected,
     Schedule,
 )
@@ -176,7 +177,12 @@ class StripeConnect(Provider):
     async def get_payment(self, account: str, ref: str) -> Observation:
         options: Any = {"stripe_account": account}
         params: Any = {"expand": _EXPAND_CHARGE}
-        return observe(await _called(self._client.v1.payment_intents.retrieve_async(ref, params, options)))
+        found = await _called(self._client.v1.payment_intents.retrieve_async(ref, params, options))
+        charge = found.latest_charge
+        if charge is None or isinstance(charge, str) or not (charge.refunds and charge.refunds.has_more):
+            return observe(found)
+        asked: Any = {"payment_intent": ref, "limit": 100}
+        return observe(found, await self._all(self._client.v1.refunds.list_async, asked, account))
 
     async def list_holds(self, account: str, since: datetime) -> list[Hold]:
         """Stripe's list knows no state, so all of them are read; its search would, but may be minutes late."""
@@ -207,10 +213,12 @@ class StripeConnect(Provider):
             await _called(self._client.v1.payment_intents.cancel_async(ref, params, _for(account, key)))
         )
 
-    async def refund(self, account: str, ref: str, *, amount_minor: int, reason: str, key: str) -> str:
+    async def refund(
+        self, account: str, ref: str, *, amount_minor: int, reason: str, key: str, marked: str = ""
+    ) -> str:
         params: Any = {
             "payment_intent": ref, "amount": amount_minor, "reason": "requested_by_customer",
-            "metadata": {"reason": reason[:500]},
+            "metadata": {"reason": reason[:500]} | ({"refund": marked} if marked else {}),
         }  # fmt: skip
         made = await _called(self._client.v1.refunds.create_async(params, _for(account, key)))
         return made.id
@@ -361,24 +369,26 @@ def _schedule(settings: Any) -> Schedule:
     )
 
 
-def observe(intent: Any) -> Observation:
-    """Of a payment intent with its latest charge expanded, where there is one."""
+def observe(intent: Any, refunds: Sequence[Any] | None = None) -> Observation:
+    """Of a payment intent with its latest charge expanded, where there is one; `refunds` are all of them where they
+    are more than the ten that come along."""
     charge = intent.latest_charge
     charge = None if isinstance(charge, str) else charge
     card = charge.payment_method_details.card if charge and charge.payment_method_details else None
     txn = charge.balance_transaction if charge else None
     details = txn.fee_details if txn is not None and not isinstance(txn, str) else []
-    state, refunded = _STATES.get(intent.status, "failed"), 0
+    state, refunded, came_back = _STATES.get(intent.status, "failed"), 0, 0
+    listed: Sequence[Any] = charge.refunds.data if charge and charge.refunds else ()
+    listed = listed if refunds is None else refunds
     if intent.status == "succeeded":
-        refunded = _given_back(charge) if charge else 0
-        state = "captured"
+        state, refunded, came_back = "captured", *_given_back(listed)
     error = intent.last_payment_error
     # Once it was taken or let go nothing is capturable any more: what was held the charge still says.
     held = charge.amount if charge and charge.paid else 0
     return Observation(
         provider_ref=intent.id, state=state, hold_minor=held or intent.amount_capturable or 0,
         captured_minor=intent.amount_received or 0, refunded_minor=refunded,
-        fee_minor=intent.application_fee_amount or 0,
+        refund_failed_minor=came_back, fee_minor=intent.application_fee_amount or 0,
         provider_fee_minor=sum(part.amount for part in details if part.type == "stripe_fee"),
         capture_before=_time(card.capture_before) if card and card.capture_before else None,
         charge_ref=charge.id if charge else None,
@@ -386,20 +396,28 @@ def observe(intent: Any) -> Observation:
         failure=(error.code or "declined") if error else "", is_live=bool(intent.livemode),
         is_disputed=bool(charge and charge.disputed),
         three_d_secure=(card.three_d_secure.result or "") if card and card.three_d_secure else "",
+        refunds=tuple(_refund(one) for one in listed),
     )  # fmt: skip
 
 
-def _given_back(charge: Any) -> int:
-    """By its refunds that moved money: `amount_refunded` counts the released rest of the hold too, for "any additional
-    amount will be automatically refunded" (docs.stripe.com/api/charges/capture). Where there are more than the ten
-    that come along, what came out of the balance: all but that rest."""
-    if charge.refunds is None or charge.refunds.has_more:
-        return max(charge.amount_refunded - (charge.amount - charge.amount_captured), 0)
-    return sum(
-        one.amount
-        for one in charge.refunds.data
-        if one.balance_transaction and one.status not in ("failed", "canceled")
-    )
+def _given_back(refunds: Sequence[Any]) -> tuple[int, int]:
+    """(what went back and stayed there, what was sent back to the account), by the refunds that moved money: a
+    charge's `amount_refunded` counts the released rest of the hold too, for "any additional amount will be
+    automatically refunded" (docs.stripe.com/api/charges/capture)."""
+    moved = [one for one in refunds if one.balance_transaction]
+    failed = sum(one.amount for one in moved if one.status in _FAILED)
+    return sum(one.amount for one in moved) - failed, failed
+
+
+_FAILED = ("failed", "canceled")
+
+
+def _refund(found: Any) -> RefundSeen:
+    metadata = found.metadata.to_dict() if found.metadata else {}
+    return RefundSeen(
+        ref=found.id, marked=metadata.get("refund", ""), is_failed=found.status in _FAILED,
+        failure=getattr(found, "failure_reason", None) or ("canceled" if found.status == "canceled" else ""),
+    )  # fmt: skip
 
 
 # An appeal is against a loss, and the money stays away until it is won; one that was prevented took none. What we do

@@ -22,7 +22,7 @@ from app.billing import einvoice, paper, payments
 from app.billing.models import Payment, PaymentOp
 from app.billing.paper import Paper
 from app.billing.provider import OutcomeUnknown
-from app.billing.sandbox import CARDS
+from app.billing.sandbox import CARDS, REFUNDING
 from app.brands import faces
 from app.brands import service as brands
 from app.charging import account, paid, places, queries, service, settlement, signed, startable
@@ -163,7 +163,7 @@ def _test_cards(settings: Settings) -> list[tuple[str, str]]:
     """What one may type on the sandbox's payment page; nothing where money is real."""
     if not settings.uses_sandbox:
         return []
-    return [(number, what) for number, (_brand, _way, what) in CARDS.items()]
+    return [(number, what) for number, (_brand, _way, what) in CARDS.items() if number not in REFUNDING]
 
 
 async def _way(scope: Scope, evse: EVSE) -> account.Way:

@@ -562,8 +562,17 @@ async def _given_back_words(scope: Scope, payment: Payment) -> dict[str, Any] | 
         amount = money(back.on_its_way_minor + back.refused_minor, payment.currency)
         gets = _("You get %(amount)s back.") % {"amount": amount}
         how = N_("It is not on your card yet: we will try again.")
+        if payment.refund_failed_minor:
+            how = N_("Your bank sent it back: we will try again, or pay you in another way.")
         how = how if back.refused_minor else N_("It is on its way to your card.")
         return _words(N_("Credited"), gets, how, tone="info", step=4)
+    if payment.repaid_minor:
+        amount = money(payment.refunded_minor + payment.repaid_minor, payment.currency)
+        paid = await payments.list_repayments(scope, payment.id)
+        words = _("%(amount)s of what you paid was given back. Reference of the transfer: %(reference)s") % {
+            "amount": amount, "reference": ", ".join(one.reference for one in paid),
+        }  # fmt: skip
+        return _words(N_("Given back"), words, tone="success", step=4)
     if payment.refunded_minor and payment.state == "refunded":
         words = N_("What you paid was given back to your card.")
         return _words(N_("Given back"), words, tone="success", step=4)

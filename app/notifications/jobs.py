@@ -31,6 +31,8 @@ from app.notifications.letter import (
     money_news,
     receipt,
     refund,
+    refund_failed,
+    repaid,
     way_back,
 )
 from app.notifications.models import Mail
@@ -219,7 +221,8 @@ async def mail_hold_released(database: Database, tenant_id: UUID, event_id: str)
 
 
 async def mail_refund(database: Database, tenant_id: UUID, event_id: str) -> None:
-    """Money is on its way back: each refund is told, with the newest credit note."""
+    """Money is on its way back, did not arrive, or was paid by other means: each is told, with the newest credit note
+    where it went to the card."""
     async with database.scope(tenant_id, Actor.job("notifications.mail_refund")) as scope:
         event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
         payment = await payments.get_payment(scope, event.source_id) if event else None
@@ -227,10 +230,21 @@ async def mail_refund(database: Database, tenant_id: UUID, event_id: str) -> Non
             return
         if not payment.payer_email:
             return
+        amount_minor, key = event.data["amount_minor"], f"guest:{event.kind}:{event.id}"
+        if event.kind == "RefundFailed":
+            await _tell_payer(
+                scope, payment, key, lambda name, url: refund_failed(name, url, payment, amount_minor)
+            )
+            return
+        if event.kind == "PaymentRepaid":
+            told = event.data["reference"]
+            await _tell_payer(
+                scope, payment, key, lambda name, url: repaid(name, url, payment, amount_minor, told)
+            )
+            return
         papers = await settlement.list_papers(scope, payment.source_id)
         note = next((one for one in reversed(papers) if one.corrects_id), None)
         corrected = next((one for one in papers if note and one.id == note.corrects_id), None)
-        amount_minor, key = event.data["amount_minor"], f"guest:{event.kind}:{event.id}"
         await _tell_payer(
             scope, payment, key, lambda name, url: refund(name, url, payment, amount_minor, note, corrected)
         )
@@ -285,13 +299,15 @@ async def mail_domain_news(database: Database, tenant_id: UUID, event_id: str) -
 
 async def mail_money_news(database: Database, tenant_id: UUID, event_id: str) -> None:
     """To all of the team who may give money back: a payer disputes a payment, a refund waits for a second pair of eyes,
-    the provider's books differ from ours, or it takes no cards any more. Whoever asked for it is told nothing."""
+    a refund came back, the provider's books differ from ours, or it takes no cards any more. Whoever asked for it is
+    told nothing."""
     async with database.scope(tenant_id, Actor.job("notifications.mail_money_news")) as scope:
         event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
         if event is None:
             return
         page = {
-            "RefundRequested": ("payments", "payment"), "ReconciliationDiffers": ("reconciliation", ""),
+            "RefundRequested": ("payments", "payment"), "RefundFailed": ("payments", "payment"),
+            "ReconciliationDiffers": ("reconciliation", ""),
             "PaymentAccountChanged": ("payment-account", ""),
         }.get(event.kind, ("disputes", "dispute"))  # fmt: skip
         path = "/".join(["", page[0], *([public_id(page[1], event.source_id)] if page[1] else [])])
@@ -325,6 +341,8 @@ LISTENERS = {
     "PaymentAccountChanged": ["notifications.mail_money_news"],
     "ReconciliationDiffers": ["notifications.mail_money_news"],
     "RefundRequested": ["notifications.mail_money_news"],
+    "RefundFailed": ["notifications.mail_money_news", "notifications.mail_refund"],
+    "PaymentRepaid": ["notifications.mail_refund"],
     "CardUsedTwice": ["notifications.mail_card_used_twice"],
     "DomainBeganFailing": ["notifications.mail_domain_news"],
     "DomainSuspended": ["notifications.mail_domain_news"],

@@ -184,6 +184,11 @@ def money_news(kind: str, about: Mapping[str, Any], name: str, url: str) -> tupl
         subject, said = f"Your payment account {words.partition(':')[0]}", (
             f"the account of {name} at the payment provider {words}.", "See how it stands:",
         )  # fmt: skip
+    elif kind == "RefundFailed":
+        subject = f"A refund of {amount} came back"
+        said = (f"a card's bank sent back {amount} that {name} had given back. The money is in your account"
+                " at the provider again, and the driver is still owed it.",
+                "Try again, or pay it in another way:")  # fmt: skip
     elif kind == "RefundRequested":
         subject = f"A refund of {amount} waits for you"
         said = (f"a colleague at {name} wants to give {amount} back. So much needs a second pair of eyes: yours.",
@@ -285,6 +290,29 @@ def hold_released(name: str, url: str, session: ChargingSession, payment: Paymen
         _("Hello,"), lead, f"{released} {_('Your bank may need some days to show it.')}", _("Your session:"), url,
     )  # fmt: skip
     return "hold_released", _("The hold on your card is released"), "\n\n".join(body) + "\n"
+
+
+def refund_failed(name: str, url: str, payment: Payment, amount_minor: int) -> Letter:
+    """What went back to the card did not arrive."""
+    words = {"name": name, "amount": money(amount_minor, payment.currency), "card": payment.method}
+    body = (
+        _("Hello,"),
+        _("The bank of your card %(card)s did not take the %(amount)s that %(name)s gave back.") % words,
+        _("You will still get it: by another try, or in another way. There is nothing for you to do."),
+        _("Your session:"), url,
+    )  # fmt: skip
+    return "refund", _("Your bank sent back a refund"), "\n\n".join(body) + "\n"
+
+
+def repaid(name: str, url: str, payment: Payment, amount_minor: int, reference: str) -> Letter:
+    """What the card did not take was paid by other means."""
+    words = {"name": name, "amount": money(amount_minor, payment.currency), "reference": one_line(reference)}
+    body = (
+        _("Hello,"),
+        _("%(name)s paid you %(amount)s back, and not by your card. Reference: %(reference)s") % words,
+        _("Your session:"), url,
+    )  # fmt: skip
+    return "refund", _("%(name)s gave you money back") % {"name": name}, "\n\n".join(body) + "\n"
 
 
 def refund(

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.billing import reconciliation
 from tenants.database import Database
 from tenants.scope import Actor
 
@@ -23,8 +24,6 @@ select
   (select count(*) from livery.charging_session where review is not null) as review_count,
   (select count(*) from livery.charging_session where started_at > :since) as sessions_30d_count,
   (select coalesce(sum(incl_vat_minor), 0)::bigint from livery.cdr where ended_at > :since) as revenue_30d_minor,
-  (select case when not exists (select from livery.recon_run) then '' when exists (
-     select from livery.recon_item where gone_at is null and resolved_at is null) then 'red' else 'green' end) as books,
   (select currency from livery.tenant_profile) as currency
 """)
 
@@ -32,7 +31,7 @@ select
 async def tenant_stats(database: Database, tenant_id: UUID) -> None:
     async with database.scope(tenant_id, Actor.job("reporting.tenant_stats")) as scope:
         row = (await scope.db.execute(_FIGURES, {"since": scope.now - timedelta(days=30)})).one()
-        figures = json.dumps(dict(row._mapping))
+        figures = json.dumps(dict(row._mapping) | {"books": await reconciliation.find_light(scope)})
         await scope.db.execute(
             text("select platform.put_tenant_stats(cast(:figures as jsonb))"), {"figures": figures}
         )

@@ -223,7 +223,7 @@ def test_a_months_many_sessions_of_one_price_are_on_as_many_invoices_as_their_ta
 def payment_of(captured: int, *, hold: int = 3000, state: str = "captured") -> Payment:
     return Payment(
         currency="EUR", hold_minor=hold, captured_minor=captured, refunded_minor=0, state=state, failure="",
-        refunded_outside_minor=0, method="Visa •••• 4242", is_live=True,
+        refunded_outside_minor=0, refund_failed_minor=0, repaid_minor=0, method="Visa •••• 4242", is_live=True,
     )  # fmt: skip
 
 

@@ -13,11 +13,12 @@ from sqlalchemy import text
 
 from app.billing import ledger, payments, reconciliation, sandbox
 from app.billing.ledger import Posting
-from app.billing.models import Payment, ReconRun
+from app.billing.models import Payment, PaymentAccount, ReconRun
 from app.billing.reconciliation import Line, compare
 from app.kernel.clock import uuid7
 from app.kernel.errors import Refused
 from app.kernel.ids import public_id
+from app.reporting.jobs import tenant_stats
 from tests.billing.conftest import GOOD, Shop
 from tests.conftest import Proof
 from tests.surfaces.conftest import house
@@ -56,6 +57,36 @@ async def edit(shop: Shop, sql: str, **values: Any) -> None:
     """A hand in the provider's own books."""
     async with shop.database.sandbox() as db:
         await db.execute(text(sql), values)
+
+
+async def test_what_differed_at_an_account_that_was_left_makes_nothing_red(shop: Shop) -> None:
+    """From the sandbox to a key of one's own: the old account is never compared again."""
+    await sell(shop)
+    await edit(shop, "delete from sandbox.object where kind = 'balance_transaction'")
+    assert not (await run(shop)).is_green
+    made = await payments.provider_of(shop.database.settings).open_account(
+        name="Alpha", email="a@example.org", country="DE", currency="EUR", key="another"
+    )
+
+    async def books() -> tuple[str, bool, int, Any]:
+        await tenant_stats(shop.database, shop.tenant_id)
+        row = shop.jobs.connection.execute("select figures->>'books' from platform.tenant_stats").fetchone()
+        async with shop.scope() as scope:
+            items, runs = await reconciliation.list_items(scope), await reconciliation.list_runs(scope)
+            return await reconciliation.find_light(scope), len(items) > 0, len(runs), row and row[0]
+
+    assert await books() == ("red", True, 1, "red")
+    async with shop.scope() as scope:
+        old = await payments.get_own_account(scope)
+        old.provider = "stripe"
+        scope.db.add(
+            PaymentAccount(
+                id=uuid7(), provider="sandbox", account_ref=made.ref, is_ready=True, currency="EUR"
+            )
+        )
+    assert await books() == ("", False, 0, "")
+    assert (await run(shop)).is_green
+    assert await books() == ("green", False, 1, "green")
 
 
 # -- what agrees -----------------------------------------------------------------------------------------------------

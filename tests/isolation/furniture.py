@@ -23,6 +23,7 @@ from app.billing.models import (
     ReconItem,
     ReconRun,
     RefundRequest,
+    Repayment,
 )
 from app.brands import domains, faces
 from app.brands import service as brands
@@ -296,7 +297,15 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
             reason=canary, state="needs_response", opened_at=ended, observed_at=ended,
         )  # fmt: skip
         await scope.db.flush()
-        scope.db.add_all([waits, dispute])
+        repayment = Repayment(
+            id=uuid7(),
+            payment_id=payment.id,
+            amount_minor=1,
+            currency="EUR",
+            reference=canary,
+            recorded_by=canary,
+        )
+        scope.db.add_all([waits, dispute, repayment])
         books = await _books(scope, canary)
         invoice = (await scope.db.execute(select(Invoice.id))).scalar_one()
         message = (await scope.db.execute(select(OCPPMessage.id))).scalars().first()
