@@ -311,7 +311,8 @@ async def make_account(database: Database, tenant_id: UUID) -> None:
         if await find_own_account(scope) is not None:
             return
         profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
-    if profile is None or profile.currency not in CARD_CURRENCIES:
+        kind = (await scope.db.execute(text("select kind from platform.own_tenant()"))).scalar_one()
+    if profile is None or profile.currency not in CARD_CURRENCIES or kind == "platform":
         return
     provider, starts = provider_of(database.settings), CARD_CURRENCIES[profile.currency]
     asked = {
