@@ -333,7 +333,11 @@ Need = tuple[str, Sequence[str], str]  # a field of ours, where in the data it m
 _NEEDED: list[Need] = [
     ("seller.legal_name", ("BG-4", "name"), "the seller's legal name"),
     ("seller.country", ("BG-4", "country_code"), "the seller's country"),
-    ("seller.vat_id", ("BG-4", "vat_identifier|tax_identifier|identifiers"), "the seller's VAT id or tax number"),
+    (
+        "seller.vat_id",
+        ("BG-4", "vat_identifier|tax_identifier|identifiers"),
+        "the seller's VAT id or tax number",
+    ),
     ("buyer.country", ("BG-7", "country_code"), "the buyer's country"),
 ]
 # XRechnung 3.0: BR-DE-3, 4, 6, 7, 8, 9, 15, PEPPOL-EN16931-R010, R020.

@@ -52,5 +52,5 @@ RECURRING = [
     ("50 2 * * *", "billing.sweep"),
     ("20 3 * * *", "billing.reconcile"),
     ("17 * * * *", "billing.find_disputes"),
-    ("27 * * * *", "billing.keep_platform_book"),
+    ("4-59/10 * * * *", "billing.keep_platform_book"),
 ]

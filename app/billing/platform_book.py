@@ -46,7 +46,7 @@ from themes.language import _, current, speaking
 from themes.theme import preset
 
 ACTOR = Actor.job("billing.platform_book")
-OVERLAP = timedelta(days=1)  # a posting is seen when its transaction has ended, not at the time it bears
+OVERLAP = timedelta(hours=1)  # a posting is seen when its transaction has ended, not at the time it bears
 CHUNK = 500
 COLLECTED, GIVEN_BACK = "fee_collected", "fee_given_back"
 
@@ -112,7 +112,7 @@ def month_after(month: date) -> date:
 
 
 async def keep(database: Database, tenant_id: UUID, *, now: datetime | None = None) -> None:
-    """Each hour, for each tenant. Nothing for the platform itself, or where there is none."""
+    """Every ten minutes, for each tenant. Nothing for the platform itself, or where there is none."""
     async with database.scope(tenant_id, ACTOR, now=now) as scope:
         own = (await scope.db.execute(text("select slug, kind from platform.own_tenant()"))).one()
         platform_id = await _platform_id(scope)
@@ -306,9 +306,8 @@ async def _close_months(scope: Scope, billed: BilledTenant) -> None:
             for key, minor in sorted(fees.collected_minor.items()):
                 await _invoice(scope, billed, treatment, month, key, minor, fees.payments_count[key])
             for (of, key), minor in sorted(fees.back_minor.items()):
-                reason = f"Fees given back in {_named(month, 'en')}"
-                if billed.buyer["language"] == "de":
-                    reason = f"Im {_named(month, 'de')} zurückgegebene Gebühren"
+                with speaking(billed.buyer["language"]):
+                    reason = _("Fees given back in %(month)s") % {"month": _named(month)}
                 await service.credit_part(scope, _source(of, key), billed.billed_id, minor, reason)
         billed.closed_until = month_after(month)
     await scope.db.flush()
@@ -329,8 +328,8 @@ def _source(month: date, key: Key) -> str:
     return f"platform_fee:{month:%Y-%m}:{key[0]}:{key[1]}"
 
 
-def _named(month: date, language: str) -> str:
-    return format_date(month, "MMMM y", locale=language)
+def _named(month: date) -> str:
+    return format_date(month, "MMMM y", locale=current())
 
 
 async def _invoice(
@@ -344,7 +343,7 @@ async def _invoice(
     buyer = billed.buyer | {"tenant": billed.slug, "tax": treatment.evidence | {"code": treatment.code}}
     with speaking(billed.buyer["language"]):
         words = _("Platform fee, %(month)s, %(count)s card payments") % {
-            "month": _named(month, current()), "count": count,
+            "month": _named(month), "count": count,
         }  # fmt: skip
         line = service.Line(
             source_type=_source(month, key), source_id=billed.billed_id, source_part="", description=words,
