@@ -78,7 +78,7 @@ async def plan_fee(request: AnyRequest, slug: str) -> Response[Any]:
     try:
         await fees.plan_fee(
             visit.database, visit.actor, tenant_id, percent=form.text("percent"), fixed=form.text("fixed"),
-            valid_from=form.text("valid_from"), reason=form.reason(),
+            valid_from=form.text("valid_from"), reason=form.reason(), is_returned=form.flag("is_returned"),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         shown = await _shown(request, slug, {})

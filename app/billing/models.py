@@ -275,7 +275,8 @@ class PaymentAccount(TenantOwned, Base):
 
 
 class PlatformFee(TenantOwned, Base):
-    """What the platform keeps of captures from then on; before the first of them the account's own two figures hold."""
+    """What the platform keeps of captures from then on; before the first of them the account's own two figures hold.
+    `is_returned`: with refunds from then on, in proportion."""
 
     __tablename__ = "platform_fee"
     __table_args__ = (
@@ -289,6 +290,7 @@ class PlatformFee(TenantOwned, Base):
     valid_from: Mapped[datetime]
     percent: Mapped[Decimal] = mapped_column(Numeric(6, 3))
     fixed_minor: Mapped[int]
+    is_returned: Mapped[bool] = mapped_column(server_default=text("false"))
     set_by: Mapped[str]
     set_at: Mapped[datetime]
 

@@ -134,7 +134,7 @@ def content_of(
             "corrects": _corrects(invoice, corrects, time_zone) if corrects else [],
             "paid": _kept(invoice) or _paid(invoice, settled, paid_by, given_back),
             "tax_note": "\n".join(_(words) for code, words in REASONS.items()
-                                  if any(group["vat_code"] == code for group in invoice.vat_groups)),
+                                  if any(group.get("vat_code") == code for group in invoice.vat_groups)),
         }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from app.billing.models import (
     LedgerEntry,
     LedgerTxn,
     Payment,
+    PaymentOp,
     PlatformInvoice,
 )
 from app.brands.models import TenantProfile
@@ -172,7 +173,13 @@ async def _read_kept(database: Database, tenant_id: UUID, since: datetime | None
         query = query.where(LedgerTxn.effective_at >= since)
     async with database.scope(tenant_id, ACTOR) as scope:
         rows = (await scope.db.execute(query)).all()
-        of = [UUID(row.source_type.partition(":")[2] or str(row.source_id)) for row in rows]
+        ops = {row.source_id for row in rows if row.source_type == "payment_op"}
+        refunds = select(PaymentOp.id, PaymentOp.payment_id).where(PaymentOp.id.in_(ops))
+        of_op = {row.id: row.payment_id for row in await scope.db.execute(refunds)}
+        of = [
+            of_op.get(row.source_id) or UUID(row.source_type.partition(":")[2] or str(row.source_id))
+            for row in rows
+        ]
         accounts = {
             row.id: row.provider if row.is_live else f"{row.provider}:test"
             for part in (of[start : start + CHUNK] for start in range(0, len(of), CHUNK))

@@ -53,6 +53,7 @@ OP_WORDS = {
 KINDS = {
     "captured": "Payment captured",
     "fees": "Fees of a payment",
+    "fee_refunded": "Platform fee given back",
     "write_off": "Written off",
     "refunded": "Refund",
     "refunded_outside": "Refund at the provider",

@@ -56,7 +56,8 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the provider says a payment is now. Amounts in minor units; the two totals never fall (`merge`)."""
+    """What the provider says a payment is now. Amounts in minor units; the two totals never fall (`merge`).
+    `fees_back` is (refund, minor units) of the platform's fee that was given back with it."""
 
     provider_ref: str
     state: str
@@ -72,6 +73,7 @@ class Observation:
     is_live: bool = False
     is_disputed: bool = False
     three_d_secure: str = ""
+    fees_back: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +208,9 @@ class Provider(Protocol):
 
     async def cancel(self, account: str, ref: str, *, key: str) -> Observation: ...
 
-    async def refund(self, account: str, ref: str, *, amount_minor: int, reason: str, key: str) -> str: ...
+    async def refund(
+        self, account: str, ref: str, *, amount_minor: int, reason: str, key: str, returns_fee: bool = False
+    ) -> str: ...
 
     async def list_balance_txns(
         self, account: str, since: datetime, payout: str | None = None

@@ -47,10 +47,11 @@ STALE = timedelta(days=7)
 SETTLES_WITHIN = timedelta(hours=1)
 # Our postings that move the account at the provider, by what they are about; FEES are kept of it.
 OURS = {
-    "captured": "charge", "fees": "charge", "refunded": "refund", "refunded_outside": "refund_outside",
+    "captured": "charge", "fees": "charge", "refunded": "refund", "fee_refunded": "refund",
+    "refunded_outside": "refund_outside",
     "dispute_opened": "dispute", "dispute_won": "dispute", "dispute_fee": "dispute",
 }  # fmt: skip
-FEES = ("fees", "dispute_fee")
+FEES = ("fees", "fee_refunded", "dispute_fee")
 LATER = ("payment_fees", "payment_outside", "dispute_fee")  # sources of what comes more than once: `name:id`
 OF_PAYMENTS = ("charge", "refund", "dispute", "dispute_reversal")
 OF_PAYOUTS = ("payout", "payout_reversal")

@@ -175,7 +175,7 @@ class StripeConnect(Provider):
 
     async def get_payment(self, account: str, ref: str) -> Observation:
         options: Any = {"stripe_account": account}
-        params: Any = {"expand": _EXPAND_CHARGE}
+        params: Any = {"expand": [*_EXPAND_CHARGE, "latest_charge.refunds.data.balance_transaction"]}
         return observe(await _called(self._client.v1.payment_intents.retrieve_async(ref, params, options)))
 
     async def list_holds(self, account: str, since: datetime) -> list[Hold]:
@@ -207,11 +207,15 @@ class StripeConnect(Provider):
             await _called(self._client.v1.payment_intents.cancel_async(ref, params, _for(account, key)))
         )
 
-    async def refund(self, account: str, ref: str, *, amount_minor: int, reason: str, key: str) -> str:
+    async def refund(
+        self, account: str, ref: str, *, amount_minor: int, reason: str, key: str, returns_fee: bool = False
+    ) -> str:
         params: Any = {
             "payment_intent": ref, "amount": amount_minor, "reason": "requested_by_customer",
             "metadata": {"reason": reason[:500]},
         }  # fmt: skip
+        if returns_fee:
+            params["refund_application_fee"] = True
         made = await _called(self._client.v1.refunds.create_async(params, _for(account, key)))
         return made.id
 
@@ -386,7 +390,20 @@ def observe(intent: Any) -> Observation:
         failure=(error.code or "declined") if error else "", is_live=bool(intent.livemode),
         is_disputed=bool(charge and charge.disputed),
         three_d_secure=(card.three_d_secure.result or "") if card and card.three_d_secure else "",
+        fees_back=_fees_back(charge),
     )  # fmt: skip
+
+
+def _fees_back(charge: Any) -> tuple[tuple[str, int], ...]:
+    """By the balance transactions of its refunds, where they came along: a fee below 0 came back."""
+    refunds = charge.refunds.data if charge and charge.refunds else []
+    txns = [(one.id, one.balance_transaction) for one in refunds]
+    found = [
+        (ref, -sum(part.amount for part in txn.fee_details if part.type == "application_fee"))
+        for ref, txn in txns
+        if txn and not isinstance(txn, str)
+    ]
+    return tuple((ref, minor) for ref, minor in found if minor > 0)
 
 
 def _given_back(charge: Any) -> int:

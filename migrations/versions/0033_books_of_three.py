@@ -56,5 +56,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant_id", "number", name=op.f("uq_platform_invoice_tenant_id_number")),
         schema="livery",
     )
+    op.add_column(
+        "platform_fee",
+        sa.Column("is_returned", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        schema="livery",
+    )
     protect_all(op.execute, ["billed_tenant"])
     protect_all(op.execute, ["platform_invoice"], grants="select, insert")

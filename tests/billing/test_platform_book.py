@@ -9,10 +9,12 @@ import facturx
 import pytest
 from sqlalchemy import select, text
 
-from app.billing import payments, platform_book, service
+from app.billing import fees, payments, platform_book, service
 from app.billing.models import BilledTenant, Invoice, PlatformInvoice
+from app.billing.reconciliation import reconcile
 from app.brands import service as brands
 from app.brands.models import TenantProfile
+from app.kernel.clock import uuid7
 from app.kernel.errors import Refused
 from app.kernel.money import to_decimal
 from app.kernel.settings import Settings
@@ -20,7 +22,7 @@ from tenants.database import Database
 from tests.billing import en16931
 from tests.billing.conftest import Shop
 from tests.billing.invariants import inter_book_faults
-from tests.billing.test_fees import sell
+from tests.billing.test_fees import sell, today
 from tests.web import CLI, open_house
 
 pytestmark = pytest.mark.anyio
@@ -90,13 +92,14 @@ async def test_a_month_of_fees_is_one_invoice_equal_to_both_books_and_no_second_
             "tenant_receivable": -kept,
         }
     assert await received(shop) == []  # the month is not over
+    net = payments.half_up(Decimal(kept) * 100 / 119)
     for _ in range(2):
         await keep(shop, 1)
-        net = payments.half_up(Decimal(kept) * 100 / 119)
         assert await balances(shop.database, platform_id) == {
             "psp_platform": kept, "fee_revenue": -net, "vat_payable": net - kept,
         }  # fmt: skip
-        (paper,) = await received(shop)
+        assert len(await received(shop)) == 1
+    (paper,) = await received(shop)
     assert (paper.gross_minor, paper.net_minor, paper.vat_minor) == (kept, net, kept - net)
     assert paper.number.endswith("-000001") and "2 card payments" in paper.content["lines"][0]["what"]
     assert "nothing is to be paid" in paper.content["paid"]
@@ -207,3 +210,46 @@ async def test_console_and_portal_show_the_papers_to_whom_they_are_for(
         (row,) = await received(shop)
         assert (await owner.get(f"{path}/pdf")).content == row.pdf
         assert (await owner.get(f"{path}/xml")).content == row.xml
+
+
+async def test_a_fee_given_back_lessens_its_month_and_later_months_by_a_credit_note(shop: Shop) -> None:
+    await describe(shop)
+    platform_id = await found_platform(shop)
+    await fees.plan_fee(
+        shop.database, CLI, shop.tenant_id, percent="5", fixed="0.10", valid_from=str(today()), reason="agreed",
+        is_returned=True,
+    )  # fmt: skip
+    payment = await sell(shop, 2000)
+    await sell(shop, 3000)
+
+    async def give_back(minor: int) -> None:
+        async with shop.scope() as scope:
+            await payments.refund(scope, payment.id, "The cable was short", amount_minor=minor)
+            await payments.ledger.post(scope, "credit_note_issued", "test", uuid7(), scope.now, [
+                payments.Posting("driver_receivable", -minor, "EUR"), payments.Posting("revenue", minor, "EUR"),
+            ])  # fmt: skip
+        await shop.jobs.run()
+
+    await give_back(500)  # of 110 kept: 27.5
+    await keep(shop, 1)
+    (invoice,) = await received(shop)
+    assert (invoice.gross_minor, (await shop.balances())["platform_fee_expense"]) == (110 + 160 - 28, 242)
+    await give_back(700)
+    await give_back(800)
+    await keep(shop, 1)
+    assert len(await received(shop)) == 1  # the next month's
+    for _ in range(2):
+        await keep(shop, 2)
+    invoice, note = await received(shop)
+    assert (note.kind, note.gross_minor, note.net_minor) == ("credit_note", -82, -69)
+    assert (
+        invoice.number in " ".join(note.content["corrects"])
+        and "Given back with your refunds" in note.content["paid"]
+    )
+    assert note.xml is not None and en16931.faults(note.xml) == []
+    assert (await balances(shop.database, platform_id)) == {
+        "psp_platform": 160, "fee_revenue": 69 - invoice.net_minor, "vat_payable": 13 - invoice.vat_minor,
+    }  # fmt: skip
+    assert await inter_book_faults(shop.database, [shop.tenant_id], platform_id) == []
+    run = await reconcile(shop.database, shop.tenant_id, settles_within=timedelta())
+    assert run is not None and run.is_green, run.figures
