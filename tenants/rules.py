@@ -14,7 +14,8 @@ from tenants.rls import BASE_POLICY, TENANT_POLICY
 DEFINERS = frozenset({
     "livery.drop_day", "livery.ensure_day", "livery.old_days", "platform.active_tenant_ids",
     "platform.drop_api_key_route", "platform.drop_host_route", "platform.drop_station_route", "platform.own_host",
-    "platform.own_tenant", "platform.own_unclaimed", "platform.put_api_key_route", "platform.put_ca_route",
+    "platform.own_tenant", "platform.own_unclaimed",
+    "platform.platform_tenant_id", "platform.put_api_key_route", "platform.put_ca_route",
     "platform.is_sound_host", "platform.put_domain",
     "platform.put_host_route", "platform.put_own_name", "platform.put_payment_route", "platform.put_station_route",
     "platform.put_tenant_stats", "platform.report_unclaimed", "platform.resolve_api_key", "platform.resolve_host",

@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from app.billing import fee_pages, payments, sandbox
+from app.billing import fee_pages, payments, platform_pages, sandbox
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.settings import Settings
 from app.kernel.web import Form, NavItem, form_again, page, platform, read_form, redirect, visit_of
@@ -35,7 +35,10 @@ def has_panel(settings: Settings) -> bool:
     return settings.uses_sandbox and not settings.is_production
 
 
-nav = [NavItem("Payment sandbox", "/sandbox", "wrench", "sandbox.view", order=40, when=has_panel)]
+nav = [
+    NavItem("Payment sandbox", "/sandbox", "wrench", "sandbox.view", order=40, when=has_panel),
+    *platform_pages.nav,
+]
 
 
 def _refuse_elsewhere(request: AnyRequest) -> None:
@@ -208,4 +211,5 @@ routes = [
     plan_behaviour,
     decide_dispute,
     *fee_pages.routes,
+    *platform_pages.routes,
 ]

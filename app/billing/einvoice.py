@@ -6,8 +6,8 @@ Nothing is computed anew: amounts and words are the paper's. What is decided her
 
 - A credit note is type 381 with positive amounts, and names its invoice (BG-3). A price is never negative (BR-27): of a
   line that takes away, the quantity is.
-- VAT is by rate, whatever country's it is (BR-S-08). A rate of 0 is Z: why none is charged is not kept, and each other
-  category would claim a reason.
+- VAT is by rate, whatever country's it is (BR-S-08). A rate of 0 is Z where why none is charged is not kept, for each
+  other category claims a reason: the platform's invoices do keep it (AE, O: `paper.REASONS`).
 - What is waived is BT-114, so that what is to be paid (BT-115) is what the paper says. What a credit note gives back
   counts as paid (BT-113), and so does what the next invoice takes over.
 - Who bought at a charger was never asked where they live: their country (BT-55) is then that of the supply.
@@ -21,7 +21,7 @@ Errors: `not_an_invoice` (a receipt), `einvoice_incomplete` (its faults name wha
 import copy
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -32,7 +32,7 @@ from litestar import Response
 
 from app.billing import service
 from app.billing.models import Invoice, InvoiceLine
-from app.billing.paper import Paper, as_archive_pdf, as_pdf, waived, waived_before
+from app.billing.paper import REASONS, Paper, as_archive_pdf, as_pdf, waived, waived_before
 from app.billing.payments import as_it_was
 from app.kernel.errors import FieldFault, Invalid, Refused
 from app.kernel.money import exponent, to_decimal
@@ -69,7 +69,8 @@ def balance_of(paper: Paper) -> Balance:
     total = abs(paper.invoice.gross_minor)
     payment = paper.settled.payment if paper.settled else paper.paid_by
     if payment is None:
-        return Balance(paid_minor=0, waived_minor=0, due_minor=total)
+        paid_minor = total if paper.invoice.buyer.get("tenant") else 0  # kept of their payments before
+        return Balance(paid_minor=paid_minor, waived_minor=0, due_minor=total - paid_minor)
     if paper.invoice.corrects_id is None:
         then = paper.settled or as_it_was(payment, paper.invoice.gross_minor)
         waived_minor = _within(then.waived_minor, total)
@@ -157,6 +158,8 @@ def _seller(invoice: Invoice) -> Data:
     seller = {name: _text(value) for name, value in invoice.seller.items()}
     name, brand = seller.get("legal_name", ""), seller.get("name", "")
     vat_id, tax_number = seller.get("vat_id", ""), seller.get("tax_number", "")
+    if _is_outside(invoice):  # BR-O-02: no VAT id then, and still an identifier
+        vat_id, tax_number = "", vat_id or tax_number
     contact = {
         "name": brand or name,
         "phone": seller.get("support_phone"),
@@ -164,7 +167,7 @@ def _seller(invoice: Invoice) -> Data:
     }
     return _filled({
         "name": name, "biz_name": brand if brand != name else "", "vat_identifier": vat_id,
-        "tax_identifier": "" if vat_id else tax_number,
+        "tax_identifier": "" if vat_id or _is_outside(invoice) else tax_number,
         "identifiers": {None: tax_number} if tax_number and not vat_id else {},
         "contacts": [_filled(contact)] if contact["phone"] or contact["email"] else [],
         **_mailbox(seller.get("support_email", "")), **_address(seller, seller.get("country", "")),
@@ -178,9 +181,14 @@ def _buyer(invoice: Invoice) -> Data:
     country = buyer.get("country") or (supplied_in if supplied_in.isalpha() else "")
     email = buyer.get("email", "")
     return _filled({
-        "name": buyer.get("name") or email or "–", "vat_identifier": buyer.get("vat_id"),
+        "name": buyer.get("name") or email or "–",
+        "vat_identifier": "" if _is_outside(invoice) else buyer.get("vat_id"),
         **_mailbox(email), **_address(buyer, country or _text(invoice.seller.get("country"))),
     })  # fmt: skip
+
+
+def _is_outside(invoice: Invoice) -> bool:
+    return any(line.vat_code == "O" for line in invoice.lines)
 
 
 def _address(party: dict[str, str], country: str) -> Data:
@@ -274,18 +282,27 @@ def _by_rate(invoice: Invoice) -> dict[Decimal, list[int]]:
     return dict(sorted(found.items()))
 
 
-def _category(rate: Decimal) -> str:
-    return "S" if rate else "Z"
+def _category(rate: Decimal, codes: Collection[str]) -> str:
+    return "S" if rate else next((one for one in REASONS if one in codes), "Z")
 
 
 def _vat(invoice: Invoice) -> list[Data]:
     """BG-23."""
-    sign, currency = _sign(invoice), invoice.currency
-    return [
-        {"BT-116": _amount(net * sign, currency), "BT-117": _amount(vat * sign, currency),
-         "BT-118": _category(rate), "BT-119": f"{rate:f}"}
-        for rate, (net, vat) in _by_rate(invoice).items()
-    ]  # fmt: skip
+    sign, currency, codes = _sign(invoice), invoice.currency, {line.vat_code for line in invoice.lines}
+    groups: list[Data] = []
+    for rate, (net, vat) in _by_rate(invoice).items():
+        category = _category(rate, codes)
+        group = {
+            "BT-116": _amount(net * sign, currency),
+            "BT-117": _amount(vat * sign, currency),
+            "BT-118": category,
+        }
+        if category != "O":
+            group["BT-119"] = f"{rate:f}"
+        if category in REASONS:
+            group |= {"BT-120": _(REASONS[category]), "BT-121": f"VATEX-EU-{category}"}
+        groups.append(group)
+    return groups
 
 
 def _line(invoice: Invoice, line: InvoiceLine) -> Data:
@@ -298,9 +315,11 @@ def _line(invoice: Invoice, line: InvoiceLine) -> Data:
     net, rate = to_decimal(line.net_minor * sign, currency), line.vat_rate.normalize() + 0
     data: Data = {
         "BT-126": str(line.line_no), "BT-129": f"{quantity.normalize():f}", "BT-130": UNITS.get(line.unit, "C62"),
-        "BT-131": str(net), "BT-146": f"{price.normalize():f}", "BT-151": _category(rate), "BT-152": f"{rate:f}",
+        "BT-131": str(net), "BT-146": f"{price.normalize():f}", "BT-151": _category(rate, [line.vat_code]),
         "BT-153": _text(line.description) or "–",
     }  # fmt: skip
+    if data["BT-151"] != "O":
+        data["BT-152"] = f"{rate:f}"
     off = net - round(quantity * price, 2)
     if abs(off) > _SLACK:
         data["BG-28" if off > 0 else "BG-27"] = [{"amount": str(abs(off)), "reason": _("Rounding")}]
@@ -314,7 +333,11 @@ Need = tuple[str, Sequence[str], str]  # a field of ours, where in the data it m
 _NEEDED: list[Need] = [
     ("seller.legal_name", ("BG-4", "name"), "the seller's legal name"),
     ("seller.country", ("BG-4", "country_code"), "the seller's country"),
-    ("seller.vat_id", ("BG-4", "vat_identifier|tax_identifier"), "the seller's VAT id or tax number"),
+    (
+        "seller.vat_id",
+        ("BG-4", "vat_identifier|tax_identifier|identifiers"),
+        "the seller's VAT id or tax number",
+    ),
     ("buyer.country", ("BG-7", "country_code"), "the buyer's country"),
 ]
 # XRechnung 3.0: BR-DE-3, 4, 6, 7, 8, 9, 15, PEPPOL-EN16931-R010, R020.

@@ -3,9 +3,11 @@
 from typing import Any
 
 from litestar import Request, Response, get, post
+from sqlalchemy import select
 
-from app.billing import fees, payments
-from app.brands.service import find_tenant
+from app.billing import fees, payments, platform_book
+from app.brands.models import TenantProfile
+from app.brands.service import find_platform, find_tenant
 from app.kernel.errors import Invalid, Refused
 from app.kernel.money import to_decimal
 from app.kernel.web import form_again, page, read_form, redirect, visit_of
@@ -34,6 +36,7 @@ async def _shown(request: AnyRequest, slug: str, asked: dict[str, str]) -> dict[
         "title": "Platform fee", "slug": slug, "account": None,
         "labels": {"percent": "Share", "fixed": "Fixed part", "valid_from": "From"},
     }  # fmt: skip
+    shown["tax"] = await _tax(request, slug)
     async with visit.database.scope(tenant_id, visit.actor) as scope:
         account = await payments.find_own_account(scope)
         if account is None:
@@ -51,6 +54,23 @@ async def _shown(request: AnyRequest, slug: str, asked: dict[str, str]) -> dict[
         }  # fmt: skip
 
 
+async def _tax(request: AnyRequest, slug: str) -> dict[str, Any] | None:
+    """How their invoice is taxed, and what that rests on. None before a fee was kept."""
+    visit = visit_of(request)
+    platform_id = await find_platform(visit.database, visit.actor, f"look at the VAT of {slug}")
+    async with visit.database.scope(platform_id, visit.actor) as scope:
+        seller = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
+        billed = await platform_book.find_billed(scope, slug)
+        if billed is None:
+            return None
+        today = scope.now.date()
+        why_not = platform_book.lacks(seller, billed, today)
+        if seller is None or why_not:
+            return {"billed": billed, "why_not": why_not, "code": "", "evidence": billed.evidence}
+        found = platform_book.treat(seller, billed, today)
+        return {"billed": billed, "why_not": [], "code": found.code, "evidence": billed.evidence}
+
+
 @post("/tenants/{slug:str}/fees", opt={"permission": "tenants.manage"})
 async def plan_fee(request: AnyRequest, slug: str) -> Response[Any]:
     visit, form = visit_of(request), await read_form(request)
@@ -58,7 +78,7 @@ async def plan_fee(request: AnyRequest, slug: str) -> Response[Any]:
     try:
         await fees.plan_fee(
             visit.database, visit.actor, tenant_id, percent=form.text("percent"), fixed=form.text("fixed"),
-            valid_from=form.text("valid_from"), reason=form.reason(),
+            valid_from=form.text("valid_from"), reason=form.reason(), is_returned=form.flag("is_returned"),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         shown = await _shown(request, slug, {})

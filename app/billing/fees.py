@@ -64,7 +64,8 @@ def read_fee(account: PaymentAccount, percent: str, fixed: str) -> tuple[Decimal
 
 
 async def plan_fee(
-    database: Database, actor: Actor, tenant_id: UUID, *, percent: str, fixed: str, valid_from: str, reason: str
+    database: Database, actor: Actor, tenant_id: UUID, *, percent: str, fixed: str, valid_from: str, reason: str,
+    is_returned: bool = False,
 ) -> PlatformFee:  # fmt: skip
     """From the beginning of that day by the brand's clock: today or later, for what was taken stays as it was.
     It stands in both audit logs. A day has one fee: the newer word replaces one that is still to come."""
@@ -75,7 +76,12 @@ async def plan_fee(
     async with database.platform_scope(
         actor, reason, tenant_id=tenant_id
     ) as scope:  # no deed without its line
-        told = {"percent": str(share), "fixed_minor": kept, "valid_from": starts_at.isoformat()}
+        told = {
+            "percent": str(share),
+            "fixed_minor": kept,
+            "valid_from": starts_at.isoformat(),
+            "is_returned": is_returned,
+        }
         await scope.write_audit("fee.planned", told)
     async with database.scope(tenant_id, actor) as scope:
         account = await get_own_account(scope)
@@ -86,7 +92,8 @@ async def plan_fee(
         if fee is None:
             fee = PlatformFee(id=uuid7(), account_id=account.id, valid_from=starts_at, set_at=scope.now)
             scope.db.add(fee)
-        fee.percent, fee.fixed_minor, fee.set_by, fee.set_at = share, kept, actor.name, scope.now
+        fee.percent, fee.fixed_minor, fee.is_returned = share, kept, is_returned
+        fee.set_by, fee.set_at = actor.name, scope.now
         await audit.record(
             scope, "platform_fee.planned", "payment_account", account.id, told | {"reason": reason}
         )

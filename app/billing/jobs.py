@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from app.billing import onboarding, payments, reconciliation
+from app.billing import onboarding, payments, platform_book, reconciliation
 from tenants.database import Database
 
 LOOKED = timedelta(minutes=1)
@@ -44,6 +44,7 @@ JOBS = {
     "billing.reconcile": reconcile,
     "billing.reconcile_soon": reconcile_soon,
     "billing.find_disputes": payments.find_disputes,
+    "billing.keep_platform_book": platform_book.keep,
 }
 LISTENERS = {"TenantCreated": ["billing.open_account"]}
 RECURRING = [
@@ -51,4 +52,5 @@ RECURRING = [
     ("50 2 * * *", "billing.sweep"),
     ("20 3 * * *", "billing.reconcile"),
     ("17 * * * *", "billing.find_disputes"),
+    ("4-59/10 * * * *", "billing.keep_platform_book"),
 ]

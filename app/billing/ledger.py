@@ -17,14 +17,14 @@ NORMAL_SIDES = {
     "driver_receivable": "debit", "psp_pending": "debit", "psp_available": "debit", "bank_in_transit": "debit",
     "bank": "debit", "platform_fee_expense": "debit", "stripe_fee_expense": "debit", "dispute_receivable": "debit",
     "dispute_loss": "debit", "dispute_fee": "debit", "write_off": "debit", "revenue": "credit", "vat_payable": "credit",
-    "wallet_liability": "credit",
+    "wallet_liability": "credit", "psp_platform": "debit", "tenant_receivable": "debit", "fee_revenue": "credit",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Posting:
     """One side. `account` is a code of NORMAL_SIDES, `party` narrows it: a VAT code (`DE19`), the account at the
-    provider (`acct_…`). + debit, - credit, minor units."""
+    provider (`acct_…`), and in the platform's own book the tenant's slug. + debit, - credit, minor units."""
 
     account: str
     amount_minor: int

@@ -33,7 +33,8 @@ class Invoice(TenantOwned, Base):
     Immutable once written; `prev_hash` chains the numbered ones of a series and year. `buyer` is {name, email,
     language, driver_id?, payment?, reason?} and of a group {address, postal_code, city, country, vat_id, reference} as
     far as known: `language` is what the paper is written in for good, `payment` the public id of the payment that
-    settles it, `reason` a credit note's. `supply` is {start_at, end_at, time_zone, place}: when
+    settles it, `reason` a credit note's. Of the platform's own invoices to its tenants it has `tenant`, the slug, and
+    `tax`: why this VAT and no other (`platform_book.Treatment`). `supply` is {start_at, end_at, time_zone, place}: when
     it was by which clock, and where; empty where a paper holds many, and of papers issued before that was kept.
     """
 
@@ -278,7 +279,8 @@ class PaymentAccount(TenantOwned, Base):
 
 
 class PlatformFee(TenantOwned, Base):
-    """What the platform keeps of captures from then on; before the first of them the account's own two figures hold."""
+    """What the platform keeps of captures from then on; before the first of them the account's own two figures hold.
+    `is_returned`: with refunds from then on, in proportion."""
 
     __tablename__ = "platform_fee"
     __table_args__ = (
@@ -292,8 +294,57 @@ class PlatformFee(TenantOwned, Base):
     valid_from: Mapped[datetime]
     percent: Mapped[Decimal] = mapped_column(Numeric(6, 3))
     fixed_minor: Mapped[int]
+    is_returned: Mapped[bool] = mapped_column(server_default=text("false"))
     set_by: Mapped[str]
     set_at: Mapped[datetime]
+
+
+class BilledTenant(TenantOwned, Base):
+    """A row of the platform's own: whom it invoices its fees to, as that tenant's own job last told (`buyer`: name,
+    address, postal_code, city, country, vat_id, email, language).
+
+    `evidence` is what shows that the VAT id is theirs: {vat_id, reference, consulted_on, recorded_by, recorded_at}.
+    Months before `closed_until`, a first of a month by the platform's clock, have their papers.
+    """
+
+    __tablename__ = "billed_tenant"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "billed_id"),
+        UniqueConstraint("tenant_id", "slug"),
+        {"schema": "livery"},
+    )
+
+    billed_id: Mapped[UUID]
+    slug: Mapped[str]
+    closed_until: Mapped[date | None] = mapped_column(Date())
+    buyer: Mapped[dict[str, Any]]
+    evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}", default=dict)
+    updated_at: Mapped[datetime]
+
+
+class PlatformInvoice(TenantOwned, Base):
+    """A paper of the platform's as this tenant received it: `id` and number are the platform's, `content` is its words
+    (`paper.content_of`), `pdf` the file with the e-invoice in it, `xml` that alone. Never changed."""
+
+    __tablename__ = "platform_invoice"
+    __table_args__ = (
+        CheckConstraint("kind in ('invoice','credit_note')", name="kind"),
+        UniqueConstraint("tenant_id", "number"),
+        {"schema": "livery"},
+    )
+
+    kind: Mapped[str]
+    number: Mapped[str]
+    supplied_on: Mapped[date] = mapped_column(Date())
+    issued_at: Mapped[datetime]
+    currency: Mapped[str]
+    net_minor: Mapped[int]
+    vat_minor: Mapped[int]
+    gross_minor: Mapped[int]
+    content: Mapped[dict[str, Any]]
+    pdf: Mapped[bytes] = mapped_column(deferred=True)
+    xml: Mapped[bytes | None] = mapped_column(deferred=True)
+    received_at: Mapped[datetime]
 
 
 class PaymentOp(TenantOwned, Base):

@@ -37,6 +37,11 @@ _WAIVED = {
     "above_hold": N_("%(amount)s lay above what was held on the card: that part is waived and not to be paid."),
     "corrected": N_("%(amount)s was not taken when this was paid: that part is waived and not to be paid."),
 }  # fmt: skip
+# Why no VAT is charged, by UNTDID 5305.
+REASONS = {
+    "AE": N_("Reverse charge: the recipient owes the VAT (Article 196 of Directive 2006/112/EC)."),
+    "O": N_("Not subject to VAT here: the service is supplied where the recipient is established."),
+}
 _FIRM = "\u00a0"  # a space at which no line is broken: a figure and its unit stay together
 
 # All words come in as data; `it.…` are strings and typst shows a string as it is.
@@ -52,7 +57,7 @@ _SHEET = b"""
 #v(4mm)
 #line(length: 100%, stroke: 2pt + rgb(it.color))
 #v(4mm)
-#for notice in (it.not_an_invoice, it.waived).filter(one => one != "") {
+#for notice in (it.not_an_invoice, it.waived, it.tax_note).filter(one => one != "") {
   block(fill: luma(240), inset: 8pt, radius: 3pt, width: 100%, notice)
 }
 #if it.corrects.len() > 0 { block(below: 6mm, it.corrects.join("\\n")) }
@@ -127,8 +132,10 @@ def content_of(
         return _content(invoice, then, time_zone, color) | {
             "waived": waived(then) or waived_before(corrects, payment),
             "corrects": _corrects(invoice, corrects, time_zone) if corrects else [],
-            "paid": _paid(invoice, settled, paid_by, given_back),
-        }
+            "paid": _kept(invoice) or _paid(invoice, settled, paid_by, given_back),
+            "tax_note": "\n".join(_(words) for code, words in REASONS.items()
+                                  if any(group.get("vat_code") == code for group in invoice.vat_groups)),
+        }  # fmt: skip
 
 
 def _content(invoice: Invoice, settled: Settled | None, time_zone: str, color: str) -> dict[str, Any]:
@@ -271,6 +278,18 @@ def waived_before(corrected: Invoice | None, payment: Payment | None) -> str:
     return (
         _("%(amount)s of this had been waived and was never paid.") % {"amount": amount} if then.why else ""
     )
+
+
+def _kept(invoice: Invoice) -> str:
+    """Of the platform's own papers to its tenants: what moved their money before."""
+    if not invoice.buyer.get("tenant"):
+        return ""
+    words = (
+        _("Given back with your refunds: nothing is to be paid.")
+        if invoice.corrects_id
+        else _("Kept from your card payments: nothing is to be paid.")
+    )
+    return words + (f" ({_('test money')})" if invoice.is_test else "")
 
 
 def _paid(

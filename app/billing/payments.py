@@ -239,14 +239,19 @@ async def get_own_account(scope: Scope) -> PaymentAccount:
 async def find_fee(scope: Scope, account: PaymentAccount) -> tuple[Decimal, int, datetime | None]:
     """(percent, fixed part in minor units, since when) of what the platform keeps of a capture now; since None: as the
     account was opened with."""
+    fee = await find_plan(scope, account)
+    if fee is None:
+        return account.fee_percent, account.fee_fixed_minor, None
+    return fee.percent, fee.fixed_minor, fee.valid_from
+
+
+async def find_plan(scope: Scope, account: PaymentAccount) -> PlatformFee | None:
+    """The fee that holds now. None: the account's own figures do, and nothing of them is given back."""
     query = select(PlatformFee).where(
         PlatformFee.account_id == account.id, PlatformFee.valid_from <= scope.now
     )
     query = query.order_by(PlatformFee.valid_from.desc()).limit(1)
-    fee = (await scope.db.execute(query)).scalar_one_or_none()
-    if fee is None:
-        return account.fee_percent, account.fee_fixed_minor, None
-    return fee.percent, fee.fixed_minor, fee.valid_from
+    return (await scope.db.execute(query)).scalar_one_or_none()
 
 
 async def set_holds(scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str | None = None) -> None:
@@ -317,7 +322,8 @@ async def make_account(database: Database, tenant_id: UUID) -> None:
         if await find_own_account(scope) is not None:
             return
         profile = (await scope.db.execute(select(TenantProfile))).scalar_one_or_none()
-    if profile is None or profile.currency not in CARD_CURRENCIES:
+        kind = (await scope.db.execute(text("select kind from platform.own_tenant()"))).scalar_one()
+    if profile is None or profile.currency not in CARD_CURRENCIES or kind == "platform":
         return
     provider, starts = provider_of(database.settings), CARD_CURRENCIES[profile.currency]
     asked = {
@@ -458,16 +464,20 @@ async def _release(scope: Scope, payment: Payment, reason: str) -> None:
 async def refund(
     scope: Scope, payment_id: UUID, reason: str, *, amount_minor: int | None = None
 ) -> PaymentOp:
-    """Gives back `amount_minor`, or all that is left. The credit note is the caller's affair. The platform's fee is not
-    given back with it: Stripe's `refund_application_fee` stays false."""
+    """Gives back `amount_minor`, or all that is left. The credit note is the caller's affair. The platform's fee goes
+    back in proportion where the plan that holds now says so (Stripe's `refund_application_fee`)."""
     payment = await _locked(scope, payment_id)
     refuse_disputed(payment)
+    account = await find_own_account(scope)
+    plan = await find_plan(scope, account) if account is not None else None
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
     left = refundable_minor(payment, refunds)
     amount = left if amount_minor is None else amount_minor
     if not 0 < amount <= left:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
     request = {"amount_minor": amount, "reason": reason}
+    if plan is not None and plan.is_returned and payment.fee_minor:
+        request["returns_fee"] = True
     op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{len(refunds)}", request)
     await audit.record(
         scope, "payment.refunded", "payment", payment.id, {"amount_minor": amount, "reason": reason}
@@ -953,13 +963,9 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout
     if op.kind == "cancel":
         return await provider.cancel(account, ref, key=key)
     op.provider_ref = await provider.refund(
-        account,
-        ref,
-        amount_minor=request["amount_minor"],
-        reason=request["reason"],
-        key=key,
-        marked=str(op.id),
-    )
+        account, ref, amount_minor=request["amount_minor"], reason=request["reason"], key=key, marked=str(op.id),
+        returns_fee=request.get("returns_fee", False),
+    )  # fmt: skip
     return await provider.get_payment(account, ref)
 
 
@@ -1200,6 +1206,8 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
         await _post_capture(scope, payment)
     if after.captured_minor:
         await _post_fees(scope, payment)
+    if seen.fees_back:
+        await _post_fees_back(scope, payment, dict(seen.fees_back))
     has_failed = await _take_refunds(scope, payment, seen.refunds)
     await _book_outside(scope, payment, has_failed=has_failed)
     await _tell(scope, payment, before.state)
@@ -1237,6 +1245,16 @@ async def _post_fees(scope: Scope, payment: Payment) -> None:
         Posting("stripe_fee_expense", provider, payment.currency),
         Posting("psp_pending", -platform - provider, payment.currency, payment.account_ref),
     ])  # fmt: skip
+
+
+async def _post_fees_back(scope: Scope, payment: Payment, back: dict[str, int]) -> None:
+    """What the platform gave back of its fee, by the refund that it went with; each once."""
+    for op in (await list_refunds(scope, [payment.id])).get(payment.id, []):
+        minor = back.get(op.provider_ref or "", 0)
+        await ledger.post(scope, "fee_refunded", "payment_op", op.id, scope.now, [
+            Posting("psp_pending", minor, payment.currency, payment.account_ref),
+            Posting("platform_fee_expense", -minor, payment.currency),
+        ])  # fmt: skip
 
 
 _EVENTS = {

@@ -15,6 +15,7 @@ from app.billing import (
     paper,
     payments,
     queries,
+    received_pages,
     service,
 )
 from app.billing.models import Invoice
@@ -34,6 +35,7 @@ nav = [
     NavItem("Ledger", "/ledger", "book-open", "ledger.view", order=55),
     *account_pages.nav,
     *books_pages.nav,
+    *received_pages.nav,
 ]
 PAGE, EXPORT = 50, 10_000
 ACCOUNTS = {
@@ -51,6 +53,7 @@ OP_WORDS = {
 KINDS = {
     "captured": "Payment captured",
     "fees": "Fees of a payment",
+    "fee_refunded": "Platform fee given back",
     "write_off": "Written off",
     "refunded": "Refund",
     "refunded_outside": "Refund at the provider",
@@ -263,4 +266,5 @@ def _source(source_type: str, source_id: Any) -> str | None:
 routes = [
     list_payments, show_payment, retry_refund, record_repayment, list_invoices, export_invoices,
     show_invoice, download_invoice, download_xml, show_ledger, *account_pages.routes, *books_pages.routes,
+    *received_pages.routes,
 ]  # fmt: skip

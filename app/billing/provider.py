@@ -59,7 +59,8 @@ class Observation:
     """What the provider says a payment is now. Amounts in minor units; totals never fall (`merge`).
 
     `refunded_minor` is what went back and stayed there, `refund_failed_minor` what went and was sent back to the
-    account. `refunds` are those that are known one by one.
+    account. `refunds` are those that are known one by one. `fees_back` is (refund, minor units) of the platform's fee
+    that was given back with it.
     """
 
     provider_ref: str
@@ -77,6 +78,7 @@ class Observation:
     is_live: bool = False
     is_disputed: bool = False
     three_d_secure: str = ""
+    fees_back: tuple[tuple[str, int], ...] = ()
     refunds: "tuple[RefundSeen, ...]" = ()
 
 
@@ -223,7 +225,15 @@ class Provider(Protocol):
     async def cancel(self, account: str, ref: str, *, key: str) -> Observation: ...
 
     async def refund(
-        self, account: str, ref: str, *, amount_minor: int, reason: str, key: str, marked: str = ""
+        self,
+        account: str,
+        ref: str,
+        *,
+        amount_minor: int,
+        reason: str,
+        key: str,
+        marked: str = "",
+        returns_fee: bool = False,
     ) -> str: ...
 
     async def list_balance_txns(

@@ -47,11 +47,11 @@ STALE = timedelta(days=7)
 SETTLES_WITHIN = timedelta(hours=1)
 # Our postings that move the account at the provider, by what they are about; FEES are kept of it.
 OURS = {
-    "captured": "charge", "fees": "charge", "refunded": "refund", "refund_failed": "refund",
+    "captured": "charge", "fees": "charge", "refunded": "refund", "fee_refunded": "refund", "refund_failed": "refund",
     "refunded_outside": "refund_outside", "refund_outside_failed": "refund_outside",
     "dispute_opened": "dispute", "dispute_won": "dispute", "dispute_fee": "dispute",
 }  # fmt: skip
-FEES = ("fees", "dispute_fee")
+FEES = ("fees", "fee_refunded", "dispute_fee")
 LATER = ("payment_fees", "payment_outside", "dispute_fee")  # sources of what comes more than once: `name:id`
 # What was not captured of a charge comes back as a line of its own, and what a card's bank did not take of a refund
 # (docs.stripe.com/reports/reporting-categories).

@@ -262,17 +262,19 @@ class Engine:
         """`expand[]=payment_intent.latest_charge`: ids on that path become their objects."""
         body = copy.deepcopy(body)
         for path in params.get("expand") or []:
-            node: Any = body
-            for name in path.split("."):
-                if name == "refunds" and node.get("object") == "charge":
-                    node[name] = await self._refunds_of(node["id"])
-                ref = node.get(name)
-                if isinstance(ref, str):
-                    node[name] = await self.get(_KIND_OF[ref.split("_")[0]], ref)
-                node = node[name]
-                if node is None:
-                    break
+            await self._expand(body, path.split("."))
         return body
+
+    async def _expand(self, node: Any, names: Sequence[str]) -> None:
+        if not names or node is None:
+            return
+        for one in node if isinstance(node, list) else [node]:
+            name, ref = names[0], one.get(names[0])
+            if name == "refunds" and one.get("object") == "charge" and not isinstance(ref, dict):
+                one[name] = await self._refunds_of(one["id"])
+            elif isinstance(ref, str):
+                one[name] = await self.get(_KIND_OF[ref.split("_")[0]], ref)
+            await self._expand(one[name], names[1:])
 
     async def _refunds_of(self, charge: str) -> dict[str, Any]:
         """As it comes along with a charge: the newest ten."""
@@ -974,7 +976,10 @@ async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, An
     begins, ends = REFUNDING.get(intent["livery"]["card"], ("succeeded", ""))
     if ends:
         refund |= {"status": begins, "livery": {"ends": ends, "at": refund["created"] + REFUND_SETTLES_S}}
-    txn = await _book(engine, "refund", "refund", -amount, charge["currency"], refund["id"])
+    fees = []
+    if params.get("refund_application_fee") in (True, "true"):
+        fees = [_fee_back(charge, amount)]
+    txn = await _book(engine, "refund", "refund", -amount, charge["currency"], refund["id"], fees=fees)
     refund["balance_transaction"] = txn["id"]
     charge["amount_refunded"] += amount
     charge["refunded"] = charge["amount_refunded"] == charge["amount"]
@@ -1012,6 +1017,17 @@ async def _age_refunds(engine: Engine) -> None:
         await engine.put(refund)
         await engine.tell("refund.failed" if ends == "failed" else "refund.updated", refund)
         await engine.tell("charge.refund.updated", refund)
+
+
+def _fee_back(charge: dict[str, Any], amount: int) -> dict[str, Any]:
+    """In proportion to what of the charge is given back, so that all of it comes to all of the fee."""
+    fee, taken = charge["application_fee_amount"], charge["amount_captured"]
+    if not fee:
+        message = "Attempting to refund_application_fee on a charge that has no application fee."
+        raise WireError(400, "invalid_request_error", message, param="refund_application_fee")
+    before = charge["amount_refunded"] - (charge["amount"] - taken)
+    back = half_up(Decimal(fee) * (before + amount) / taken) - half_up(Decimal(fee) * before / taken)
+    return _fee("application_fee", -back, charge["currency"], "Platform fee refund")
 
 
 async def _get_of(kind: str, engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Line:
 async def issue_invoice(
     scope: Scope, *, currency: str, lines: Sequence[Line], buyer: dict[str, Any], supplied_at: datetime,
     began_at: datetime | None = None, time_zone: str = "", place: str = "", language: str = "en",
-    payment_id: UUID | None = None,
+    payment_id: UUID | None = None, is_test: bool = False,
 ) -> Invoice | None:  # fmt: skip
     """The supply is done: the invoice is due, whether or not the money comes. None when nothing is owed.
 
@@ -87,10 +87,10 @@ async def issue_invoice(
         }  # fmt: skip
     invoice = _draft(
         scope, kind, currency, lines, _seller(profile), buyer, supplied_at.astimezone(ZoneInfo(zone)).date(), supply,
-        ZoneInfo(profile.time_zone),
+        ZoneInfo(profile.time_zone), is_test,
     )  # fmt: skip
     await _write(scope, invoice, lines)
-    await ledger.post(scope, "invoice_issued", "invoice", invoice.id, scope.now, _sale(lines, currency))
+    await ledger.post(scope, "invoice_issued", "invoice", invoice.id, scope.now, _sale(invoice, lines))
     await events.emit(
         scope, "InvoiceIssued", "invoice", invoice.id, {"kind": kind, "gross_minor": invoice.gross_minor}
     )
@@ -117,7 +117,7 @@ def _seller(profile: TenantProfile) -> dict[str, Any]:
 
 def _draft(
     scope: Scope, kind: str, currency: str, lines: Sequence[Line], seller: dict[str, Any], buyer: dict[str, Any],
-    supplied_on: date, supply: dict[str, Any], zone: ZoneInfo,
+    supplied_on: date, supply: dict[str, Any], zone: ZoneInfo, is_test: bool,
 ) -> Invoice:  # fmt: skip
     """Invoice years and days of issue are the tenant's (contract.md)."""
     issued_on = scope.now.astimezone(zone).date()
@@ -126,7 +126,7 @@ def _draft(
         supplied_on=supplied_on, supply=supply, currency=currency, seller=seller, buyer=buyer,
         net_minor=sum(line.net_minor for line in lines), vat_minor=sum(line.vat_minor for line in lines),
         gross_minor=sum(line.gross_minor for line in lines), vat_groups=vat_groups(lines), number_no=None,
-        number=None, prev_hash=b"", is_test=False,
+        number=None, prev_hash=b"", is_test=is_test,
     )  # fmt: skip
 
 
@@ -227,11 +227,13 @@ def _content(invoice: Invoice, lines: Sequence[Line]) -> dict[str, Any]:
     return head | supply | {"lines": [asdict(line) for line in lines]}
 
 
-def _sale(lines: Sequence[Line], currency: str) -> list[Posting]:
-    """Dr driver_receivable / Cr revenue, Cr vat_payable per VAT code."""
+def _sale(invoice: Invoice, lines: Sequence[Line]) -> list[Posting]:
+    """Dr driver_receivable / Cr revenue, Cr vat_payable per VAT code; in the platform's own book its tenants owe."""
+    currency, tenant = invoice.currency, invoice.buyer.get("tenant", "")
+    receivable, revenue = ("tenant_receivable", "fee_revenue") if tenant else ("driver_receivable", "revenue")
     postings = [
-        Posting("driver_receivable", sum(line.gross_minor for line in lines), currency),
-        Posting("revenue", -sum(line.net_minor for line in lines), currency),
+        Posting(receivable, sum(line.gross_minor for line in lines), currency, tenant),
+        Posting(revenue, -sum(line.net_minor for line in lines), currency),
     ]
     vat: dict[str, int] = defaultdict(int)
     for line in lines:
@@ -342,13 +344,11 @@ async def _credit(scope: Scope, original: Invoice, lines: Sequence[Line], reason
     profile = (await scope.db.execute(select(TenantProfile))).scalar_one()
     note = _draft(
         scope, REVERSAL[original.kind], original.currency, lines, original.seller, original.buyer | {"reason": reason},
-        original.supplied_on, original.supply, ZoneInfo(profile.time_zone),
+        original.supplied_on, original.supply, ZoneInfo(profile.time_zone), original.is_test,
     )  # fmt: skip
     note.corrects_id = original.id
     await _write(scope, note, lines)
-    await ledger.post(
-        scope, "credit_note_issued", "invoice", note.id, scope.now, _sale(lines, original.currency)
-    )
+    await ledger.post(scope, "credit_note_issued", "invoice", note.id, scope.now, _sale(note, lines))
     await audit.record(
         scope, "credit_note.issued", "invoice", note.id, {"corrects": str(original.id), "reason": reason}
     )

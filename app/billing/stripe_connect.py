@@ -176,12 +176,12 @@ class StripeConnect(Provider):
 
     async def get_payment(self, account: str, ref: str) -> Observation:
         options: Any = {"stripe_account": account}
-        params: Any = {"expand": _EXPAND_CHARGE}
+        params: Any = {"expand": [*_EXPAND_CHARGE, "latest_charge.refunds.data.balance_transaction"]}
         found = await _called(self._client.v1.payment_intents.retrieve_async(ref, params, options))
         charge = found.latest_charge
         if charge is None or isinstance(charge, str) or not (charge.refunds and charge.refunds.has_more):
             return observe(found)
-        asked: Any = {"payment_intent": ref, "limit": 100}
+        asked: Any = {"payment_intent": ref, "limit": 100, "expand": ["data.balance_transaction"]}
         return observe(found, await self._all(self._client.v1.refunds.list_async, asked, account))
 
     async def list_holds(self, account: str, since: datetime) -> list[Hold]:
@@ -214,12 +214,22 @@ class StripeConnect(Provider):
         )
 
     async def refund(
-        self, account: str, ref: str, *, amount_minor: int, reason: str, key: str, marked: str = ""
+        self,
+        account: str,
+        ref: str,
+        *,
+        amount_minor: int,
+        reason: str,
+        key: str,
+        marked: str = "",
+        returns_fee: bool = False,
     ) -> str:
         params: Any = {
             "payment_intent": ref, "amount": amount_minor, "reason": "requested_by_customer",
             "metadata": {"reason": reason[:500]} | ({"refund": marked} if marked else {}),
         }  # fmt: skip
+        if returns_fee:
+            params["refund_application_fee"] = True
         made = await _called(self._client.v1.refunds.create_async(params, _for(account, key)))
         return made.id
 
@@ -396,8 +406,19 @@ def observe(intent: Any, refunds: Sequence[Any] | None = None) -> Observation:
         failure=(error.code or "declined") if error else "", is_live=bool(intent.livemode),
         is_disputed=bool(charge and charge.disputed),
         three_d_secure=(card.three_d_secure.result or "") if card and card.three_d_secure else "",
-        refunds=tuple(_refund(one) for one in listed),
+        refunds=tuple(_refund(one) for one in listed), fees_back=_fees_back(listed),
     )  # fmt: skip
+
+
+def _fees_back(refunds: Sequence[Any]) -> tuple[tuple[str, int], ...]:
+    """By the balance transactions of the refunds, where they came along: a fee below 0 came back."""
+    txns = [(one.id, one.balance_transaction) for one in refunds]
+    found = [
+        (ref, -sum(part.amount for part in txn.fee_details if part.type == "application_fee"))
+        for ref, txn in txns
+        if txn and not isinstance(txn, str)
+    ]
+    return tuple((ref, minor) for ref, minor in found if minor > 0)
 
 
 def _given_back(refunds: Sequence[Any]) -> tuple[int, int]:

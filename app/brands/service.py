@@ -17,6 +17,7 @@ from app.brands import faces
 from app.brands.look import LANGUAGES
 from app.brands.models import TenantProfile
 from app.identity import service as identity
+from app.identity.admins import platform_tenant_id
 from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
@@ -213,6 +214,31 @@ async def update_profile(scope: Scope, changes: Mapping[str, Any]) -> TenantProf
     )
     await scope.db.flush()
     return profile
+
+
+async def find_platform(database: Database, actor: Actor, why: str) -> UUID:
+    """The platform's own tenant, whose profile is the seller of its invoices to the others."""
+    async with database.platform_scope(actor, why) as scope:
+        return await platform_tenant_id(scope.db)
+
+
+async def put_platform_profile(
+    database: Database, actor: Actor, changes: Mapping[str, Any], reason: str
+) -> None:
+    """Name, country, currency and time zone are there from the first time on."""
+    cleaned = check_profile(changes)
+    async with database.platform_scope(actor, reason) as scope:
+        await scope.write_audit("platform.profile_changed", {"fields": sorted(cleaned)})
+        platform_id = await platform_tenant_id(scope.db)
+    async with database.scope(platform_id, actor) as scope:
+        if (await scope.db.execute(select(TenantProfile))).scalar_one_or_none() is None:
+            await _check_time_zone(scope, cleaned)
+            scope.db.add(TenantProfile(**{name: cleaned[name] for name in _FIRST}))
+            await scope.db.flush()
+        await update_profile(scope, changes)
+
+
+_FIRST = ("name", "country", "currency", "time_zone")
 
 
 async def _check_time_zone(scope: Scope, cleaned: Mapping[str, Any]) -> None:

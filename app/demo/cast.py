@@ -112,6 +112,11 @@ def _occupancy(per_hour: str, vat: str = "19") -> dict[str, Any]:
     return {"price_components": [{"type": "PARKING_TIME", "price": per_hour, "vat": vat, "step_size": 60}]}
 
 
+PLATFORM = {
+    "name": "Livery Demo", "legal_name": "Livery Demo GmbH", "address": "Am Speicher 1", "postal_code": "10999",
+    "city": "Berlin", "country": "DE", "currency": "EUR", "time_zone": "Europe/Berlin", "vat_id": "DE122268496",
+    "support_email": "abrechnung@livery-demo.example",
+}  # fmt: skip
 NORDLICHT = Company(
     slug="nordlicht", name="Nordlicht Laden", country="DE", currency="EUR", time_zone="Europe/Berlin",
     preset="nordlicht",

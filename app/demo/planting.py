@@ -4,16 +4,19 @@ import asyncio
 import os
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zlib import crc32
+from zoneinfo import ZoneInfo
 
 from app.access import service as access
-from app.billing import payments
+from app.billing import fees, payments
 from app.billing.provider import OutcomeUnknown
 from app.brands import faces
 from app.brands import service as brands
-from app.demo.cast import COMPANIES, PLATES, POWER_W, Box, Company, Site, legal_texts
+from app.demo.cast import COMPANIES, PLATES, PLATFORM, POWER_W, Box, Company, Site, legal_texts
 from app.demo.guests import run_guests
 from app.demo.history import plant_history
 from app.demo.tending import tend
@@ -42,6 +45,8 @@ async def seed(settings: Settings, part: str = "all") -> None:
     database = Database(settings, redis=redis)
     try:
         known = {tenant.slug for tenant in await brands.list_tenants(database, ACTOR)}
+        if part != "history":
+            await brands.put_platform_profile(database, ACTOR, PLATFORM, "the demo's platform")
         for company in COMPANIES:
             if company.slug not in known and part != "history":
                 await _found(database, company)
@@ -100,6 +105,14 @@ async def _found(database: Database, company: Company) -> None:
             await tariffs.create_tariff(scope, tariff, where)
     with suppress(OutcomeUnknown):  # where no web process answers yet, the janitor does it within a minute
         await payments.open_account(database, made.tenant_id)
+        await _agree_on_fee(database, made.tenant_id, company)
+
+
+async def _agree_on_fee(database: Database, tenant_id: UUID, company: Company) -> None:
+    today = datetime.now(ZoneInfo(company.time_zone)).date()
+    await fees.plan_fee(
+        database, ACTOR, tenant_id, percent="2.5", fixed="0.10", valid_from=today.isoformat(), reason="the contract"
+    )  # fmt: skip
 
 
 async def _publish_texts(scope: Scope, company: Company) -> None:

@@ -56,6 +56,8 @@ ADMIN_PERMISSIONS = frozenset(
         "isolation.test",
         "gateways.view",
         "platform_audit.view",
+        "platform_book.view",
+        "platform_book.manage",
     }
 )
 SCOPES = tuple(name for name in PERMISSIONS if name != SELF)

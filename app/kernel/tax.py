@@ -49,6 +49,9 @@ RATES: dict[str, tuple[tuple[date, Decimal], ...]] = {
     "NO": ((_ALWAYS, Decimal("25")),),
 }  # fmt: skip
 
+# Member States (Directive 2006/112/EC, Article 5), by ISO 3166; a Greek VAT id begins with EL.
+EU = frozenset(RATES) - {"CH", "GB", "LI", "NO"}
+
 _ALPHA_3 = {
     "AUT": "AT", "BEL": "BE", "BGR": "BG", "CYP": "CY", "CZE": "CZ", "DEU": "DE", "DNK": "DK", "EST": "EE",
     "ESP": "ES", "FIN": "FI", "FRA": "FR", "GRC": "GR", "HRV": "HR", "HUN": "HU", "IRL": "IE", "ITA": "IT",

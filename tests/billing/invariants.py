@@ -296,3 +296,20 @@ async def replay_faults(
         for name in before
         if before[name] != after[name]
     ]
+
+
+async def inter_book_faults(database: Database, tenant_ids: Iterable[UUID], platform_id: UUID) -> list[str]:
+    """What the tenants' books call the platform's fee is what the platform's book says it got, by currency; and what
+    it has not invoiced yet is what is owed (money.md 4.3)."""
+    spent: dict[str, int] = {}
+    for tenant_id in tenant_ids:
+        async with database.scope(tenant_id, payments.ACTOR) as scope:
+            for (code, currency), minor in (await balances(scope)).items():
+                if code == "platform_fee_expense":
+                    spent[currency] = spent.get(currency, 0) + minor
+    async with database.scope(platform_id, payments.ACTOR) as scope:
+        books = await balances(scope)
+        found = [f"posting {one} does not balance" for one in await billing.unbalanced_postings(scope)]
+        found += [f"series {one} is broken" for one in await billing.find_broken_series(scope)]
+    got = {currency: minor for (code, currency), minor in books.items() if code == "psp_platform"}
+    return found + ([f"tenants paid {spent}, the platform got {got}"] if spent != got else [])

@@ -11,14 +11,16 @@ from sqlalchemy import select
 from app.access import local_lists
 from app.access import service as access
 from app.access.verdict import IdTokenValue
-from app.billing import sandbox
+from app.billing import paper, sandbox
 from app.billing.models import (
+    BilledTenant,
     Dispute,
     Invoice,
     Payment,
     PaymentAccount,
     Payout,
     PlatformFee,
+    PlatformInvoice,
     ProviderBalanceTxn,
     ReconItem,
     ReconRun,
@@ -353,8 +355,23 @@ async def _books(scope: Scope, canary: str) -> dict[str, str]:
         id=uuid7(), run_id=run.id, account_ref=canary, category="amount", key=canary, balance_txn_id=line.id,
         currency="EUR", found_at=at,
     )  # fmt: skip
-    scope.db.add(item)
-    return {"payout_id": public_id("payout", payout.id), "item_id": public_id("recon_item", item.id)}
+    received = PlatformInvoice(
+        id=uuid7(), kind="invoice", number=canary, supplied_on=at.date(), issued_at=at, currency="EUR", net_minor=100,
+        vat_minor=19, gross_minor=119, content=await _received(scope), pdf=canary.encode(), xml=canary.encode(),
+        received_at=at,
+    )  # fmt: skip
+    billed = BilledTenant(billed_id=uuid7(), slug=canary, buyer={"name": canary}, evidence={}, updated_at=at)
+    scope.db.add_all([item, received, billed])
+    return {
+        "payout_id": public_id("payout", payout.id), "item_id": public_id("recon_item", item.id),
+        "platform_invoice_id": public_id("platform_invoice", received.id),
+    }  # fmt: skip
+
+
+async def _received(scope: Scope) -> dict[str, Any]:
+    """The words of a paper: those of the brand's own will do."""
+    invoice = (await scope.db.execute(select(Invoice.id))).scalar_one()
+    return (await paper.find_paper(scope, invoice)).content("Europe/Berlin")
 
 
 async def _energy(database: Database, tenant_id: UUID, station_id: UUID, canary: str) -> dict[str, str]:
