@@ -217,8 +217,9 @@ async def request_start(
         await payments.open_saved(scope, card=saved_card, **about)
     else:
         url = await page_url(scope, session.id, origin)
-        back = {"success_url": f"{url}?paid=1", "cancel_url": f"{url}?canceled=1"}
-        _payment, op = await payments.open_payment(scope, **about, **back)
+        _payment, op = await payments.open_payment(
+            scope, success_url=f"{url}?paid=1", cancel_url=f"{url}?canceled=1", **about
+        )
     await service.note(scope, session, "requested", "requested", {"by": "driver" if driver_id else "guest"})
     await queue.enqueue(
         scope, "charging.expire_pending", session_id=str(session.id),
