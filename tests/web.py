@@ -66,7 +66,9 @@ class Visitor:
 
     async def read(self, path: str) -> dict[str, str]:
         """What the start form of a place's page brings back: the wish, and what was read."""
-        return dict(re.findall(r'name="(wish|terms|card)" value="([^"]+)"', (await self.open(path)).text))
+        return dict(
+            re.findall(r'name="(wish|terms|card|saved_card)" value="([^"]+)"', (await self.open(path)).text)
+        )
 
     csrf: str = ""
 

@@ -568,6 +568,8 @@ async def judge(scope: Scope, token: IdToken, station_id: UUID) -> Accepted | Re
         return _refusal(
             token, "NotAtThisLocation", "not_at_this_location", N_("This token may not charge at this site.")
         )
+    if token.driver_id is not None and (why := await _payment_block(scope, token, group_id, station_id)):
+        return _refusal(token, "NoCredit", why, _BLOCKED_BY_PAYMENT[why])
     if await second_use(scope, token.id, station_id) == "refuse":
         return _refusal(
             token, "ConcurrentTx", "in_use_elsewhere", N_("This token is charging at another site right now.")
@@ -576,6 +578,46 @@ async def judge(scope: Scope, token: IdToken, station_id: UUID) -> Accepted | Re
         id_token_id=token.id, driver_id=token.driver_id, driver_group_id=group_id, group_value=token.parent_value,
         expires_at=token.expires_at,
     )  # fmt: skip
+
+
+_BLOCKED_BY_PAYMENT = {
+    "payment_due": N_("A session of this driver is to be paid first."),
+    "no_card_on_file": N_("This driver has to save a payment card first."),
+}
+
+
+async def _payment_block(scope: Scope, token: IdToken, group_id: UUID | None, station_id: UUID) -> str | None:
+    """Why a driver who pays each session starts none: what their saved card did not pay, or no card where the brand
+    wants one (money.md 1.3). Not where nothing is collected, or once a month."""
+    query = text("""
+        select a.card_on_file, exists (
+                 select 1 from livery.payment p
+                   join livery.saved_card c on c.tenant_id = p.tenant_id and c.id = p.saved_card_id
+                   join livery.payer y on y.tenant_id = c.tenant_id and y.id = c.payer_id
+                  where y.driver_id = :driver and p.failure <> ''
+                    and p.state in ('created', 'requires_action', 'processing')) as is_due,
+               exists (
+                 select 1 from livery.saved_card c
+                   join livery.payer y on y.tenant_id = c.tenant_id and y.id = c.payer_id
+                  where y.driver_id = :driver and y.account_ref = a.account_ref and c.state = 'active'
+                    and (c.exp_year, c.exp_month) >= (:year, :month)) as has_card
+          from livery.payment_account a
+         where a.is_ready and a.card_on_file <> 'off' and a.provider = :provider
+           and not exists (select 1 from livery.driver_group g where g.id = :group and g.collection <> 'per_session')
+           and not exists (
+                 select 1 from livery.charging_station s
+                   join livery.location l on l.tenant_id = s.tenant_id and l.id = s.location_id
+                  where s.id = :station and l.is_free_vend)""")
+    values = {
+        "driver": token.driver_id, "group": group_id, "station": station_id, "year": scope.now.year,
+        "month": scope.now.month, "provider": "sandbox" if scope.settings.uses_sandbox else "stripe",
+    }  # fmt: skip
+    row = (await scope.db.execute(query, values)).first()
+    if row is None or not scope.settings.takes_cards:
+        return None
+    if row.is_due:
+        return "payment_due"
+    return "no_card_on_file" if row.card_on_file == "required" and not row.has_card else None
 
 
 def _refusal(token: IdToken, status: AuthorizationStatus, reason: str, message: str) -> Refused:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from app.billing import onboarding, payments, platform_book, reconciliation
+from app.billing import cards, onboarding, payments, platform_book, reconciliation
 from tenants.database import Database
 
 LOOKED = timedelta(minutes=1)
@@ -34,7 +34,28 @@ async def reconcile_soon(database: Database, tenant_id: UUID) -> None:
         await reconciliation.reconcile(database, tenant_id)
 
 
+async def set_up_card(database: Database, tenant_id: UUID, card_id: str) -> None:
+    await cards.run_setup(database, tenant_id, UUID(card_id))
+
+
+async def observe_card(database: Database, tenant_id: UUID, card_id: str) -> None:
+    await cards.observe(database, tenant_id, UUID(card_id))
+
+
+async def detach_card(database: Database, tenant_id: UUID, card_id: str) -> None:
+    await cards.detach(database, tenant_id, UUID(card_id))
+
+
+async def drop_payer(database: Database, tenant_id: UUID, payer_id: str) -> None:
+    await cards.drop_payer(database, tenant_id, UUID(payer_id))
+
+
 JOBS = {
+    "billing.set_up_card": set_up_card,
+    "billing.observe_card": observe_card,
+    "billing.detach_card": detach_card,
+    "billing.drop_payer": drop_payer,
+    "billing.tidy_cards": cards.tidy,
     "billing.open_account": open_account,
     "billing.run_op": run_op,
     "billing.observe": observe,
@@ -49,6 +70,7 @@ JOBS = {
 LISTENERS = {"TenantCreated": ["billing.open_account"]}
 RECURRING = [
     ("* * * * *", "billing.tidy"),
+    ("* * * * *", "billing.tidy_cards"),
     ("50 2 * * *", "billing.sweep"),
     ("20 3 * * *", "billing.reconcile"),
     ("17 * * * *", "billing.find_disputes"),

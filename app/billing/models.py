@@ -190,10 +190,13 @@ class Payment(TenantOwned, Base):
     the bank's word on who paid (`authenticated`, …), empty where it was not asked.
     `dispute` is none, open, won or lost, of money that a bank takes back (an inquiry is none); `disputed_minor` is what
     lies at the bank or was lost to the payer.
+    `saved_card_id`: asked of that card while nobody stood by. Where it gave nothing the payment stays open and is due
+    (`is_due`): the driver pays on a hosted page like others.
     """
 
     __tablename__ = "payment"
     __table_args__ = (
+        references("saved_card_id", "saved_card"),
         UniqueConstraint("tenant_id", "source_type", "source_id", "leg"),
         UniqueConstraint("tenant_id", "account_ref", "provider_ref"),
         UniqueConstraint("tenant_id", "account_ref", "checkout_ref"),
@@ -236,11 +239,87 @@ class Payment(TenantOwned, Base):
     method: Mapped[str] = mapped_column(server_default="")
     failure: Mapped[str] = mapped_column(server_default="")
     is_live: Mapped[bool] = mapped_column(server_default=text("false"))
+    saved_card_id: Mapped[UUID | None]
     observed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     ops: Mapped[list["PaymentOp"]] = same_tenant(
         "PaymentOp.payment_id", "Payment", viewonly=True, order_by="PaymentOp.id"
     )
+
+    @property
+    def is_due(self) -> bool:
+        """The saved card gave nothing (`failure` says why), and nobody paid otherwise yet."""
+        is_open = self.state in ("created", "requires_action", "processing")
+        return self.saved_card_id is not None and is_open and self.failure != ""
+
+
+class Payer(TenantOwned, Base):
+    """A driver as the operator's account at the provider knows them: `customer_ref` once it is made there. Who closed
+    their account (`closed_at`) is forgotten there too (`gone_at`)."""
+
+    __tablename__ = "payer"
+    __table_args__ = (
+        references("driver_id", "driver"),
+        UniqueConstraint("tenant_id", "account_ref", "driver_id"),
+        {"schema": "livery"},
+    )
+
+    driver_id: Mapped[UUID]
+    account_ref: Mapped[str]
+    customer_ref: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
+    gone_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class SavedCard(TenantOwned, Base):
+    """A payment card that its driver saved for starts at which nobody stands by; it lies at the provider.
+
+    `state`: pending (the hosted page `checkout_…` is asked for or open), active, removed (`why`: removed by its driver,
+    revoked at the provider, replaced by the same card saved again, closed with the account; `detached_at`: the provider
+    has let go of it) or failed (the page closed without a card). `exp_year` has four digits.
+    """
+
+    __tablename__ = "saved_card"
+    __table_args__ = (
+        references("payer_id", "payer"),
+        UniqueConstraint("tenant_id", "provider_ref"),
+        UniqueConstraint("tenant_id", "checkout_ref"),
+        CheckConstraint("state in ('pending','active','removed','failed')", name="state"),
+        Index("ix_saved_card_payer", "tenant_id", "payer_id"),
+        Index(
+            "uq_saved_card_default", "tenant_id", "payer_id", unique=True, postgresql_where=text("is_default")
+        ),
+        {"schema": "livery"},
+    )
+
+    payer_id: Mapped[UUID]
+    state: Mapped[str] = mapped_column(server_default="pending")
+    why: Mapped[str] = mapped_column(server_default="")
+    request: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
+    checkout_ref: Mapped[str | None]
+    checkout_url: Mapped[str | None]
+    setup_ref: Mapped[str | None]
+    provider_ref: Mapped[str | None]
+    brand: Mapped[str] = mapped_column(server_default="")
+    last4: Mapped[str] = mapped_column(server_default="")
+    exp_month: Mapped[int | None]
+    exp_year: Mapped[int | None]
+    fingerprint: Mapped[str] = mapped_column(server_default="")
+    is_default: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    observed_at: Mapped[datetime | None]
+    detached_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    payer: Mapped[Payer] = same_tenant("SavedCard.payer_id", "Payer")
+
+    @property
+    def name(self) -> str:
+        """`Visa •••• 4242`"""
+        return f"{self.brand.capitalize()} •••• {self.last4}"
+
+    def is_expired(self, now: datetime) -> bool:
+        """A card is good to the end of its month."""
+        return (self.exp_year or 0, self.exp_month or 0) < (now.year, now.month)
 
 
 class PaymentAccount(TenantOwned, Base):
@@ -251,11 +330,13 @@ class PaymentAccount(TenantOwned, Base):
     member of staff may give back of a payment alone. At first all three are what `card_currencies` says of it.
     `opening` is what lay in the account before we read its books, minor units by currency. `is_ready`: the provider
     lets it take cards; `due` is what it asks for before that, `schedule` when it pays out (`provider.Schedule`), as of
-    `observed_at`.
+    `observed_at`. `card_on_file`: whether drivers may save a card that then pays the sessions they would get an invoice
+    for: off, optional, or required (no start by their charging card without one).
     """
 
     __tablename__ = "payment_account"
     __table_args__ = (
+        CheckConstraint("card_on_file in ('off','optional','required')", name="card_on_file"),
         UniqueConstraint("tenant_id", "provider"),
         UniqueConstraint("tenant_id", "account_ref"),
         {"schema": "livery"},
@@ -275,6 +356,7 @@ class PaymentAccount(TenantOwned, Base):
     schedule: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), default=dict)
     observed_at: Mapped[datetime | None]
     refund_limit_minor: Mapped[int] = mapped_column(server_default="20000")
+    card_on_file: Mapped[str] = mapped_column(server_default="optional", default="optional")
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 

@@ -29,12 +29,14 @@ from app.billing.models import (
     LedgerAccount,
     LedgerEntry,
     LedgerTxn,
+    Payer,
     Payment,
     PaymentAccount,
     PaymentOp,
     PlatformFee,
     RefundRequest,
     Repayment,
+    SavedCard,
 )
 from app.billing.outcomes import DECLINED
 from app.billing.provider import (
@@ -184,7 +186,7 @@ async def find_payment_of(scope: Scope, invoice: Invoice) -> Payment | None:
 async def language_of(scope: Scope, payment_id: UUID) -> str:
     """What the payer read when the hold was asked for."""
     query = select(PaymentOp.request).where(
-        PaymentOp.payment_id == payment_id, PaymentOp.kind == "checkout_create"
+        PaymentOp.payment_id == payment_id, PaymentOp.kind.in_(("checkout_create", "create"))
     )
     request = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
     return request["language"] if request else "en"
@@ -254,10 +256,12 @@ async def find_plan(scope: Scope, account: PaymentAccount) -> PlatformFee | None
     return (await scope.db.execute(query)).scalar_one_or_none()
 
 
-async def set_holds(scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str | None = None) -> None:
-    """What a guest's card is asked to hold from now on, and what one member of staff gives back of a payment alone
-    (None: as it was), as amounts of the account's currency: `30.00`. `payments_off`, or Invalid of `hold_ac`,
-    `hold_dc` and `refund_limit`: amount, too_low for a card charge, too_high."""
+async def set_holds(
+    scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str | None = None, card_on_file: str | None = None
+) -> None:
+    """What a guest's card is asked to hold from now on, what one member of staff gives back of a payment alone, as
+    amounts of the account's currency: `30.00`; and whether drivers save cards (None: as it was). `payments_off`, or
+    Invalid of `hold_ac`, `hold_dc` and `refund_limit`: amount, too_low for a card charge, too_high; `card_on_file`."""
     account = await find_account(scope)
     if account is None:
         raise Refused("payments_off", "Cards cannot be taken here at the moment.")
@@ -269,8 +273,13 @@ async def set_holds(scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str 
     limit = account.refund_limit_minor
     if refund_limit is not None:
         limit = _read_limit(refund_limit, account.currency, faults)
+    if card_on_file not in (None, "off", "optional", "required"):
+        faults.append(FieldFault("card_on_file", "card_on_file", "It is off, optional or required."))
     if faults:
         raise Invalid("invalid", "These amounts cannot be saved.", faults=faults)
+    if card_on_file is not None and card_on_file != account.card_on_file:
+        account.card_on_file, told = card_on_file, {"card_on_file": card_on_file}
+        await audit.record(scope, "payment_account.card_on_file_changed", "payment_account", account.id, told)
     is_limit_new = limit != account.refund_limit_minor
     account.hold_ac_minor, account.hold_dc_minor, account.refund_limit_minor = *holds, limit
     data = {"hold_ac_minor": holds[0], "hold_dc_minor": holds[1], "currency": account.currency}
@@ -384,6 +393,84 @@ async def open_payment(
     return payment, await _plan(scope, payment, "checkout_create", f"co:{payment.id}", request)
 
 
+async def open_saved(
+    scope: Scope, *, source_type: str, source_id: UUID, card: SavedCard, hold_minor: int, currency: str, title: str,
+    email: str, language: str,
+) -> tuple[Payment, PaymentOp]:  # fmt: skip
+    """The hold is asked of a saved card (its payer loaded) by a job: nobody stands by. Where the card gives nothing the
+    payment stays open and is due (`PaymentActionRequired`), and `pay_due` is how it is paid."""
+    account = await find_account(scope)
+    if account is None or card.payer.account_ref != account.account_ref:
+        raise Refused("payments_off", "Cards cannot be taken here at the moment.")
+    if currency != account.currency:
+        raise Refused("payments_off", f"This operator's account does not take {currency}.")
+    payment = Payment(
+        id=uuid7(), source_type=source_type, source_id=source_id, provider=account.provider,
+        account_ref=account.account_ref, currency=currency, hold_minor=0, is_live=account.is_live,
+        payer_email=email_norm(email), saved_card_id=card.id, method=card.name, state="created", failure="",
+        created_at=scope.now,
+    )  # fmt: skip
+    scope.db.add(payment)
+    await scope.db.flush()
+    request = {
+        "customer": card.payer.customer_ref, "card": card.provider_ref, "amount_minor": hold_minor,
+        "currency": currency, "title": title, "language": language,
+        "metadata": {"tenant": str(scope.tenant_id), "payment": str(payment.id), "source": str(source_id)},
+    }  # fmt: skip
+    op = await _plan(scope, payment, "create", f"pi:{payment.id}", request)
+    await _enqueue(scope, op)
+    return payment, op
+
+
+async def pay_due(
+    scope: Scope,
+    payment_id: UUID,
+    *,
+    title: str,
+    success_url: str,
+    cancel_url: str,
+    email: str,
+    language: str,
+) -> PaymentOp | None:
+    """The way to pay what a saved card did not: after commit `run_op` makes the hosted page. None where that page is
+    open already, or nothing is due any more."""
+    payment = await _locked(scope, payment_id)
+    if not payment.is_due:
+        return None
+    is_open = payment.checkout_expires_at is None or payment.checkout_expires_at > scope.now + timedelta(
+        minutes=2
+    )
+    if payment.checkout_url is not None and is_open:
+        return None
+    query = select(PaymentOp).where(PaymentOp.payment_id == payment.id).order_by(PaymentOp.id)
+    ops = list((await scope.db.execute(query)).scalars())
+    pages = [op for op in ops if op.kind == "checkout_create"]
+    if pages and pages[-1].state in ("planned", "sent", "unknown"):
+        return pages[-1]
+    asked = next(op.request["amount_minor"] for op in ops if op.kind == "create")
+    owed = (await _papers_minor(scope, [payment.id]))[payment.id]
+    request = {
+        "amount_minor": owed or asked, "currency": payment.currency, "title": title, "success_url": success_url,
+        "cancel_url": cancel_url, "expires_at": (scope.now + CHECKOUT_LIFETIME).isoformat(), "email": address_of(email),
+        "language": language,
+        "metadata": {"tenant": str(scope.tenant_id), "payment": str(payment.id), "source": str(payment.source_id)},
+    }  # fmt: skip
+    return await _plan(scope, payment, "checkout_create", f"co:{payment.id}:{len(pages) + 1}", request)
+
+
+async def list_due(scope: Scope, driver_id: UUID | None = None) -> list[tuple[Payment, int]]:
+    """(payment, minor units on its papers) of what saved cards did not pay, oldest first; of all drivers for None."""
+    query = select(Payment).where(
+        Payment.saved_card_id.is_not(None), Payment.state.in_(OPEN), Payment.failure != ""
+    )
+    if driver_id is not None:
+        own = select(SavedCard.id).join(SavedCard.payer).where(Payer.driver_id == driver_id)
+        query = query.where(Payment.saved_card_id.in_(own))
+    rows = list((await scope.db.execute(query.order_by(Payment.id))).scalars())
+    owed = await _papers_minor(scope, [row.id for row in rows])
+    return [(row, owed[row.id]) for row in rows]
+
+
 def minimum_minor(currency: str) -> int:
     """What a card charge must come to; less is written off (money.md 1.3)."""
     known = CARD_CURRENCIES.get(currency)
@@ -397,6 +484,9 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     """
     payment = await lock_payment(scope, source_type, source_id)
     if payment is None or payment.state == "capturing" or payment.state in TAKEN:
+        return
+    if payment.saved_card_id is not None and payment.state in OPEN:
+        await _owe(scope, payment, gross_minor)
         return
     if payment.state != "authorized":
         await _waive(scope, payment, gross_minor)
@@ -413,6 +503,16 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     )
     await _give_up(scope, payment, gross_minor - amount, "payment", payment.id)
     await _enqueue(scope, op)
+
+
+async def _owe(scope: Scope, payment: Payment, gross_minor: int) -> None:
+    """A known payer's card gave nothing, or nobody knows yet: they go on owing it, and it is taken once a hold stands.
+    What no card could take is given up."""
+    if gross_minor < minimum_minor(payment.currency):
+        await _release(scope, payment, "below_minimum" if gross_minor else "nothing_owed")
+        await _waive(scope, payment, gross_minor)
+    elif payment.is_due:
+        await _emit(scope, payment, "PaymentDue")
 
 
 async def _platform_fee(scope: Scope, payment: Payment, amount_minor: int) -> int:
@@ -450,6 +550,9 @@ async def release(scope: Scope, source_type: str, source_id: UUID, reason: str) 
 async def _release(scope: Scope, payment: Payment, reason: str) -> None:
     if _RANK[payment.state] > _RANK["authorized"]:
         return
+    if payment.saved_card_id is not None and payment.state in OPEN:
+        await _withdraw(scope, payment, reason)
+        return
     payment.failure = payment.failure or reason
     if payment.provider_ref is not None and payment.state == "authorized":
         op = await _plan(scope, payment, "cancel", f"can:{payment.id}", {})
@@ -459,6 +562,16 @@ async def _release(scope: Scope, payment: Payment, reason: str) -> None:
         payment.state = "failed"
         return
     await _enqueue(scope, op)
+
+
+async def _withdraw(scope: Scope, payment: Payment, reason: str) -> None:
+    """Nothing more is asked of a saved card: nobody owes it, whatever is still under way at the provider."""
+    payment.state, payment.failure = "failed", reason
+    if payment.provider_ref is not None:
+        await _enqueue(scope, await _plan(scope, payment, "cancel", f"can:{payment.id}", {}))
+    elif payment.checkout_ref is not None:
+        key = f"exp:{payment.id}:{payment.checkout_ref}"
+        await _enqueue(scope, await _plan(scope, payment, "checkout_expire", key, {}))
 
 
 async def refund(
@@ -687,6 +800,9 @@ async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     payment = await lock_payment(scope, source_type, source_id)
     if payment is None or payment.state == "capturing" or payment.dispute in disputes.CONTESTED:
         return
+    if payment.saved_card_id is not None and payment.state in OPEN:
+        await _owe(scope, payment, gross_minor)
+        return
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
     kept = payment.captured_minor - _given_back(payment, refunds)
     wanted = min(gross_minor, kept)
@@ -911,7 +1027,11 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         if op is None or op.state in ("succeeded", "failed"):
             return
         payment = await get_payment(scope, op.payment_id)
-        if op.kind == "checkout_create" and payment.state != "created":
+        is_over = {
+            "checkout_create": payment.state != "created" and not payment.is_due,
+            "create": payment.state not in OPEN, "confirm": payment.state in ("canceled", "expired", "failed"),
+        }.get(op.kind, False)  # fmt: skip
+        if is_over:
             op.state = "failed"  # given up before it was ever made: no page for a wish that is over
             return
         is_repeated = op.state in ("sent", "unknown")
@@ -947,7 +1067,12 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout
         return await provider.create_checkout(account, key=key, **values)
     if op.kind == "checkout_expire":
         return await provider.expire_checkout(account, payment.checkout_ref or "", key=key)
+    if op.kind == "create":
+        values = {name: value for name, value in request.items() if name != "language"}
+        return await provider.create_payment(account, key=key, **values)
     ref = request.get("ref") or payment.provider_ref or ""
+    if op.kind == "confirm":
+        return await provider.confirm_payment(account, ref, key=key)
     if op.kind == "dispute_evidence":
         return await provider.submit_evidence(account, ref, evidence=request["evidence"], key=key)
     if op.kind == "dispute_accept":
@@ -990,6 +1115,12 @@ async def _conclude(
     op.provider_ref = ref or found.provider_ref
     if op.kind == "refund":
         await _post_refund(scope, payment, op)
+    if op.kind == "create":
+        payment.provider_ref = found.provider_ref
+        kind, key = ("confirm", "conf") if payment.state in OPEN else ("cancel", "can")
+        await _enqueue(scope, await _plan(scope, payment, kind, f"{key}:{payment.id}", {}))
+    if op.kind == "cancel" and op.request.get("ref", payment.provider_ref) != payment.provider_ref:
+        return  # what a saved card did not give: the payment itself is open
     if payment.provider_ref in (None, found.provider_ref):  # not what `sweep` found beside its own hold
         await apply(scope, payment, found)
 
@@ -1105,6 +1236,7 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
         has_happened = {
             "dispute_accept": answered is not None and answered.state == "lost",
             "dispute_evidence": answered is not None and answered.submitted_at is not None,
+            "confirm": payment.state in ("authorized", "capturing", *TAKEN),
             "capture": payment.captured_minor > 0, "cancel": payment.state == "canceled",
             "checkout_expire": payment.state in ("expired", "canceled"),
             "refund": op.kind == "refund" and await _has_refunded(scope, payment, op),
@@ -1117,7 +1249,14 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
             await _book_outside(scope, payment)
         if has_happened:
             return
-        if op.kind == "checkout_create":
+        if op.kind in ("create", "confirm"):
+            await _ask_payer(scope, payment, error.code)
+        elif op.kind == "checkout_create" and payment.is_due:
+            pass  # it stays due, and another page may be asked for
+        elif op.kind == "checkout_expire" and payment.state == "failed" and payment.provider_ref:
+            # The payer was quicker than we, and nobody wants it any more.
+            await _enqueue(scope, await _plan(scope, payment, "cancel", f"can:{payment.id}", {}))
+        elif op.kind == "checkout_create":
             await apply(scope, payment, Observation(provider_ref="", state="failed", failure=error.code))
         elif op.kind == "checkout_expire" and payment.state == "authorized":
             await _release(
@@ -1135,6 +1274,27 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
                 await _enqueue(scope, await _plan(scope, payment, "cancel", f"can:{payment.id}", {}))
             await _emit(scope, payment, "PaymentFailed")
             await _emit(scope, payment, "PaymentWaived")
+
+
+async def _ask_payer(scope: Scope, payment: Payment, code: str) -> None:
+    """The saved card gave nothing: what was asked of it is let go, and whoever pays is told. The payment is locked."""
+    if payment.state not in OPEN:
+        return
+    payment.state, payment.failure = "requires_action", payment.failure or code
+    if payment.provider_ref is not None:
+        request = {"ref": payment.provider_ref}
+        await _enqueue(scope, await _plan(scope, payment, "cancel", f"can:{payment.id}:ask", request))
+        payment.provider_ref = None
+    payment.version_no += 1
+    scope.publish(f"payment:{payment.source_id}", {"what": payment.state})
+    await _emit(scope, payment, "PaymentActionRequired")
+    if payment.saved_card_id is not None:  # it may have been taken back at the provider
+        await queue.enqueue(
+            scope,
+            "billing.observe_card",
+            card_id=str(payment.saved_card_id),
+            lock=f"card:{payment.saved_card_id}",
+        )
 
 
 # -- what the provider says ------------------------------------------------------------------------------------------
@@ -1177,6 +1337,11 @@ async def _see_checkout(scope: Scope, payment: Payment, checkout: Checkout) -> N
     payment.checkout_expires_at = checkout.expires_at
     if checkout.status == "complete":  # who has only looked has given no address
         payment.payer_email = payment.payer_email or email_norm(checkout.email)
+    if (
+        checkout.status == "expired" and payment.is_due
+    ):  # they owe it all the same, and may ask for another page
+        payment.checkout_ref = payment.checkout_url = payment.checkout_expires_at = None
+        return
     if checkout.payment is not None:
         await apply(scope, payment, checkout.payment)
     if checkout.status == "expired" and _RANK[payment.state] < _RANK["authorized"]:
@@ -1297,7 +1462,7 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         for op in (await scope.db.execute(ops.order_by(PaymentOp.id).limit(200))).scalars():
             await _enqueue(scope, op)
         waiting = select(Payment).where(
-            Payment.checkout_ref.is_not(None), or_(
+            Payment.checkout_ref.is_not(None) | Payment.provider_ref.is_not(None), or_(
                 Payment.state.in_((*OPEN, "authorized", "capturing")) & Payment.observed_at.is_(None),
                 Payment.state.in_(OPEN) & (Payment.observed_at < stale),
                 # A hold that stands is looked at each hour: providers let holds go by themselves.
@@ -1418,6 +1583,15 @@ async def take_news(database: Database, body: bytes, signature: str, now: dateti
             )
             for payment_id in (await scope.db.execute(query)).scalars():
                 await watch(scope, payment_id)
+            cards = select(SavedCard.id).where(
+                SavedCard.checkout_ref.in_(refs)
+                | SavedCard.setup_ref.in_(refs)
+                | SavedCard.provider_ref.in_(refs)
+            )
+            for card_id in (await scope.db.execute(cards)).scalars():
+                await queue.enqueue(
+                    scope, "billing.observe_card", card_id=str(card_id), lock=f"card:{card_id}"
+                )
             if news.type.startswith("payout."):
                 await queue.enqueue(scope, "billing.reconcile_soon", lock="reconcile")
     return True

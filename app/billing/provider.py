@@ -55,6 +55,31 @@ class Checkout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CardSeen:
+    """A saved card as the provider has it. `customer_ref` is empty where it belongs to nobody any more; `fingerprint`
+    is the same for the same number."""
+
+    ref: str
+    customer_ref: str
+    brand: str
+    last4: str
+    exp_month: int
+    exp_year: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """The hosted page where a driver saves a card; `status` and `url` as of a `Checkout`."""
+
+    ref: str
+    status: str
+    url: str | None
+    setup_ref: str | None
+    card: CardSeen | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """What the provider says a payment is now. Amounts in minor units; totals never fall (`merge`).
 
@@ -213,6 +238,30 @@ class Provider(Protocol):
     async def get_checkout(self, account: str, ref: str) -> Checkout: ...
 
     async def expire_checkout(self, account: str, ref: str, *, key: str) -> Checkout: ...
+
+    async def create_customer(
+        self, account: str, *, email: str, metadata: dict[str, str], key: str
+    ) -> str: ...
+
+    async def delete_customer(self, account: str, ref: str) -> None: ...
+
+    async def create_setup(
+        self, account: str, *, customer: str, currency: str, success_url: str, cancel_url: str, language: str,
+        metadata: dict[str, str], key: str,
+    ) -> Setup: ...  # fmt: skip
+
+    async def get_setup(self, account: str, ref: str) -> Setup: ...
+
+    async def get_card(self, account: str, ref: str) -> CardSeen: ...
+
+    async def detach_card(self, account: str, ref: str, *, key: str) -> None: ...
+
+    async def create_payment(
+        self, account: str, *, customer: str, card: str, amount_minor: int, currency: str, title: str,
+        metadata: dict[str, str], key: str,
+    ) -> Observation: ...  # fmt: skip
+
+    async def confirm_payment(self, account: str, ref: str, *, key: str) -> Observation: ...
 
     async def get_payment(self, account: str, ref: str) -> Observation: ...
 

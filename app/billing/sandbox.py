@@ -32,6 +32,7 @@ from themes.language import N_
 
 API_VERSION = "2026-10-28.endive"
 HOLD_LIFETIME_S = 7 * 86_400
+OFF_SESSION_LIFETIME_S = 4 * 86_400 + 18 * 3600  # Visa's, where the merchant asks (money.md 1.3)
 CHECKOUT_LIFETIME_S = 24 * 3600
 DAY_S = 86_400
 CARDS = {
@@ -46,6 +47,12 @@ CARDS = {
     "4000000000005126": ("visa", "ok", N_("pays, and a refund fails an hour later")),
     "4000000000007726": ("visa", "ok", N_("pays, and a refund is pending for an hour")),
 }
+# Only where a card is saved, or a saved one is asked (docs.stripe.com/testing#regulatory-cards, #declined-payments).
+SAVED_CARDS = {
+    "4000002500003155": ("visa", "authenticate_once", N_("asks for 3-D Secure once, when it is saved")),
+    "4000000000000341": ("visa", "declined_later", N_("can be saved, and is declined later")),
+}
+_ALL_CARDS = CARDS | SAVED_CARDS
 # What happens once the money was taken (docs.stripe.com/testing#disputes).
 DISPUTING = {"4000000000000259": "needs_response", "4000000000001976": "warning_needs_response"}
 # How a refund begins, and what becomes of it (docs.stripe.com/testing#refunds).
@@ -56,6 +63,8 @@ DECLINES = {
     "insufficient_funds": N_("Your card has insufficient funds."),
     "expired_card": N_("Your card has expired."),
     "payment_intent_authentication_failure": N_("The bank could not confirm that it is you."),
+    "setup_intent_authentication_failure": N_("The bank could not confirm that it is you."),
+    "authentication_required": N_("The bank wants you to confirm this payment."),
 }
 ASKED = (
     "identity.business_details.registered_name",
@@ -86,6 +95,17 @@ class Wire:
 class Answer:
     status: int
     body: dict[str, Any]
+
+
+def _card_error(code: str, intent: dict[str, Any]) -> Answer:
+    """402: said with a change of state, which stands."""
+    error = {
+        "type": "card_error",
+        "code": code,
+        "message": DECLINES[code],
+        "payment_intent": _shown_intent(intent),
+    }
+    return Answer(402, {"error": error})
 
 
 class WireError(Exception):
@@ -179,7 +199,7 @@ async def _answer(engine: "Engine", wire: Wire, *, fails: bool) -> Answer:
         endpoint, found = _route(wire)
         async with engine.db.begin_nested():
             body = await endpoint(engine, *found, wire.params)
-        answer = Answer(200, body)
+        answer = body if isinstance(body, Answer) else Answer(200, body)
     except WireError as error:
         answer = Answer(error.status, error.body)
     if fails:
@@ -273,7 +293,7 @@ class Engine:
             if name == "refunds" and one.get("object") == "charge" and not isinstance(ref, dict):
                 one[name] = await self._refunds_of(one["id"])
             elif isinstance(ref, str):
-                one[name] = await self.get(_KIND_OF[ref.split("_")[0]], ref)
+                one[name] = _without_own(await self.get(_KIND_OF[ref.split("_")[0]], ref))
             await self._expand(one[name], names[1:])
 
     async def _refunds_of(self, charge: str) -> dict[str, Any]:
@@ -290,7 +310,7 @@ class Engine:
 _KIND_OF = {
     "pi": "payment_intent", "ch": "charge", "cs": "checkout.session", "re": "refund", "txn": "balance_transaction",
     "po": "payout",
-    "du": "dispute",
+    "du": "dispute", "cus": "customer", "seti": "setup_intent", "pm": "payment_method",
 }  # fmt: skip
 
 
@@ -438,16 +458,23 @@ def _check_minimum(amount: int, currency: str) -> None:
 
 async def _create_checkout(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
     now = await engine.now()
-    items = params.get("line_items") or []
-    if params.get("mode") != "payment" or not items or not params.get("success_url"):
-        raise WireError(
-            400, "invalid_request_error", "mode=payment, line_items and success_url are required."
+    items, is_setup = params.get("line_items") or [], params.get("mode") == "setup"
+    if not params.get("success_url") or not (is_setup or (params.get("mode") == "payment" and items)):
+        message = "mode=payment with line_items, or mode=setup, and success_url are required."
+        raise WireError(400, "invalid_request_error", message)
+    if params.get("customer"):
+        await _get_customer(engine, params["customer"], {})
+    if is_setup:
+        currency, amount, item = params.get("currency"), None, ""
+        if not currency:
+            message = "You must provide `currency` in setup mode."
+            raise WireError(400, "invalid_request_error", message, param="currency")
+    else:
+        currency, item = items[0]["price_data"]["currency"], items[0]["price_data"]["product_data"]["name"]
+        amount = sum(
+            _integer(one["price_data"], "unit_amount") * _integer(one, "quantity", 1) for one in items
         )
-    currency = items[0]["price_data"]["currency"]
-    amount = sum(
-        _integer(item["price_data"], "unit_amount") * _integer(item, "quantity", 1) for item in items
-    )
-    _check_minimum(amount, currency)
+        _check_minimum(amount, currency)
     expires_at, ahead_s = _integer(params, "expires_at", now + CHECKOUT_LIFETIME_S), await engine.ahead_s()
     if expires_at < now + 1790 <= expires_at + ahead_s:
         expires_at += ahead_s  # asked by our clock, which the test clock left behind
@@ -455,18 +482,19 @@ async def _create_checkout(engine: Engine, params: dict[str, Any]) -> dict[str, 
         message = "The `expires_at` timestamp must be at least 30 minutes from Checkout Session creation."
         raise WireError(400, "invalid_request_error", message, param="expires_at")
     ref = "cs_test_" + secrets.token_hex(20)
+    setup = await _create_setup(engine, params) if is_setup else None
     session = {
         "id": ref, "object": "checkout.session", "amount_subtotal": amount, "amount_total": amount, "created": now,
-        "currency": currency, "expires_at": expires_at, "livemode": False, "mode": "payment", "status": "open",
-        "payment_status": "unpaid", "payment_intent": None, "customer_details": None,
+        "currency": currency, "expires_at": expires_at, "livemode": False, "mode": params["mode"], "status": "open",
+        "payment_status": "no_payment_required" if is_setup else "unpaid", "payment_intent": None,
+        "setup_intent": setup["id"] if setup else None, "customer": params.get("customer"), "customer_details": None,
         "customer_email": params.get("customer_email"), "client_reference_id": params.get("client_reference_id"),
         "success_url": params["success_url"], "cancel_url": params.get("cancel_url"), "locale": params.get("locale"),
         "metadata": params.get("metadata") or {}, "url": ref, "payment_method_types": ["card"],
         "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None}, "custom_fields": [],
         "custom_text": {"after_submit": None, "shipping_address": None, "submit": None,
                         "terms_of_service_acceptance": None},
-        "shipping_options": [], "livery": {"intent": params.get("payment_intent_data") or {},
-                                           "item": items[0]["price_data"]["product_data"]["name"],
+        "shipping_options": [], "livery": {"intent": params.get("payment_intent_data") or {}, "item": item,
                                            "said": "", "asks_bank": False},
     }  # fmt: skip
     await engine.put(session)
@@ -506,6 +534,8 @@ async def _expire_checkout(engine: Engine, ref: str, params: dict[str, Any]) -> 
     if session["payment_intent"]:
         intent = await engine.get("payment_intent", session["payment_intent"])
         await _cancel(engine, intent, "abandoned")
+    if session["setup_intent"]:
+        await engine.put(await engine.get("setup_intent", session["setup_intent"]) | {"status": "canceled"})
     await engine.tell("checkout.session.expired", session)
     return await _shown_checkout(engine, session, params)
 
@@ -518,10 +548,14 @@ async def pay_checkout(database: Database, account: str, ref: str, card: str, em
         session = await _aged_checkout(engine, ref)
         if session["status"] != "open":
             return {"status": session["status"], "session": session}
-        brand, behaviour, _what = CARDS.get(card, ("visa", "card_declined", ""))
+        brand, behaviour, _what = _ALL_CARDS.get(card, ("visa", "card_declined", ""))
         session["customer_details"] = _customer(email)
+        if session["mode"] == "setup":
+            return await _save_card(engine, session, card, behaviour)
         intent = await _checkout_intent(engine, session, card, brand)
-        if behaviour == "authenticate":
+        if behaviour == "declined_later":
+            behaviour = "card_declined"
+        if behaviour.startswith("authenticate"):
             intent["status"] = "requires_action"
             intent["next_action"] = {
                 "type": "redirect_to_url",
@@ -546,6 +580,8 @@ async def authenticate_checkout(
         engine = Engine(db, account)
         await engine.lock()
         session = await _aged_checkout(engine, ref)
+        if session["status"] == "open" and session["mode"] == "setup" and session["livery"]["asks_bank"]:
+            return await _saved(engine, session, succeeds=succeeds)
         if session["status"] != "open" or not session["payment_intent"]:
             return {"status": session["status"], "session": session}
         intent = await engine.get("payment_intent", session["payment_intent"])
@@ -576,29 +612,32 @@ def _customer(email: str) -> dict[str, Any]:
 
 async def _checkout_intent(engine: Engine, session: dict[str, Any], card: str, brand: str) -> dict[str, Any]:
     """The payment intent is made when the payer first submits, as Stripe does."""
-    now = await engine.now()
     data = session["livery"]["intent"]
     if session["payment_intent"]:
         intent = await engine.get("payment_intent", session["payment_intent"])
     else:
-        intent = {
-            "id": "pi_" + secrets.token_hex(12), "object": "payment_intent", "amount": session["amount_total"],
-            "amount_capturable": 0, "amount_received": 0, "amount_details": None, "application": None,
-            "application_fee_amount": None, "automatic_payment_methods": None, "canceled_at": None,
-            "cancellation_reason": None, "capture_method": data.get("capture_method", "automatic"),
-            "client_secret": None, "confirmation_method": "automatic", "created": now, "currency": session["currency"],
-            "customer": None, "description": data.get("description"), "last_payment_error": None,
-            "latest_charge": None, "livemode": False, "metadata": data.get("metadata") or {}, "next_action": None,
-            "on_behalf_of": None, "payment_method": None, "payment_method_options": None,
-            "payment_method_types": ["card"], "processing": None, "receipt_email": None,
-            "statement_descriptor": None, "statement_descriptor_suffix": data.get("statement_descriptor_suffix"),
-            "status": "requires_payment_method", "transfer_data": None, "transfer_group": None, "review": None,
-            "setup_future_usage": None, "shipping": None, "source": None,
-        }  # fmt: skip
+        intent = await _new_intent(engine, session["amount_total"], session["currency"], data)
         session["payment_intent"] = intent["id"]
     intent["payment_method"] = "pm_card_" + brand
     intent["livery"] = {"card": card, "brand": brand}
     return intent
+
+
+async def _new_intent(engine: Engine, amount: int, currency: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": "pi_" + secrets.token_hex(12), "object": "payment_intent", "amount": amount,
+        "amount_capturable": 0, "amount_received": 0, "amount_details": None, "application": None,
+        "application_fee_amount": None, "automatic_payment_methods": None, "canceled_at": None,
+        "cancellation_reason": None, "capture_method": data.get("capture_method", "automatic"),
+        "client_secret": None, "confirmation_method": "automatic", "created": await engine.now(), "currency": currency,
+        "customer": data.get("customer"), "description": data.get("description"), "last_payment_error": None,
+        "latest_charge": None, "livemode": False, "metadata": data.get("metadata") or {}, "next_action": None,
+        "on_behalf_of": None, "payment_method": None, "payment_method_options": None,
+        "payment_method_types": ["card"], "processing": None, "receipt_email": None,
+        "statement_descriptor": None, "statement_descriptor_suffix": data.get("statement_descriptor_suffix"),
+        "status": "requires_payment_method", "transfer_data": None, "transfer_group": None, "review": None,
+        "setup_future_usage": None, "shipping": None, "source": None,
+    }  # fmt: skip
 
 
 async def _declined(
@@ -621,6 +660,19 @@ _AUTHENTICATED = {
 
 
 async def _complete(engine: Engine, session: dict[str, Any], intent: dict[str, Any]) -> dict[str, Any]:
+    charge = await _hold(engine, intent, HOLD_LIFETIME_S)
+    session["status"], session["url"] = "complete", None
+    if intent["capture_method"] != "manual":
+        await _take(engine, intent, charge, intent["amount"], 0)
+        session["payment_status"] = "paid"
+    await engine.put(session)
+    await engine.tell("payment_intent.amount_capturable_updated", _shown_intent(intent))
+    await engine.tell("checkout.session.completed", {k: v for k, v in session.items() if k != "livery"})
+    return {"status": "complete", "session": session}
+
+
+async def _hold(engine: Engine, intent: dict[str, Any], lifetime_s: int) -> dict[str, Any]:
+    """The bank said yes: the charge of it."""
     now = await engine.now()
     card = intent["livery"]
     charge = {
@@ -628,12 +680,13 @@ async def _complete(engine: Engine, session: dict[str, Any], intent: dict[str, A
         "amount_refunded": 0, "application": None, "application_fee": None, "application_fee_amount": None,
         "balance_transaction": None, "billing_details": {"address": None, "email": None, "name": None, "phone": None,
                                                          "tax_id": None},
-        "captured": False, "created": now, "currency": intent["currency"], "customer": None, "description": None,
+        "captured": False, "created": now, "currency": intent["currency"], "customer": intent["customer"],
+        "description": None,
         "disputed": False, "failure_balance_transaction": None, "failure_code": None, "failure_message": None,
         "fraud_details": {}, "livemode": False, "metadata": intent["metadata"], "on_behalf_of": None, "outcome": None,
         "paid": True, "payment_intent": intent["id"], "payment_method": intent["payment_method"],
         "payment_method_details": {"type": "card", "card": {
-            "brand": card["brand"], "last4": card["card"][-4:], "capture_before": now + HOLD_LIFETIME_S,
+            "brand": card["brand"], "last4": card["card"][-4:], "capture_before": now + lifetime_s,
             "country": "DE", "exp_month": 12, "exp_year": 2034, "funding": "credit", "checks": None,
             "amount_authorized": intent["amount"], "mandate": None, "network": card["brand"], "wallet": None,
             "three_d_secure": _AUTHENTICATED if card.get("is_authenticated") else None,
@@ -645,18 +698,189 @@ async def _complete(engine: Engine, session: dict[str, Any], intent: dict[str, A
         "calculated_statement_descriptor": None,
     }  # fmt: skip
     intent["latest_charge"], intent["next_action"], intent["last_payment_error"] = charge["id"], None, None
-    session["status"], session["url"] = "complete", None
     if intent["capture_method"] == "manual":
         intent["status"], intent["amount_capturable"] = "requires_capture", intent["amount"]
     await engine.put(charge)
     await engine.put(intent)
-    if intent["capture_method"] != "manual":
-        await _take(engine, intent, charge, intent["amount"], 0)
-        session["payment_status"] = "paid"
+    return charge
+
+
+# -- saved cards -----------------------------------------------------------------------------------------------------
+
+
+async def _create_customer(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    return await engine.put({
+        "id": "cus_" + secrets.token_hex(8), "object": "customer", "created": await engine.now(), "livemode": False,
+        "email": params.get("email"), "name": None, "metadata": params.get("metadata") or {}, "description": None,
+    })  # fmt: skip
+
+
+async def _get_customer(engine: Engine, ref: str, _params: dict[str, Any]) -> dict[str, Any]:
+    found = await engine.get("customer", ref)
+    if found.get("deleted"):
+        message = f"No such customer: '{ref}'"
+        raise WireError(404, "invalid_request_error", message, code="resource_missing", param="customer")
+    return found
+
+
+async def _delete_customer(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Their cards go with them."""
+    found = await _get_customer(engine, ref, params)
+    rows = await engine.run(
+        "select body from sandbox.object where account = :account and kind = 'payment_method'"
+        " and body->>'customer' = :customer", customer=ref,
+    )  # fmt: skip
+    for row in rows.all():
+        await _detach(engine, row.body)
+    await engine.put({"id": ref, "object": "customer", "created": found["created"], "deleted": True})
+    return {"id": ref, "object": "customer", "deleted": True, "created": found["created"], "livemode": False}
+
+
+async def _create_setup(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
+    data = params.get("setup_intent_data") or {}
+    return await engine.put({
+        "id": "seti_" + secrets.token_hex(12), "object": "setup_intent", "created": await engine.now(),
+        "customer": params.get("customer"), "livemode": False, "metadata": data.get("metadata") or {},
+        "payment_method": None, "payment_method_types": ["card"], "status": "requires_payment_method",
+        "usage": "off_session", "last_setup_error": None, "next_action": None, "description": None,
+    })  # fmt: skip
+
+
+async def _save_card(engine: Engine, session: dict[str, Any], card: str, behaviour: str) -> dict[str, Any]:
+    """The setup's page was submitted: the bank is asked where the card wants it, and declines what has no future."""
+    setup = await engine.get("setup_intent", session["setup_intent"])
+    session["livery"] |= {"card": card, "said": "", "asks_bank": behaviour.startswith("authenticate")}
+    if behaviour in ("ok", "declined_later"):
+        return await _saved(engine, session, succeeds=True)
+    if session["livery"]["asks_bank"]:
+        await engine.put(setup | {"status": "requires_action"})
+        await engine.put(session)
+        return {"status": "authenticate", "session": session}
+    return await _not_saved(engine, session, setup, behaviour)
+
+
+async def _saved(engine: Engine, session: dict[str, Any], *, succeeds: bool) -> dict[str, Any]:
+    setup, card = await engine.get("setup_intent", session["setup_intent"]), session["livery"]["card"]
+    if not succeeds:
+        return await _not_saved(engine, session, setup, "setup_intent_authentication_failure")
+    brand, _behaviour, _what = _ALL_CARDS[card]
+    method = await engine.put({
+        "id": "pm_" + secrets.token_hex(12), "object": "payment_method", "created": await engine.now(),
+        "customer": setup["customer"], "livemode": False, "metadata": {}, "type": "card",
+        "billing_details": {"address": None, "email": None, "name": None, "phone": None, "tax_id": None},
+        "card": {
+            "brand": brand, "last4": card[-4:], "exp_month": 12, "exp_year": 2034, "funding": "credit", "country": "DE",
+            "fingerprint": hashlib.sha256(card.encode()).hexdigest()[:16], "checks": None, "wallet": None,
+            "networks": {"available": [brand], "preferred": None}, "three_d_secure_usage": {"supported": True},
+            "generated_from": None, "regulated_status": None, "display_brand": brand,
+        },
+        "livery": {"card": card},
+    })  # fmt: skip
+    setup |= {"status": "succeeded", "payment_method": method["id"], "last_setup_error": None}
+    session |= {"status": "complete", "url": None}
+    session["livery"]["asks_bank"] = False
+    await engine.put(setup)
     await engine.put(session)
-    await engine.tell("payment_intent.amount_capturable_updated", _shown_intent(intent))
-    await engine.tell("checkout.session.completed", {k: v for k, v in session.items() if k != "livery"})
+    await engine.tell("payment_method.attached", _without_own(method))
+    await engine.tell("setup_intent.succeeded", setup)
+    await engine.tell("checkout.session.completed", _without_own(session))
     return {"status": "complete", "session": session}
+
+
+async def _not_saved(
+    engine: Engine, session: dict[str, Any], setup: dict[str, Any], code: str
+) -> dict[str, Any]:
+    error = {"type": "card_error", "code": code, "message": DECLINES[code]}
+    setup |= {"status": "requires_payment_method", "last_setup_error": error}
+    session["livery"] |= {"said": DECLINES[code], "asks_bank": False}
+    await engine.put(setup)
+    await engine.put(session)
+    await engine.tell("setup_intent.setup_failed", setup)
+    return {"status": "declined", "code": code, "message": DECLINES[code], "session": session}
+
+
+def _without_own(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "livery"}
+
+
+async def _get_method(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    return _without_own(await engine.expanded(await engine.get("payment_method", ref), params))
+
+
+async def _detach_method(engine: Engine, ref: str, _params: dict[str, Any]) -> dict[str, Any]:
+    method = await engine.get("payment_method", ref)
+    if not method["customer"]:
+        message = "The payment method you provided is not attached to a customer so detachment is impossible."
+        raise WireError(400, "invalid_request_error", message)
+    return _without_own(await _detach(engine, method))
+
+
+async def _detach(engine: Engine, method: dict[str, Any]) -> dict[str, Any]:
+    await engine.put(method | {"customer": None})
+    await engine.tell("payment_method.detached", _without_own(method | {"customer": None}))
+    return method | {"customer": None}
+
+
+async def change_card(database: Database, account: str, ref: str, **changes: Any) -> None:
+    """What its bank or the operator does to a saved card: another expiry (`exp_month`, `exp_year`), or `is_revoked`."""
+    async with database.sandbox() as db:
+        engine = Engine(db, account)
+        await engine.lock()
+        method = await engine.get("payment_method", ref)
+        if changes.pop("is_revoked", False):
+            await _detach(engine, method)
+            return
+        method["card"] |= changes
+        await engine.put(method)
+        await engine.tell("payment_method.automatically_updated", _without_own(method))
+
+
+async def _create_intent(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    """With a saved card of the customer's, and not confirmed yet."""
+    amount, currency = _integer(params, "amount"), str(params.get("currency"))
+    _check_minimum(amount, currency)
+    customer = await _get_customer(engine, str(params.get("customer")), {})
+    method = await engine.get("payment_method", str(params.get("payment_method")))
+    if method["customer"] != customer["id"]:
+        message = f"The PaymentMethod {method['id']} does not belong to the Customer {customer['id']}."
+        raise WireError(400, "invalid_request_error", message, param="payment_method")
+    card = method["livery"]["card"]
+    intent = await _new_intent(engine, amount, currency, params) | {
+        "status": "requires_confirmation", "payment_method": method["id"],
+        "livery": {"card": card, "brand": method["card"]["brand"]},
+    }  # fmt: skip
+    await engine.put(intent)
+    return _shown_intent(await engine.expanded(intent, params))
+
+
+async def _confirm_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any] | Answer:
+    """Off session: the bank that wants to see the payer is a decline, as at Stripe."""
+    intent = await _aged_intent(engine, ref)
+    if intent["status"] != "requires_confirmation":
+        message = f"You cannot confirm this PaymentIntent because it has a status of {intent['status']}."
+        raise WireError(400, "invalid_request_error", message, code="payment_intent_unexpected_state")
+    if str(params.get("off_session")) != "true":
+        raise WireError(400, "invalid_request_error", "The sandbox confirms off session only.")
+    method = await engine.get("payment_method", intent["payment_method"])
+    if not method["customer"]:
+        message = f"No such PaymentMethod: '{method['id']}'"
+        raise WireError(
+            400, "invalid_request_error", message, code="resource_missing", param="payment_method"
+        )
+    _brand, behaviour, _what = _ALL_CARDS[intent["livery"]["card"]]
+    code = {"authenticate": "authentication_required", "declined_later": "card_declined"}.get(behaviour)
+    now = datetime.fromtimestamp(await engine.now(), UTC)
+    if (method["card"]["exp_year"], method["card"]["exp_month"]) < (now.year, now.month):
+        code = "expired_card"
+    if code is not None:
+        intent |= {"status": "requires_payment_method", "payment_method": None}
+        intent["last_payment_error"] = {"type": "card_error", "code": code, "message": DECLINES[code]}
+        await engine.put(intent)
+        await engine.tell("payment_intent.payment_failed", _shown_intent(intent))
+        return _card_error(code, intent)
+    await _hold(engine, intent, OFF_SESSION_LIFETIME_S)
+    await engine.tell("payment_intent.amount_capturable_updated", _shown_intent(intent))
+    return _shown_intent(await engine.expanded(intent, params))
 
 
 # -- payment intents -------------------------------------------------------------------------------------------------
@@ -1216,7 +1440,13 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("POST", "/v1/checkout/sessions", _create_checkout),
     ("GET", "/v1/checkout/sessions/{id}", _get_checkout),
     ("POST", "/v1/checkout/sessions/{id}/expire", _expire_checkout),
+    ("POST", "/v1/customers", _create_customer),
+    ("DELETE", "/v1/customers/{id}", _delete_customer),
+    ("GET", "/v1/payment_methods/{id}", _get_method),
+    ("POST", "/v1/payment_methods/{id}/detach", _detach_method),
     ("GET", "/v1/payment_intents", _list_intents),
+    ("POST", "/v1/payment_intents", _create_intent),
+    ("POST", "/v1/payment_intents/{id}/confirm", _confirm_intent),
     ("GET", "/v1/payment_intents/{id}", _get_intent),
     ("POST", "/v1/payment_intents/{id}/capture", _capture_intent),
     ("POST", "/v1/payment_intents/{id}/cancel", _cancel_intent),

@@ -17,8 +17,8 @@ from app.access import accounts
 from app.access import service as access
 from app.access.models import Driver, IdToken
 from app.access.verdict import Accepted
-from app.billing import payments
-from app.billing.models import Payment
+from app.billing import cards, payments
+from app.billing.models import Payment, SavedCard
 from app.charging import queries, service, startable
 from app.charging.models import CDR, ChargingSession
 from app.identity.service import email_norm, logins_of
@@ -40,12 +40,16 @@ WITHOUT_HOLD = ("free", "monthly")
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a driver starts at a place. With a `card` by that card and without a hold, `collection` says who pays;
-    else by checkout. `refusal` is why their card is of no use there."""
+    else by checkout, or by the `saved` payment card. `refusal` is why their card is of no use there; `is_due`: their
+    saved card starts nothing before they have paid.
+    """
 
     card: IdToken | None = None
     collection: str = "card"
     driver_group_id: UUID | None = None
     refusal: str = ""
+    saved: SavedCard | None = None
+    is_due: bool = False
 
 
 async def find_way(scope: Scope, driver: Driver, station_id: UUID) -> Way:
@@ -65,7 +69,9 @@ async def find_way(scope: Scope, driver: Driver, station_id: UUID) -> Way:
         return min(ways, key=lambda way: WITHOUT_HOLD.index(way.collection))
     group_id = driver.driver_group_id
     may = group_id is not None and await access.may_charge_at(scope, group_id, station_id)
-    return Way(driver_group_id=group_id if may else None, refusal=refusal)
+    is_due = bool(await payments.list_due(scope, driver.id))
+    saved = None if is_due else await cards.find_usable(scope, driver.id)
+    return Way(driver_group_id=group_id if may else None, refusal=refusal, saved=saved, is_due=is_due)
 
 
 async def start_by_card(scope: Scope, evse_id: UUID, id_token_id: UUID) -> ChargingSession:
@@ -171,7 +177,7 @@ def cells(row: Row, time_zone: str) -> list[Cell]:
         station.location.name if station.location else "", station.name or station.ocpp_identity,
         Decimal(session.energy_wh) / 1000 if session.energy_wh is not None else None,
         to_decimal(*cost) if cost else None, cost[1] if cost else "",
-        "" if session.cost_cap_minor is not None else session.id_token_masked, zone.key,
+        "" if session.origin == "guest" else session.id_token_masked, zone.key,
     ]  # fmt: skip
 
 
@@ -241,6 +247,11 @@ async def close(scope: Scope, typed: str) -> None:
         raise Refused("session_unsettled", N_(
             "Your last session is being settled, and its invoice needs your name. Try again in a few minutes."
         ))  # fmt: skip
+    if await payments.list_due(scope, driver.id):
+        raise Refused(
+            "payment_due",
+            N_("A session of yours is to be paid. You can close your account once that is done."),
+        )
     await scope.db.execute(update(ChargingSession).where(_own(driver)).values(driver_id=driver.id))
     sessions = select(ChargingSession.id).where(ChargingSession.driver_id == driver.id)
     await payments.forget_payer(scope, mailbox, (await scope.db.execute(sessions)).scalars())
@@ -250,5 +261,6 @@ async def close(scope: Scope, typed: str) -> None:
         "mailbox": digest(scope.settings.secret_keys, "mailbox", mailbox).hex(),
         "logins": await logins_of(scope, mailbox),
     }
+    await cards.forget(scope, driver.id)
     await events.emit(scope, "DriverClosedAccount", "driver", driver.id, about, public=False)
     await accounts.close(scope, driver)

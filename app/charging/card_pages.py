@@ -31,7 +31,8 @@ async def change_card_settings(request: AnyRequest, tenant_scope: Scope) -> Resp
     form = await read_form(request)
     try:
         limit = form.text("refund_limit") if "refund_limit" in form else None
-        await payments.set_holds(tenant_scope, form.text("hold_ac"), form.text("hold_dc"), limit)
+        on_file = form.text("card_on_file") if "card_on_file" in form else None
+        await payments.set_holds(tenant_scope, form.text("hold_ac"), form.text("hold_dc"), limit, on_file)
     except (Invalid, Refused) as error:
         account, tight = await payments.find_account(tenant_scope), await list_tight_holds(tenant_scope)
         return form_again(
@@ -55,7 +56,8 @@ def _holds(account: PaymentAccount | None) -> dict[str, str]:
         "hold_dc": account.hold_dc_minor,
         "refund_limit": account.refund_limit_minor,
     }
-    return {name: str(to_decimal(minor, account.currency)) for name, minor in amounts.items()}
+    shown = {name: str(to_decimal(minor, account.currency)) for name, minor in amounts.items()}
+    return shown | {"card_on_file": account.card_on_file}
 
 
 routes = [show_card_settings, change_card_settings]

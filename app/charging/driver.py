@@ -25,7 +25,17 @@ from app.billing.provider import OutcomeUnknown
 from app.billing.sandbox import CARDS, REFUNDING
 from app.brands import faces
 from app.brands import service as brands
-from app.charging import account, paid, places, queries, service, settlement, signed, startable
+from app.charging import (
+    account,
+    paid,
+    places,
+    queries,
+    saved_card_pages,
+    service,
+    settlement,
+    signed,
+    startable,
+)
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
@@ -219,8 +229,8 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
     """
     visit, form = visit_of(request), await read_form(request)
     if (
-        "card" in form and not visit.is_logged_in
-    ):  # the login has ended since: no hold instead of a monthly invoice
+        "card" in form or "saved_card" in form
+    ) and not visit.is_logged_in:  # the login has ended since: no hold instead of a monthly invoice
         return redirect(request, f"/login?next=/c/{code}")
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
         evse = await stations.find_place(scope, code)
@@ -247,6 +257,8 @@ async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str
     """
     wish = form.text("wish")[:64]
     way, email, is_own = await _way(scope, evse), form.text("email"), _is_own_card(scope, evse, form)
+    if "saved_card" in form and scope.actor.kind == "driver":
+        email = (await accounts.get_own(scope)).email or ""
     await startable.lock_evse(scope, evse.id)
     known = await paid.find_by_wish(scope, evse.id, wish, email)
     if known is not None:
@@ -262,9 +274,12 @@ async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str
     else:
         if email:
             check_email(email, "email")
+        saved = way.saved if _is_saved_card(way, form) else None
+        if "saved_card" in form and saved is None:  # gone, or expired since the page was read
+            raise changed
         session, op = await paid.request_start(
             scope, evse.id, email=email, language=visit.language, origin=visit.origin, remote=visit.remote,
-            driver_id=scope.actor.id, driver_group_id=way.driver_group_id,
+            driver_id=scope.actor.id, driver_group_id=way.driver_group_id, saved_card=saved,
         )  # fmt: skip
     paid.keep_wish(session, evse.id, wish)
     return _page_of(scope, session, is_own=is_own), op, session.id
@@ -273,6 +288,10 @@ async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str
 def _is_own_card(scope: Scope, evse: EVSE, form: Form) -> bool:
     is_free = evse.station.location is not None and evse.station.location.is_free_vend
     return "card" in form and scope.actor.kind == "driver" and not is_free
+
+
+def _is_saved_card(way: account.Way, form: Form) -> bool:
+    return way.saved is not None and form.text("saved_card") == public_id("saved_card", way.saved.id)
 
 
 def _page_of(scope: Scope, session: ChargingSession, *, is_own: bool) -> str:
@@ -348,7 +367,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
         "is_credited": charged is not None and cdr is None,
         "collection": collection, "most_minor": paid.most_taken(payment, cost_minor),
         "points": points, "curve_words": _curve_words(points, session, power_w), "has_returned": has_returned,
-        "price": price, "energy_wh": energy,
+        "price": price, "energy_wh": energy, "due_words": paid.due_words(session, payment),
         "power_w": power_w, "code": evse.code if evse else None,
         "seconds": _seconds(session, scope.now), "papers_count": len(await settlement.list_papers(scope, session_id)),
         "waived": await _waived(scope, session_id, payment),
@@ -402,6 +421,28 @@ async def _stop(request: AnyRequest, scope: Scope, session_id: UUID, base: str) 
     return redirect(request, base)  # the page itself says that it stops, and goes on from there
 
 
+FindSession = Callable[[Scope], Awaitable[UUID]]
+
+
+async def _pay_due(request: AnyRequest, find: FindSession) -> Response[Any]:
+    """To the provider's page; back to the session's where nobody answers, or nothing is due any more."""
+    visit = visit_of(request)
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        session_id = await find(scope)
+        op = await paid.pay_due(scope, session_id, language=visit.language, origin=visit.origin)
+        back, op_id = f"/s/{paid.link_of(scope, session_id)}", op.id if op else None
+    if op_id is not None:
+        try:
+            await payments.run_op(visit.database, visit.tenant, op_id)
+        except OutcomeUnknown:
+            words = _("The payment service does not answer yet. Try again in a minute.")
+            return redirect(request, back, flash=words, kind="error")
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        payment = await payments.find_payment(scope, "charging_session", session_id)
+        url = payment.checkout_url if payment is not None and payment.is_due else None
+    return Response(None, status_code=303, headers={"Location": url}) if url else redirect(request, back)
+
+
 async def _get_papers(scope: Scope, session_id: UUID) -> list[Paper]:
     """Oldest first; what became of the payment the newest tells. NotFound for none."""
     papers = await settlement.list_papers(scope, session_id)
@@ -433,9 +474,6 @@ async def _receipt_page(request: AnyRequest, scope: Scope, session_id: UUID, bas
 
 async def _signed_file(scope: Scope, session_id: UUID) -> Response[bytes]:
     return signed.download(await signed.file_of(scope, await service.get_session(scope, session_id)))
-
-
-FindSession = Callable[[Scope], Awaitable[UUID]]
 
 
 async def _find_paper(request: AnyRequest, scope: Scope, find: FindSession) -> Paper:
@@ -486,6 +524,11 @@ async def stop(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[
 async def cancel(request: AnyRequest, tenant_scope: Scope, link: str) -> Response[Any]:
     await paid.give_up(tenant_scope, paid.read_link(tenant_scope, link))
     return redirect(request, f"/s/{link}")
+
+
+@post("/s/{link:str}/pay", opt={"public": True})
+async def pay_due(request: AnyRequest, link: str) -> Response[Any]:
+    return await _pay_due(request, _linked(link))
 
 
 @get("/s/{link:str}/receipt", opt={"public": True})
@@ -594,6 +637,11 @@ async def cancel_own_session(request: AnyRequest, tenant_scope: Scope, session_i
     return redirect(request, base)
 
 
+@post("/account/sessions/{session_id:str}/pay", opt={"permission": "self"})
+async def pay_own_due(request: AnyRequest, session_id: str) -> Response[Any]:
+    return await _pay_due(request, _owned(session_id))
+
+
 @get("/account/sessions/{session_id:str}/receipt", opt={"permission": "self"})
 async def show_own_receipt(request: AnyRequest, tenant_scope: Scope, session_id: str) -> Response[str]:
     return await _receipt_page(request, tenant_scope, *await _own(tenant_scope, session_id))
@@ -652,5 +700,6 @@ routes = [
     show_places, show_map, find_code, show_place, start, show_session, live_session, stop, cancel, show_receipt,
     download_receipt, download_receipt_xml, show_history, download_history, show_own_session, live_own_session,
     stop_own_session, cancel_own_session, show_own_receipt, download_own_receipt, download_own_receipt_xml,
-    show_closing, close_account, download_signed, download_own_signed,
+    show_closing, close_account, download_signed, download_own_signed, pay_due, pay_own_due,
+    *saved_card_pages.routes,
 ]  # fmt: skip

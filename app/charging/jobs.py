@@ -6,6 +6,7 @@ from uuid import UUID
 from app.charging import (
     cost,
     holds,
+    off_session,
     paid,
     reservations,
     rollups,
@@ -14,6 +15,7 @@ from app.charging import (
     smart_charging,
     transaction_status,
 )
+from app.charging.models import ChargingSession
 from app.kernel import events, queue
 from app.kernel.errors import Refused
 from tenants.database import Database
@@ -100,6 +102,19 @@ async def session_started(database: Database, tenant_id: UUID, event_id: str) ->
         await paid.session_started(scope, UUID(event_id))
 
 
+async def hold_session(database: Database, tenant_id: UUID, session_id: str) -> None:
+    """The saved card is asked, and the session watched from then on."""
+    async with database.scope(tenant_id, Actor.job("charging.hold_session")) as scope:
+        if await scope.db.get(ChargingSession, (tenant_id, UUID(session_id))) is not None:
+            await off_session.hold_session(scope, UUID(session_id))
+            await paid.watch_cap(scope, UUID(session_id))
+
+
+async def payment_action_required(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.payment_action_required")) as scope:
+        await paid.payment_action_required(scope, UUID(event_id))
+
+
 async def watch_cap(database: Database, tenant_id: UUID, session_id: str) -> None:
     async with database.scope(tenant_id, Actor.job("charging.watch_cap")) as scope:
         await paid.watch_cap(scope, UUID(session_id))
@@ -180,6 +195,8 @@ JOBS = {
     "charging.close": close,
     "charging.end_undecided": end_undecided,
     "charging.roll_up": roll_up,
+    "charging.hold_session": hold_session,
+    "charging.payment_action_required": payment_action_required,
     "charging.settle": settle,
     "charging.expire_pending": expire_pending,
     "charging.stop_refused": stop_refused,
@@ -197,6 +214,7 @@ LISTENERS = {
     "CommandEnded": ["charging.command_ended"],
     "DisputeClosed": ["charging.dispute_closed"],
     "MeterKeyTrusted": ["charging.meter_key_trusted"],
+    "PaymentActionRequired": ["charging.payment_action_required"],
     "PaymentAuthorized": ["charging.payment_authorized"],
     "PaymentCaptured": ["charging.payment_settled"],
     "PaymentEnded": ["charging.payment_ended"],

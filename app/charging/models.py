@@ -27,9 +27,9 @@ class ChargingSession(TenantOwned, Base):
     """OCPI's five states; `review` stands beside them and stops CDR, invoice and capture until staff decide.
 
     `start_key` is the natural key of a 1.6 start (connector, time, meter, tag): a retry finds its first attempt.
-    `settled_at` says that the CDR (if any was due) exists. `cost_cap_minor` is the hold of a session that is paid by a
-    guest's card: it is stopped before its price reaches that. `not_started` says in a stable code why nothing
-    came of it. `wish` is the digest of a form's one-time id: its button pressed twice finds this session.
+    `settled_at` says that the CDR (if any was due) exists. `cost_cap_minor` is the hold of a session that is paid by
+    card, a guest's or a saved one: it is stopped before its price reaches that. `not_started` says in a stable code why
+    nothing came of it. `wish` is the digest of a form's one-time id: its button pressed twice finds this session.
     """
 
     __tablename__ = "charging_session"
@@ -295,7 +295,8 @@ class PriceSnapshot(TenantOwned, Base):
     time_zone: Mapped[str]
     country: Mapped[str]
     is_free_vend: Mapped[bool]
-    collection: Mapped[str | None]  # the driver group's; None in those of before it was kept
+    # The driver group's, or `card` by their saved card; None in those of before it was kept.
+    collection: Mapped[str | None]
     tariff: Mapped[dict[str, Any] | None]
     hash: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

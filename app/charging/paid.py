@@ -7,11 +7,9 @@ Journeys (b) and (c) of architecture.md. Errors beside those of `service.request
 
 import base64
 import hashlib
-import math
 import secrets as stdlib_secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +18,10 @@ from sqlalchemy import select
 from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import payments
-from app.billing.models import Payment, PaymentOp
-from app.charging import service, settlement, snapshot, startable
+from app.billing.models import Payment, PaymentOp, SavedCard
+from app.charging import off_session, service, settlement, snapshot, startable
 from app.charging.models import ChargingSession
+from app.charging.offer import UNRATED_POWER_W, Offer, find_offer, title_of
 from app.charging.plausibility import judge_risen, rated_power_w
 from app.identity import limits
 from app.identity.service import email_norm
@@ -30,10 +29,9 @@ from app.kernel import events, queue
 from app.kernel.clock import uuid7
 from app.kernel.errors import NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
-from app.kernel.money import to_minor
 from app.kernel.secrets import digest, digests, same
 from app.stations import commands
-from app.stations.models import EVSE, Connector, Location, StationCommand
+from app.stations.models import EVSE, Connector, StationCommand
 from app.tariffs import service as tariffs
 from app.tariffs.models import TariffVersion
 from tenants.resolve import own_url
@@ -47,8 +45,6 @@ PLUG_IN_LIFETIME = timedelta(minutes=10)
 # hold counts: the phones of a whole carrier may have one, and whoever tries stolen cards is declined more often.
 STARTS_PER_ADDRESS, STARTS_PER_ADDRESS_AND_EVSE, STARTS_PER_EVSE = 8, 4, 24
 CHECKOUT_WINDOW = timedelta(minutes=30)
-DC_POWER_W = 25_000
-UNRATED_POWER_W = 22_000
 LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(seconds=5), timedelta(minutes=5)
 STOP_TAKES = timedelta(seconds=20)
 SECOND_TAP = timedelta(seconds=15)
@@ -93,20 +89,6 @@ async def page_url(scope: Scope, session_id: UUID, origin: str = "") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """What a start at this place would hold on a card, and what its beginning costs (gross)."""
-
-    hold_minor: int
-    begins_at_minor: int
-    currency: str
-
-    @property
-    def is_enough(self) -> bool:
-        """A hold that the beginning alone uses up would be taken whole for next to no energy."""
-        return self.begins_at_minor < self.hold_minor
-
-
-@dataclass(frozen=True, slots=True)
 class Terms:
     """What somebody who starts here now agrees to. `digest` goes with the form: what comes back is what was read."""
 
@@ -137,29 +119,6 @@ async def find_terms(
 
 def _digest(read: Any) -> str:
     return snapshot.digest_of(read).hex()[:32]
-
-
-async def find_offer(scope: Scope, evse: EVSE, version: TariffVersion) -> Offer | None:
-    """None where cards are not taken."""
-    account = await payments.find_account(scope)
-    if account is None or account.currency != version.currency:
-        return None
-    power_w = max((rated_power_w(connector) or 0 for connector in evse.connectors), default=0)
-    hold_minor = account.hold_dc_minor if power_w > DC_POWER_W else account.hold_ac_minor
-    begins_at_minor = await price_of_beginning(scope, version, power_w, evse.station.location)
-    return Offer(hold_minor, begins_at_minor, version.currency)
-
-
-async def price_of_beginning(
-    scope: Scope, version: TariffVersion, power_w: int, location: Location | None = None
-) -> int:
-    """Gross, of the first kWh at full power from now on: with the session fee, and never below the minimum."""
-    described = {
-        "start": scope.now.isoformat(), "energy_kwh": "1",
-        "charging_s": math.ceil(3_600_000 / (power_w or UNRATED_POWER_W)),
-    }  # fmt: skip
-    price = await tariffs.preview(scope, version.ocpi, described, location)
-    return to_minor(Decimal(price["total_cost"]["incl_vat"]), version.currency)
 
 
 # -- one press ---------------------------------------------------------------------------------------------------------
@@ -214,11 +173,12 @@ def keep_wish(session: ChargingSession, evse_id: UUID, wish: str) -> None:
 
 async def request_start(
     scope: Scope, evse_id: UUID, *, email: str, language: str, origin: str, remote: str,
-    driver_id: UUID | None = None, driver_group_id: UUID | None = None,
+    driver_id: UUID | None = None, driver_group_id: UUID | None = None, saved_card: SavedCard | None = None,
 ) -> tuple[ChargingSession, PaymentOp | None]:  # fmt: skip
     """PENDING, and a hold to be asked for; at a free place the station is asked at once and there is no hold.
 
-    With `driver_id` it is that driver's session, at the price of `driver_group_id`.
+    With `driver_id` it is that driver's session, at the price of `driver_group_id`; their `saved_card` is asked by a
+    job, without a payment page.
     """
     await startable.lock_evse(scope, evse_id)
     evse = await startable.get_startable(scope, evse_id)  # before anybody gives a card for nothing
@@ -248,24 +208,24 @@ async def request_start(
     await snapshot.freeze(
         scope, session
     )  # what the driver was shown is what they pay, however long the cable takes
-    url = await page_url(scope, session.id, origin)
-    _payment, op = await payments.open_payment(
-        scope, source_type="charging_session", source_id=session.id, hold_minor=offer.hold_minor,
-        currency=offer.currency, title=_title(evse),
-        success_url=f"{url}?paid=1", cancel_url=f"{url}?canceled=1", email=email, language=language,
-    )  # fmt: skip
+    about: dict[str, Any] = {
+        "source_type": "charging_session", "source_id": session.id, "hold_minor": offer.hold_minor,
+        "currency": offer.currency, "title": title_of(evse), "email": email, "language": language,
+    }  # fmt: skip
+    op = None
+    if saved_card is not None:
+        await payments.open_saved(scope, card=saved_card, **about)
+    else:
+        url = await page_url(scope, session.id, origin)
+        _payment, op = await payments.open_payment(
+            scope, success_url=f"{url}?paid=1", cancel_url=f"{url}?canceled=1", **about
+        )
     await service.note(scope, session, "requested", "requested", {"by": "driver" if driver_id else "guest"})
     await queue.enqueue(
         scope, "charging.expire_pending", session_id=str(session.id),
         at=scope.now + PAYING_LIFETIME + timedelta(seconds=5),
     )  # fmt: skip
     return session, op
-
-
-def _title(evse: EVSE) -> str:
-    """On the payment page: which charger, and which side of it."""
-    name = evse.station.name or evse.station.ocpp_identity
-    return _("Charging at %(place)s") % {"place": f"{name} · {evse.evse_no}" if evse.evse_no > 1 else name}
 
 
 async def _check_limits(scope: Scope, evse: EVSE, remote: str, session_id: UUID) -> None:
@@ -287,6 +247,21 @@ async def _check_limits(scope: Scope, evse: EVSE, remote: str, session_id: UUID)
     )  # fmt: skip
 
 
+async def pay_due(scope: Scope, session_id: UUID, *, language: str, origin: str) -> PaymentOp | None:
+    """What the saved card did not pay is paid on the provider's page, where its bank can ask its driver. After commit
+    `run_op` makes that page; None where it is there, or nothing is due."""
+    session = await service.get_session(scope, session_id)
+    payment = await payments.find_payment(scope, "charging_session", session_id)
+    if payment is None or session.evse is None:
+        return None
+    url = await page_url(scope, session_id, origin)
+    evse = await off_session.evse_of(scope, session)
+    return await payments.pay_due(
+        scope, payment.id, title=title_of(evse) if evse else _("Charging"), success_url=f"{url}?paid=1",
+        cancel_url=f"{url}?canceled=1", email=payment.payer_email, language=language,
+    )  # fmt: skip
+
+
 # -- the hold stands, or does not --------------------------------------------------------------------------------------
 
 
@@ -303,6 +278,8 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
         session = await service.get_session(scope, session.id)
         if session.status == "INVALID":
             await payments.release(scope, "charging_session", session.id, session.not_started or "over")
+        elif session.status == "COMPLETED":
+            await settlement.capture(scope, session.id)
         return
     session = pending
     try:
@@ -327,6 +304,14 @@ async def payment_ended(scope: Scope, event_id: UUID) -> None:
             scope, pending, payment.failure or "payment_ended", "not_started", {"code": payment.failure}
         )
     else:
+        await watch_cap(scope, session.id, comes_back=False)
+
+
+async def payment_action_required(scope: Scope, event_id: UUID) -> None:
+    """A saved card was declined: a car that charges is stopped. One whose bank only asks goes on, up to the cap."""
+    session, _payment = await _subject(scope, event_id)
+    if session is not None:
+        scope.publish(f"session:{session.id}", {"what": "payment"})
         await watch_cap(scope, session.id, comes_back=False)
 
 
@@ -373,6 +358,7 @@ async def session_started(scope: Scope, event_id: UUID) -> None:
         return  # a remote start took the transaction over since
     if session.origin != "station":
         await limits.forgive(scope.redis, scope.tenant_id, session.id)
+    await off_session.hold_session(scope, event.source_id)
     await watch_cap(scope, event.source_id)
 
 
@@ -389,7 +375,7 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
         return
     payment = await payments.find_payment(scope, "charging_session", session_id)
     expires_at = payment.capture_before if payment else None
-    if payment is None or payment.state != "authorized":  # there is nothing left to pay from
+    if payment is None or not off_session.is_covered(payment):  # there is nothing left to pay from
         await _stop(scope, session, "hold_gone", comes_back=comes_back)
         return
     if expires_at is not None and scope.now > expires_at - EXPIRY_MARGIN:
@@ -489,6 +475,13 @@ async def state_words(
             if has_returned:
                 words = N_("One moment: we ask whether the hold on your card stands.")
                 return _words(N_("Checking your payment"), words, tone="info", step=0)
+            if payment.is_due:
+                title, why = _due_words(payment)
+                words = N_("Nothing is held. Go on to the payment page to start.")
+                return _words(title, why, words, tone="warning", step=0)
+            if payment.saved_card_id is not None:
+                words = N_("One moment: your saved card is asked for the hold.")
+                return _words(N_("Asking your card"), words, tone="info", step=0)
             if payment.failure:
                 why = _DECLINED.get(payment.failure, N_("Your bank gave no reason."))
                 words = N_("Nothing is held. Try another card on the payment page.")
@@ -542,7 +535,16 @@ async def state_words(
             else N_("There was nothing to pay.")
         )
         return _words(N_("Finished"), words, tone="success", step=4)
-    if session.settled_at is None or (payment is not None and payment.state in ("authorized", "capturing")):
+    if session.settled_at is not None and payment is not None and payment.is_due:
+        if has_returned:
+            return _words(
+                N_("Checking your payment"), N_("One moment: we ask your bank."), tone="info", step=3
+            )
+        title, why = _due_words(payment)
+        words = N_("Please pay this session. Until then your saved card starts nothing.")
+        return _words(title, why, words, tone="warning", step=3)
+    is_open = payment is not None and payment.state in ("authorized", "capturing", *payments.OPEN)
+    if session.settled_at is None or is_open:
         words = N_("Thank you. Your receipt is being written.")
         return _words(N_("Finished"), words, tone="success", step=3)
     if payment is not None and payment.failure == "below_minimum":
@@ -553,6 +555,20 @@ async def state_words(
         return _words(N_("Finished"), words, tone="success", step=4)
     words = N_("Thank you for charging with us. Your receipt is ready.")
     return _words(N_("Finished"), words, tone="success", step=4)
+
+
+def _due_words(payment: Payment) -> tuple[str, str]:
+    if payment.failure == "authentication_required":
+        return N_("Your bank asks for you"), N_("It wants you to confirm the payment by your saved card.")
+    return N_("Your saved card was declined"), _DECLINED.get(payment.failure, N_("Your bank gave no reason."))
+
+
+def due_words(session: ChargingSession, payment: Payment | None) -> dict[str, str] | None:
+    """Beside what a running session says: its saved card gave nothing."""
+    if payment is None or not payment.is_due or session.status != "ACTIVE":
+        return None
+    title, why = _due_words(payment)
+    return {"title": _(title), "text": _(why)}
 
 
 async def _given_back_words(scope: Scope, payment: Payment) -> dict[str, Any] | None:

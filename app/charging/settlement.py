@@ -22,7 +22,7 @@ from app.billing import service as billing
 from app.billing.models import Invoice, Payment, PaymentOp
 from app.brands import faces
 from app.brands.models import TenantProfile
-from app.charging import service
+from app.charging import off_session, service
 from app.charging.models import CDR, ChargingSession, PriceSnapshot, SessionEvent
 from app.charging.periods import Sample, StateChange, Stretch, stretches
 from app.charging.snapshot import digest_of
@@ -66,6 +66,9 @@ async def settle(scope: Scope, session_id: UUID, *, is_undecided: bool = False) 
         session.status = "INVALID"  # a token we refused or nobody at all, and nothing was given
         return None
     cdr = await _freeze(scope, session)
+    if cdr.collection == "card" and session.cost_cap_minor is None:  # nobody came to it before the end
+        held = await off_session.place_hold(scope, session, owed_minor=cdr.incl_vat_minor)
+        cdr.collection = "card" if held is not None else "per_session"
     await invoice(scope, cdr)
     if cdr.collection == "card":
         await payments.capture(scope, "charging_session", session.id, cdr.incl_vat_minor)
@@ -256,8 +259,8 @@ async def _place(scope: Scope, session: ChargingSession, frozen: PriceSnapshot) 
 
 
 async def collection_of(scope: Scope, session: ChargingSession) -> str:
-    """`card`, `per_session`, `monthly` or `free`: a held card, or the driver group's rule, frozen at the start. Without
-    any token there is nobody to collect from."""
+    """`card`, `per_session`, `monthly` or `free`: a held card, the driver's saved one, or the driver group's rule,
+    frozen at the start. Without any token there is nobody to collect from."""
     if session.cost_cap_minor is not None:
         return "card"
     if session.id_token_id is None or (session.id_token is not None and session.id_token.is_single_use):
@@ -441,6 +444,14 @@ async def correct_payment(scope: Scope, session_id: UUID) -> None:
     if len(cdrs) > 1:
         gross = await papers_minor(scope, session_id)
         await payments.correct(scope, "charging_session", session_id, gross, cdrs[-1].reason)
+
+
+async def capture(scope: Scope, session_id: UUID) -> None:
+    """The hold came after the end: it is taken for what stands on the papers by now."""
+    await service.lock_settling(scope, session_id)
+    session = await service.get_session(scope, session_id)
+    if session.settled_at is not None:
+        await payments.capture(scope, "charging_session", session_id, await papers_minor(scope, session_id))
 
 
 async def papers_minor(scope: Scope, session_id: UUID) -> int:

@@ -9,8 +9,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.access import accounts
+from app.billing import cards
 from app.brands.models import TenantProfile
 from app.charging.models import ChargingSession, PriceSnapshot
+from app.kernel import queue
 from app.kernel.clock import uuid7
 from app.stations.models import ChargingStation, Location
 from app.tariffs import service as tariffs
@@ -36,6 +38,11 @@ async def freeze(scope: Scope, session: ChargingSession, *, again: bool = False)
             location_id=location.id if location else None, at=session.started_at,
         )  # fmt: skip
     collection = "free" if is_free_vend else await accounts.collection_of(scope, session.driver_group_id)
+    if collection == "per_session" and version is not None and session.driver_id is not None:
+        account = await cards.find_account(scope)
+        card = await cards.find_usable(scope, session.driver_id)
+        if card is not None and account is not None and account.currency == version.currency:
+            collection = "card"
     tariff = version.ocpi if version else None
     values = {
         "id": uuid7(), "session_id": session.id, "tariff_version_id": version.id if version else None,
@@ -44,6 +51,10 @@ async def freeze(scope: Scope, session: ChargingSession, *, again: bool = False)
         "is_free_vend": is_free_vend, "collection": collection, "hash": digest_of(tariff),
     }  # fmt: skip
     await scope.db.execute(upsert(PriceSnapshot).values(**values).on_conflict_do_nothing())
+    if collection == "card" and session.status != "PENDING":  # a driver who came late to it, too
+        await queue.enqueue(
+            scope, "charging.hold_session", session_id=str(session.id), lock=f"session:{session.id}"
+        )
 
 
 async def _location(scope: Scope, session: ChargingSession) -> Location | None:

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import contains_eager, selectinload
 
 from app.billing import payments
-from app.charging import paid
+from app.charging.offer import DC_POWER_W, price_of_beginning
 from app.charging.plausibility import rated_power_w
 from app.stations.models import EVSE, ChargingStation
 from app.tariffs import service as tariffs
@@ -48,12 +48,12 @@ async def list_tight_holds(scope: Scope) -> list[TightHold]:
                 one.power_w for one in places if any(_is_at(target, one) for target in assigned[row.id])
             }
             for is_dc in (False, True):
-                kind = [power_w for power_w in powers if (power_w > paid.DC_POWER_W) is is_dc]
+                kind = [power_w for power_w in powers if (power_w > DC_POWER_W) is is_dc]
                 if not kind:
                     continue
                 hold = account.hold_dc_minor if is_dc else account.hold_ac_minor
                 # The weakest takes longest for its first kWh.
-                begins_at = await paid.price_of_beginning(scope, version, min(kind))
+                begins_at = await price_of_beginning(scope, version, min(kind))
                 if begins_at >= hold:
                     found.append(TightHold(row.id, row.name, is_dc, hold, begins_at, account.currency))
     return found

@@ -29,6 +29,7 @@ from app.notifications.letter import (
     domain_news,
     hold_released,
     money_news,
+    payment_due,
     receipt,
     refund,
     refund_failed,
@@ -184,6 +185,8 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         payment = await payments.get_payment(scope, event.source_id)
         if not payment.payer_email:
             return
+        if event.kind == "PaymentAuthorized" and payment.saved_card_id is not None:
+            return  # who has an account has the way back
         settled = await payments.find_settled(scope, payment)
         papers = await settlement.list_papers(scope, payment.source_id)
         invoice = next((one for one in reversed(papers) if one.corrects_id is None), None)
@@ -196,6 +199,21 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
             return receipt(name, url, settled, invoice, is_signed=is_signed)
 
         await _tell_payer(scope, payment, f"guest:{event.kind}:{payment.id}", letter)
+
+
+async def mail_payment_due(database: Database, tenant_id: UUID, event_id: str) -> None:
+    """To the driver whose saved card gave nothing, with the way to pay; not while they look at the page of a start."""
+    async with database.scope(tenant_id, Actor.job("notifications.mail_payment_due")) as scope:
+        event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
+        if event is None:
+            return
+        payment = await payments.get_payment(scope, event.source_id)
+        session = await scope.db.get(ChargingSession, (tenant_id, payment.source_id))
+        if not payment.is_due or not payment.payer_email or session is None or session.status == "PENDING":
+            return
+        owed_minor = await settlement.papers_minor(scope, session.id)
+        key = f"due:{payment.id}:{'owed' if owed_minor else 'asked'}"
+        await _tell_payer(scope, payment, key, lambda name, url: payment_due(name, url, payment, owed_minor))
 
 
 async def mail_hold_released(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -328,6 +346,7 @@ JOBS = {
     "notifications.mail_card_used_twice": mail_card_used_twice,
     "notifications.mail_guest": mail_guest,
     "notifications.mail_hold_released": mail_hold_released,
+    "notifications.mail_payment_due": mail_payment_due,
     "notifications.mail_refund": mail_refund,
     "notifications.send": send,
     "notifications.mail_login_link": mail_login_link,
@@ -347,8 +366,10 @@ LISTENERS = {
     "DomainBeganFailing": ["notifications.mail_domain_news"],
     "DomainSuspended": ["notifications.mail_domain_news"],
     "DomainTakenOut": ["notifications.mail_domain_news"],
+    "PaymentActionRequired": ["notifications.mail_payment_due"],
     "PaymentAuthorized": ["notifications.mail_guest"],
     "PaymentCaptured": ["notifications.mail_guest"],
+    "PaymentDue": ["notifications.mail_payment_due"],
     "PaymentEnded": ["notifications.mail_hold_released"],
     "PaymentRefunded": ["notifications.mail_refund"],
     "PaymentWaived": ["notifications.mail_guest"],

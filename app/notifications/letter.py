@@ -128,6 +128,30 @@ def card_used_twice(name: str, masked: str) -> tuple[str, str]:
     return _("Your card was used in two places"), "\n\n".join(body) + "\n"
 
 
+def payment_due(name: str, url: str, payment: Payment, owed_minor: int) -> tuple[str, str, str]:
+    """A saved card gave nothing: kind, subject and body, in the language that is being spoken."""
+    asks = payment.failure == "authentication_required"
+    why = _("your bank wants you to confirm a payment by %(card)s.") if asks else _("%(card)s was declined.")
+    what = _("Your session with %(name)s goes on meanwhile.") if asks else _(
+        "Your session with %(name)s is being stopped."
+    )  # fmt: skip
+    if owed_minor:
+        amount = money(owed_minor, payment.currency)
+        what = _("Your session with %(name)s came to %(amount)s.") % {"name": name, "amount": amount}
+    else:
+        what = what % {"name": name}
+    body = (
+        _("Hello,"), f"{why % {'card': payment.method}} {what}",
+        _("Confirm it here:") if asks else _("Pay it here, by any card:"), url,
+        _("Until then your saved card starts nothing."),
+    )  # fmt: skip
+    return (
+        "payment_due",
+        _("Please confirm a payment") if asks else _("Please pay your session"),
+        ("\n\n".join(body) + "\n"),
+    )
+
+
 # -- to owners -------------------------------------------------------------------------------------------------------
 
 _DOMAIN_KINDS = {

@@ -41,9 +41,12 @@ async def show_checkout(request: AnyRequest, ref: str) -> Response[Any]:
     _account, session = await _checkout(request, ref)
     email = (session["customer_details"] or {}).get("email") or session["customer_email"] or ""
     with _in_its_language(request, session):
-        cards = [(number, _(what)) for number, (_brand, _way, what) in sandbox.CARDS.items()]
+        known = sandbox.CARDS | (sandbox.SAVED_CARDS if session["mode"] == "setup" else {})
+        cards = [(number, _(what)) for number, (_brand, _way, what) in known.items()]
         return page(
-            request, None, "surfaces/sandbox_pay.html", title=_("Payment"), session=session, cards=cards, email=email,
+            request, None, "surfaces/sandbox_pay.html",
+            title=_("Save a card") if session["mode"] == "setup" else _("Payment"), session=session, cards=cards,
+            email=email,
             currency=session["currency"].upper(), item=session["livery"]["item"], alert=session["livery"].get("said"),
         )  # fmt: skip
 

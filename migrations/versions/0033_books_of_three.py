@@ -8,7 +8,7 @@ from migrations.sql_files import statements
 from tenants.rls import protect_all
 
 revision = "0033"
-down_revision = "0031"
+down_revision = "0032"
 
 
 def upgrade() -> None:

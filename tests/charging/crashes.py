@@ -19,11 +19,12 @@ from uuid import UUID
 import httpx2
 from sqlalchemy import select, text
 
+from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.asgi import FrontDoor
-from app.billing import payments, sandbox
+from app.billing import cards, payments, sandbox
 from app.billing import service as billing
-from app.billing.models import Invoice, Payment, PaymentOp
+from app.billing.models import Invoice, Payment, PaymentOp, SavedCard
 from app.charging import ingest, paid, service
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import ENERGY, Reading, TransactionReport
@@ -183,8 +184,9 @@ class Town:
         async with self.database.scope(self.tenant_id, CLI, now=utcnow()) as scope:
             await tariffs.replace_tariff(scope, self.tariff_id, tariff_of(self.price))
 
-    async def visit(self, delivery: Delivery, *kills: int) -> "Visit":
-        """A new guest at a new station; the processes die at the steps of these numbers."""
+    async def visit(self, delivery: Delivery, *kills: int, number: str = "") -> "Visit":
+        """A new guest at a new station; the processes die at the steps of these numbers. With a `number` a driver who
+        has saved that card."""
         self.visits += 1
         self.fate.kills, self.fate.steps, self.fate.killed = frozenset(kills), [], []
         self.mails.clear()
@@ -206,7 +208,8 @@ class Town:
             base_url="http://door",
         )
         browser = Visitor(client, self.database.settings.host_of("driver", "alpha"), 8000)
-        return Visit(self, delivery, browser, made.station.id, actor, epoch, code, self.price)
+        about = (self, delivery, browser, made.station.id, actor, epoch, code, self.price)
+        return ReaderVisit(*about, number=number) if number else Visit(*about)
 
 
 @dataclass
@@ -339,7 +342,7 @@ class Visit:
             await self.minutes(2)
         raise AssertionError(f"the station was never asked: {action}")
 
-    async def charge(self) -> None:
+    async def begin(self) -> None:
         asked = await self.serve("RemoteStartTransaction")
         now = utcnow() + self.town.database.ahead
         async with self.town.scope(self.actor) as scope:
@@ -349,6 +352,9 @@ class Visit:
             ))  # fmt: skip
         assert verdict.id_token_status == "Accepted"
         self.transaction = verdict.ocpp_transaction_id
+
+    async def charge(self) -> None:
+        await self.begin()
         await self.work()
         for part in (1, 2):
             if part == 2:
@@ -375,10 +381,14 @@ class Visit:
         await self.tell()
         await self.work()
 
+    async def settle_up(self) -> None:
+        """What a guest has done by now."""
+
     async def go(self) -> None:
         await self.pay()
         await self.charge()
         await self.stop()
+        await self.settle_up()
         for count in (2, 2, 2, 45, 60):  # the janitor's minutes, and what was given up runs out
             await self.minutes(count)
         await self.recurring("charging.watch")
@@ -457,6 +467,83 @@ class Visit:
         return [] if title == wanted else [f"the page of a session {session.status} says {title!r}"]
 
 
+@dataclass
+class ReaderVisit(Visit):
+    """A driver holds their charging card to the reader, and is away: the card they saved pays, `number` at the
+    provider. Where its bank asks for them they come back by the mail's link. The gateway is mortal too, and its station
+    tells again what was not answered."""
+
+    number: str = GOOD
+
+    @property
+    def card(self) -> IdTokenValue:
+        return IdTokenValue(f"CARD{self.town.visits}")
+
+    async def pay(self) -> None:
+        """Long before, and nobody dies of it."""
+        town = self.town
+        mail = f"jule{town.visits}@a.example"
+        async with town.scope() as scope:
+            driver = await access.create_driver(scope, name="Jule", email=mail)
+            await access.create_id_token(scope, value=self.card.value, driver_id=driver.id)
+            card = await cards.begin(
+                scope, driver, url="http://alpha.localhost/account/payment", language="en"
+            )
+        await cards.run_setup(town.database, town.tenant_id, card.id)
+        async with town.scope() as scope:
+            own = await payments.get_own_account(scope)
+            ref = (await scope.db.get_one(SavedCard, (town.tenant_id, card.id))).checkout_ref or ""
+        await sandbox.pay_checkout(town.database, own.account_ref, ref, self.number, mail)
+        if self.number != GOOD:
+            await sandbox.authenticate_checkout(town.database, own.account_ref, ref, succeeds=True)
+        await cards.observe(town.database, town.tenant_id, card.id)
+
+    async def report(self, kind: str, **told: Any) -> str:
+        at = utcnow() + self.town.database.ahead
+        report = TransactionReport(kind=kind, at=at, received_at=at, natural_key=kind, **told)  # type: ignore[arg-type]
+        while True:
+            async with self.town.as_process("gateway"):
+                try:
+                    async with self.town.scope(self.actor) as scope:
+                        verdict = await service.report_transaction(scope, self.station_id, report)
+                    return verdict.ocpp_transaction_id
+                except Killed:
+                    continue
+
+    async def begin(self) -> None:
+        self.transaction = await self.report(
+            "Started", evse_no=1, connector_no=1, id_token=self.card, meter_start_wh=Decimal(START_WH)
+        )
+        await self.work()
+        await self.tell()
+        await self.minutes(2)  # it may have been asked in vain: nobody stops for that
+        async with self.town.scope() as scope:
+            query = select(ChargingSession.id).where(ChargingSession.station_id == self.station_id)
+            self.page = f"/s/{paid.link_of(scope, (await scope.db.execute(query)).scalar_one())}"
+
+    async def stop(self) -> None:
+        await self.report(
+            "Ended", ocpp_transaction_id=self.transaction, meter_stop_wh=Decimal(START_WH + SPENT_WH)
+        )
+        await self.work()
+        await self.tell()
+        await self.work()
+
+    async def settle_up(self) -> None:
+        if self.number == GOOD:
+            return
+        ref, tries = "", 0
+        while not ref.startswith("cs_") and tries < 5:
+            await self.minutes(2)  # until the mail is there, whoever died
+            answer = await self.press("press Go to the payment page", f"{self.page}/pay")
+            ref, tries = answer.headers["location"].rpartition("/")[2], tries + 1
+        account, _checkout = await sandbox.find_checkout(self.town.database, ref) or ("", {})
+        await sandbox.pay_checkout(self.town.database, account, ref, self.number, "")
+        await sandbox.authenticate_checkout(self.town.database, account, ref, succeeds=True)
+        await self.tell()
+        await self.work()
+
+
 async def captures(database: Database, payment: Payment) -> list[int]:
     """What the provider really took: one balance transaction for each capture."""
     query = text("select t.body from sandbox.object t join sandbox.object c on c.id = t.body->>'source'"
@@ -467,7 +554,9 @@ async def captures(database: Database, payment: Payment) -> list[int]:
 
 
 async def held_at_provider(database: Database) -> list[str]:
-    query = text("select id from sandbox.object where kind = 'payment_intent' and body->>'status' in"
-                 " ('requires_capture', 'requires_action', 'requires_payment_method')")  # fmt: skip
+    query = text(
+        "select id from sandbox.object where kind = 'payment_intent' and body->>'status' in ("
+        "'requires_capture', 'requires_action', 'requires_payment_method', 'requires_confirmation')"
+    )
     async with database.sandbox() as db:
         return list((await db.execute(query)).scalars())

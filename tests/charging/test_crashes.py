@@ -13,7 +13,7 @@ from app.kernel.settings import load_settings
 from app.notifications import jobs as notifications
 from app.tariffs import service as tariffs
 from tenants.redis import Redis
-from tests.billing.conftest import Jobs
+from tests.billing.conftest import ASKS, GOOD, Jobs
 from tests.charging.crashes import (
     DELIVERIES,
     PRICES,
@@ -103,8 +103,31 @@ async def test_a_guest_pays_once_or_not_at_all_whichever_step_somebody_dies_at(
     assert not wrong, "\n".join(wrong[:20])
 
 
-async def _outcome(town: Town, delivery: Delivery, *kills: int) -> tuple[list[str], list[str]]:
-    visit = await town.visit(delivery, *kills)
+@pytest.mark.parametrize("number", [GOOD, ASKS])
+async def test_a_saved_card_pays_once_whichever_step_somebody_dies_at(
+    town: Town, proof: Proof, number: str
+) -> None:
+    """The same of a driver who is away: the hold is asked off session, and where the bank wants to see them, they come
+    back by the mail's link. Each step once, under a delivery of its own."""
+    calm, _ = await _outcome(town, DELIVERIES[1], number=number)
+    assert not calm, calm
+    steps, wrong, chosen = (
+        len(town.fate.steps),
+        list[str](),
+        proof.random(f"crashes of a saved card {number}"),
+    )
+    for step in sorted(chosen.sample(range(steps), proof.share(steps, 30))):
+        delivery = DELIVERIES[step % len(DELIVERIES)]
+        faults, killed = await _outcome(town, delivery, step, number=number)
+        wrong += [f"{' + '.join(killed)} x {delivery.name}: {fault}" for fault in faults]
+    proof.write(f"crashes_saved_card_{number}", {"steps": steps, "wrong": len(wrong)})
+    assert not wrong, "\n".join(wrong[:20])
+
+
+async def _outcome(
+    town: Town, delivery: Delivery, *kills: int, number: str = ""
+) -> tuple[list[str], list[str]]:
+    visit = await town.visit(delivery, *kills, number=number)
     try:
         await visit.go()
     except AssertionError as error:

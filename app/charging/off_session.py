@@ -1,0 +1,83 @@
+"""Sessions of known drivers that are paid by the card they saved, though nobody stands by: at the reader, by app, by
+staff (money.md 1.3). The station never waits for the provider: the session runs while a job asks for the hold.
+
+Whatever becomes of that hold, the session is capped by it. A card that gives nothing leaves the driver owing
+(`payments.Payment.is_due`): they are told, and their saved card starts nothing until it is paid.
+"""
+
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import selectinload
+
+from app.billing import cards, payments
+from app.billing.models import Payment
+from app.brands import faces
+from app.charging import service
+from app.charging.models import ChargingSession, PriceSnapshot
+from app.charging.offer import find_offer, title_of
+from app.stations.models import EVSE, ChargingStation
+from app.tariffs.models import TariffVersion
+from tenants.scope import Scope
+from themes.language import speaking
+
+
+async def place_hold(
+    scope: Scope, session: ChargingSession, *, owed_minor: int | None = None
+) -> Payment | None:
+    """Once per session, whoever comes first: its start, or its end (`owed_minor`, what it came to). None where it is
+    not to be paid by a saved card; also where that card is gone since: then an invoice is all there is. Whoever calls
+    holds `lock_settling`."""
+    query = select(PriceSnapshot).where(PriceSnapshot.session_id == session.id)
+    frozen = (await scope.db.execute(query)).scalar_one_or_none()
+    if frozen is None or frozen.collection != "card" or session.driver is None:
+        return None
+    if session.status not in ("ACTIVE", "COMPLETED") or session.cost_cap_minor is not None:
+        return None
+    evse = await evse_of(scope, session)
+    version = await scope.db.get(TariffVersion, (scope.tenant_id, frozen.tariff_version_id))
+    card = await cards.find_usable(scope, session.driver_id)
+    offer = await find_offer(scope, evse, version) if evse is not None and version is not None else None
+    if card is None or offer is None or evse is None:
+        frozen.collection = "per_session"
+        return None
+    hold_minor = offer.hold_minor + (0 if offer.is_enough else offer.begins_at_minor)
+    if owed_minor is not None:
+        hold_minor = max(owed_minor, payments.minimum_minor(offer.currency))
+    language = await faces.get_language(scope, session.driver.language)
+    with speaking(language):
+        payment, _op = await payments.open_saved(
+            scope, source_type="charging_session", source_id=session.id, card=card, hold_minor=hold_minor,
+            currency=offer.currency, title=title_of(evse), email=session.driver.email or "", language=language,
+        )  # fmt: skip
+    session.cost_cap_minor = hold_minor
+    await scope.db.flush()
+    await service.note(scope, session, "hold_asked", "hold_asked", {"card": card.name})
+    return payment
+
+
+async def hold_session(scope: Scope, session_id: UUID) -> None:
+    await service.lock_settling(scope, session_id)
+    session = await service.get_session(scope, session_id)
+    if session.settled_at is None:  # what is settled has its payment, or none
+        await place_hold(scope, session)
+
+
+async def evse_of(scope: Scope, session: ChargingSession) -> EVSE | None:
+    query = (
+        select(EVSE)
+        .where(EVSE.id == session.evse_id)
+        .options(
+            selectinload(EVSE.connectors),
+            selectinload(EVSE.station).selectinload(ChargingStation.location),
+        )
+    )
+    return (await scope.db.execute(query)).scalar_one_or_none()
+
+
+def is_covered(payment: Payment) -> bool:
+    """There is a hold to pay from; or one is being asked for, or the bank only wants to see its payer first."""
+    if payment.state == "authorized":
+        return True
+    is_asked = payment.saved_card_id is not None and payment.state in payments.OPEN
+    return is_asked and payment.failure in ("", "authentication_required")
