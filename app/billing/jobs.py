@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from app.billing import onboarding, payments, reconciliation
+from app.billing import onboarding, payments, reconciliation, wallets
 from tenants.database import Database
 
 LOOKED = timedelta(minutes=1)
@@ -34,6 +34,11 @@ async def reconcile_soon(database: Database, tenant_id: UUID) -> None:
         await reconciliation.reconcile(database, tenant_id)
 
 
+async def top_up_authorized(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, payments.ACTOR) as scope:
+        await wallets.top_up_authorized(scope, UUID(event_id))
+
+
 JOBS = {
     "billing.open_account": open_account,
     "billing.run_op": run_op,
@@ -44,8 +49,9 @@ JOBS = {
     "billing.reconcile": reconcile,
     "billing.reconcile_soon": reconcile_soon,
     "billing.find_disputes": payments.find_disputes,
+    "billing.top_up_authorized": top_up_authorized,
 }
-LISTENERS = {"TenantCreated": ["billing.open_account"]}
+LISTENERS = {"TenantCreated": ["billing.open_account"], "PaymentAuthorized": ["billing.top_up_authorized"]}
 RECURRING = [
     ("* * * * *", "billing.tidy"),
     ("50 2 * * *", "billing.sweep"),

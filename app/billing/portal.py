@@ -42,11 +42,13 @@ ACCOUNTS = {
     "bank_in_transit": "On its way to the bank", "bank": "Bank", "platform_fee_expense": "Platform fees",
     "stripe_fee_expense": "Payment fees", "dispute_receivable": "Disputed", "dispute_loss": "Lost in disputes",
     "dispute_fee": "Dispute fees",
-    "write_off": "Written off", "wallet_liability": "Drivers' credit",
+    "write_off": "Written off", "wallet_liability": "Drivers' wallets",
+    "voucher_liability": "Vouchers not redeemed", "voucher_receivable": "Owed for vouchers", "goodwill": "Given away",
 }  # fmt: skip
 OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund", "dispute_evidence": "Evidence", "dispute_accept": "Dispute accepted",
+    "wallet_hold": "Kept in the wallet",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
@@ -66,6 +68,11 @@ KINDS = {
     "dispute_won": "Dispute won",
     "dispute_lost": "Dispute lost",
     "dispute_lost_reversed": "Lost dispute won after all",
+    "wallet_credited": "Wallet credited by staff",
+    "vouchers_issued": "Vouchers issued",
+    "vouchers_paid": "Vouchers paid for",
+    "vouchers_revoked": "Vouchers revoked",
+    "voucher_redeemed": "Voucher redeemed",
 }
 
 

@@ -9,7 +9,8 @@ import base64
 import hashlib
 import math
 import secrets as stdlib_secrets
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -118,9 +119,11 @@ class Terms:
 
 
 async def find_terms(
-    scope: Scope, evse: EVSE, *, driver_group_id: UUID | None = None, collection: str = "card"
-) -> Terms:
-    """`collection` as `account.Way` has it. No offer where nothing is held: free, no price, cards are not taken."""
+    scope: Scope, evse: EVSE, *, driver_group_id: UUID | None = None, collection: str = "card",
+    most_minor: int | None = None,
+) -> Terms:  # fmt: skip
+    """`collection` and `most_minor` as `account.Way` has them. No offer where nothing is held: free, no price, cards
+    are not taken."""
     location = evse.station.location
     if location is not None and location.is_free_vend:
         return Terms(None, True, collection, None, _digest("free_vend"))
@@ -129,7 +132,9 @@ async def find_terms(
     )  # fmt: skip
     if version is None:
         return Terms(None, False, collection, None, _digest("no_tariff"))
-    offer = await find_offer(scope, evse, version) if collection == "card" else None
+    offer = await find_offer(scope, evse, version) if collection in ("card", "wallet") else None
+    if offer is not None and most_minor is not None:
+        offer = replace(offer, hold_minor=min(offer.hold_minor, most_minor))
     vat = await tariffs.default_vat(scope, location)
     read = [version.ocpi, vat, collection, (offer.hold_minor, offer.currency) if offer else None]
     return Terms(version, False, collection, offer, _digest(read))
@@ -163,6 +168,9 @@ async def price_of_beginning(
 
 
 # -- one press ---------------------------------------------------------------------------------------------------------
+
+
+Keep = Callable[[ChargingSession, Offer], Awaitable[Any]]
 
 
 def new_wish() -> str:
@@ -214,11 +222,12 @@ def keep_wish(session: ChargingSession, evse_id: UUID, wish: str) -> None:
 
 async def request_start(
     scope: Scope, evse_id: UUID, *, email: str, language: str, origin: str, remote: str,
-    driver_id: UUID | None = None, driver_group_id: UUID | None = None,
+    driver_id: UUID | None = None, driver_group_id: UUID | None = None, keep: Keep | None = None,
 ) -> tuple[ChargingSession, PaymentOp | None]:  # fmt: skip
     """PENDING, and a hold to be asked for; at a free place the station is asked at once and there is no hold.
 
-    With `driver_id` it is that driver's session, at the price of `driver_group_id`.
+    With `driver_id` it is that driver's session, at the price of `driver_group_id`. `keep` holds the money itself,
+    at once and without a payment page.
     """
     await startable.lock_evse(scope, evse_id)
     evse = await startable.get_startable(scope, evse_id)  # before anybody gives a card for nothing
@@ -248,12 +257,15 @@ async def request_start(
     await snapshot.freeze(
         scope, session
     )  # what the driver was shown is what they pay, however long the cable takes
-    url = await page_url(scope, session.id, origin)
-    _payment, op = await payments.open_payment(
-        scope, source_type="charging_session", source_id=session.id, hold_minor=offer.hold_minor,
-        currency=offer.currency, title=_title(evse),
-        success_url=f"{url}?paid=1", cancel_url=f"{url}?canceled=1", email=email, language=language,
-    )  # fmt: skip
+    url, op = await page_url(scope, session.id, origin), None
+    if keep is not None:
+        await keep(session, offer)
+    else:
+        _payment, op = await payments.open_payment(
+            scope, source_type="charging_session", source_id=session.id, hold_minor=offer.hold_minor,
+            currency=offer.currency, title=_title(evse),
+            success_url=f"{url}?paid=1", cancel_url=f"{url}?canceled=1", email=email, language=language,
+        )  # fmt: skip
     await service.note(scope, session, "requested", "requested", {"by": "driver" if driver_id else "guest"})
     await queue.enqueue(
         scope, "charging.expire_pending", session_id=str(session.id),

@@ -182,6 +182,8 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         payment = await payments.get_payment(scope, event.source_id)
         if not payment.payer_email:
             return
+        if event.kind == "PaymentAuthorized" and payment.provider == payments.WALLET:
+            return  # whoever is logged in needs no way back
         settled = await payments.find_settled(scope, payment)
         papers = await settlement.list_papers(scope, payment.source_id)
         invoice = next((one for one in reversed(papers) if one.corrects_id is None), None)
@@ -209,6 +211,8 @@ async def mail_hold_released(database: Database, tenant_id: UUID, event_id: str)
             payment = await payments.find_payment(scope, "charging_session", event.source_id)
         if payment is None or payment.source_type != "charging_session" or not payment.payer_email:
             return
+        if payment.provider == payments.WALLET:
+            return  # nothing had left it
         session = await scope.db.get(ChargingSession, (tenant_id, payment.source_id))
         if session is None or payment.state != "canceled" or not payment.hold_minor:
             return
