@@ -16,6 +16,7 @@ from app.billing import (
     payments,
     queries,
     service,
+    wallet_pages,
 )
 from app.billing.models import Invoice
 from app.billing.paper import NAMES
@@ -34,6 +35,7 @@ nav = [
     NavItem("Ledger", "/ledger", "book-open", "ledger.view", order=55),
     *account_pages.nav,
     *books_pages.nav,
+    *wallet_pages.nav,
 ]
 PAGE, EXPORT = 50, 10_000
 ACCOUNTS = {
@@ -248,4 +250,5 @@ def _source(source_type: str, source_id: Any) -> str | None:
 routes = [
     list_payments, show_payment, retry_refund, list_invoices, export_invoices,
     show_invoice, download_invoice, download_xml, show_ledger, *account_pages.routes, *books_pages.routes,
+    *wallet_pages.routes,
 ]  # fmt: skip

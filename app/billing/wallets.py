@@ -67,7 +67,8 @@ class Wallet:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A line of a wallet's history. `kind` and source are the posting's; + what came, - what went, minor units.
-    `balance_minor` is what the wallet held after it, `note` what staff or the voucher says."""
+    `balance_minor` is what the wallet held after it, `note` what staff or the voucher says, `session_id` what it paid
+    for."""
 
     at: datetime
     kind: str
@@ -75,14 +76,10 @@ class Entry:
     balance_minor: int
     source_id: UUID
     note: str = ""
+    session_id: UUID | None = None
 
 
 # -- the brand's policy ------------------------------------------------------------------------------------------------
-
-
-async def has_wallet(scope: Scope, driver_id: UUID) -> bool:
-    """The driver's pages show it: the brand offers one, or there is money left in it."""
-    return await is_offered(scope) or bool((await get_wallet(scope, driver_id)).balance_minor)
 
 
 async def is_offered(scope: Scope) -> bool:
@@ -200,6 +197,17 @@ async def totals(scope: Scope, code: str) -> list[tuple[str, int]]:
 
 
 # -- filling it --------------------------------------------------------------------------------------------------------
+
+
+def words_of(entry: Entry) -> str:
+    """What happened, as its driver reads it."""
+    if entry.session_id is not None:
+        return _("Charging") if entry.amount_minor < 0 else _("Given back for a session")
+    if entry.kind == "voucher_redeemed":
+        return _("Voucher")
+    if entry.kind == "wallet_credited":
+        return _("Credit from the operator") if entry.amount_minor > 0 else _("Taken back by the operator")
+    return _("Paid in by card") if entry.amount_minor > 0 else _("Paid back to your card")
 
 
 def most_minor(currency: str) -> int:

@@ -167,8 +167,11 @@ async def account_faults(scope: Scope, database: Database, known: Collection[Pay
         for row in rows
         if (row.account == own) != (row.tenant == str(scope.tenant_id))
     ]
-    return found + [f"{one.id} is of account {one.account_ref}" for one in known
-                    if one.account_ref != own and one.provider != payments.WALLET]
+    return found + [
+        f"{one.id} is of account {one.account_ref}"
+        for one in known
+        if one.account_ref != own and one.provider != payments.WALLET
+    ]
 
 
 async def payment_faults(database: Database, tenant_id: UUID, payment_id: UUID, now: datetime) -> list[str]:

@@ -12,8 +12,7 @@ from app.access import accounts
 from app.access.models import Driver
 from app.access.verdict import IdTokenValue
 from app.billing import payments, vouchers, wallets
-from app.billing.models import Invoice, Payment, Voucher, VoucherBatch
-from app.brands import service as brands
+from app.billing.models import Invoice, Payment, VoucherBatch
 from app.charging import account, paid, service, settlement, wallet_starts
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
@@ -26,7 +25,7 @@ from tests.billing.conftest import GOOD, Shop, jobs, shop
 from tests.billing.test_disputes import DISPUTES
 from tests.charging.test_account import Yard, yard
 from tests.surfaces.conftest import house
-from tests.web import CLI, House
+from tests.web import CLI
 
 __all__ = ["house", "jobs", "shop", "yard"]
 pytestmark = pytest.mark.anyio
@@ -41,10 +40,18 @@ async def jule(yard: Yard) -> Driver:
     return await yard.driver("jule@example.org", card="CARD1")
 
 
-async def issue(shop: Shop, amount: str = "10.00", codes: int = 1, uses: int = 1, by: str = "brand") -> list[str]:
+async def issue(
+    shop: Shop, amount: str = "10.00", codes: int = 1, uses: int = 1, by: str = "brand"
+) -> list[str]:
     async with shop.scope() as scope:
         batch = await vouchers.issue(
-            scope, name="Spring", amount=amount, code_count=codes, uses_per_code=uses, valid_until=TODAY, paid_by=by
+            scope,
+            name="Spring",
+            amount=amount,
+            code_count=codes,
+            uses_per_code=uses,
+            valid_until=TODAY,
+            paid_by=by,
         )
         return [code for _row, code in await vouchers.reveal(scope, batch.id)]
 
@@ -124,7 +131,9 @@ async def faults(yard: Yard) -> list[str]:
                 found.append(f"history of {driver.name} is not its balance")
             if entries and entries[-1].balance_minor != entries[-1].amount_minor:
                 found.append(f"history of {driver.name} does not begin at nothing")
-            if wallet.available_minor + wallet.kept_minor + wallet.frozen_minor > max(wallet.balance_minor, 0):
+            if wallet.available_minor + wallet.kept_minor + wallet.frozen_minor > max(
+                wallet.balance_minor, 0
+            ):
                 found.append(f"{driver.name} could spend more than is there")
     return found
 
@@ -159,7 +168,10 @@ async def test_a_voucher_is_owed_when_issued_by_the_wallet_when_redeemed_and_by_
     assert refused.value.code == "voucher_unknown"
     async with yard.shop.scope() as scope:
         assert await vouchers.revoke(scope, batch.id) == 2 and await vouchers.revoke(scope, batch.id) == 0
-    assert await yard.shop.balances() == {"goodwill": 2000, "wallet_liability": -2000} and await faults(yard) == []
+    assert (
+        await yard.shop.balances() == {"goodwill": 2000, "wallet_liability": -2000}
+        and await faults(yard) == []
+    )
 
 
 async def test_a_code_is_redeemed_once_by_two_who_press_at_once_and_no_longer_than_it_is_valid(
@@ -167,9 +179,7 @@ async def test_a_code_is_redeemed_once_by_two_who_press_at_once_and_no_longer_th
 ) -> None:
     (code,) = await issue(yard.shop)
     nils = await yard.driver("nils@example.org")
-    answers = await asyncio.gather(
-        *(redeem(yard, one, code) for one in (jule, nils)), return_exceptions=True
-    )
+    answers = await asyncio.gather(*(redeem(yard, one, code) for one in (jule, nils)), return_exceptions=True)
     assert sorted(type(one).__name__ for one in answers) == ["NoneType", "Refused"]
     (late,) = await issue(yard.shop)
     after = utcnow() + timedelta(days=4)
@@ -230,16 +240,24 @@ async def test_a_session_is_paid_from_the_wallet_exactly_and_its_papers_and_corr
         invoice = (await scope.db.execute(select(Invoice))).scalar_one()
         payment = await payments.find_payment(scope, "charging_session", session.id)
         assert payment is not None and (payment.provider, payment.captured_minor) == ("wallet", 600)
-        assert (cdr.incl_vat_minor, invoice.gross_minor, invoice.buyer["driver_id"]) == (600, 600, str(jule.id))
+        assert (cdr.incl_vat_minor, invoice.gross_minor, invoice.buyer["driver_id"]) == (
+            600,
+            600,
+            str(jule.id),
+        )
     books = await yard.shop.balances()
-    assert books["wallet_liability"] == -3400 and "driver_receivable" not in books and await faults(yard) == []
+    assert (
+        books["wallet_liability"] == -3400 and "driver_receivable" not in books and await faults(yard) == []
+    )
     async with yard.shop.scope() as scope:
         await settlement.credit(scope, cdr.id, "The meter was wrong.", energy_wh=5_000)
     await yard.shop.jobs.run()
     assert (await wallet_of(yard, jule)).balance_minor == 3700  # 5 kWh: 3.00 remain paid
     assert await faults(yard) == []
     async with yard.shop.scope() as scope:
-        kinds = [one.kind for one in await wallets.list_entries(scope, await wallets.get_wallet(scope, jule.id))]
+        kinds = [
+            one.kind for one in await wallets.list_entries(scope, await wallets.get_wallet(scope, jule.id))
+        ]
     assert kinds == ["refunded", "captured", "captured"]
 
 
@@ -281,7 +299,10 @@ async def test_a_card_at_the_reader_is_paid_from_the_wallet_up_to_what_it_holds_
     await yard.shop.jobs.run()
     async with yard.shop.scope() as scope:
         cdr = (await scope.db.execute(select(CDR).where(CDR.session_id == second))).scalar_one()
-        assert cdr.collection == "per_session" and await payments.find_payment(scope, "charging_session", second) is None
+        assert (
+            cdr.collection == "per_session"
+            and await payments.find_payment(scope, "charging_session", second) is None
+        )
 
 
 async def test_what_is_not_spent_goes_back_to_the_cards_first_in_first_out_and_gifts_do_not(
@@ -297,7 +318,10 @@ async def test_what_is_not_spent_goes_back_to_the_cards_first_in_first_out_and_g
     async with yard.shop.scope() as scope:
         assert await wallets.pay_back(scope, jule.id, "She moves away.") == 4300
         wallet = await wallets.get_wallet(scope, jule.id)
-        assert (wallet.balance_minor, wallet.available_minor) == (4300, 0)  # on its way: spent by nobody meanwhile
+        assert (wallet.balance_minor, wallet.available_minor) == (
+            4300,
+            0,
+        )  # on its way: spent by nobody meanwhile
     await yard.shop.jobs.run()
     assert [(await yard.shop.read(one.id)).refunded_minor for one in (first, second)] == [2000, 2300]
     assert (await wallet_of(yard, jule)).balance_minor == 0 and await faults(yard) == []
@@ -313,7 +337,9 @@ async def test_a_top_up_that_the_bank_takes_back_cannot_be_spent(yard: Yard, jul
         await start(yard, jule)
 
 
-async def test_a_wallet_is_offered_where_the_brand_says_so_and_where_it_is_enough(yard: Yard, jule: Driver) -> None:
+async def test_a_wallet_is_offered_where_the_brand_says_so_and_where_it_is_enough(
+    yard: Yard, jule: Driver
+) -> None:
     async def way() -> str:
         async with yard.scope(jule) as scope:
             evse = await stations.find_place(scope, await code_of(yard))
