@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from app.billing import cards, onboarding, payments, platform_book, reconciliation
+from app.billing import cards, onboarding, payments, platform_book, reconciliation, wallets
 from tenants.database import Database
 
 LOOKED = timedelta(minutes=1)
@@ -50,6 +50,11 @@ async def drop_payer(database: Database, tenant_id: UUID, payer_id: str) -> None
     await cards.drop_payer(database, tenant_id, UUID(payer_id))
 
 
+async def top_up_authorized(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, payments.ACTOR) as scope:
+        await wallets.top_up_authorized(scope, UUID(event_id))
+
+
 JOBS = {
     "billing.set_up_card": set_up_card,
     "billing.observe_card": observe_card,
@@ -66,8 +71,9 @@ JOBS = {
     "billing.reconcile_soon": reconcile_soon,
     "billing.find_disputes": payments.find_disputes,
     "billing.keep_platform_book": platform_book.keep,
+    "billing.top_up_authorized": top_up_authorized,
 }
-LISTENERS = {"TenantCreated": ["billing.open_account"]}
+LISTENERS = {"TenantCreated": ["billing.open_account"], "PaymentAuthorized": ["billing.top_up_authorized"]}
 RECURRING = [
     ("* * * * *", "billing.tidy"),
     ("* * * * *", "billing.tidy_cards"),

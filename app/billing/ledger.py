@@ -1,12 +1,12 @@
 """The books: double entry in minor units, append-only, each posting once and summing to zero (money.md 4.2, 4.3)."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.billing.models import LedgerAccount, LedgerEntry, LedgerTxn
@@ -17,14 +17,16 @@ NORMAL_SIDES = {
     "driver_receivable": "debit", "psp_pending": "debit", "psp_available": "debit", "bank_in_transit": "debit",
     "bank": "debit", "platform_fee_expense": "debit", "stripe_fee_expense": "debit", "dispute_receivable": "debit",
     "dispute_loss": "debit", "dispute_fee": "debit", "write_off": "debit", "revenue": "credit", "vat_payable": "credit",
-    "wallet_liability": "credit", "psp_platform": "debit", "tenant_receivable": "debit", "fee_revenue": "credit",
+    "wallet_liability": "credit", "voucher_liability": "credit", "voucher_receivable": "debit", "goodwill": "debit",
+    "psp_platform": "debit", "tenant_receivable": "debit", "fee_revenue": "credit",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Posting:
     """One side. `account` is a code of NORMAL_SIDES, `party` narrows it: a VAT code (`DE19`), the account at the
-    provider (`acct_…`), and in the platform's own book the tenant's slug. + debit, - credit, minor units."""
+    provider (`acct_…`), the driver whose wallet it is (`drv_…`), the batch of vouchers (`vou_…`), and in the platform's
+    own book the tenant's slug. + debit, - credit, minor units."""
 
     account: str
     amount_minor: int
@@ -71,6 +73,17 @@ async def post(
     ]  # fmt: skip
     await scope.db.execute(insert(LedgerEntry), rows)
     return txn_id
+
+
+async def sums(scope: Scope, code: str, parties: Sequence[str]) -> dict[str, int]:
+    """What stands on an account, by party: + debit, - credit, minor units of the party's one currency."""
+    query = (
+        select(LedgerAccount.party, func.sum(LedgerEntry.amount_minor))
+        .join(LedgerEntry, LedgerEntry.account_id == LedgerAccount.id)
+        .where(LedgerAccount.code == code, LedgerAccount.party.in_(parties))
+        .group_by(LedgerAccount.party)
+    )
+    return {party: int(minor) for party, minor in (await scope.db.execute(query)).all()}
 
 
 async def _account(scope: Scope, posting: Posting) -> UUID:

@@ -188,6 +188,8 @@ class Payment(TenantOwned, Base):
     means (`Repayment`).
     `payer_email` is a mailbox as `identity.email_norm` makes it: guests' sessions are found by it. `three_d_secure` is
     the bank's word on who paid (`authenticated`, …), empty where it was not asked.
+    The provider `wallet` is the driver's own balance (`wallets`): `account_ref` is then the driver's public id, and
+    nobody outside is asked. Money that fills a wallet has the source `wallet` and the driver's id.
     `dispute` is none, open, won or lost, of money that a bank takes back (an inquiry is none); `disputed_minor` is what
     lies at the bank or was lost to the payer.
     `saved_card_id`: asked of that card while nobody stood by. Where it gave nothing the payment stays open and is due
@@ -655,3 +657,88 @@ class ReconItem(TenantOwned, Base):
     resolved_at: Mapped[datetime | None]
     resolved_by: Mapped[str | None]
     note: Mapped[str] = mapped_column(server_default="")
+
+
+# -- wallets and vouchers ----------------------------------------------------------------------------------------------
+
+
+class WalletCredit(TenantOwned, Base):
+    """What staff gave a driver's wallet, or took of it (negative), and why. The balance itself stands in the ledger."""
+
+    __tablename__ = "wallet_credit"
+    __table_args__ = (
+        references("driver_id", "driver"),
+        CheckConstraint("amount_minor <> 0", name="amount"),
+        {"schema": "livery"},
+    )
+
+    driver_id: Mapped[UUID]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    reason: Mapped[str]
+    given_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class VoucherBatch(TenantOwned, Base):
+    """Codes of one amount, issued together: each fills `uses_per_code` drivers' wallets once, through `valid_until` by
+    the brand's clock.
+
+    `paid_by`: the brand gives them away, or a buyer pays for them (`paid_at`: the money is there).
+    """
+
+    __tablename__ = "voucher_batch"
+    __table_args__ = (
+        CheckConstraint("paid_by in ('brand','buyer')", name="paid_by"),
+        CheckConstraint("amount_minor > 0 and code_count > 0 and uses_per_code > 0", name="range"),
+        {"schema": "livery"},
+    )
+
+    name: Mapped[str]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    paid_by: Mapped[str]
+    code_count: Mapped[int]
+    uses_per_code: Mapped[int]
+    valid_until: Mapped[date] = mapped_column(Date())
+    issued_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    paid_at: Mapped[datetime | None]
+
+
+class Voucher(TenantOwned, Base):
+    """One code. It is sealed; `code_digest` finds it, `masked` is what pages show."""
+
+    __tablename__ = "voucher"
+    __table_args__ = (
+        references("batch_id", "voucher_batch"),
+        UniqueConstraint("tenant_id", "code_digest"),
+        Index("ix_voucher_batch", "tenant_id", "batch_id", "id"),
+        {"schema": "livery"},
+    )
+
+    batch_id: Mapped[UUID]
+    code_digest: Mapped[bytes]
+    code_sealed: Mapped[str]
+    masked: Mapped[str]
+    used_count: Mapped[int] = mapped_column(server_default="0")
+    revoked_at: Mapped[datetime | None]
+    batch: Mapped[VoucherBatch] = same_tenant("Voucher.batch_id", "VoucherBatch")
+
+
+class VoucherRedemption(TenantOwned, Base):
+    """A driver redeems a code once."""
+
+    __tablename__ = "voucher_redemption"
+    __table_args__ = (
+        references("voucher_id", "voucher"),
+        references("driver_id", "driver"),
+        UniqueConstraint("tenant_id", "voucher_id", "driver_id"),
+        {"schema": "livery"},
+    )
+
+    voucher_id: Mapped[UUID]
+    driver_id: Mapped[UUID]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -42,6 +42,10 @@ REASONS = {
     "AE": N_("Reverse charge: the recipient owes the VAT (Article 196 of Directive 2006/112/EC)."),
     "O": N_("Not subject to VAT here: the service is supplied where the recipient is established."),
 }
+_WAIVED_OF_WALLET = {
+    "not_taken": N_("Nothing is to be paid: %(amount)s could not be taken from the wallet any more and is waived."),
+    "above_hold": N_("%(amount)s lay above what was kept of the wallet: that part is waived and not to be paid."),
+}  # fmt: skip
 _FIRM = "\u00a0"  # a space at which no line is broken: a figure and its unit stay together
 
 # All words come in as data; `it.…` are strings and typst shows a string as it is.
@@ -253,12 +257,14 @@ def _remainder(invoice: Invoice, settled: Settled | None) -> list[tuple[str, str
     if settled is None or not settled.why:
         return []
     currency, paid = invoice.currency, settled.paid_minor
+    is_wallet = settled.payment.provider == payments.WALLET
     left = invoice.gross_minor - paid - settled.waived_minor
     return [
-        *([(_("Paid by card"), money(-paid, currency), False)] if paid else []),
+        *([(_("Paid from the wallet") if is_wallet else _("Paid by card"), money(-paid, currency), False)]
+          if paid else []),
         (_("Waived"), money(-settled.waived_minor, currency), False),
         (_("To be paid"), money(left, currency), True),
-    ]
+    ]  # fmt: skip
 
 
 def waived(settled: Settled | None) -> str:
@@ -266,7 +272,8 @@ def waived(settled: Settled | None) -> str:
     to be paid."""
     if settled is None or not settled.why:
         return ""
-    return _(_WAIVED[settled.why]) % {"amount": money(settled.waived_minor, settled.payment.currency)}
+    words = _WAIVED | (_WAIVED_OF_WALLET if settled.payment.provider == payments.WALLET else {})
+    return _(words[settled.why]) % {"amount": money(settled.waived_minor, settled.payment.currency)}
 
 
 def waived_before(corrected: Invoice | None, payment: Payment | None) -> str:
@@ -307,7 +314,14 @@ def _paid(
         back_minor = sum(amount for at, amount, is_made in given_back if is_made and at <= invoice.issued_at)
         back_minor = max(back_minor, payment.refunded_minor if settled else 0)
     back = money(back_minor, payment.currency) if back_minor else ""
-    if invoice.corrects_id:
+    if payment.provider == payments.WALLET:
+        words = _("%(amount)s given back to the wallet") % {"amount": back} if back else ""
+        if not invoice.corrects_id:
+            paid = _("%(amount)s paid from the wallet") % {
+                "amount": money(payment.captured_minor, payment.currency)
+            }
+            words = "; ".join([paid, *([words] if words else [])])
+    elif invoice.corrects_id:
         is_otherwise = payment.repaid_minor > 0
         given = _("%(amount)s given back") if is_otherwise else _("%(amount)s given back to card %(card)s")
         given %= {"amount": back, "card": payment.method}

@@ -80,6 +80,8 @@ _RANK = {
 OPEN = ("created", "requires_action", "processing")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAKEN = ("captured", "partially_refunded", "refunded")
+# A provider that is the driver's own balance, and a source that fills one (`wallets`).
+WALLET = "wallet"
 
 
 _PROVIDERS: dict[tuple[Any, ...], Provider] = {}
@@ -186,7 +188,7 @@ async def find_payment_of(scope: Scope, invoice: Invoice) -> Payment | None:
 async def language_of(scope: Scope, payment_id: UUID) -> str:
     """What the payer read when the hold was asked for."""
     query = select(PaymentOp.request).where(
-        PaymentOp.payment_id == payment_id, PaymentOp.kind.in_(("checkout_create", "create"))
+        PaymentOp.payment_id == payment_id, PaymentOp.kind.in_(("checkout_create", "create", "wallet_hold"))
     )
     request = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
     return request["language"] if request else "en"
@@ -368,7 +370,7 @@ async def _lock_tenant(scope: Scope) -> None:
 
 async def open_payment(
     scope: Scope, *, source_type: str, source_id: UUID, hold_minor: int, currency: str, title: str, success_url: str,
-    cancel_url: str, email: str, language: str,
+    cancel_url: str, email: str, language: str, leg: int = 1,
 ) -> tuple[Payment, PaymentOp]:  # fmt: skip
     """The hold is planned: after commit `run_op` makes the provider's hosted page, where the payer gives a card."""
     account = await find_account(scope)
@@ -377,7 +379,7 @@ async def open_payment(
     if currency != account.currency:
         raise Refused("payments_off", f"This operator's account does not take {currency}.")
     payment = Payment(
-        id=uuid7(), source_type=source_type, source_id=source_id, provider=account.provider,
+        id=uuid7(), source_type=source_type, source_id=source_id, leg=leg, provider=account.provider,
         account_ref=account.account_ref, currency=currency, hold_minor=0, is_live=account.is_live,
         payer_email=email_norm(email),
         state="created", failure="", created_at=scope.now,
@@ -483,7 +485,19 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     What the hold does not cover, or is too little for a card, is the tenant's loss and stands in the books as one.
     """
     payment = await lock_payment(scope, source_type, source_id)
-    if payment is None or payment.state == "capturing" or payment.state in TAKEN:
+    if payment is not None:
+        await _capture(scope, payment, gross_minor)
+
+
+async def capture_hold(scope: Scope, payment_id: UUID) -> None:
+    """All of what is held, of this leg: what was paid ahead has no supply to wait for."""
+    payment = await _locked(scope, payment_id)
+    if payment.state == "authorized":
+        await _capture(scope, payment, payment.hold_minor)
+
+
+async def _capture(scope: Scope, payment: Payment, gross_minor: int) -> None:
+    if payment.state == "capturing" or payment.state in TAKEN:
         return
     if payment.saved_card_id is not None and payment.state in OPEN:
         await _owe(scope, payment, gross_minor)
@@ -492,6 +506,10 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
         await _waive(scope, payment, gross_minor)
         return
     amount = min(gross_minor, payment.hold_minor)
+    if payment.provider == WALLET and amount:
+        await _give_up(scope, payment, gross_minor - amount, "payment", payment.id)
+        await apply(scope, payment, _own_word(payment, "captured", captured_minor=amount))
+        return
     if amount < minimum_minor(payment.currency):
         await _release(scope, payment, "below_minimum" if gross_minor else "nothing_owed")
         await _waive(scope, payment, gross_minor)
@@ -515,6 +533,15 @@ async def _owe(scope: Scope, payment: Payment, gross_minor: int) -> None:
         await _emit(scope, payment, "PaymentDue")
 
 
+def _own_word(
+    payment: Payment, state: str, *, captured_minor: int = 0, refunded_minor: int = 0
+) -> Observation:
+    """Of a wallet nobody else has anything to say: what we write is what is so."""
+    return Observation(
+        provider_ref=str(payment.id), state=state, captured_minor=captured_minor, refunded_minor=refunded_minor,
+    )  # fmt: skip
+
+
 async def _platform_fee(scope: Scope, payment: Payment, amount_minor: int) -> int:
     query = select(PaymentAccount).where(PaymentAccount.account_ref == payment.account_ref)
     account = (await scope.db.execute(query)).scalar_one()
@@ -525,8 +552,8 @@ async def _platform_fee(scope: Scope, payment: Payment, amount_minor: int) -> in
 async def _give_up(
     scope: Scope, payment: Payment, amount_minor: int, source_type: str, source_id: UUID
 ) -> None:
-    """Nobody will be asked for this any more."""
-    if amount_minor > 0:
+    """Nobody will be asked for this any more. For what would have filled a wallet nobody was."""
+    if amount_minor > 0 and payment.source_type != WALLET:
         await ledger.post(scope, "write_off", source_type, source_id, scope.now, [
             Posting("write_off", amount_minor, payment.currency),
             Posting("driver_receivable", -amount_minor, payment.currency),
@@ -554,6 +581,9 @@ async def _release(scope: Scope, payment: Payment, reason: str) -> None:
         await _withdraw(scope, payment, reason)
         return
     payment.failure = payment.failure or reason
+    if payment.provider == WALLET:
+        await apply(scope, payment, _own_word(payment, "canceled"))
+        return
     if payment.provider_ref is not None and payment.state == "authorized":
         op = await _plan(scope, payment, "cancel", f"can:{payment.id}", {})
     elif payment.checkout_ref is not None:
@@ -595,6 +625,13 @@ async def refund(
     await audit.record(
         scope, "payment.refunded", "payment", payment.id, {"amount_minor": amount, "reason": reason}
     )
+    if payment.provider == WALLET:
+        op.state = "succeeded"
+        await _post_refund(scope, payment, op)
+        refunded = payment.refunded_minor + amount
+        seen = _own_word(payment, "captured", captured_minor=payment.captured_minor, refunded_minor=refunded)
+        await apply(scope, payment, seen)
+        return op
     await _enqueue(scope, op)
     return op
 
@@ -628,9 +665,13 @@ async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Ba
         for one in payments
     }
     came_back = {one.id for one in payments if one.refund_failed_minor}
+    billed = {
+        one.id for one in payments if one.source_type != WALLET
+    }  # of what fills a wallet no paper tells
     failed = [
         one for one in left
-        if left[one] and (one in came_back or any(op.state == "failed" for op in refunds.get(one, ())))
+        if one in billed and left[one]
+        and (one in came_back or any(op.state == "failed" for op in refunds.get(one, ())))
     ]  # fmt: skip
     papers, found = await _papers_minor(scope, failed), dict[UUID, Back]()
     for payment_id, minor in left.items():
@@ -1127,10 +1168,7 @@ async def _conclude(
 
 async def _post_refund(scope: Scope, payment: Payment, op: PaymentOp) -> None:
     amount = op.request["amount_minor"]
-    await ledger.post(scope, "refunded", "payment_op", op.id, scope.now, [
-        Posting("driver_receivable", amount, payment.currency),
-        Posting("psp_pending", -amount, payment.currency, payment.account_ref),
-    ])  # fmt: skip
+    await ledger.post(scope, "refunded", "payment_op", op.id, scope.now, _taken(payment, -amount))
     await events.emit(scope, "PaymentRefunded", "payment", payment.id, {"amount_minor": amount})
 
 
@@ -1189,10 +1227,7 @@ async def _post_come_back(
     scope: Scope, payment: Payment, amount_minor: int, source_type: str, source_id: UUID
 ) -> None:
     kind = "refund_failed" if source_type == "payment_op" else "refund_outside_failed"
-    await ledger.post(scope, kind, source_type, source_id, scope.now, [
-        Posting("psp_pending", amount_minor, payment.currency, payment.account_ref),
-        Posting("driver_receivable", -amount_minor, payment.currency),
-    ])  # fmt: skip
+    await ledger.post(scope, kind, source_type, source_id, scope.now, _taken(payment, amount_minor))
     news = {"amount_minor": amount_minor, "currency": payment.currency}
     await audit.record(scope, f"payment.{kind}", "payment", payment.id, news)
     await events.emit(scope, "RefundFailed", "payment", payment.id, news)
@@ -1216,10 +1251,8 @@ async def _book_outside(scope: Scope, payment: Payment, *, has_failed: bool = Fa
     if amount <= 0:
         return
     payment.refunded_outside_minor += amount
-    await ledger.post(scope, "refunded_outside", f"payment_outside:{payment.id}", uuid7(), scope.now, [
-        Posting("driver_receivable", amount, payment.currency),
-        Posting("psp_pending", -amount, payment.currency, payment.account_ref),
-    ])  # fmt: skip
+    source = f"payment_outside:{payment.id}"
+    await ledger.post(scope, "refunded_outside", source, uuid7(), scope.now, _taken(payment, -amount))
     await audit.record(scope, "payment.refunded_outside", "payment", payment.id, {"amount_minor": amount})
 
 
@@ -1328,7 +1361,7 @@ async def observe(database: Database, tenant_id: UUID, payment_id: UUID) -> None
 async def take_disputes(scope: Scope, payment: Payment, seen: Sequence[DisputeSeen]) -> None:
     """The payment is locked."""
     if seen:
-        back = await find_back(scope, payment)
+        back = await find_back(scope, payment) if payment.source_type != WALLET else Back()
         await disputes.take(scope, payment, seen, owed_minor=back.refused_minor + back.on_its_way_minor)
 
 
@@ -1380,10 +1413,23 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
 
 async def _post_capture(scope: Scope, payment: Payment) -> None:
     """money.md 4.3: the driver owes nothing any more; the provider does, less what it and the platform keep."""
-    await ledger.post(scope, "captured", "payment", payment.id, scope.now, [
-        Posting("psp_pending", payment.captured_minor, payment.currency, payment.account_ref),
-        Posting("driver_receivable", -payment.captured_minor, payment.currency),
-    ])  # fmt: skip
+    await ledger.post(
+        scope, "captured", "payment", payment.id, scope.now, _taken(payment, payment.captured_minor)
+    )
+
+
+def _taken(payment: Payment, amount_minor: int) -> list[Posting]:
+    """Where it comes from and what it is for; negative where it goes back."""
+    currency = payment.currency
+    came = Posting("psp_pending", amount_minor, currency, payment.account_ref)
+    if payment.provider == WALLET:
+        came = Posting("wallet_liability", amount_minor, currency, payment.account_ref)
+    if payment.source_type == WALLET:
+        return [
+            came,
+            Posting("wallet_liability", -amount_minor, currency, public_id("driver", payment.source_id)),
+        ]
+    return [came, Posting("driver_receivable", -amount_minor, currency)]
 
 
 async def _post_fees(scope: Scope, payment: Payment) -> None:

@@ -17,6 +17,7 @@ from app.billing import (
     queries,
     received_pages,
     service,
+    wallet_pages,
 )
 from app.billing.models import Invoice
 from app.billing.paper import NAMES
@@ -36,6 +37,7 @@ nav = [
     *account_pages.nav,
     *books_pages.nav,
     *received_pages.nav,
+    *wallet_pages.nav,
 ]
 PAGE, EXPORT = 50, 10_000
 ACCOUNTS = {
@@ -44,11 +46,13 @@ ACCOUNTS = {
     "bank_in_transit": "On its way to the bank", "bank": "Bank", "platform_fee_expense": "Platform fees",
     "stripe_fee_expense": "Payment fees", "dispute_receivable": "Disputed", "dispute_loss": "Lost in disputes",
     "dispute_fee": "Dispute fees",
-    "write_off": "Written off", "wallet_liability": "Drivers' credit",
+    "write_off": "Written off", "wallet_liability": "Drivers' wallets",
+    "voucher_liability": "Vouchers not redeemed", "voucher_receivable": "Owed for vouchers", "goodwill": "Given away",
 }  # fmt: skip
 OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund", "dispute_evidence": "Evidence", "dispute_accept": "Dispute accepted",
+    "wallet_hold": "Kept in the wallet",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
@@ -72,6 +76,11 @@ KINDS = {
     "dispute_won": "Dispute won",
     "dispute_lost": "Dispute lost",
     "dispute_lost_reversed": "Lost dispute won after all",
+    "wallet_credited": "Wallet credited by staff",
+    "vouchers_issued": "Vouchers issued",
+    "vouchers_paid": "Vouchers paid for",
+    "vouchers_revoked": "Vouchers revoked",
+    "voucher_redeemed": "Voucher redeemed",
 }
 
 
@@ -267,4 +276,5 @@ routes = [
     list_payments, show_payment, retry_refund, record_repayment, list_invoices, export_invoices,
     show_invoice, download_invoice, download_xml, show_ledger, *account_pages.routes, *books_pages.routes,
     *received_pages.routes,
+    *wallet_pages.routes,
 ]  # fmt: skip

@@ -302,7 +302,7 @@ class Engine:
             "select body from sandbox.object where account = :account and kind = 'refund'"
             " and body->>'charge' = :charge order by created desc, id desc limit 11", charge=charge,
         )  # fmt: skip
-        found = [_shown_refund(row.body) for row in rows.all()]
+        found = [_without_own(row.body) for row in rows.all()]
         url = f"/v1/charges/{charge}/refunds"
         return {"object": "list", "url": url, "has_more": len(found) > 10, "data": found[:10]}
 
@@ -1210,11 +1210,7 @@ async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, An
     await engine.put(refund)
     await engine.put(charge)
     await engine.tell("charge.refunded", charge)
-    return await engine.expanded(_shown_refund(refund), params)
-
-
-def _shown_refund(refund: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in refund.items() if name != "livery"}
+    return await engine.expanded(_without_own(refund), params)
 
 
 async def _age_refunds(engine: Engine) -> None:
@@ -1224,7 +1220,7 @@ async def _age_refunds(engine: Engine) -> None:
         " and (body->'livery'->>'at')::bigint <= :now order by created, id", now=await engine.now(),
     )  # fmt: skip
     for row in rows.all():
-        refund, ends = _shown_refund(row.body), row.body["livery"]["ends"]
+        refund, ends = _without_own(row.body), row.body["livery"]["ends"]
         refund["status"] = ends
         if ends == "failed":
             back = await _book(
@@ -1264,7 +1260,7 @@ async def _get_charge(engine: Engine, ref: str, params: dict[str, Any]) -> dict[
 
 async def _get_refund(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
     await _age_refunds(engine)
-    return _shown_refund(await _get_of("refund", engine, ref, params))
+    return _without_own(await _get_of("refund", engine, ref, params))
 
 
 async def _list_refunds(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
@@ -1275,7 +1271,7 @@ async def _list_refunds(engine: Engine, params: dict[str, Any]) -> dict[str, Any
         "object": "list",
         "url": "/v1/refunds",
         "has_more": has_more,
-        "data": [_shown_refund(one) for one in found],
+        "data": [_without_own(one) for one in found],
     }
 
 

@@ -57,6 +57,7 @@ async def get_face(scope: Scope, *, drafted: bool = False) -> Face:
     face = replace(
         _face_of(profile.name, look, kinds),
         support_phone=profile.support_phone, support_email=profile.support_email,
+        has_wallet="wallet" in profile.pays_by,
     )  # fmt: skip
     language = spoken(profile.language, look.languages)
     return Face(face, profile.time_zone, language, look.languages, is_draft=draft is not None)

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import CheckConstraint, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tenants.models import Base, TenantOwned
@@ -14,6 +14,7 @@ class TenantProfile(TenantOwned, Base):
     """One row per tenant: what `GET /tenant` shows. Seller data complete -> numbered invoices, else receipts.
 
     `card_use` is what happens to a card at a second place while it charges at a first: anywhere, hold or refuse.
+    `pays_by`: how drivers with an account may pay a session of their own besides giving a card each time: `wallet`.
     """
 
     __tablename__ = "tenant_profile"
@@ -39,6 +40,7 @@ class TenantProfile(TenantOwned, Base):
     support_email: Mapped[str] = mapped_column(server_default="")
     support_phone: Mapped[str] = mapped_column(server_default="")
     card_use: Mapped[str] = mapped_column(server_default="anywhere")
+    pays_by: Mapped[list[str]] = mapped_column(ARRAY(Text()), server_default="{}", default=list)
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
     @property

@@ -17,7 +17,7 @@ from app.access import accounts
 from app.access import service as access
 from app.access.models import Driver, IdToken
 from app.access.verdict import Accepted
-from app.billing import cards, payments
+from app.billing import cards, payments, wallets
 from app.billing.models import Payment, SavedCard
 from app.charging import queries, service, startable
 from app.charging.models import CDR, ChargingSession
@@ -40,8 +40,8 @@ WITHOUT_HOLD = ("free", "monthly")
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a driver starts at a place. With a `card` by that card and without a hold, `collection` says who pays;
-    else by checkout, or by the `saved` payment card. `refusal` is why their card is of no use there; `is_due`: their
-    saved card starts nothing before they have paid.
+    else by checkout, by the `saved` payment card, or from the `wallet`, of which `most_minor` is there. `refusal` is
+    why their card is of no use there; `is_due`: their saved card starts nothing before they have paid.
     """
 
     card: IdToken | None = None
@@ -50,6 +50,7 @@ class Way:
     refusal: str = ""
     saved: SavedCard | None = None
     is_due: bool = False
+    most_minor: int | None = None
 
 
 async def find_way(scope: Scope, driver: Driver, station_id: UUID) -> Way:
@@ -221,7 +222,7 @@ async def totals(
 async def close(scope: Scope, typed: str) -> None:
     """Personal data goes, invoices and CDRs stay, their driver nobody any more. Refused while a session runs, and until
     its paper is written: an invoice names its buyer, and what the law has kept comes before erasure (GDPR 17(3)(b)).
-    Errors: `session_running`, `session_in_review`, `session_unsettled`."""
+    Errors: `session_running`, `session_in_review`, `session_unsettled`, `wallet_not_empty`."""
     driver = await accounts.get_own(scope)
     await scope.db.refresh(driver, with_for_update=True)
     if driver.deleted_at is not None:  # by the same form, a moment ago
@@ -252,6 +253,7 @@ async def close(scope: Scope, typed: str) -> None:
             "payment_due",
             N_("A session of yours is to be paid. You can close your account once that is done."),
         )
+    await wallets.check_empty(scope, driver.id)
     await scope.db.execute(update(ChargingSession).where(_own(driver)).values(driver_id=driver.id))
     sessions = select(ChargingSession.id).where(ChargingSession.driver_id == driver.id)
     await payments.forget_payer(scope, mailbox, (await scope.db.execute(sessions)).scalars())

@@ -35,6 +35,7 @@ from app.charging import (
     settlement,
     signed,
     startable,
+    wallet_starts,
 )
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
@@ -180,11 +181,16 @@ async def _way(scope: Scope, evse: EVSE) -> account.Way:
     """A guest's is the checkout."""
     if scope.actor.kind != "driver":
         return account.Way()
-    return await account.find_way(scope, await accounts.get_own(scope), evse.station_id)
+    driver = await accounts.get_own(scope)
+    return await wallet_starts.prefer(
+        scope, driver, evse, await account.find_way(scope, driver, evse.station_id)
+    )
 
 
 async def _terms(scope: Scope, evse: EVSE, way: account.Way) -> paid.Terms:
-    return await paid.find_terms(scope, evse, driver_group_id=way.driver_group_id, collection=way.collection)
+    return await paid.find_terms(
+        scope, evse, driver_group_id=way.driver_group_id, collection=way.collection, most_minor=way.most_minor
+    )
 
 
 async def _costs(scope: Scope, evse: EVSE, terms: paid.Terms) -> dict[str, Any]:
@@ -280,6 +286,7 @@ async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str
         session, op = await paid.request_start(
             scope, evse.id, email=email, language=visit.language, origin=visit.origin, remote=visit.remote,
             driver_id=scope.actor.id, driver_group_id=way.driver_group_id, saved_card=saved,
+            keep=await wallet_starts.keeper(scope) if way.collection == "wallet" else None,
         )  # fmt: skip
     paid.keep_wish(session, evse.id, wish)
     return _page_of(scope, session, is_own=is_own), op, session.id
@@ -349,8 +356,9 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     cdr = (await queries.cdrs_of(scope, [session.id])).get(session.id)
     collection = cdr.collection if cdr else await settlement.collection_of(scope, session)
     charged = cdr or await queries.find_credited(scope, session.id)
+    by_card = payment if payment is None or payment.provider != payments.WALLET else None
     words = await paid.state_words(
-        scope, session, payment, collection, has_returned=has_returned,
+        scope, session, by_card, collection, has_returned=has_returned,
         owed_minor=charged.incl_vat_minor if charged else None,
     )  # fmt: skip
     price = await settlement.running_price(scope, session) if charged is None else None

@@ -14,6 +14,7 @@ from app.charging import (
     settlement,
     smart_charging,
     transaction_status,
+    wallet_starts,
 )
 from app.charging.models import ChargingSession
 from app.kernel import events, queue
@@ -26,6 +27,7 @@ log = logging.getLogger("livery.charging")
 
 async def settle(database: Database, tenant_id: UUID, session_id: str) -> None:
     async with database.scope(tenant_id, Actor.job("charging.settle")) as scope:
+        await wallet_starts.keep_for_running(scope, UUID(session_id))
         await settlement.settle(scope, UUID(session_id))
 
 
@@ -99,6 +101,7 @@ async def dispute_closed(database: Database, tenant_id: UUID, event_id: str) -> 
 
 async def session_started(database: Database, tenant_id: UUID, event_id: str) -> None:
     async with database.scope(tenant_id, Actor.job("charging.session_started")) as scope:
+        await wallet_starts.session_started(scope, UUID(event_id))
         await paid.session_started(scope, UUID(event_id))
 
 

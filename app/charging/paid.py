@@ -8,7 +8,8 @@ Journeys (b) and (c) of architecture.md. Errors beside those of `service.request
 import base64
 import hashlib
 import secrets as stdlib_secrets
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -100,9 +101,11 @@ class Terms:
 
 
 async def find_terms(
-    scope: Scope, evse: EVSE, *, driver_group_id: UUID | None = None, collection: str = "card"
-) -> Terms:
-    """`collection` as `account.Way` has it. No offer where nothing is held: free, no price, cards are not taken."""
+    scope: Scope, evse: EVSE, *, driver_group_id: UUID | None = None, collection: str = "card",
+    most_minor: int | None = None,
+) -> Terms:  # fmt: skip
+    """`collection` and `most_minor` as `account.Way` has them. No offer where nothing is held: free, no price, cards
+    are not taken."""
     location = evse.station.location
     if location is not None and location.is_free_vend:
         return Terms(None, True, collection, None, _digest("free_vend"))
@@ -111,7 +114,9 @@ async def find_terms(
     )  # fmt: skip
     if version is None:
         return Terms(None, False, collection, None, _digest("no_tariff"))
-    offer = await find_offer(scope, evse, version) if collection == "card" else None
+    offer = await find_offer(scope, evse, version) if collection in ("card", "wallet") else None
+    if offer is not None and most_minor is not None:
+        offer = replace(offer, hold_minor=min(offer.hold_minor, most_minor))
     vat = await tariffs.default_vat(scope, location)
     read = [version.ocpi, vat, collection, (offer.hold_minor, offer.currency) if offer else None]
     return Terms(version, False, collection, offer, _digest(read))
@@ -122,6 +127,9 @@ def _digest(read: Any) -> str:
 
 
 # -- one press ---------------------------------------------------------------------------------------------------------
+
+
+Keep = Callable[[ChargingSession, Offer], Awaitable[Any]]
 
 
 def new_wish() -> str:
@@ -174,11 +182,12 @@ def keep_wish(session: ChargingSession, evse_id: UUID, wish: str) -> None:
 async def request_start(
     scope: Scope, evse_id: UUID, *, email: str, language: str, origin: str, remote: str,
     driver_id: UUID | None = None, driver_group_id: UUID | None = None, saved_card: SavedCard | None = None,
+    keep: Keep | None = None,
 ) -> tuple[ChargingSession, PaymentOp | None]:  # fmt: skip
     """PENDING, and a hold to be asked for; at a free place the station is asked at once and there is no hold.
 
-    With `driver_id` it is that driver's session, at the price of `driver_group_id`; their `saved_card` is asked by a
-    job, without a payment page.
+    With `driver_id` it is that driver's session, at the price of `driver_group_id`. `keep` holds the money itself, at
+    once; their `saved_card` is asked by a job; both without a payment page.
     """
     await startable.lock_evse(scope, evse_id)
     evse = await startable.get_startable(scope, evse_id)  # before anybody gives a card for nothing
@@ -213,7 +222,9 @@ async def request_start(
         "currency": offer.currency, "title": title_of(evse), "email": email, "language": language,
     }  # fmt: skip
     op = None
-    if saved_card is not None:
+    if keep is not None:
+        await keep(session, offer)
+    elif saved_card is not None:
         await payments.open_saved(scope, card=saved_card, **about)
     else:
         url = await page_url(scope, session.id, origin)

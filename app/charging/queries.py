@@ -131,6 +131,7 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "start_again": ("The station told the start once more", "triangle-alert", "warning"),
     "interrupted": ("The station restarted", "rotate-cw", "warning"),
     "cap_reached": ("The hold was all but used up", "credit-card", "warning"),
+    "wallet_too_small": ("Too little in the driver's wallet: invoiced instead", "credit-card", "warning"),
     "review_taken": ("Not decided in time: what can be believed was taken", "credit-card", "warning"),
     "review_let_go": ("Not decided in time: nothing can be believed, the hold is let go", "credit-card", "warning"),
     "hold_ends": ("The hold was about to end: closed at the last reading", "credit-card", "warning"),

@@ -4,15 +4,16 @@ import asyncio
 import os
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
+from app.access import accounts
 from app.access import service as access
-from app.billing import fees, payments
+from app.billing import fees, payments, vouchers, wallets
 from app.billing.provider import OutcomeUnknown
 from app.brands import faces
 from app.brands import service as brands
@@ -103,6 +104,11 @@ async def _found(database: Database, company: Company) -> None:
         for tariff, assign in company.tariffs:
             where = {"location_id": sites[assign["site"]]} if "site" in assign else assign
             await tariffs.create_tariff(scope, tariff, where)
+        code = await _pay_ahead(scope, company)
+        driver = await accounts.find_by_mailbox(scope, company.drivers[0][1])
+    if driver is not None:
+        async with database.scope(made.tenant_id, accounts.actor_of(driver)) as scope:
+            await vouchers.redeem(scope, code, remote="demo")
     with suppress(OutcomeUnknown):  # where no web process answers yet, the janitor does it within a minute
         await payments.open_account(database, made.tenant_id)
         await _agree_on_fee(database, made.tenant_id, company)
@@ -113,6 +119,19 @@ async def _agree_on_fee(database: Database, tenant_id: UUID, company: Company) -
     await fees.plan_fee(
         database, ACTOR, tenant_id, percent="2.5", fixed="0.10", valid_from=today.isoformat(), reason="the contract"
     )  # fmt: skip
+
+
+async def _pay_ahead(scope: Scope, company: Company) -> str:
+    """Wallets are offered; its first driver has some credit, and may redeem the code."""
+    await wallets.offer(scope, is_on=True)
+    driver = await accounts.find_by_mailbox(scope, company.drivers[0][1])
+    if driver is not None:
+        await wallets.credit(scope, driver.id, "25.00", "Entschuldigung für das Warten")
+    batch = await vouchers.issue(
+        scope, name="Willkommen", amount="10.00", code_count=5, uses_per_code=1,
+        valid_until=f"{scope.now + timedelta(days=180):%Y-%m-%d}", paid_by="brand",
+    )  # fmt: skip
+    return (await vouchers.reveal(scope, batch.id))[0][1]
 
 
 async def _publish_texts(scope: Scope, company: Company) -> None:

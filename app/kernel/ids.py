@@ -20,6 +20,7 @@ PREFIXES = {
     "firmware_update": "fwu", "firmware_publication": "fwp", "station_log": "log", "installed_certificate": "ins",
     "reservation": "rsv", "charging_profile": "prf", "meter_key": "mky",
     "saved_card": "crd", "payout": "pyo", "platform_invoice": "pfi", "recon_run": "rec", "recon_item": "rci",
+    "voucher_batch": "vou", "voucher": "vcd",
 }  # fmt: skip
 
 

@@ -106,7 +106,7 @@ Render = Callable[[Scope, dict[str, Any] | None], Awaitable[str | None]]
 class BrandFace:
     """What templates need of a brand. `lock_mode` is `light` or `dark` where the brand leaves its readers no choice;
     `icons` is size -> address, `text_kinds` which legal texts there are, `support_phone` and `support_email` whom a
-    driver may ask (empty: nobody)."""
+    driver may ask (empty: nobody), `has_wallet` that drivers with an account may pay ahead."""
 
     name: str
     css_url: str
@@ -118,6 +118,7 @@ class BrandFace:
     color: str = "#1f5fbf"
     support_phone: str = ""
     support_email: str = ""
+    has_wallet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

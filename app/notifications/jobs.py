@@ -185,7 +185,8 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         payment = await payments.get_payment(scope, event.source_id)
         if not payment.payer_email:
             return
-        if event.kind == "PaymentAuthorized" and payment.saved_card_id is not None:
+        is_known = payment.saved_card_id is not None or payment.provider == payments.WALLET
+        if event.kind == "PaymentAuthorized" and is_known:
             return  # who has an account has the way back
         settled = await payments.find_settled(scope, payment)
         papers = await settlement.list_papers(scope, payment.source_id)
@@ -229,6 +230,8 @@ async def mail_hold_released(database: Database, tenant_id: UUID, event_id: str)
             payment = await payments.find_payment(scope, "charging_session", event.source_id)
         if payment is None or payment.source_type != "charging_session" or not payment.payer_email:
             return
+        if payment.provider == payments.WALLET:
+            return  # nothing had left it
         session = await scope.db.get(ChargingSession, (tenant_id, payment.source_id))
         if session is None or payment.state != "canceled" or not payment.hold_minor:
             return

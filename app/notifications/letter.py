@@ -16,7 +16,7 @@ from typing import Any
 
 import jinja2
 
-from app.billing import paper
+from app.billing import paper, payments
 from app.billing.models import Invoice, Payment
 from app.billing.payments import Settled
 from app.charging import paid
@@ -263,8 +263,11 @@ def receipt(
     """The money was taken, or it never will be: then the mail says first that nothing is to be paid. What was given
     back with a note by then has a mail of its own. `is_signed`: the meter signed it, and anybody may check that."""
     payment, waived = settled.payment, paper.waived(settled)
+    is_wallet = payment.provider == payments.WALLET
     taken_words = (
-        _("%(amount)s were taken from %(card)s; the rest of the hold is released.")
+        _("%(amount)s were taken from your wallet.")
+        if is_wallet
+        else _("%(amount)s were taken from %(card)s; the rest of the hold is released.")
         if payment.captured_minor < payment.hold_minor
         else _("%(amount)s were taken from %(card)s.")
     )
@@ -279,7 +282,7 @@ def receipt(
           if settled.unpapered_minor else []),
         *([waived] if waived else []),
         *([_("The hold on your card is released and nothing is charged.")]
-          if waived and not payment.captured_minor else []),
+          if waived and not payment.captured_minor and not is_wallet else []),
         _("Your receipt:"), f"{url}/receipt", _("The receipt as PDF:"), f"{url}/receipt.pdf",
         *([_("What the meter signed, to be checked by you:"), f"{url}/signed-data.xml"] if is_signed else []),
     )  # fmt: skip
@@ -346,10 +349,15 @@ def refund(
     given_back = _("%(name)s gave %(amount)s back to your card %(card)s.") % {
         "name": name, "amount": money(amount_minor, payment.currency), "card": payment.method,
     }  # fmt: skip
+    may_take_days = _("Your bank may need some days to show it.")
+    if payment.provider == payments.WALLET:
+        given_back, may_take_days = _("%(name)s gave %(amount)s back to your wallet.") % {
+            "name": name, "amount": money(amount_minor, payment.currency),
+        }, ""  # fmt: skip
     reason = note.buyer.get("reason") if note else ""
     waived = paper.waived_before(corrected, payment)
     body = (
-        _("Hello,"), f"{given_back} {_('Your bank may need some days to show it.')}",
+        _("Hello,"), f"{given_back} {may_take_days}".strip(),
         *([_("Reason: %(reason)s") % {"reason": one_line(reason)}] if reason else []), *([waived] if waived else []),
         _("Your receipt:"), f"{url}/receipt",
         *([f"{_(paper.NAMES[note.kind])} (PDF):", f"{url}/receipt.pdf?paper={public_id('invoice', note.id)}"]

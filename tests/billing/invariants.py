@@ -173,7 +173,11 @@ async def account_faults(scope: Scope, database: Database, known: Collection[Pay
         for row in rows
         if (row.account == own) != (row.tenant == str(scope.tenant_id))
     ]
-    return found + [f"{one.id} is of account {one.account_ref}" for one in known if one.account_ref != own]
+    return found + [
+        f"{one.id} is of account {one.account_ref}"
+        for one in known
+        if one.account_ref != own and one.provider != payments.WALLET
+    ]
 
 
 async def payment_faults(database: Database, tenant_id: UUID, payment_id: UUID, now: datetime) -> list[str]:
@@ -211,7 +215,7 @@ async def payment_faults(database: Database, tenant_id: UUID, payment_id: UUID, 
 
 async def provider_faults(database: Database, payment: Payment) -> list[str]:
     """The provider's own objects: one capture of what was held; and all that is known follows from them (I7)."""
-    if payment.provider_ref is None:
+    if payment.provider_ref is None or payment.provider == payments.WALLET:
         return []
     query = text("select body from sandbox.object where account = :account and (kind = 'charge'"
                  " and body->>'payment_intent' = :intent or kind = 'balance_transaction' and body->>'type' = 'charge'"
@@ -246,7 +250,10 @@ async def provider_faults(database: Database, payment: Payment) -> list[str]:
 
 
 async def paper_faults(scope: Scope, payment: Payment) -> list[str]:
-    """I2: gross of the papers = what is paid + what is waived - what waits to be given back."""
+    """I2: gross of the papers = what is paid + what is waived - what waits to be given back. What fills a wallet is no
+    supply and has no paper."""
+    if payment.source_type == payments.WALLET:
+        return []
     shown = Invoice.buyer["payment"].astext == public_id("payment", payment.id)
     papers = sum((await scope.db.execute(select(Invoice.gross_minor).where(shown))).scalars())
     settled, back = await payments.find_settled(scope, payment), await payments.find_back(scope, payment)

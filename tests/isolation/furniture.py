@@ -11,7 +11,7 @@ from sqlalchemy import select
 from app.access import local_lists
 from app.access import service as access
 from app.access.verdict import IdTokenValue
-from app.billing import paper, sandbox
+from app.billing import paper, sandbox, vouchers, wallets
 from app.billing.models import (
     BilledTenant,
     Dispute,
@@ -26,6 +26,7 @@ from app.billing.models import (
     ReconRun,
     RefundRequest,
     Repayment,
+    VoucherRedemption,
 )
 from app.brands import domains, faces
 from app.brands import service as brands
@@ -239,6 +240,17 @@ async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
     await access.create_driver(scope, name="Somebody else", email=f"else@{slug}.example")
     _link, driver_token = await identity.make_driver_link(scope, f"{canary}@driver.example")
     card = await access.create_id_token(scope, value=f"CARD{slug}", label=canary, driver_id=driver.id)
+    await wallets.offer(scope, is_on=True)
+    await wallets.credit(scope, driver.id, "5.00", canary)
+    batch = await vouchers.issue(
+        scope, name=canary, amount="5.00", code_count=2, uses_per_code=1, paid_by="brand",
+        valid_until=f"{scope.now + timedelta(days=9):%Y-%m-%d}",
+    )  # fmt: skip
+    voucher = (await vouchers.list_vouchers(scope, batch.id))[0]
+    redemption = VoucherRedemption(
+        voucher_id=voucher.id, driver_id=driver.id, amount_minor=500, currency="EUR", created_at=scope.now
+    )
+    scope.db.add(redemption)
     mail = Mail(key=canary, kind="test", to_address=f"{canary}@mail.example", subject=canary, body=canary)
     scope.db.add(mail)
     await scope.db.flush()
@@ -247,6 +259,7 @@ async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
         "driver_group_id": public_id("driver_group", group.id), "driver_id": public_id("driver", driver.id),
         "id_token_id": public_id("id_token", card.id), "token": token, "slug": slug, "driver_token": driver_token,
         "mail_id": public_id("mail", mail.id), "domain_id": public_id("domain", domain.id),
+        "batch_id": public_id("voucher_batch", batch.id),
     }  # fmt: skip
 
 

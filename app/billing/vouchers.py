@@ -1,0 +1,314 @@
+"""Vouchers: codes of an amount that fill a driver's wallet (docs/decisions/0034).
+
+What is issued is owed from then on: `voucher_liability` in the ledger, until the code is redeemed (then the wallet
+owes it) or revoked. VAT falls due where a session is paid from the wallet, as with any other money.
+Errors: `voucher_unknown`, `voucher_expired`, `voucher_used`, `voucher_paid`, `single_purpose`, `wallet_off`,
+`wallet_full`, TooMany `too_many_codes`, Invalid of `name`, `amount`, `code_count`, `uses_per_code`, `valid_until`.
+"""
+
+import secrets as stdlib_secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import selectinload
+
+from app.access import accounts
+from app.billing import ledger, wallets
+from app.billing.ledger import Posting
+from app.billing.models import Voucher, VoucherBatch, VoucherRedemption
+from app.brands.models import TenantProfile
+from app.identity import limits
+from app.kernel import audit
+from app.kernel.clock import uuid7
+from app.kernel.errors import FieldFault, Invalid, NotFound, Refused, TooMany
+from app.kernel.ids import public_id
+from app.kernel.money import Money
+from app.kernel.names import check_name
+from app.kernel.secrets import digest, digests, seal, unseal
+from app.stations.models import Location
+from tenants.scope import Scope
+from themes.language import N_
+
+# Crockford's: nobody takes a letter for a figure. 80 bits, in four groups.
+_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_LOOKS_LIKE = str.maketrans("OIL", "011")
+GROUPS, GROUP_LENGTH = 4, 4
+MOST_CODES, MOST_USES, LONGEST = 1000, 10_000, timedelta(days=3 * 366)
+# Of an account and of an address, per hour: a code is guessed by nobody, and nobody is to keep trying.
+TRIES, TRIES_PER_ADDRESS, WINDOW = 10, 60, timedelta(hours=1)
+PURPOSE = "voucher"
+
+
+def new_code() -> str:
+    letters = [stdlib_secrets.choice(_LETTERS) for _ in range(GROUPS * GROUP_LENGTH)]
+    return "-".join(
+        "".join(letters[start : start + GROUP_LENGTH]) for start in range(0, len(letters), GROUP_LENGTH)
+    )
+
+
+def read_code(typed: str) -> str:
+    """As it was issued, however it was typed: in any case, with blanks or without dashes (pure)."""
+    letters = [one for one in typed.upper().translate(_LOOKS_LIKE) if one in _LETTERS][:64]
+    return "-".join(
+        "".join(letters[start : start + GROUP_LENGTH]) for start in range(0, len(letters), GROUP_LENGTH)
+    )
+
+
+# -- issuing -----------------------------------------------------------------------------------------------------------
+
+
+async def issue(
+    scope: Scope, *, name: str, amount: str, code_count: int | None, uses_per_code: int | None, valid_until: str,
+    paid_by: str,
+) -> VoucherBatch:  # fmt: skip
+    """The batch with its codes; what they come to is owed from now on. `paid_by`: `brand` (given away) or `buyer`."""
+    currency = (await scope.db.execute(select(TenantProfile.currency))).scalar_one()
+    faults = list[FieldFault]()
+    try:
+        minor = Money.parse(amount.strip(), currency).amount_minor
+    except ValueError:
+        minor = 0
+    if not 0 < minor <= (wallets.most_minor(currency) or minor):
+        faults.append(FieldFault("amount", "amount", "An amount such as 10.00, no more than a wallet holds."))
+    for field, value, most in (
+        ("code_count", code_count, MOST_CODES),
+        ("uses_per_code", uses_per_code, MOST_USES),
+    ):
+        if value is None or not 1 <= value <= most:
+            faults.append(FieldFault(field, "range", f"A number from 1 to {most:,}."))
+    ends = await _read_day(scope, valid_until)
+    if ends is None:
+        faults.append(FieldFault("valid_until", "range", "A day from today on, within three years."))
+    if paid_by not in ("brand", "buyer"):
+        faults.append(FieldFault("paid_by", "choice", "The brand gives them away, or a buyer pays."))
+    if faults or ends is None or code_count is None or uses_per_code is None:
+        raise Invalid("invalid", "These vouchers cannot be issued.", faults=faults)
+    if paid_by == "buyer":
+        await _check_multi_purpose(scope)
+    batch = VoucherBatch(
+        id=uuid7(), name=check_name(name), amount_minor=minor, currency=currency, paid_by=paid_by,
+        code_count=code_count, uses_per_code=uses_per_code, valid_until=ends, issued_by=scope.actor.name,
+        created_at=scope.now,
+    )  # fmt: skip
+    scope.db.add(batch)
+    await scope.db.flush()
+    keys = scope.settings.secret_keys
+    for code in [new_code() for _ in range(code_count)]:
+        scope.db.add(Voucher(
+            id=uuid7(), batch_id=batch.id, code_digest=digest(keys, PURPOSE, code), masked=f"…{code[-GROUP_LENGTH:]}",
+            code_sealed=seal(keys, PURPOSE, code), used_count=0,
+        ))  # fmt: skip
+    await scope.db.flush()
+    await _post_owed(scope, "vouchers_issued", "voucher_batch", batch.id, batch, code_count * uses_per_code)
+    await audit.record(
+        scope, "vouchers.issued", "voucher_batch", batch.id,
+        {"name": batch.name, "amount_minor": minor, "currency": currency, "codes": code_count,
+         "uses_per_code": uses_per_code, "paid_by": paid_by},
+    )  # fmt: skip
+    return batch
+
+
+async def _post_owed(
+    scope: Scope, kind: str, source_type: str, source_id: UUID, batch: VoucherBatch, uses: int
+) -> None:
+    """Owed for so many more redemptions; negative: for so many less."""
+    party = public_id("voucher_batch", batch.id)
+    minor = uses * batch.amount_minor
+    from_whom = Posting("goodwill", minor, batch.currency)
+    if batch.paid_by == "buyer":
+        from_whom = Posting("voucher_receivable", minor, batch.currency, party)
+    await ledger.post(
+        scope, kind, source_type, source_id, scope.now,
+        [from_whom, Posting("voucher_liability", -minor, batch.currency, party)],
+    )  # fmt: skip
+
+
+async def _check_multi_purpose(scope: Scope) -> None:
+    """Where place and rate of the VAT are certain already, a sold voucher is itself the supply, taxed when it is sold
+    (2006/112/EC, 30a (2), 30b (1)): that is another paper, and not made here."""
+    query = select(Location.country).where(Location.is_free_vend.is_(False)).distinct()
+    if len(list((await scope.db.execute(query)).scalars())) < 2:
+        raise Refused(
+            "single_purpose", "All your sites owe the same VAT, so a sold voucher would be taxed when it is sold. Give"
+            " codes away, or let drivers fill their wallets themselves.",
+        )  # fmt: skip
+
+
+async def _read_day(scope: Scope, value: str) -> date | None:
+    today = await _today(scope)
+    try:
+        day = date.fromisoformat(value.strip())
+    except ValueError:
+        return None
+    return day if today <= day <= today + LONGEST else None
+
+
+async def _today(scope: Scope) -> date:
+    zone = (await scope.db.execute(select(TenantProfile.time_zone))).scalar_one()
+    return scope.now.astimezone(ZoneInfo(zone)).date()
+
+
+async def mark_paid(scope: Scope, batch_id: UUID) -> VoucherBatch:
+    """The buyer's money for all of the batch that stands is on the brand's bank account."""
+    batch = await get_batch(scope, batch_id, lock=True)
+    if batch.paid_by != "buyer" or batch.paid_at is not None:
+        raise Refused("voucher_paid", "Nobody owes anything for these vouchers.")
+    party = public_id("voucher_batch", batch.id)
+    owed = (await _owed_of(scope, [batch.id], "voucher_receivable"))[batch.id]
+    batch.paid_at = scope.now
+    await ledger.post(scope, "vouchers_paid", "voucher_batch", batch.id, scope.now, [
+        Posting("bank", owed, batch.currency), Posting("voucher_receivable", -owed, batch.currency, party),
+    ])  # fmt: skip
+    await audit.record(scope, "vouchers.paid", "voucher_batch", batch.id, {"amount_minor": owed})
+    return batch
+
+
+async def revoke(scope: Scope, batch_id: UUID, voucher_id: UUID | None = None) -> int:
+    """One code, or all of the batch: nobody redeems it any more, and what was left of it is owed no longer (by whom it
+    was paid for gets that back from the brand). How many were revoked now; redeemed money stays redeemed."""
+    batch = await get_batch(scope, batch_id, lock=True)
+    query = select(Voucher).where(Voucher.batch_id == batch.id, Voucher.revoked_at.is_(None))
+    if voucher_id is not None:
+        query = query.where(Voucher.id == voucher_id)
+    found = list((await scope.db.execute(query.order_by(Voucher.id).with_for_update())).scalars())
+    if not found:
+        return 0
+    left = sum(batch.uses_per_code - one.used_count for one in found)
+    for one in found:
+        one.revoked_at = scope.now
+    await _post_owed(scope, "vouchers_revoked", f"voucher_revocation:{batch.id}", uuid7(), batch, -left)
+    await audit.record(
+        scope, "vouchers.revoked", "voucher_batch", batch.id,
+        {"codes": len(found), "amount_minor": left * batch.amount_minor},
+    )  # fmt: skip
+    return len(found)
+
+
+async def reveal(scope: Scope, batch_id: UUID) -> list[tuple[Voucher, str]]:
+    """The codes, for print; each look is in the audit log."""
+    batch = await get_batch(scope, batch_id)
+    await audit.record(scope, "vouchers.revealed", "voucher_batch", batch.id, {"codes": batch.code_count})
+    keys = scope.settings.secret_keys
+    return [(one, unseal(keys, PURPOSE, one.code_sealed)) for one in await list_vouchers(scope, batch.id)]
+
+
+# -- redeeming ---------------------------------------------------------------------------------------------------------
+
+
+async def check_tries(scope: Scope, driver_id: UUID, remote: str) -> None:
+    most = {f"voucher:{driver_id}": TRIES, f"voucher:{limits.network_of(remote)}": TRIES_PER_ADDRESS}
+    for name, limit in most.items():
+        if not await limits.is_within(scope.redis, scope.tenant_id, name, limit, WINDOW):
+            raise TooMany(
+                N_("Too many codes were tried. Try again in an hour."),
+                code="too_many_codes", retry_after_s=int(WINDOW.total_seconds()),
+            )  # fmt: skip
+
+
+async def redeem(scope: Scope, typed: str, *, remote: str) -> VoucherRedemption:
+    """By the driver who acts: what the code is worth is in their wallet. Each driver redeems a code once."""
+    driver = await accounts.get_own(scope)
+    await check_tries(scope, driver.id, remote)
+    if not await wallets.is_offered(scope):
+        raise Refused("wallet_off", N_("There is no wallet to fill here."))
+    known = digests(scope.settings.secret_keys, PURPOSE, read_code(typed))
+    query = (
+        select(Voucher)
+        .where(Voucher.code_digest.in_(known), Voucher.revoked_at.is_(None))
+        .options(selectinload(Voucher.batch))
+        .with_for_update()
+    )
+    voucher = (await scope.db.execute(query)).scalar_one_or_none()
+    if voucher is None:
+        raise Refused("voucher_unknown", N_("This code is not known here. Look at it once more."))
+    batch = voucher.batch
+    if await _today(scope) > batch.valid_until:
+        raise Refused("voucher_expired", N_("This code is no longer valid."))
+    used = select(VoucherRedemption.id).where(
+        VoucherRedemption.voucher_id == voucher.id, VoucherRedemption.driver_id == driver.id
+    )
+    if voucher.used_count >= batch.uses_per_code or (await scope.db.execute(used)).first() is not None:
+        raise Refused("voucher_used", N_("This code was used already."))
+    wallets.check_room(await wallets.get_wallet(scope, driver.id, lock=True), batch.amount_minor)
+    voucher.used_count += 1
+    redemption = VoucherRedemption(
+        id=uuid7(), voucher_id=voucher.id, driver_id=driver.id, amount_minor=batch.amount_minor,
+        currency=batch.currency, created_at=scope.now,
+    )  # fmt: skip
+    scope.db.add(redemption)
+    await scope.db.flush()
+    party = public_id("voucher_batch", batch.id)
+    await wallets.post_in(
+        scope, "voucher_redeemed", "voucher_redemption", redemption.id, driver.id,
+        Posting("voucher_liability", batch.amount_minor, batch.currency, party),
+    )  # fmt: skip
+    await audit.record(
+        scope, "voucher.redeemed", "voucher_batch", batch.id,
+        {"voucher": public_id("voucher", voucher.id), "amount_minor": batch.amount_minor},
+    )  # fmt: skip
+    return redemption
+
+
+# -- what there is -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSeen:
+    """`used` counts redemptions, `owed_minor` is what could still be redeemed, in the ledger; `is_over`: its last day
+    is past. `unpaid_minor`: what its buyer owes."""
+
+    batch: VoucherBatch
+    used: int
+    owed_minor: int
+    unpaid_minor: int
+    is_over: bool
+
+
+async def get_batch(scope: Scope, batch_id: UUID, *, lock: bool = False) -> VoucherBatch:
+    query = select(VoucherBatch).where(VoucherBatch.id == batch_id)
+    batch = (await scope.db.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    if batch is None:
+        raise NotFound("voucher_batch")
+    return batch
+
+
+async def list_vouchers(scope: Scope, batch_id: UUID) -> list[Voucher]:
+    query = select(Voucher).where(Voucher.batch_id == batch_id).order_by(Voucher.id)
+    return list((await scope.db.execute(query)).scalars())
+
+
+async def list_batches(scope: Scope, *, after: UUID | None = None, limit: int = 50) -> list[BatchSeen]:
+    """Newest first."""
+    query = select(VoucherBatch).order_by(VoucherBatch.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(VoucherBatch.id < after)
+    return await look(scope, list((await scope.db.execute(query)).scalars()))
+
+
+async def look(scope: Scope, batches: Sequence[VoucherBatch]) -> list[BatchSeen]:
+    ids = [one.id for one in batches]
+    counts = (
+        select(Voucher.batch_id, func.sum(Voucher.used_count))
+        .where(Voucher.batch_id.in_(ids))
+        .group_by(Voucher.batch_id)
+    )
+    used = {key: int(count) for key, count in (await scope.db.execute(counts)).all()}
+    owed, unpaid = (
+        await _owed_of(scope, ids, "voucher_liability"),
+        await _owed_of(scope, ids, "voucher_receivable"),
+    )
+    today = await _today(scope)
+    return [
+        BatchSeen(one, used.get(one.id, 0), -owed[one.id], unpaid[one.id], one.valid_until < today)
+        for one in batches
+    ]
+
+
+async def _owed_of(scope: Scope, batch_ids: Sequence[UUID], code: str) -> dict[UUID, int]:
+    parties = {public_id("voucher_batch", one): one for one in batch_ids}
+    sums = await ledger.sums(scope, code, list(parties))
+    return {key: sums.get(party, 0) for party, key in parties.items()}

@@ -1,0 +1,186 @@
+"""Portal pages of money paid ahead: vouchers and what they owe, the wallet of a driver, whether wallets are offered."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, Response, get, post
+
+from app.access.service import get_driver
+from app.billing import vouchers, wallets
+from app.kernel.errors import Invalid, Refused
+from app.kernel.ids import parse_id, public_id
+from app.kernel.money import Money, to_decimal
+from app.kernel.spreadsheet import csv_file, csv_text
+from app.kernel.web import NavItem, form_again, page, read_form, redirect
+from tenants.scope import Scope
+
+AnyRequest = Request[Any, Any, Any]
+nav = [NavItem("Vouchers and wallets", "/vouchers", "euro", "invoices.view", order=53)]
+PAGE, TITLE = 50, "Vouchers and wallets"
+PAID_BY = [("brand", "Nobody: the brand gives them away"), ("buyer", "A buyer, who is billed for them")]
+
+
+# -- vouchers ----------------------------------------------------------------------------------------------------------
+
+
+@get("/vouchers", opt={"permission": "invoices.view"})
+async def list_vouchers(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    after = request.query_params.get("after")
+    shown = await _listed(tenant_scope, parse_id("voucher_batch", after) if after else None)
+    values = {"code_count": "10", "uses_per_code": "1", "paid_by": "brand"}
+    return page(
+        request,
+        tenant_scope,
+        "billing/vouchers.html",
+        title=TITLE,
+        values=values,
+        errors={},
+        alert=None,
+        **shown,
+    )
+
+
+async def _listed(scope: Scope, after: UUID | None = None) -> dict[str, Any]:
+    rows = await vouchers.list_batches(scope, after=after, limit=PAGE + 1)
+    return {
+        "rows": [(public_id("voucher_batch", row.batch.id), row) for row in rows[:PAGE]], "is_first": after is None,
+        "next_after": public_id("voucher_batch", rows[PAGE - 1].batch.id) if len(rows) > PAGE else None,
+        "in_wallets": await wallets.totals(scope, "wallet_liability"),
+        "in_vouchers": await wallets.totals(scope, "voucher_liability"),
+        "is_offered": await wallets.is_offered(scope), "paid_by": PAID_BY,
+    }  # fmt: skip
+
+
+@post("/vouchers", opt={"permission": "invoices.manage"})
+async def issue_vouchers(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        batch = await vouchers.issue(
+            tenant_scope, name=form.text("name"), amount=form.text("amount"), code_count=form.integer("code_count"),
+            uses_per_code=form.integer("uses_per_code"), valid_until=form.text("valid_until"),
+            paid_by=form.text("paid_by"),
+        )  # fmt: skip
+    except (Invalid, Refused) as error:
+        shown = await _listed(tenant_scope)
+        return form_again(request, tenant_scope, "billing/vouchers.html", error, form, title=TITLE, **shown)
+    return redirect(
+        request,
+        f"/vouchers/{public_id('voucher_batch', batch.id)}",
+        flash="The vouchers are issued. Now print them.",
+    )
+
+
+@post("/vouchers/wallets", opt={"permission": "settings.manage"})
+async def offer_wallets(request: AnyRequest, tenant_scope: Scope) -> Response[Any]:
+    is_on = (await read_form(request)).flag("is_offered")
+    await wallets.offer(tenant_scope, is_on=is_on)
+    said = "Drivers with an account can pay ahead now." if is_on else "No new session is paid from a wallet."
+    return redirect(request, "/vouchers", flash=said)
+
+
+@get("/vouchers/{batch_id:str}", opt={"permission": "invoices.view"})
+async def show_batch(request: AnyRequest, tenant_scope: Scope, batch_id: str) -> Response[str]:
+    batch = await vouchers.get_batch(tenant_scope, parse_id("voucher_batch", batch_id))
+    (seen,) = await vouchers.look(tenant_scope, [batch])
+    rows = await vouchers.list_vouchers(tenant_scope, batch.id)
+    return page(
+        request, tenant_scope, "billing/voucher_batch.html", title=batch.name, id=batch_id, batch=batch, seen=seen,
+        rows=[(public_id("voucher", row.id), row) for row in rows],
+    )  # fmt: skip
+
+
+@post("/vouchers/{batch_id:str}/revelations", opt={"permission": "invoices.manage"}, status_code=200)
+async def reveal_codes(request: AnyRequest, tenant_scope: Scope, batch_id: str) -> Response[Any]:
+    """The codes to print, or with `as` csv as a file: each look is in the audit log."""
+    form, key = await read_form(request), parse_id("voucher_batch", batch_id)
+    found = await vouchers.reveal(tenant_scope, key)
+    batch = await vouchers.get_batch(tenant_scope, key)
+    valid = [(row, code) for row, code in found if row.revoked_at is None]
+    if form.text("as") == "csv":
+        amount = to_decimal(batch.amount_minor, batch.currency)
+        head = ("code", "amount", "currency", "valid_until", "uses", "used")
+        cells = (
+            (code, amount, batch.currency, batch.valid_until, batch.uses_per_code, row.used_count)
+            for row, code in valid
+        )
+        response: Response[Any] = csv_file("vouchers.csv", csv_text(head, (list(one) for one in cells)))
+    else:
+        response = page(
+            request, tenant_scope, "billing/voucher_codes.html", title=batch.name, id=batch_id, batch=batch,
+            codes=[code for row, code in valid if row.used_count < batch.uses_per_code],
+        )  # fmt: skip
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@post("/vouchers/{batch_id:str}/revocations", opt={"permission": "invoices.manage"})
+async def revoke_vouchers(request: AnyRequest, tenant_scope: Scope, batch_id: str) -> Response[Any]:
+    """All that is left of the batch, or the one `voucher`."""
+    only = (await read_form(request)).text("voucher")
+    count = await vouchers.revoke(
+        tenant_scope, parse_id("voucher_batch", batch_id), parse_id("voucher", only) if only else None
+    )
+    said = "1 code is revoked." if count == 1 else f"{count:,} codes are revoked."
+    return redirect(request, f"/vouchers/{batch_id}", flash=said)
+
+
+@post("/vouchers/{batch_id:str}/payments", opt={"permission": "invoices.manage"})
+async def mark_paid(request: AnyRequest, tenant_scope: Scope, batch_id: str) -> Response[Any]:
+    await vouchers.mark_paid(tenant_scope, parse_id("voucher_batch", batch_id))
+    return redirect(request, f"/vouchers/{batch_id}", flash="The buyer's payment is booked.")
+
+
+# -- a driver's wallet -------------------------------------------------------------------------------------------------
+
+
+@get("/drivers/{driver_id:str}/wallet", opt={"permission": "invoices.view"})
+async def show_wallet(request: AnyRequest, tenant_scope: Scope, driver_id: str) -> Response[str]:
+    shown = await _wallet(tenant_scope, driver_id)
+    return page(request, tenant_scope, "billing/wallet.html", values={}, errors={}, alert=None, **shown)
+
+
+async def _wallet(scope: Scope, driver_id: str) -> dict[str, Any]:
+    driver = await get_driver(scope, parse_id("driver", driver_id))
+    wallet = await wallets.get_wallet(scope, driver.id)
+    back = await wallets.find_refundable(scope, wallet)
+    return {
+        "title": "Wallet", "driver": driver, "id": driver_id, "wallet": wallet, "words": wallets.words_of,
+        "back_minor": sum(minor for _payment, minor in back), "back_count": len(back),
+        "entries": [(one, public_id("charging_session", one.session_id) if one.session_id else None)
+                    for one in await wallets.list_entries(scope, wallet)],
+        "is_offered": await wallets.is_offered(scope),
+    }  # fmt: skip
+
+
+@post("/drivers/{driver_id:str}/wallet/credits", opt={"permission": "invoices.manage"})
+async def credit_wallet(request: AnyRequest, tenant_scope: Scope, driver_id: str) -> Response[Any]:
+    form = await read_form(request)
+    try:
+        key = parse_id("driver", driver_id)
+        await wallets.credit(tenant_scope, key, form.text("amount"), form.text("reason"))
+    except (Invalid, Refused) as error:
+        shown = await _wallet(tenant_scope, driver_id)
+        return form_again(request, tenant_scope, "billing/wallet.html", error, form, **shown)
+    return redirect(request, f"/drivers/{driver_id}/wallet", flash="It is in the wallet, with its reason.")
+
+
+@post("/drivers/{driver_id:str}/wallet/refunds", opt={"permission": "invoices.manage"})
+async def pay_back(request: AnyRequest, tenant_scope: Scope, driver_id: str) -> Response[Any]:
+    form = await read_form(request)
+    key = parse_id("driver", driver_id)
+    try:
+        minor = await wallets.pay_back(tenant_scope, key, form.text("back_reason"))
+    except (Invalid, Refused) as error:
+        faults = {fault.field for fault in error.faults}
+        named = Invalid.field("back_reason", "required", error.message) if "reason" in faults else error
+        shown = await _wallet(tenant_scope, driver_id)
+        return form_again(request, tenant_scope, "billing/wallet.html", named, form, **shown)
+    currency = (await wallets.get_wallet(tenant_scope, key)).currency
+    said = f"{Money(minor, currency).format()} goes back to the driver's cards."
+    return redirect(request, f"/drivers/{driver_id}/wallet", flash=said)
+
+
+routes = [
+    list_vouchers, issue_vouchers, offer_wallets, show_batch, reveal_codes, revoke_vouchers, mark_paid, show_wallet,
+    credit_wallet, pay_back,
+]  # fmt: skip

@@ -1,0 +1,435 @@
+"""A driver's wallet: money paid ahead, in the brand's currency, for charging with this brand and nothing else.
+
+The balance is what the ledger says: `wallet_liability` of that driver. Money comes by card, by voucher (`vouchers`) or
+from staff; a session keeps a part of it as a card holds money (a `Payment` whose provider is `wallet`), so that cap,
+papers, corrections and refunds are those of every payment. Card money goes back to the cards that it came from.
+Errors: `wallet_off`, `wallet_too_small`, `wallet_full`, `wallet_limit`, those of `payments.open_payment`, Invalid of
+`amount` and `reason`, TooMany `too_many_checkouts`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, select, text
+
+from app.access import accounts
+from app.access.models import Driver
+from app.access.service import get_driver
+from app.billing import disputes, ledger, payments
+from app.billing.card_currencies import CARD_CURRENCIES
+from app.billing.ledger import Posting
+from app.billing.models import (
+    LedgerAccount,
+    LedgerEntry,
+    LedgerTxn,
+    Payment,
+    PaymentAccount,
+    PaymentOp,
+    Voucher,
+    VoucherBatch,
+    VoucherRedemption,
+    WalletCredit,
+)
+from app.billing.payments import WALLET
+from app.brands.models import TenantProfile
+from app.identity import limits
+from app.kernel import audit, events
+from app.kernel.clock import uuid7
+from app.kernel.errors import Invalid, Refused, TooMany
+from app.kernel.ids import public_id
+from app.kernel.money import Money
+from tenants.scope import Scope
+from themes.language import N_, _
+from themes.render import money
+
+TOP_UPS, TOP_UP_WINDOW = 8, timedelta(minutes=30)
+FULL_HOLDS = 5  # of a fast charger: what a wallet holds at most, 300.00 of euros
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """Minor units. Of `balance_minor`, `kept_minor` waits for the end of sessions and `frozen_minor` is on its way back
+    to a card or disputed at its bank: neither can be spent."""
+
+    driver_id: UUID
+    currency: str
+    balance_minor: int
+    kept_minor: int = 0
+    frozen_minor: int = 0
+
+    @property
+    def available_minor(self) -> int:
+        return max(self.balance_minor - self.kept_minor - self.frozen_minor, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a wallet's history. `kind` and source are the posting's; + what came, - what went, minor units.
+    `balance_minor` is what the wallet held after it, `note` what staff or the voucher says, `session_id` what it paid
+    for."""
+
+    at: datetime
+    kind: str
+    amount_minor: int
+    balance_minor: int
+    source_id: UUID
+    note: str = ""
+    session_id: UUID | None = None
+
+
+# -- the brand's policy ------------------------------------------------------------------------------------------------
+
+
+async def is_offered(scope: Scope) -> bool:
+    """The brand lets its drivers pay so (`TenantProfile.pays_by`)."""
+    ways = (await scope.db.execute(select(TenantProfile.pays_by))).scalar_one_or_none()
+    return WALLET in (ways or [])
+
+
+async def offer(scope: Scope, *, is_on: bool) -> None:
+    """From the next start on. Balances stay as they are, and can be paid back."""
+    profile = (await scope.db.execute(select(TenantProfile).with_for_update())).scalar_one()
+    if is_on != (WALLET in profile.pays_by):
+        others = [way for way in profile.pays_by if way != WALLET]
+        profile.pays_by = [*others, WALLET] if is_on else others
+        await audit.record(
+            scope, "tenant.pays_by_changed", "tenant", scope.tenant_id, {"ways": profile.pays_by}
+        )
+
+
+# -- what is in it -----------------------------------------------------------------------------------------------------
+
+
+async def get_wallet(scope: Scope, driver_id: UUID, *, lock: bool = False) -> Wallet:
+    """`lock`: nobody else spends or fills it until the commit."""
+    if lock:
+        await scope.db.execute(
+            text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:wallet))"),
+            {"tenant": str(scope.tenant_id), "wallet": f"wallet:{driver_id}"},
+        )
+    currency = (await scope.db.execute(select(TenantProfile.currency))).scalar_one()
+    party = public_id("driver", driver_id)
+    booked = (
+        select(-func.sum(LedgerEntry.amount_minor))
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(*_account_of(party, currency))
+    )
+    kept = select(func.sum(Payment.hold_minor)).where(
+        Payment.provider == WALLET, Payment.account_ref == party, Payment.currency == currency,
+        Payment.state.in_(("authorized", "capturing")),
+    )  # fmt: skip
+    is_top_up = (Payment.source_type == WALLET) & (Payment.source_id == driver_id)
+    disputed = select(func.sum(Payment.disputed_minor)).where(
+        is_top_up, Payment.dispute.in_(disputes.CONTESTED)
+    )
+    going_back = (
+        select(func.sum(PaymentOp.request["amount_minor"].as_integer()))
+        .join(Payment, Payment.id == PaymentOp.payment_id)
+        .where(is_top_up, PaymentOp.kind == "refund", PaymentOp.state.not_in(("succeeded", "failed")))
+    )
+    # One statement, so one moment: a capture between two looks would show the money twice.
+    parts = [func.coalesce(one.scalar_subquery(), 0) for one in (booked, kept, disputed, going_back)]
+    balance, waits, lost, back = (int(one) for one in (await scope.db.execute(select(*parts))).one())
+    return Wallet(driver_id, currency, balance, waits, lost + back)
+
+
+def _account_of(party: str, currency: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        LedgerAccount.code == "wallet_liability", LedgerAccount.party == party, LedgerAccount.currency == currency,
+    )  # fmt: skip
+
+
+async def list_top_ups(scope: Scope, driver_id: UUID) -> list[Payment]:
+    """By card, oldest first, whatever became of them."""
+    query = select(Payment).where(Payment.source_type == WALLET, Payment.source_id == driver_id)
+    return list((await scope.db.execute(query.order_by(Payment.leg))).scalars())
+
+
+async def list_entries(scope: Scope, wallet: Wallet, *, limit: int = 100) -> list[Entry]:
+    """Newest first: the postings of its account in the ledger, and nothing else."""
+    moved = (
+        select(LedgerEntry.txn_id, func.sum(LedgerEntry.amount_minor).label("minor"))
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(*_account_of(public_id("driver", wallet.driver_id), wallet.currency))
+        .group_by(LedgerEntry.txn_id)
+        .subquery()
+    )
+    query = select(LedgerTxn, moved.c.minor).join(moved, moved.c.txn_id == LedgerTxn.id)
+    query = query.order_by(LedgerTxn.id.desc()).limit(limit)
+    rows = [(row, -int(minor)) for row, minor in (await scope.db.execute(query)).all()]
+    notes = await _notes(scope, [row for row, _minor in rows])
+    found, balance = list[Entry](), wallet.balance_minor
+    for row, minor in rows:
+        found.append(
+            Entry(row.created_at, row.kind, minor, balance, row.source_id, notes.get(row.source_id, ""))
+        )
+        balance -= minor
+    return found
+
+
+async def _notes(scope: Scope, rows: Sequence[LedgerTxn]) -> dict[UUID, str]:
+    ids = [row.source_id for row in rows]
+    credits = select(WalletCredit.id, WalletCredit.reason).where(WalletCredit.id.in_(ids))
+    redeemed = (
+        select(VoucherRedemption.id, VoucherBatch.name)
+        .join(Voucher, Voucher.id == VoucherRedemption.voucher_id)
+        .join(VoucherBatch, VoucherBatch.id == Voucher.batch_id)
+        .where(VoucherRedemption.id.in_(ids))
+    )
+    refunds = select(PaymentOp.id, PaymentOp.request["reason"].astext).where(PaymentOp.id.in_(ids))
+    queries: Iterable[Select[UUID, str]] = (credits, redeemed, refunds)
+    return {key: note for query in queries for key, note in (await scope.db.execute(query)).all()}
+
+
+async def totals(scope: Scope, code: str) -> list[tuple[str, int]]:
+    """(currency, minor units) that the brand owes on an account of the ledger: `wallet_liability` to its drivers,
+    `voucher_liability` to whoever has a code."""
+    query = (
+        select(LedgerAccount.currency, -func.sum(LedgerEntry.amount_minor))
+        .join(LedgerEntry, LedgerEntry.account_id == LedgerAccount.id)
+        .where(LedgerAccount.code == code)
+        .group_by(LedgerAccount.currency)
+        .order_by(LedgerAccount.currency)
+    )
+    return [(currency, int(minor)) for currency, minor in (await scope.db.execute(query)).all()]
+
+
+# -- filling it --------------------------------------------------------------------------------------------------------
+
+
+def words_of(entry: Entry) -> str:
+    """What happened, as its driver reads it."""
+    if entry.session_id is not None:
+        return _("Charging") if entry.amount_minor < 0 else _("Given back for a session")
+    if entry.kind == "voucher_redeemed":
+        return _("Voucher")
+    if entry.kind == "wallet_credited":
+        return _("Credit from the operator") if entry.amount_minor > 0 else _("Taken back by the operator")
+    return _("Paid in by card") if entry.amount_minor > 0 else _("Paid back to your card")
+
+
+def most_minor(currency: str) -> int:
+    """What a wallet may hold: it pays for charging, and is no place to keep money."""
+    known = CARD_CURRENCIES.get(currency)
+    return FULL_HOLDS * known.hold_dc_minor if known else 0
+
+
+def check_room(wallet: Wallet, amount_minor: int) -> None:
+    most = most_minor(wallet.currency)
+    if most and wallet.balance_minor + amount_minor > most:
+        message = _("A wallet holds at most %(amount)s.") % {"amount": money(most, wallet.currency)}
+        raise Refused("wallet_full", message)
+
+
+async def top_up(
+    scope: Scope, amount: str, *, success_url: str, cancel_url: str, language: str, remote: str
+) -> PaymentOp:
+    """By the driver who acts, on the provider's payment page; `amount` as in `30.00`. What is held there is taken at
+    once (`top_up_authorized`), and is in the wallet then."""
+    driver = await accounts.get_own(scope)
+    await _check_tries(scope, driver, remote)
+    if not await is_offered(scope):
+        raise Refused("wallet_off", N_("There is no wallet to fill here."))
+    wallet = await get_wallet(scope, driver.id, lock=True)
+    least = payments.minimum_minor(wallet.currency)
+    try:
+        minor = Money.parse(amount.strip().replace(",", "."), wallet.currency).amount_minor
+    except ValueError:
+        raise Invalid.field("amount", "amount", N_("Give an amount such as 30.00.")) from None
+    if minor < least:
+        message = _("A card cannot be charged less than %(amount)s.") % {
+            "amount": money(least, wallet.currency)
+        }
+        raise Invalid.field("amount", "too_low", message)
+    check_room(wallet, minor)
+    legs = await list_top_ups(scope, driver.id)
+    _payment, op = await payments.open_payment(
+        scope, source_type=WALLET, source_id=driver.id, leg=legs[-1].leg + 1 if legs else 1, hold_minor=minor,
+        currency=wallet.currency, title=_("Your wallet"), success_url=success_url, cancel_url=cancel_url,
+        email=driver.email or "", language=language,
+    )  # fmt: skip
+    return op
+
+
+async def _check_tries(scope: Scope, driver: Driver, remote: str) -> None:
+    """Against card testing, as at the chargers."""
+    for name in (f"top_up:{driver.id}", f"top_up:{limits.network_of(remote)}"):
+        if not await limits.is_within(scope.redis, scope.tenant_id, name, TOP_UPS, TOP_UP_WINDOW):
+            raise TooMany(
+                N_("Too many payments were begun in a short time. Try again in half an hour."),
+                code="too_many_checkouts", retry_after_s=int(TOP_UP_WINDOW.total_seconds()),
+            )  # fmt: skip
+
+
+async def top_up_authorized(scope: Scope, event_id: UUID) -> None:
+    event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
+    if event is not None and event.data.get("source_type") == WALLET:
+        await payments.capture_hold(scope, event.source_id)
+
+
+async def look_again(scope: Scope, driver_id: UUID) -> bool:
+    """The driver is back from the payment page: the provider is asked, whether or not its news came. True while a
+    payment is not there yet."""
+    waiting = [
+        one
+        for one in await list_top_ups(scope, driver_id)
+        if one.state in (*payments.OPEN, "authorized", "capturing") and not one.failure
+    ]
+    for one in waiting[-1:]:
+        await payments.watch(scope, one.id)
+    return bool(waiting)
+
+
+async def credit(scope: Scope, driver_id: UUID, amount: str, reason: str) -> WalletCredit:
+    """By staff, with the reason that the driver reads too; a negative amount takes back. What one person gives is
+    bounded as a refund is. The gift is the brand's expense, and the session it pays is taxed in full."""
+    driver = await get_driver(scope, driver_id)
+    wallet = await get_wallet(scope, driver.id, lock=True)
+    if not reason.strip():
+        raise Invalid.field("reason", "required", "Say in a sentence why.")
+    try:
+        minor = Money.parse(amount.strip(), wallet.currency).amount_minor
+    except ValueError:
+        minor = 0
+    if not minor:
+        raise Invalid.field("amount", "amount", "Give an amount such as 10.00, or -10.00 to take it back.")
+    if -minor > wallet.available_minor:
+        raise Invalid.field("amount", "too_high", "There is not so much in this wallet.")
+    if minor > 0:
+        check_room(wallet, minor)
+        limit = await _limit(scope)
+        if limit is not None and minor > limit:
+            most = Money(limit, wallet.currency).format()
+            raise Refused(
+                "wallet_limit", f"One person gives at most {most}, as the card settings say of refunds."
+            )
+    row = WalletCredit(
+        id=uuid7(), driver_id=driver.id, amount_minor=minor, currency=wallet.currency, reason=reason.strip()[:500],
+        given_by=scope.actor.name, created_at=scope.now,
+    )  # fmt: skip
+    scope.db.add(row)
+    await scope.db.flush()
+    await post_in(
+        scope, "wallet_credited", "wallet_credit", row.id, driver.id, Posting("goodwill", minor, row.currency)
+    )
+    await audit.record(
+        scope, "wallet.credited", "driver", driver.id,
+        {"amount_minor": minor, "currency": row.currency, "reason": row.reason},
+    )  # fmt: skip
+    return row
+
+
+async def _limit(scope: Scope) -> int | None:
+    account = await payments.find_own_account(scope)
+    return account.refund_limit_minor if account else None
+
+
+async def post_in(
+    scope: Scope, kind: str, source_type: str, source_id: UUID, driver_id: UUID, came: Posting
+) -> None:
+    """`came` is the debit side; as much is in the wallet then."""
+    await ledger.post(scope, kind, source_type, source_id, scope.now, [
+        came,
+        Posting("wallet_liability", -came.amount_minor, came.currency, public_id("driver", driver_id)),
+    ])  # fmt: skip
+    scope.publish(f"wallet:{driver_id}", {"what": kind})
+
+
+# -- spending it -------------------------------------------------------------------------------------------------------
+
+
+async def find_available(scope: Scope, driver_id: UUID) -> tuple[int, str] | None:
+    """(minor units, currency) that a start may keep now; None where the brand offers no wallet, or it is empty."""
+    if not await is_offered(scope):
+        return None
+    wallet = await get_wallet(scope, driver_id)
+    return (wallet.available_minor, wallet.currency) if wallet.available_minor else None
+
+
+async def keep(
+    scope: Scope, driver: Driver, source_type: str, source_id: UUID, *, most_minor: int, more_than_minor: int,
+    currency: str, language: str,
+) -> Payment:  # fmt: skip
+    """As much of the wallet as is there, up to `most_minor`, waits for the end of the source; whoever owns it captures
+    or releases it like a hold on a card, and hears `PaymentAuthorized`. `wallet_too_small` where what is there is not
+    more than `more_than_minor`. Twice for a source is once."""
+    standing = await payments.find_payment(scope, source_type, source_id)
+    if standing is not None:
+        return standing
+    wallet = await get_wallet(scope, driver.id, lock=True)
+    amount = min(wallet.available_minor, most_minor) if wallet.currency == currency else 0
+    if amount <= more_than_minor:
+        raise Refused("wallet_too_small", N_("There is too little in your wallet to start here."))
+    payment_id = uuid7()
+    payment = Payment(
+        id=payment_id, source_type=source_type, source_id=source_id, provider=WALLET,
+        account_ref=public_id("driver", driver.id), provider_ref=str(payment_id), state="authorized",
+        currency=currency, hold_minor=amount, payer_email=driver.email_norm or "", method="Wallet",
+        is_live=await _is_live(scope), created_at=scope.now,
+    )  # fmt: skip
+    scope.db.add(payment)
+    await scope.db.flush()
+    scope.db.add(PaymentOp(
+        id=uuid7(), payment_id=payment.id, kind="wallet_hold", idem_key=f"wal:{payment.id}", state="succeeded",
+        request={"amount_minor": amount, "language": language}, created_at=scope.now, updated_at=scope.now,
+    ))  # fmt: skip
+    await events.emit(scope, "PaymentAuthorized", "payment", payment.id, {
+        "source_type": source_type, "source_id": str(source_id), "state": "authorized", "failure": "",
+        "captured_minor": 0,
+    })  # fmt: skip
+    return payment
+
+
+async def _is_live(scope: Scope) -> bool:
+    query = select(PaymentAccount.is_live).where(PaymentAccount.is_live)
+    return (await scope.db.execute(query.limit(1))).first() is not None
+
+
+# -- giving it back ----------------------------------------------------------------------------------------------------
+
+
+async def find_refundable(scope: Scope, wallet: Wallet) -> list[tuple[Payment, int]]:
+    """(top-up, minor units) that could go back to its card, oldest first, in all no more than is available. What staff
+    or vouchers gave counts as spent first, so that a driver's own money comes back whole."""
+    top_ups = await list_top_ups(scope, wallet.driver_id)
+    refunds = await payments.list_refunds(scope, [one.id for one in top_ups])
+    found, left = list[tuple[Payment, int]](), wallet.available_minor
+    for one in top_ups:
+        minor = min(payments.refundable_minor(one, refunds.get(one.id, [])), left)
+        if minor > 0 and one.currency == wallet.currency:
+            found.append((one, minor))
+            left -= minor
+    return found
+
+
+async def pay_back(scope: Scope, driver_id: UUID, reason: str) -> int:
+    """By staff: what is not spent goes back to the cards that filled the wallet, first in, first out; minor units.
+    `wallet_too_small` where there is nothing."""
+    if not reason.strip():
+        raise Invalid.field("reason", "required", "Say in a sentence why.")
+    wallet = await get_wallet(scope, driver_id, lock=True)
+    found = await find_refundable(scope, wallet)
+    if not found:
+        raise Refused("wallet_too_small", "There is nothing in this wallet that came from a card.")
+    for payment, minor in found:
+        await payments.refund(scope, payment.id, reason.strip()[:500], amount_minor=minor)
+    total = sum(minor for _payment, minor in found)
+    await audit.record(
+        scope, "wallet.paid_back", "driver", driver_id,
+        {"amount_minor": total, "currency": wallet.currency, "reason": reason.strip()[:500]},
+    )  # fmt: skip
+    return total
+
+
+async def check_empty(scope: Scope, driver_id: UUID) -> None:
+    """Before an account is closed: nobody's money is lost with it, nor what is on its way into it."""
+    wallet, top_ups = await get_wallet(scope, driver_id, lock=True), await list_top_ups(scope, driver_id)
+    is_coming = any(
+        one.state in (*payments.OPEN, "authorized", "capturing") and not one.failure for one in top_ups
+    )
+    if wallet.balance_minor or is_coming:
+        raise Refused(
+            "wallet_not_empty", N_("There is money in your wallet. Ask the operator to pay it back first.")
+        )

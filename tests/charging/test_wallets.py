@@ -1,0 +1,362 @@
+"""Wallets and vouchers: money paid ahead is owed to its driver until it is spent, to the cent, and spent once."""
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select, text
+
+from app.access import accounts
+from app.access.models import Driver
+from app.access.verdict import IdTokenValue
+from app.billing import payments, vouchers, wallets
+from app.billing.models import Invoice, Payment, VoucherBatch
+from app.charging import account, paid, service, settlement, wallet_starts
+from app.charging.models import CDR, ChargingSession
+from app.charging.reports import TransactionReport
+from app.kernel.clock import utcnow
+from app.kernel.errors import Refused, TooMany
+from app.stations import service as stations
+from tenants.scope import Actor
+from tests.billing import invariants
+from tests.billing.conftest import GOOD, Shop, jobs, shop
+from tests.billing.test_disputes import DISPUTES
+from tests.charging.test_account import Yard, yard
+from tests.surfaces.conftest import house
+from tests.web import CLI
+
+__all__ = ["house", "jobs", "shop", "yard"]
+pytestmark = pytest.mark.anyio
+
+TODAY = f"{utcnow() + timedelta(days=2):%Y-%m-%d}"
+
+
+@pytest.fixture
+async def jule(yard: Yard) -> Driver:
+    async with yard.shop.scope() as scope:
+        await wallets.offer(scope, is_on=True)
+    return await yard.driver("jule@example.org", card="CARD1")
+
+
+async def issue(
+    shop: Shop, amount: str = "10.00", codes: int = 1, uses: int = 1, by: str = "brand"
+) -> list[str]:
+    async with shop.scope() as scope:
+        batch = await vouchers.issue(
+            scope,
+            name="Spring",
+            amount=amount,
+            code_count=codes,
+            uses_per_code=uses,
+            valid_until=TODAY,
+            paid_by=by,
+        )
+        return [code for _row, code in await vouchers.reveal(scope, batch.id)]
+
+
+async def redeem(yard: Yard, driver: Driver, code: str, remote: str = "1") -> None:
+    async with yard.scope(driver) as scope:
+        await vouchers.redeem(scope, code, remote=remote)
+
+
+async def fill(yard: Yard, driver: Driver, amount: str, card: str = GOOD) -> Payment:
+    """By card, as far as the wallet."""
+    shop = yard.shop
+    async with yard.scope(driver) as scope:
+        op = await wallets.top_up(scope, amount, success_url="http://a.localhost/w", cancel_url="http://a.localhost/c",
+                                  language="en", remote="1")  # fmt: skip
+    await payments.run_op(shop.database, shop.tenant_id, op.id)
+    payment = await shop.read(op.payment_id)
+    await shop.pay(payment, card)
+    await shop.look(payment)
+    await shop.jobs.run()
+    return await shop.read(payment.id)
+
+
+async def wallet_of(yard: Yard, driver: Driver) -> wallets.Wallet:
+    async with yard.shop.scope() as scope:
+        return await wallets.get_wallet(scope, driver.id)
+
+
+async def start(yard: Yard, driver: Driver, remote: str = "1") -> ChargingSession:
+    """Pressed on the charger's page, paid from the wallet."""
+    async with yard.scope(driver) as scope:
+        session, op = await paid.request_start(
+            scope, yard.evse_id, email="", language="en", origin="", remote=remote, driver_id=driver.id,
+            keep=await wallet_starts.keeper(scope),
+        )  # fmt: skip
+    assert op is None
+    return session
+
+
+async def charge(yard: Yard, session: ChargingSession, kwh: int) -> None:
+    """The wish becomes a session of an hour that took so much, settled."""
+    shop, began = yard.shop, utcnow()
+    await shop.jobs.run()
+    actor = Actor.station(yard.station_id)
+    async with shop.database.scope(shop.tenant_id, actor) as scope:
+        started = await service.get_session(scope, session.id)
+        assert started.id_token is not None
+        value = accounts.presented(scope, started.id_token).value
+        verdict = await service.report_transaction(scope, yard.station_id, TransactionReport(
+            kind="Started", at=began, received_at=began, natural_key=f"s{session.id}", evse_no=1, connector_no=1,
+            id_token=IdTokenValue(value), meter_start_wh=Decimal(0),
+        ))  # fmt: skip
+    await end(yard, session.id, verdict.ocpp_transaction_id, kwh)
+
+
+async def end(yard: Yard, session_id: UUID, transaction: str | None, kwh: int) -> None:
+    shop, ended = yard.shop, utcnow() + timedelta(hours=1)
+    async with shop.database.scope(shop.tenant_id, Actor.station(yard.station_id), now=ended) as scope:
+        await service.report_transaction(scope, yard.station_id, TransactionReport(
+            kind="Ended", at=ended, received_at=ended, natural_key=f"e{session_id}",
+            meter_stop_wh=Decimal(kwh * 1000), ocpp_transaction_id=transaction,
+        ))  # fmt: skip
+    async with shop.database.scope(shop.tenant_id, CLI, now=ended) as scope:
+        await settlement.settle(scope, session_id)
+    await shop.jobs.run()
+
+
+async def faults(yard: Yard) -> list[str]:
+    """The invariants of money, and that the history of each wallet comes to its account."""
+    shop = yard.shop
+    found = await invariants.money_faults(shop.database, shop.tenant_id, now=utcnow())
+    async with shop.scope() as scope:
+        for driver in (await scope.db.execute(select(Driver))).scalars():
+            wallet = await wallets.get_wallet(scope, driver.id)
+            entries = await wallets.list_entries(scope, wallet, limit=10_000)
+            if sum(one.amount_minor for one in entries) != wallet.balance_minor:
+                found.append(f"history of {driver.name} is not its balance")
+            if entries and entries[-1].balance_minor != entries[-1].amount_minor:
+                found.append(f"history of {driver.name} does not begin at nothing")
+            if wallet.available_minor + wallet.kept_minor + wallet.frozen_minor > max(
+                wallet.balance_minor, 0
+            ):
+                found.append(f"{driver.name} could spend more than is there")
+    return found
+
+
+# -- vouchers ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_voucher_is_owed_when_issued_by_the_wallet_when_redeemed_and_by_nobody_when_revoked(
+    yard: Yard, jule: Driver
+) -> None:
+    """Each code fills a driver's wallet once, however it is typed, and as many wallets as it may."""
+    one, two, _three = await issue(yard.shop, codes=3, uses=2)
+    assert len(one.replace("-", "")) == 16 and await yard.shop.balances() == {
+        "goodwill": 6000, "voucher_liability": -6000
+    }  # fmt: skip
+    nils, olga = await yard.driver("nils@example.org"), await yard.driver("olga@example.org")
+    await redeem(yard, jule, f" {one.lower().replace('-', '  ')} ")
+    await redeem(yard, nils, one.replace("1", "l").replace("0", "o"))
+    for driver in (jule, olga):  # once each; and twice in all
+        with pytest.raises(Refused) as refused:
+            await redeem(yard, driver, one)
+        assert refused.value.code == "voucher_used"
+    assert (await wallet_of(yard, jule)).balance_minor == 1000
+    books = {"goodwill": 6000, "voucher_liability": -4000, "wallet_liability": -2000}
+    assert await yard.shop.balances() == books and await faults(yard) == []
+    async with yard.shop.scope() as scope:
+        batch = (await scope.db.execute(select(VoucherBatch))).scalar_one()
+        second = (await vouchers.list_vouchers(scope, batch.id))[1]
+        assert await vouchers.revoke(scope, batch.id, second.id) == 1
+    with pytest.raises(Refused) as refused:
+        await redeem(yard, olga, two)
+    assert refused.value.code == "voucher_unknown"
+    async with yard.shop.scope() as scope:
+        assert await vouchers.revoke(scope, batch.id) == 2 and await vouchers.revoke(scope, batch.id) == 0
+    assert (
+        await yard.shop.balances() == {"goodwill": 2000, "wallet_liability": -2000}
+        and await faults(yard) == []
+    )
+
+
+async def test_a_code_is_redeemed_once_by_two_who_press_at_once_and_no_longer_than_it_is_valid(
+    yard: Yard, jule: Driver
+) -> None:
+    (code,) = await issue(yard.shop)
+    nils = await yard.driver("nils@example.org")
+    answers = await asyncio.gather(*(redeem(yard, one, code) for one in (jule, nils)), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in answers) == ["NoneType", "Refused"]
+    (late,) = await issue(yard.shop)
+    after = utcnow() + timedelta(days=4)
+    async with yard.shop.database.scope(yard.shop.tenant_id, accounts.actor_of(jule), now=after) as scope:
+        with pytest.raises(Refused) as refused:
+            await vouchers.redeem(scope, late, remote="1")
+    assert refused.value.code == "voucher_expired" and await faults(yard) == []
+
+
+async def test_codes_are_stored_sealed_and_guesses_are_counted(yard: Yard, jule: Driver) -> None:
+    (code,) = await issue(yard.shop)
+    async with yard.shop.scope() as scope:
+        row = (await scope.db.execute(text("select v::text from livery.voucher v"))).scalar_one()
+        assert code not in row and code.replace("-", "") not in row
+    for _ in range(vouchers.TRIES):
+        with pytest.raises(Refused, match="not known"):
+            await redeem(yard, jule, "ABCD-EFGH-JKMN-PQRS")
+    with pytest.raises(TooMany):
+        await redeem(yard, jule, code)
+
+
+async def test_a_voucher_is_sold_only_where_its_vat_is_not_certain_yet_and_its_buyer_owes_it(
+    yard: Yard, jule: Driver
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await issue(yard.shop, by="buyer")
+    assert refused.value.code == "single_purpose"
+    async with yard.shop.scope() as scope:
+        await stations.create_location(scope, name="Wien", address="Gasse 1", city="Wien", postal_code="1010",
+                                       country="AUT", time_zone="Europe/Vienna")  # fmt: skip
+    await issue(yard.shop, "25.00", codes=2, by="buyer")
+    assert await yard.shop.balances() == {"voucher_receivable": 5000, "voucher_liability": -5000}
+    async with yard.shop.scope() as scope:
+        batch = (await scope.db.execute(select(VoucherBatch))).scalar_one()
+        await vouchers.mark_paid(scope, batch.id)
+        (seen,) = await vouchers.look(scope, [batch])
+        assert (seen.owed_minor, seen.unpaid_minor) == (5000, 0)
+    assert await yard.shop.balances() == {"bank": 5000, "voucher_liability": -5000}
+
+
+# -- the wallet --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_is_paid_from_the_wallet_exactly_and_its_papers_and_corrections_follow(
+    yard: Yard, jule: Driver
+) -> None:
+    """Top-up, session, a correction: invoice = wallet, and every posting of it."""
+    top_up = await fill(yard, jule, "40.00")
+    assert (top_up.state, top_up.captured_minor) == ("captured", 4000)
+    session = await start(yard, jule)
+    wallet = await wallet_of(yard, jule)
+    assert (wallet.balance_minor, wallet.kept_minor, wallet.available_minor) == (4000, 3000, 1000)
+    await charge(yard, session, kwh=10)
+    wallet = await wallet_of(yard, jule)
+    assert (wallet.balance_minor, wallet.available_minor) == (3400, 3400)  # 10 kWh at 0.50 and 20 % VAT
+    async with yard.shop.scope() as scope:
+        cdr = (await scope.db.execute(select(CDR))).scalar_one()
+        invoice = (await scope.db.execute(select(Invoice))).scalar_one()
+        payment = await payments.find_payment(scope, "charging_session", session.id)
+        assert payment is not None and (payment.provider, payment.captured_minor) == ("wallet", 600)
+        assert (cdr.incl_vat_minor, invoice.gross_minor, invoice.buyer["driver_id"]) == (
+            600,
+            600,
+            str(jule.id),
+        )
+    books = await yard.shop.balances()
+    assert (
+        books["wallet_liability"] == -3400 and "driver_receivable" not in books and await faults(yard) == []
+    )
+    async with yard.shop.scope() as scope:
+        await settlement.credit(scope, cdr.id, "The meter was wrong.", energy_wh=5_000)
+    await yard.shop.jobs.run()
+    assert (await wallet_of(yard, jule)).balance_minor == 3700  # 5 kWh: 3.00 remain paid
+    assert await faults(yard) == []
+    async with yard.shop.scope() as scope:
+        kinds = [
+            one.kind for one in await wallets.list_entries(scope, await wallets.get_wallet(scope, jule.id))
+        ]
+    assert kinds == ["refunded", "captured", "captured"]
+
+
+async def test_sessions_at_once_keep_no_more_than_the_wallet_holds_and_what_does_not_begin_lets_go(
+    yard: Yard, jule: Driver
+) -> None:
+    await fill(yard, jule, "35.00")
+    sessions = [await start(yard, jule, remote) for remote in "12"]
+    async with yard.shop.scope() as scope:
+        kept = [await payments.find_payment(scope, "charging_session", one.id) for one in sessions]
+    assert [one.hold_minor for one in kept if one] == [3000, 500]
+    with pytest.raises(Refused) as refused:
+        await start(yard, jule, "3")
+    assert refused.value.code == "wallet_too_small"
+    async with yard.shop.scope() as scope:
+        for one in sessions:
+            await paid.give_up(scope, one.id)
+    await yard.shop.jobs.run()
+    assert (await wallet_of(yard, jule)).available_minor == 3500
+    answers = await asyncio.gather(*(start(yard, jule, remote) for remote in "456"), return_exceptions=True)
+    assert sum(isinstance(one, Refused) for one in answers) == 1 and await faults(yard) == []
+
+
+async def test_a_card_at_the_reader_is_paid_from_the_wallet_up_to_what_it_holds_and_else_as_the_group_pays(
+    yard: Yard, jule: Driver
+) -> None:
+    """More than was kept is the operator's loss, never the driver's debt."""
+    (code,) = await issue(yard.shop, "5.00")
+    await redeem(yard, jule, code)
+    session_id = await yard.charge("CARD1", utcnow() - timedelta(hours=3), settled=False)
+    await yard.shop.jobs.run()
+    async with yard.shop.scope() as scope:
+        payment = await payments.find_payment(scope, "charging_session", session_id)
+        assert payment is not None and (payment.hold_minor, payment.captured_minor) == (500, 500)  # of 6.00
+        settled = await payments.find_settled(scope, payment)
+        assert settled is not None and (settled.waived_minor, settled.why) == (100, "above_hold")
+    assert (await wallet_of(yard, jule)).balance_minor == 0 and await faults(yard) == []
+    second = await yard.charge("CARD1", utcnow() - timedelta(hours=1), settled=False)
+    await yard.shop.jobs.run()
+    async with yard.shop.scope() as scope:
+        cdr = (await scope.db.execute(select(CDR).where(CDR.session_id == second))).scalar_one()
+        assert (
+            cdr.collection == "per_session"
+            and await payments.find_payment(scope, "charging_session", second) is None
+        )
+
+
+async def test_what_is_not_spent_goes_back_to_the_cards_first_in_first_out_and_gifts_do_not(
+    yard: Yard, jule: Driver
+) -> None:
+    first, second = await fill(yard, jule, "20.00"), await fill(yard, jule, "30.00")
+    async with yard.shop.scope() as scope:
+        await wallets.credit(scope, jule.id, "5.00", "Sorry for the broken plug.")
+    await charge(yard, await start(yard, jule), kwh=20)  # 12.00
+    async with yard.scope(jule) as scope:
+        with pytest.raises(Refused, match="money in your wallet"):
+            await account.close(scope, "jule@example.org")
+    async with yard.shop.scope() as scope:
+        assert await wallets.pay_back(scope, jule.id, "She moves away.") == 4300
+        wallet = await wallets.get_wallet(scope, jule.id)
+        assert (wallet.balance_minor, wallet.available_minor) == (
+            4300,
+            0,
+        )  # on its way: spent by nobody meanwhile
+    await yard.shop.jobs.run()
+    assert [(await yard.shop.read(one.id)).refunded_minor for one in (first, second)] == [2000, 2300]
+    assert (await wallet_of(yard, jule)).balance_minor == 0 and await faults(yard) == []
+    async with yard.scope(jule) as scope:
+        await account.close(scope, "jule@example.org")
+
+
+async def test_a_top_up_that_the_bank_takes_back_cannot_be_spent(yard: Yard, jule: Driver) -> None:
+    await yard.shop.look(await fill(yard, jule, "20.00", DISPUTES))
+    wallet = await wallet_of(yard, jule)
+    assert (wallet.balance_minor, wallet.available_minor) == (2000, 0)
+    with pytest.raises(Refused, match="too little"):
+        await start(yard, jule)
+
+
+async def test_a_wallet_is_offered_where_the_brand_says_so_and_where_it_is_enough(
+    yard: Yard, jule: Driver
+) -> None:
+    async def way() -> str:
+        async with yard.scope(jule) as scope:
+            evse = await stations.find_place(scope, await code_of(yard))
+            found = await account.find_way(scope, jule, yard.station_id)
+            return (await wallet_starts.prefer(scope, jule, evse, found)).collection
+
+    assert await way() == "card"
+    (code,) = await issue(yard.shop, "0.50")  # the first kWh costs 0.60
+    await redeem(yard, jule, code)
+    assert await way() == "card"
+    await fill(yard, jule, "10.00")
+    assert await way() == "wallet"
+    async with yard.shop.scope() as scope:
+        await wallets.offer(scope, is_on=False)
+    assert await way() == "card"
+
+
+async def code_of(yard: Yard) -> str:
+    async with yard.shop.scope() as scope:
+        return (await scope.db.execute(text("select code from livery.evse"))).scalar_one()
