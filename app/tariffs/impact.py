@@ -68,6 +68,10 @@ class Impact:
     def points(self) -> list[Point]:
         return [point for place in self.places for point in place.points]
 
+    @property
+    def is_in_union(self) -> bool:
+        return any(point.country in afir.MEMBERS for point in self.points)
+
     def breaches(self, tariff: ocpi_tariff.Tariff) -> list[Breach]:
         """Of AFIR Article 5(4), at chargers in the Union. A charger whose power is not known is taken for slow."""
         found: dict[str, list[Point]] = defaultdict(list)
@@ -133,7 +137,7 @@ async def _points(scope: Scope) -> list[Point]:
         .join(ChargingStation, ChargingStation.id == EVSE.station_id)
         .outerjoin(Location, Location.id == ChargingStation.location_id)
         .outerjoin(Connector, Connector.evse_id == EVSE.id)
-        .where(ChargingStation.retired_at.is_(None))
+        .where(ChargingStation.retired_at.is_(None), func.coalesce(Location.is_free_vend, False).is_(False))
         .group_by(EVSE.id, EVSE.evse_no, ChargingStation.ocpp_identity, Location.id, Location.name, Location.country)
         .order_by(Location.name.nulls_last(), ChargingStation.ocpp_identity, EVSE.evse_no)
     )  # fmt: skip

@@ -16,7 +16,7 @@ from app.tariffs.explain import days_in_words, explain
 from app.tariffs.ocpi_tariff import DAYS, Tariff, TariffElement, TariffRestrictions
 from app.tariffs.pricing import applies_at
 
-LEFT, RIGHT, TOP, ROW = 56, 712, 6, 30
+LEFT, RIGHT, TOP, ROW = 64, 712, 6, 30
 DAY_MIN = 24 * 60
 _KINDS = ("ENERGY", "TIME", "FLAT", "PARKING_TIME")
 _FAINT, _STRONG = 0.1, 0.42  # of the accent over the surface: the number in it stays readable
