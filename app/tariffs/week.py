@@ -16,21 +16,21 @@ from app.tariffs.explain import days_in_words, explain
 from app.tariffs.ocpi_tariff import DAYS, Tariff, TariffElement, TariffRestrictions
 from app.tariffs.pricing import applies_at
 
-LEFT, RIGHT, TOP, ROW = 64, 712, 6, 30
+LEFT, TOP, ROW = 64, 6, 30
 DAY_MIN = 24 * 60
 _KINDS = ("ENERGY", "TIME", "FLAT", "PARKING_TIME")
-_FAINT, _STRONG = 0.1, 0.42  # of the accent over the surface: the number in it stays readable
+_FAINT, _STRONG = 10, 42  # per cent of the accent over the surface: the number in it stays readable
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """One colour in one row; `number` is its level's, and is written in it where there is room."""
 
-    x: float
+    x: int
     y: int
-    width: float
+    width: int
     number: int
-    opacity: float
+    opacity: str
     is_labelled: bool
     words: str
 
@@ -41,7 +41,7 @@ class Level:
     as they stand in the tariff."""
 
     number: int
-    opacity: float
+    opacity: str
     prices: list[str]
     times: list[str]
     elements: list[int]
@@ -53,7 +53,8 @@ class Week:
     blocks: list[Block]
     levels: list[Level]
     rows: list[tuple[int, str]]
-    ticks: list[tuple[float, str]]
+    ticks: list[tuple[int, str]]
+    width: int = LEFT + DAY_MIN // 2
     height: int = TOP + 7 * ROW
 
 
@@ -141,7 +142,7 @@ def _costs(tariff: Tariff, numbers: Sequence[int]) -> tuple[Decimal, ...]:
 
 
 def _level(number: int, words: tuple[str, ...], spans: Sequence[_Span], count: int) -> Level:
-    opacity = _FAINT + (_STRONG - _FAINT) * (number - 1) / max(count - 1, 1)
+    opacity = _FAINT + (_STRONG - _FAINT) * (number - 1) // max(count - 1, 1)
     by_hours: dict[tuple[str, ...], list[str]] = {}
     for day in range(7):
         hours = tuple(_hours(one) for one in spans if one.day == day)
@@ -165,11 +166,11 @@ def _clock(minute: int) -> str:
 def _block(span: _Span, level: Level) -> Block:
     x = _x(span.start_min)
     return Block(
-        x, TOP + span.day * ROW, round(_x(span.end_min) - x, 1), level.number, level.opacity,
+        x, TOP + span.day * ROW, _x(span.end_min) - x, level.number, level.opacity,
         is_labelled=span.end_min - span.start_min >= 60,
         words=f"{DAYS[span.day].capitalize()[:3]} {_hours(span)}: {'; '.join(level.prices)}",
     )  # fmt: skip
 
 
-def _x(minute: int) -> float:
-    return round(LEFT + (RIGHT - LEFT) * minute / DAY_MIN, 1)
+def _x(minute: int) -> int:
+    return LEFT + minute // 2

@@ -54,7 +54,7 @@ def test_a_week_says_for_each_hour_what_the_engine_would_take() -> None:
     assert "€1.00 per session including VAT" in level("Sat 08:00–22:30").prices
     assert "per session" not in " ".join(level("Sun 08:00–22:30").prices)
     for y, _day in drawn.rows:
-        assert sum(one.width for one in drawn.blocks if one.y == y - 20) == pytest.approx(648, abs=0.5)
+        assert sum(one.width for one in drawn.blocks if one.y == y - 20) == 720
     assert [one.number for one in drawn.levels] == list(range(1, len(drawn.levels) + 1))
 
 
