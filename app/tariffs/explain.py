@@ -176,7 +176,7 @@ def _length(seconds: int) -> str:
 
 
 def _conditions(restrictions: TariffRestrictions) -> list[str]:
-    found = [_days(restrictions.day_of_week)] if restrictions.day_of_week else []
+    found = [days_in_words(restrictions.day_of_week)] if restrictions.day_of_week else []
     start, end = restrictions.start_time, restrictions.end_time
     if start or end:
         found.append(_hours(start or time.min, end or time.min, is_of_days=bool(restrictions.day_of_week)))
@@ -207,7 +207,7 @@ def _range(least: Decimal | None, most: Decimal | None, unit: str, below: str, a
     return [*found, f"{below} {_number(most)} {unit}"] if most is not None else found
 
 
-def _days(days: tuple[str, ...]) -> str:
+def days_in_words(days: tuple[str, ...]) -> str:
     """`Monday to Friday` for a run of three or more, else each by name."""
     numbers = sorted({DAYS.index(day) for day in days})
     names = [get_day_names("wide", locale=current())[number] for number in numbers]

@@ -1,8 +1,10 @@
 """Portal pages of tariffs: list, one with its versions and simulator, the plain form, OCPI as written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 from litestar import Request, Response, get, post
@@ -10,12 +12,13 @@ from sqlalchemy import select
 
 from app.access.service import list_driver_groups
 from app.brands.service import get_profile
+from app.kernel.clock import uuid7
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
 from app.stations.models import EVSE, ChargingStation
 from app.stations.service import list_locations
-from app.tariffs import forms, ocpi_tariff, queries, service
+from app.tariffs import afir, forms, impact, ocpi_tariff, queries, service, week
 from app.tariffs.explain import explain
 from app.tariffs.models import TariffVersion
 from tenants.scope import Scope
@@ -31,9 +34,17 @@ DAY_NAMES = [(day, day.capitalize()[:3]) for day in ocpi_tariff.DAYS]
 
 @get("/tariffs", opt={"permission": "tariffs.view"})
 async def list_tariffs(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
-    shown = await queries.show_tariffs(tenant_scope, await service.list_tariffs(tenant_scope, limit=200))
-    names = await _target_names(tenant_scope)
-    rows = [one | {"targets": [_name_of(target, names) for target in one["assignments"]]} for one in shown]
+    tariffs = await service.list_tariffs(tenant_scope, limit=200)
+    shown, names = await queries.show_tariffs(tenant_scope, tariffs), await _target_names(tenant_scope)
+    impacts = await impact.find_impact(tenant_scope, [one.id for one in tariffs])
+    rows = [
+        one | {
+            "targets": [_name_of(target, names) for target in one["assignments"]],
+            "count": len(impacts[tariff.id].points),
+            "breaches": impacts[tariff.id].breaches(ocpi_tariff.read_tariff(one["tariff"])),
+        }
+        for one, tariff in zip(shown, tariffs, strict=True)
+    ]  # fmt: skip
     return page(request, tenant_scope, "tariffs/list.html", title="Tariffs", rows=rows)
 
 
@@ -72,6 +83,8 @@ async def show_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str) 
     (shown,) = await queries.show_tariffs(tenant_scope, [tariff])
     names = await _target_names(tenant_scope)
     example = EXAMPLE | dict(request.query_params)
+    content = ocpi_tariff.read_tariff(shown["tariff"])
+    found = (await impact.find_impact(tenant_scope, [tariff.id]))[tariff.id]
     price, errors = None, {}
     try:
         price = await _price(tenant_scope, shown["tariff"], example, visit_of(request).time_zone)
@@ -79,14 +92,32 @@ async def show_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str) 
         errors = {fault.field: fault.message for fault in error.faults}
     return page(
         request, tenant_scope, "tariffs/tariff.html", title=tariff.name or tariff.ocpi_id, tariff=shown, price=price,
-        retired_at=tariff.retired_at, versions=[_version(one) for one in reversed(tariff.versions)], values=example,
+        retired_at=tariff.retired_at, versions=_versions(tariff.versions), values=example, impact=found,
+        breaches=found.breaches(content), article=afir.ARTICLE,
+        week=week.draw(content, _monday(tenant_scope, request, visit_of(request).time_zone)), step=timedelta(days=7),
         targets=[_name_of(target, names) for target in shown["assignments"]], errors=errors,
         raw=_pretty(shown["tariff"]),
     )  # fmt: skip
 
 
-def _version(version: TariffVersion) -> dict[str, Any]:
-    return {"row": version, "summary": explain(ocpi_tariff.read_tariff(version.ocpi))}
+def _monday(scope: Scope, request: AnyRequest, time_zone: str) -> date:
+    """Of the week that is asked for, else of this one."""
+    try:
+        asked = date.fromisoformat(request.query_params.get("week", ""))
+    except ValueError:
+        asked = scope.now.astimezone(ZoneInfo(time_zone)).date()
+    asked = min(max(asked, date(2000, 1, 10)), date(2099, 12, 20))
+    return asked - timedelta(days=asked.weekday())
+
+
+def _versions(versions: Sequence[TariffVersion]) -> list[dict[str, Any]]:
+    """Newest first, each with what it says that the one before it did not, and what it no longer says."""
+    told = [explain(ocpi_tariff.read_tariff(one.ocpi)) for one in versions]
+    return [
+        {"row": one, "summary": now, "new": [line for line in now if line not in before],
+         "gone": [line for line in before if line not in now], "is_first": number == 0}
+        for number, (one, now, before) in enumerate(zip(versions, told, [[], *told], strict=False))
+    ][::-1]  # fmt: skip
 
 
 def _pretty(content: Any) -> str:
@@ -106,8 +137,17 @@ async def _parts(scope: Scope, *, tariff_id: str | None, version_no: int = 0) ->
     profile = await get_profile(scope)
     return {
         "targets": list(names.items()), "day_names": DAY_NAMES, "currency": profile.currency, "tariff_id": tariff_id,
-        "version_no": version_no,
+        "version_no": version_no, "article": afir.ARTICLE,
     }  # fmt: skip
+
+
+async def _weigh(
+    scope: Scope, form: Form, content: Any, tariff_id: UUID | None
+) -> tuple[impact.Impact, list[impact.Breach]]:
+    """Where it would hold if it were saved so, and what the law says of it there."""
+    key = tariff_id or uuid7()
+    found = (await impact.find_impact(scope, [key], _target(form)))[key]
+    return found, found.breaches(ocpi_tariff.read_new_tariff(content))
 
 
 @get("/tariffs/new", opt={"permission": "tariffs.manage"})
@@ -115,7 +155,8 @@ async def new_tariff(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     values = EXAMPLE | {"tax": "YES", "assign": "default"}
     return page(
         request, tenant_scope, "tariffs/form.html", title="New tariff", values=values, days=[], errors={}, alert=None,
-        price=None, is_raw="raw" in request.query_params, **await _parts(tenant_scope, tariff_id=None),
+        price=None, impact=None, breaches=[], is_raw="raw" in request.query_params,
+        **await _parts(tenant_scope, tariff_id=None),
     )  # fmt: skip
 
 
@@ -129,8 +170,10 @@ async def edit_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str) 
         "raw": _pretty(shown["tariff"]),
         "assign": _value_of(shown["assign"]),
     }
+    found = (await impact.find_impact(tenant_scope, [tariff.id]))[tariff.id]
     return page(
         request, tenant_scope, "tariffs/form.html", title=f"Change {tariff.name}", errors={}, alert=None, price=None,
+        impact=found, breaches=found.breaches(ocpi_tariff.read_tariff(shown["tariff"])),
         values=values | (plain or {}), days=(plain or {}).get("days", []),
         is_raw=plain is None or "raw" in request.query_params, is_only_raw=plain is None,
         **await _parts(tenant_scope, tariff_id=tariff_id, version_no=tariff.version_no),
@@ -172,6 +215,9 @@ async def create_tariff(request: AnyRequest, tenant_scope: Scope) -> Response[An
         content = await _written(tenant_scope, form)
         if form.text("action") == "preview":
             return await _previewed(request, tenant_scope, form, content, "New tariff", None)
+        found, breaches = await _weigh(tenant_scope, form, content, None)
+        if breaches and not form.flag("afir"):
+            return await _warned(request, tenant_scope, form, "New tariff", None, found, breaches)
         tariff = await service.create_tariff(tenant_scope, content, _target(form))
     except (Invalid, Refused) as error:
         return await _again(request, tenant_scope, error, form, "New tariff", None)
@@ -197,6 +243,9 @@ async def change_tariff(request: AnyRequest, tenant_scope: Scope, tariff_id: str
             return await _previewed(request, tenant_scope, form, content, title, tariff_id)
         content.pop("id", None)
         await _refuse_conflict(tenant_scope, key, form)
+        found, breaches = await _weigh(tenant_scope, form, content, key)
+        if breaches and not form.flag("afir"):
+            return await _warned(request, tenant_scope, form, title, tariff_id, found, breaches)
         tariff = await service.replace_tariff(tenant_scope, key, content, _target(form))
     except (Invalid, Refused) as error:
         return await _again(request, tenant_scope, error, form, title, tariff_id)
@@ -209,9 +258,26 @@ async def _previewed(
     request: AnyRequest, scope: Scope, form: Form, content: Any, title: str, tariff_id: str | None
 ) -> Response[str]:
     price = await _price(scope, content, EXAMPLE | form.values, visit_of(request).time_zone)
+    found, breaches = await _weigh(scope, form, content, parse_id("tariff", tariff_id) if tariff_id else None)
     return page(
         request, scope, "tariffs/form.html", title=title, values=EXAMPLE | form.values, days=form.texts("days"),
-        errors={}, alert=None, price=price, is_raw="raw" in form, **await _parts(scope, tariff_id=tariff_id),
+        errors={}, alert=None, price=price, impact=found, breaches=breaches, is_raw="raw" in form,
+        **await _parts(scope, tariff_id=tariff_id),
+    )  # fmt: skip
+
+
+async def _warned(
+    request: AnyRequest, scope: Scope, form: Form, title: str, tariff_id: str | None, found: impact.Impact,
+    breaches: list[impact.Breach],
+) -> Response[str]:  # fmt: skip
+    """Nothing is saved yet: what the law does not allow is told first, and whoever has read it may save."""
+    visit_of(request).is_spoiled = True
+    error = Refused(
+        "afir", "Nothing is saved yet: European law does not allow this price at some of your chargers."
+    )
+    return form_again(
+        request, scope, "tariffs/form.html", error, form, title=title, days=form.texts("days"), price=None,
+        is_raw="raw" in form, impact=found, breaches=breaches, **await _parts(scope, tariff_id=tariff_id),
     )  # fmt: skip
 
 
@@ -220,7 +286,7 @@ async def _again(
 ) -> Response[str]:
     return form_again(
         request, scope, "tariffs/form.html", error, form, title=title, days=form.texts("days"), price=None,
-        is_raw="raw" in form, **await _parts(scope, tariff_id=tariff_id),
+        is_raw="raw" in form, impact=None, breaches=[], **await _parts(scope, tariff_id=tariff_id),
     )  # fmt: skip
 
 
