@@ -102,6 +102,8 @@ SHOTS = (
     Shot("payout", "/payouts", ("tbody a[href^='/payouts/pyo_']",)),
     Shot("reconciliation", "/reconciliation"),
     Shot("platform-fees", "/platform-fees"),
+    Shot("site-hosts", "/site-hosts"),
+    Shot("site-host", "/site-hosts", ("tbody a[href^='/site-hosts/hst_']",)),
     Shot("team", "/team"),
     Shot("api-keys", "/api-keys"),
     Shot("audit", "/audit"),

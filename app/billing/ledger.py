@@ -18,6 +18,7 @@ NORMAL_SIDES = {
     "bank": "debit", "platform_fee_expense": "debit", "stripe_fee_expense": "debit", "dispute_receivable": "debit",
     "dispute_loss": "debit", "dispute_fee": "debit", "write_off": "debit", "revenue": "credit", "vat_payable": "credit",
     "wallet_liability": "credit", "psp_platform": "debit", "tenant_receivable": "debit", "fee_revenue": "credit",
+    "site_host_expense": "debit", "site_host_payable": "credit", "vat_receivable": "debit",
 }  # fmt: skip
 
 
