@@ -144,6 +144,7 @@ SHOTS = (
     Shot("console-tenants", "/", surface="console"),
     Shot("console-fees", "/", ("a[href$='/fees']",), surface="console"),
     Shot("console-platform-book", "/platform-book", surface="console"),
+    Shot("console-exposure", "/exposure", surface="console"),
     Shot("console-platform-profile", "/platform-profile", surface="console"),
     Shot("console-domains", "/domains", surface="console"),
     Shot("console-unclaimed", "/unclaimed-stations", surface="console"),
