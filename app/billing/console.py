@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from app.billing import fee_pages, payments, platform_pages, sandbox
+from app.billing import exposure_pages, fee_pages, payments, platform_pages, sandbox
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.settings import Settings
 from app.kernel.web import Form, NavItem, form_again, page, platform, read_form, redirect, visit_of
@@ -38,6 +38,7 @@ def has_panel(settings: Settings) -> bool:
 nav = [
     NavItem("Payment sandbox", "/sandbox", "wrench", "sandbox.view", order=40, when=has_panel),
     *platform_pages.nav,
+    *exposure_pages.nav,
 ]
 
 
@@ -212,4 +213,5 @@ routes = [
     decide_dispute,
     *fee_pages.routes,
     *platform_pages.routes,
+    *exposure_pages.routes,
 ]

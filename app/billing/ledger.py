@@ -19,6 +19,7 @@ NORMAL_SIDES = {
     "dispute_loss": "debit", "dispute_fee": "debit", "write_off": "debit", "revenue": "credit", "vat_payable": "credit",
     "wallet_liability": "credit", "voucher_liability": "credit", "voucher_receivable": "debit", "goodwill": "debit",
     "psp_platform": "debit", "tenant_receivable": "debit", "fee_revenue": "credit",
+    "site_host_expense": "debit", "site_host_payable": "credit", "vat_receivable": "debit",
 }  # fmt: skip
 
 

@@ -1,19 +1,17 @@
 """Console pages of the platform's own book: what each tenant's payments brought, its papers, and who the seller is."""
 
-import asyncio
 from datetime import date, timedelta
 from typing import Any
 
 from litestar import Request, Response, get, post
 from sqlalchemy import select
 
-from app.billing import einvoice, paper, platform_book, queries
+from app.billing import platform_book, queries
 from app.brands import service as brands
 from app.brands.models import TenantProfile
 from app.kernel.errors import Invalid, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import NavItem, form_again, page, read_form, redirect, visit_of
-from themes.theme import preset
 
 AnyRequest = Request[Any, Any, Any]
 nav = [
@@ -47,7 +45,7 @@ async def show_book(request: AnyRequest) -> Response[Any]:
             sums[currency] = sums.get(currency, 0) + minor
     return page(
         request, None, "billing/platform_book.html", title="Fees and invoices", month=month, sums=sums,
-        lines=[(line, [(public_id("invoice", one.id), one) for one in line.papers]) for line in lines],
+        lines=[(line, [(public_id("platform_invoice", one.id), one) for one in line.papers]) for line in lines],
         accounts=ACCOUNTS, balances=balances, has_seller=seller is not None and seller.has_seller_data,
         before=(month - timedelta(days=1)).replace(day=1), after=platform_book.month_after(month),
     )  # fmt: skip
@@ -60,16 +58,19 @@ def _month(value: str, today: date) -> date:
         return today.replace(day=1)
 
 
-@get("/platform-book/invoices/{invoice_id:str}", opt={"permission": "platform_book.view"})
-async def download_invoice(request: AnyRequest, invoice_id: str) -> Response[bytes]:
-    """The file that the tenant has too. Set while no transaction is open."""
+@get(
+    "/tenants/{slug:str}/platform-invoices/{platform_invoice_id:str}",
+    opt={"permission": "platform_book.view"},
+)
+async def download_invoice(request: AnyRequest, slug: str, platform_invoice_id: str) -> Response[bytes]:
+    """The file as the tenant received it."""
     visit = visit_of(request)
-    platform_id = await brands.find_platform(visit.database, visit.actor, "look at an invoice")
-    async with visit.database.scope(platform_id, visit.actor) as scope:
-        found = await paper.find_paper(scope, parse_id("invoice", invoice_id))
-        zone = (await brands.get_profile(scope)).time_zone
-        content, data = found.content(zone, preset("default").primary), einvoice.find_data(found)
-    return await asyncio.to_thread(einvoice.pdf_file, content, data)
+    tenant_id = await brands.find_tenant(visit.database, visit.actor, slug)
+    async with visit.database.scope(tenant_id, visit.actor) as scope:
+        row = await platform_book.get_received(scope, parse_id("platform_invoice", platform_invoice_id))
+        await scope.db.refresh(row, ["pdf"])
+    headers = {"Content-Disposition": f'inline; filename="{row.number}.pdf"'}
+    return Response(row.pdf, media_type="application/pdf", headers=headers)
 
 
 @get("/platform-profile", opt={"permission": "platform_book.view"})

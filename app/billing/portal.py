@@ -46,7 +46,8 @@ ACCOUNTS = {
     "bank_in_transit": "On its way to the bank", "bank": "Bank", "platform_fee_expense": "Platform fees",
     "stripe_fee_expense": "Payment fees", "dispute_receivable": "Disputed", "dispute_loss": "Lost in disputes",
     "dispute_fee": "Dispute fees",
-    "write_off": "Written off", "wallet_liability": "Drivers' wallets",
+    "site_host_expense": "Shares of site hosts", "site_host_payable": "Owed to site hosts",
+    "vat_receivable": "VAT to get back", "write_off": "Written off", "wallet_liability": "Drivers' wallets",
     "voucher_liability": "Vouchers not redeemed", "voucher_receivable": "Owed for vouchers", "goodwill": "Given away",
 }  # fmt: skip
 OP_WORDS = {
@@ -71,6 +72,8 @@ KINDS = {
     "payout": "Payout sent",
     "payout_paid": "Payout arrived",
     "payout_failed": "Payout came back",
+    "host_share": "Share of a site host",
+    "host_paid": "Site host paid",
     "dispute_opened": "Disputed by a payer",
     "dispute_fee": "Fee of a dispute",
     "dispute_won": "Dispute won",

@@ -42,6 +42,10 @@ class Account:
     due: tuple[str, ...] = ()
 
 
+# Of each account that is opened here (money.md 0.2, profile `saas`): who pays where its balance is below 0 for good.
+LOSSES_BORNE_BY = "stripe"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
     """The hosted page. `url` is None once it is closed; `status` is open, complete or expired."""

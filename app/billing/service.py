@@ -185,7 +185,7 @@ def _added(sums: dict[Decimal, tuple[int, int]], lines: Sequence[Line]) -> dict[
 async def _write(scope: Scope, invoice: Invoice, lines: Sequence[Line]) -> None:
     """The number is taken last: the counter's row lock makes the series a line, and a rollback leaves no gap."""
     if invoice.kind in ("invoice", "credit_note"):
-        invoice.number_no = await _next_number(scope, invoice.series, invoice.year)
+        invoice.number_no = await next_number(scope, invoice.series, invoice.year)
         invoice.number = f"{invoice.series}-{invoice.year}-{invoice.number_no:06d}"
         invoice.prev_hash = await _last_hash(scope, invoice)
     invoice.hash = chain_hash(invoice.prev_hash, _content(invoice, lines))
@@ -198,7 +198,8 @@ async def _write(scope: Scope, invoice: Invoice, lines: Sequence[Line]) -> None:
     await scope.db.flush()
 
 
-async def _next_number(scope: Scope, series: str, year: int) -> int:
+async def next_number(scope: Scope, series: str, year: int) -> int:
+    """The last thing before the commit: the counter's row stays locked until then, and a rollback leaves no gap."""
     statement = (
         upsert(InvoiceCounter)
         .values(id=uuid7(), series=series, year=year, next_no=2)

@@ -16,6 +16,7 @@ import stripe
 
 from app.billing import disputes, sandbox
 from app.billing.provider import (
+    LOSSES_BORNE_BY,
     Account,
     BalanceTxn,
     CardSeen,
@@ -112,7 +113,7 @@ class StripeConnect(Provider):
             "configuration": {"merchant": {"capabilities": {"card_payments": {"requested": True}},
                                            "mcc": MERCHANT_CATEGORY}},
             "defaults": {"currency": currency.lower(),
-                         "responsibilities": {"fees_collector": "stripe", "losses_collector": "stripe"}},
+                         "responsibilities": {"fees_collector": "stripe", "losses_collector": LOSSES_BORNE_BY}},
             "include": _OF_ACCOUNT,
         }, {"idempotency_key": key}))  # fmt: skip
         return _account(made)

@@ -12,6 +12,7 @@ from app.charging import (
     rollups,
     service,
     settlement,
+    site_hosts,
     smart_charging,
     transaction_status,
     wallet_starts,
@@ -68,6 +69,11 @@ async def end_undecided(database: Database, tenant_id: UUID, session_id: str) ->
 async def invoice_month(database: Database, tenant_id: UUID) -> None:
     async with database.scope(tenant_id, Actor.job("charging.invoice_month")) as scope:
         await settlement.invoice_month(scope)
+
+
+async def write_host_statements(database: Database, tenant_id: UUID) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.write_host_statements")) as scope:
+        await site_hosts.write_statements(scope)
 
 
 async def command_ended(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -205,6 +211,7 @@ JOBS = {
     "charging.stop_refused": stop_refused,
     "charging.watch": watch,
     "charging.invoice_month": invoice_month,
+    "charging.write_host_statements": write_host_statements,
     "charging.command_ended": command_ended,
     "charging.payment_authorized": payment_authorized,
     "charging.payment_ended": payment_ended,
@@ -230,5 +237,6 @@ RECURRING = [
     ("* * * * *", "charging.tell_costs"),
     ("*/10 * * * *", "charging.watch"),
     ("20 3 * * *", "charging.invoice_month"),
+    ("40 4 * * *", "charging.write_host_statements"),
     ("50 2 * * *", "charging.roll_up"),
 ]

@@ -9,6 +9,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
+    Date,
     ForeignKey,
     Index,
     Numeric,
@@ -512,3 +513,82 @@ class ChargingNeed(TenantOwned, Base):
     schedule: Mapped[dict[str, Any] | None]
     exceeds: Mapped[bool] = mapped_column(server_default=text("false"))
     told_at: Mapped[datetime]
+
+
+# -- site hosts: who has a share of what is charged on their ground ----------------------------------------------------
+
+
+class SiteHost(TenantOwned, Base):
+    """Whose ground a location stands on. `self_billing_since` is the day from which they agreed that we write their
+    invoices (Directive 2006/112/EC, Article 224); without it, or without a VAT id, they get a statement only."""
+
+    __tablename__ = "site_host"
+    __table_args__ = (
+        CheckConstraint("language in ('en','de')", name="language"),
+        UniqueConstraint("tenant_id", "name"),
+        {"schema": "livery"},
+    )
+
+    name: Mapped[str]
+    address: Mapped[str]
+    postal_code: Mapped[str]
+    city: Mapped[str]
+    country: Mapped[str]
+    vat_id: Mapped[str] = mapped_column(server_default="")
+    email: Mapped[str] = mapped_column(server_default="")
+    language: Mapped[str] = mapped_column(server_default="en")
+    self_billing_since: Mapped[date | None] = mapped_column(Date())
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class HostContract(TenantOwned, Base):
+    """A host's share of a location from a day on, until the location's next contract begins. All three parts add up:
+    per cent of the net revenue, an amount per kWh, an amount per session; all 0 ends it."""
+
+    __tablename__ = "host_contract"
+    __table_args__ = (
+        references("site_host_id", "site_host"),
+        references("location_id", "location"),
+        UniqueConstraint("tenant_id", "location_id", "valid_from"),
+        CheckConstraint("percent between 0 and 100 and per_kwh >= 0 and per_session >= 0", name="range"),
+        {"schema": "livery"},
+    )
+
+    site_host_id: Mapped[UUID]
+    location_id: Mapped[UUID]
+    valid_from: Mapped[date] = mapped_column(Date())
+    percent: Mapped[Decimal] = mapped_column(Numeric(6, 3))
+    per_kwh: Mapped[Decimal] = mapped_column(Numeric(12, 4))
+    per_session: Mapped[Decimal] = mapped_column(Numeric(12, 4))
+    set_by: Mapped[str]
+    set_at: Mapped[datetime]
+
+
+class HostStatement(TenantOwned, Base):
+    """What a host gets of a month; `content` is the sheet as it was issued (`paper.content_of` has the same shape).
+    Corrections of earlier months are lines of a later one: only `paid_…` is ever written again."""
+
+    __tablename__ = "host_statement"
+    __table_args__ = (
+        references("site_host_id", "site_host"),
+        UniqueConstraint("tenant_id", "site_host_id", "month", "currency"),
+        UniqueConstraint("tenant_id", "number"),
+        CheckConstraint("net_minor + vat_minor = gross_minor", name="totals"),
+        {"schema": "livery"},
+    )
+
+    site_host_id: Mapped[UUID]
+    month: Mapped[date] = mapped_column(Date())
+    number: Mapped[str]
+    is_self_billing: Mapped[bool]
+    issued_at: Mapped[datetime]
+    currency: Mapped[str]
+    sessions_count: Mapped[int]
+    energy_wh: Mapped[int]
+    revenue_minor: Mapped[int]
+    net_minor: Mapped[int]
+    vat_minor: Mapped[int]
+    gross_minor: Mapped[int]
+    content: Mapped[dict[str, Any]] = mapped_column(deferred=True)
+    paid_on: Mapped[date | None] = mapped_column(Date())
+    paid_by: Mapped[str] = mapped_column(server_default="")

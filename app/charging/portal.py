@@ -20,6 +20,7 @@ from app.brands import service as brands
 from app.charging import (
     card_pages,
     holds,
+    host_pages,
     limit_pages,
     paid,
     queries,
@@ -47,7 +48,7 @@ from tenants.resolve import own_url
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Sessions", "/charging-sessions", "activity", "sessions.view", order=30)]
+nav = [NavItem("Sessions", "/charging-sessions", "activity", "sessions.view", order=30), *host_pages.nav]
 PAGE, EXPORT = 50, 5000
 
 
@@ -510,4 +511,5 @@ routes = [
     decide_review, show_cdr, credit_cdr, *reservation_pages.routes, *limit_pages.routes,
     *card_pages.routes,
     *rerating_pages.routes,
+    *host_pages.routes,
 ]  # fmt: skip

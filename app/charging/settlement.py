@@ -218,7 +218,7 @@ async def _freeze(scope: Scope, session: ChargingSession, *, revision_no: int = 
         excl_vat_minor=price.total_cost.excl_minor, incl_vat_minor=price.total_cost.incl_minor,
         price=price.as_json(), charging_periods=[_period(part) for part in parts], tariff=frozen.tariff,
         location=await _place(scope, session, frozen), collection=await collection_of(scope, session),
-        driver_group_id=session.driver_group_id, reason=reason, hash=b"",
+        driver_group_id=session.driver_group_id, reason=reason, hash=b"", created_at=scope.now,
     )  # fmt: skip
     cdr.hash = digest_of(
         [str(cdr.id), str(session.id), cdr.energy_wh, cdr.price, cdr.charging_periods, cdr.location]
@@ -416,7 +416,7 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
         started_at=cdr.started_at, ended_at=cdr.ended_at, energy_wh=-cdr.energy_wh, currency=cdr.currency,
         excl_vat_minor=-cdr.excl_vat_minor, incl_vat_minor=-cdr.incl_vat_minor, price=cdr.price,
         charging_periods=cdr.charging_periods, tariff=cdr.tariff, location=cdr.location, collection=cdr.collection,
-        driver_group_id=cdr.driver_group_id, reason=reason.strip()[:1000], hash=b"",
+        driver_group_id=cdr.driver_group_id, reason=reason.strip()[:1000], hash=b"", created_at=scope.now,
     )  # fmt: skip
     note.hash = digest_of([str(note.id), str(cdr.id), note.energy_wh, note.incl_vat_minor, note.reason])
     scope.db.add(note)

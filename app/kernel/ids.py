@@ -19,8 +19,8 @@ PREFIXES = {
     "station_variable": "var", "station_certificate": "crt", "security_event": "sec", "security_change": "sch",
     "firmware_update": "fwu", "firmware_publication": "fwp", "station_log": "log", "installed_certificate": "ins",
     "reservation": "rsv", "charging_profile": "prf", "meter_key": "mky",
-    "saved_card": "crd", "payout": "pyo", "platform_invoice": "pfi", "recon_run": "rec", "recon_item": "rci",
-    "voucher_batch": "vou", "voucher": "vcd",
+    "saved_card": "crd", "payout": "pyo", "platform_invoice": "pfi", "site_host": "hst", "host_statement": "hsm",
+    "recon_run": "rec", "recon_item": "rci", "voucher_batch": "vou", "voucher": "vcd",
 }  # fmt: skip
 
 

@@ -199,8 +199,8 @@ async def test_console_and_portal_show_the_papers_to_whom_they_are_for(
         await keep(shop, 1)
         shown = (await admin.open(f"/platform-book?month={date.today():%Y-%m}")).text
         assert "alpha" in shown and "-000001" in shown
-        invoice = shown.partition("/platform-book/invoices/")[2].partition('"')[0]
-        paper = await admin.get(f"/platform-book/invoices/{invoice}")
+        invoice = shown.partition("/tenants/alpha/platform-invoices/")[2].partition('"')[0]
+        paper = await admin.get(f"/tenants/alpha/platform-invoices/{invoice}")
         assert paper.headers["content-type"] == "application/pdf" and paper.content.startswith(b"%PDF")
         owner = await house.staff("alpha", shop.tenant_id, "anke@nordlicht-laden.example")
         listed = (await owner.open("/platform-fees")).text

@@ -31,9 +31,9 @@ from app.billing.models import (
 from app.brands import domains, faces
 from app.brands import service as brands
 from app.brands.look import Look
-from app.charging import ingest, paid, settlement, smart_charging
+from app.charging import ingest, paid, settlement, site_hosts, smart_charging
 from app.charging import service as charging
-from app.charging.models import CDR, ChargingSession, Reservation
+from app.charging.models import CDR, ChargingSession, HostStatement, Reservation
 from app.charging.profiles import Period
 from app.charging.reports import ENERGY, Reading, TransactionReport
 from app.charging.smart_charging import Wish
@@ -126,6 +126,8 @@ async def furnish(database: Database, slug: str) -> Furnished:
             "sticker_file": f"{public_id('evse', station.evses[0].id)}.svg",
         }  # fmt: skip
     ids |= await _session(database, tenant_id, station.id, canary)
+    async with database.scope(tenant_id, CLI) as scope:
+        ids |= await _host(scope, location.id, canary)
     ids["template_id"] = await _device_model(database, tenant_id, station.id, canary)
     ids |= await _energy(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
@@ -379,6 +381,24 @@ async def _books(scope: Scope, canary: str) -> dict[str, str]:
         "payout_id": public_id("payout", payout.id), "item_id": public_id("recon_item", item.id),
         "platform_invoice_id": public_id("platform_invoice", received.id),
     }  # fmt: skip
+
+
+async def _host(scope: Scope, location_id: UUID, canary: str) -> dict[str, str]:
+    """A site host with a contract and a statement."""
+    values = {"name": canary, "address": canary, "postal_code": "1", "city": canary, "country": "DE"}
+    host = await site_hosts.save_host(scope, values)
+    await site_hosts.add_contract(scope, host.id, location_id, {"valid_from": "2026-01-01", "percent": "10"})
+    statement = HostStatement(
+        id=uuid7(), site_host_id=host.id, month=scope.now.date().replace(day=1), number=canary, is_self_billing=False,
+        issued_at=scope.now, currency="EUR", sessions_count=1, energy_wh=1, revenue_minor=1, net_minor=1, vat_minor=0,
+        gross_minor=1, content=await _received(scope),
+    )  # fmt: skip
+    scope.db.add(statement)
+    await scope.db.flush()
+    return {
+        "site_host_id": public_id("site_host", host.id),
+        "host_statement_id": public_id("host_statement", statement.id),
+    }
 
 
 async def _received(scope: Scope) -> dict[str, Any]:
