@@ -12,8 +12,8 @@ from app.access import accounts
 from app.access.models import Driver
 from app.access.verdict import IdTokenValue
 from app.billing import payments, vouchers, wallets
-from app.billing.models import Invoice, Payment, VoucherBatch
-from app.charging import account, paid, service, settlement, wallet_starts
+from app.billing.models import Invoice, Payment, RefundRequest, VoucherBatch
+from app.charging import account, paid, refunds, service, settlement, wallet_starts
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
@@ -260,6 +260,11 @@ async def test_a_session_is_paid_from_the_wallet_exactly_and_its_papers_and_corr
             one.kind for one in await wallets.list_entries(scope, await wallets.get_wallet(scope, jule.id))
         ]
     assert kinds == ["refunded", "captured", "captured"]
+    async with yard.shop.scope() as scope:  # from the wallet it could be paid out: the brand's limit holds
+        (await payments.get_own_account(scope)).refund_limit_minor = 100
+        assert isinstance(
+            await refunds.ask_refund(scope, payment.id, "Kind.", amount_minor=200), RefundRequest
+        )
 
 
 async def test_sessions_at_once_keep_no_more_than_the_wallet_holds_and_what_does_not_begin_lets_go(
