@@ -49,7 +49,7 @@ async def _shown(scope: Scope) -> dict[str, Any]:
     return {
         "wallet": wallet, "is_offered": is_offered, "is_coming": False, "words": wallets.words_of,
         "takes_cards": await payments.find_account(scope) is not None,
-        "suggested": to_decimal(known.hold_ac_minor, wallet.currency) if known else "",
+        "suggested": f"{to_decimal(known.hold_ac_minor, wallet.currency):.0f}" if known else "",
         "entries": [(one, public_id("charging_session", one.session_id) if one.session_id else None)
                     for one in entries],
     }  # fmt: skip

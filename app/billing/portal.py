@@ -200,7 +200,9 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
 async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[str]:
     row = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
     ops = await queries.ops_of(tenant_scope, row.id)
-    left, back = payments.refundable_minor(row, ops), await payments.find_back(tenant_scope, row)
+    is_top_up = row.source_type == payments.WALLET  # given back from the wallet's page: no paper takes it back
+    left = 0 if is_top_up else payments.refundable_minor(row, ops)
+    back = await payments.find_back(tenant_scope, row)
     refused = next((op for op in reversed(ops) if op.kind == "refund" and op.state == "failed"), None)
     requests = (await queries.refund_requests_of(tenant_scope, [row.id])).get(row.id, [])
     account = await payments.find_account(tenant_scope)
@@ -218,6 +220,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
         unpapered_minor=await payments.find_unpapered(tenant_scope, row),
         on_its_way_minor=back.on_its_way_minor,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
+        driver_id=public_id("driver", row.source_id) if is_top_up else None,
     )  # fmt: skip
 
 

@@ -15,9 +15,9 @@ from app.kernel.web import NavItem, form_again, page, read_form, redirect
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Vouchers and wallets", "/vouchers", "euro", "invoices.view", order=53)]
+nav = [NavItem("Vouchers", "/vouchers", "euro", "invoices.view", order=53)]
 PAGE, TITLE = 50, "Vouchers and wallets"
-PAID_BY = [("brand", "Nobody: the brand gives them away"), ("buyer", "A buyer, who is billed for them")]
+PAID_BY = [("brand", "The brand: a gift"), ("buyer", "A buyer")]
 
 
 # -- vouchers ----------------------------------------------------------------------------------------------------------

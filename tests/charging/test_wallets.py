@@ -12,12 +12,13 @@ from app.access import accounts
 from app.access.models import Driver
 from app.access.verdict import IdTokenValue
 from app.billing import payments, vouchers, wallets
-from app.billing.models import Invoice, Payment, VoucherBatch
-from app.charging import account, paid, service, settlement, wallet_starts
+from app.billing.models import Invoice, Payment, RefundRequest, VoucherBatch
+from app.charging import account, paid, refunds, service, settlement, wallet_starts
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
 from app.kernel.errors import Refused, TooMany
+from app.kernel.ids import public_id
 from app.stations import service as stations
 from tenants.scope import Actor
 from tests.billing import invariants
@@ -25,7 +26,7 @@ from tests.billing.conftest import GOOD, Shop, jobs, shop
 from tests.billing.test_disputes import DISPUTES
 from tests.charging.test_account import Yard, yard
 from tests.surfaces.conftest import house
-from tests.web import CLI
+from tests.web import CLI, House
 
 __all__ = ["house", "jobs", "shop", "yard"]
 pytestmark = pytest.mark.anyio
@@ -259,6 +260,11 @@ async def test_a_session_is_paid_from_the_wallet_exactly_and_its_papers_and_corr
             one.kind for one in await wallets.list_entries(scope, await wallets.get_wallet(scope, jule.id))
         ]
     assert kinds == ["refunded", "captured", "captured"]
+    async with yard.shop.scope() as scope:  # from the wallet it could be paid out: the brand's limit holds
+        (await payments.get_own_account(scope)).refund_limit_minor = 100
+        assert isinstance(
+            await refunds.ask_refund(scope, payment.id, "Kind.", amount_minor=200), RefundRequest
+        )
 
 
 async def test_sessions_at_once_keep_no_more_than_the_wallet_holds_and_what_does_not_begin_lets_go(
@@ -360,3 +366,68 @@ async def test_a_wallet_is_offered_where_the_brand_says_so_and_where_it_is_enoug
 async def code_of(yard: Yard) -> str:
     async with yard.shop.scope() as scope:
         return (await scope.db.execute(text("select code from livery.evse"))).scalar_one()
+
+
+# -- the pages ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_driver_fills_the_wallet_and_starts_from_it_by_the_pages_and_staff_see_what_is_owed(
+    yard: Yard, jule: Driver, house: House
+) -> None:
+    """Issue, print, redeem, pay in, start, pay back: each by a form, each told."""
+    tenant_id, code = yard.shop.tenant_id, await code_of(yard)
+    staff = await house.staff("alpha", tenant_id)
+    await staff.open("/vouchers")
+    form = {"name": "Spring", "amount": "10.00", "code_count": "2", "uses_per_code": "1", "valid_until": TODAY,
+            "paid_by": "brand"}  # fmt: skip
+    wrong = await staff.post(
+        "/vouchers", form | {"amount": "ten", "code_count": "0", "valid_until": "2020-01-01"}
+    )
+    assert wrong.status_code == 422 and wrong.text.count('class="fault"') == 3
+    batch = (await staff.post("/vouchers", form)).headers["location"]
+    assert "0 of 2" in (await staff.open(batch)).text
+    listed = await staff.post(f"{batch}/revelations", {"as": "csv"})
+    codes = [line.split(",")[0].strip('"') for line in listed.text.splitlines()[1:]]
+    printed = await staff.post(f"{batch}/revelations")
+    assert len(codes) == 2 and all(one in printed.text for one in codes)
+    assert printed.headers["cache-control"] == "no-store"
+
+    rider = await house.rider("alpha", tenant_id, "jule@example.org")
+    assert (await rider.open("/account/wallet")).status_code == 200
+    unknown = await rider.post("/account/wallet/vouchers", {"code": "AAAA-BBBB-CCCC-DDDD"})
+    assert unknown.status_code == 409 and "not known here" in unknown.text
+    assert (await rider.post("/account/wallet/vouchers", {"code": codes[0]})).status_code == 303
+    too_little = await rider.post("/account/wallet/top-ups", {"amount": "0.10"})
+    assert too_little.status_code == 422 and "less than €0.50" in too_little.text
+    paying = await rider.post("/account/wallet/top-ups", {"amount": "20,00"})
+    assert paying.status_code == 303 and "/pay/" in paying.headers["location"]
+    async with yard.shop.scope() as scope:
+        (payment,) = await wallets.list_top_ups(scope, jule.id)
+    await yard.shop.pay(payment)
+    assert "on its way here" in (await rider.open("/account/wallet?paid=1")).text
+    await yard.shop.jobs.run()
+    shown = (await rider.open("/account/wallet?paid=1")).text
+    assert "on its way here" not in shown and "€30.00" in shown and "Spring" in shown
+
+    place = await rider.open(f"/c/{code}")
+    assert "up to €30.00 is kept" in place.text and "E-mail for your receipt" not in place.text
+    session = (await rider.post(f"/c/{code}/start", await rider.read(f"/c/{code}"))).headers["location"]
+    await yard.shop.jobs.run()
+    assert "Kept in your wallet: €30.00" in (await rider.open(session)).text
+    assert "Canceled" in (await rider.get((await rider.post(f"{session}/cancel")).headers["location"])).text
+
+    path = f"/drivers/{public_id('driver', jule.id)}/wallet"
+    await yard.shop.jobs.run()
+    assert "€30.00" in (await staff.open(path)).text
+    assert (await staff.post(f"{path}/credits", {"amount": "5", "reason": ""})).status_code == 422
+    limit = await staff.post(f"{path}/credits", {"amount": "201.00", "reason": "Much"})
+    assert limit.status_code == 409 and "at most" in limit.text
+    assert (await staff.post(f"{path}/credits", {"amount": "5.00", "reason": "Sorry"})).status_code == 303
+    assert (await staff.post(f"{path}/refunds", {"back_reason": ""})).status_code == 422
+    assert (await staff.post(f"{path}/refunds", {"back_reason": "She asked"})).status_code == 303
+    await yard.shop.jobs.run()
+    told = (await rider.open("/account/wallet")).text
+    assert "Paid back to your card" in told and "She asked" in told and "Credit from the operator" in told
+    assert (await wallet_of(yard, jule)).balance_minor == 1500 and await faults(yard) == []
+    assert (await staff.post("/vouchers/wallets", {})).status_code == 303
+    assert "hold €30.00" in (await rider.open(f"/c/{code}")).text
