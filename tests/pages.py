@@ -135,6 +135,7 @@ SHOTS = (
         surface="rider",
     ),
     Shot("account-cards", "/account/cards", surface="rider"),
+    Shot("account-payment", "/account/payment", surface="rider"),
     Shot("account-profile", "/account/profile", surface="rider"),
     Shot("account-closing", "/account/closing", surface="rider"),
     Shot("account-place", "/", ("main a[href^='/c/']",), surface="rider"),
