@@ -142,6 +142,7 @@ SHOTS = (
     ),
     Shot("account-wallet", "/account/wallet", surface="rider"),
     Shot("account-cards", "/account/cards", surface="rider"),
+    Shot("account-payment", "/account/payment", surface="rider"),
     Shot("account-profile", "/account/profile", surface="rider"),
     Shot("account-closing", "/account/closing", surface="rider"),
     Shot("account-place", "/", ("main a[href^='/c/']",), surface="rider"),

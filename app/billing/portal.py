@@ -200,7 +200,9 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
 async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[str]:
     row = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
     ops = await queries.ops_of(tenant_scope, row.id)
-    is_top_up = row.source_type == payments.WALLET  # given back from the wallet's page: no paper takes it back
+    is_top_up = (
+        row.source_type == payments.WALLET
+    )  # given back from the wallet's page: no paper takes it back
     left = 0 if is_top_up else payments.refundable_minor(row, ops)
     back = await payments.find_back(tenant_scope, row)
     refused = next((op for op in reversed(ops) if op.kind == "refund" and op.state == "failed"), None)

@@ -1,4 +1,4 @@
-"""Holds that the beginning of a session alone uses up: no card is taken there (`paid.Offer`), and staff are told."""
+"""Holds that the beginning of a session alone uses up: no card is taken there (`offer.Offer`), and staff are told."""
 
 from dataclasses import dataclass
 from uuid import UUID

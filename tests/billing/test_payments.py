@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from app.billing import disputes, onboarding, outcomes, payments, queries, reconciliation, sandbox
-from app.billing.models import PaymentOp
+from app.access import service as access
+from app.billing import cards, disputes, onboarding, outcomes, payments, queries, reconciliation, sandbox
+from app.billing.models import PaymentOp, SavedCard
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
 from app.kernel.clock import uuid7
-from tests.billing.conftest import ASKS, DECLINED, Shop
+from tests.billing.conftest import ASKS, DECLINED, GOOD, Shop
 from tests.billing.stripe_contract import ContractViolation, check_request, endpoints
 from tests.web import CLI, found_brand
 
@@ -685,10 +686,37 @@ async def test_every_call_we_make_is_on_the_list_and_names_the_account(shop: Sho
     await onboarding.begin(shop.database, shop.tenant_id, CLI, portal_url="http://portal-alpha.localhost")
     await onboarding.observe(shop.database, shop.tenant_id)
     await onboarding.set_schedule(shop.database, shop.tenant_id, CLI, "weekly", ("monday",))
+    await _saved_card(shop)
     used = sorted({f"{method} {path}" for method, path, _account in shop.wire.calls})
     assert used == GOLDEN.read_text().split("\n")[:-1]
     assert all(account for _method, path, account in shop.wire.calls if path.startswith("/v1/"))
     assert set(used) <= {" ".join(one) for one in endpoints()}
+
+
+async def _saved_card(shop: Shop) -> None:
+    """Given, asked off session, taken away, and its driver with it."""
+    async with shop.scope() as scope:
+        driver = await access.create_driver(scope, name="Jule", email="jule@a.example")
+        card = await cards.begin(scope, driver, url="http://a.localhost/account/payment", language="en")
+    await cards.run_setup(shop.database, shop.tenant_id, card.id)
+    async with shop.scope() as scope:
+        card = await scope.db.get_one(SavedCard, (shop.tenant_id, card.id))
+        account = await payments.get_own_account(scope)
+    await sandbox.pay_checkout(shop.database, account.account_ref, card.checkout_ref or "", GOOD, "")
+    for _ in range(2):  # its page, then itself
+        await cards.observe(shop.database, shop.tenant_id, card.id)
+    async with shop.scope() as scope:
+        found = await cards.find_usable(scope, driver.id)
+        assert found is not None
+        await payments.open_saved(
+            scope, source_type="test", source_id=found.id, card=found, hold_minor=3000, currency="EUR",
+            title="Charging", email="", language="en",
+        )  # fmt: skip
+    await shop.jobs.run()
+    async with shop.scope() as scope:
+        await cards.remove(scope, driver.id, card.id)
+        await cards.forget(scope, driver.id)
+    await shop.jobs.run()
 
 
 WRONG = [

@@ -16,6 +16,7 @@ from app.billing.models import (
     BilledTenant,
     Dispute,
     Invoice,
+    Payer,
     Payment,
     PaymentAccount,
     Payout,
@@ -26,6 +27,7 @@ from app.billing.models import (
     ReconRun,
     RefundRequest,
     Repayment,
+    SavedCard,
     VoucherRedemption,
 )
 from app.brands import domains, faces
@@ -125,7 +127,7 @@ async def furnish(database: Database, slug: str) -> Furnished:
             "quirk_id": public_id("station_quirk", quirk.id), "alert_id": public_id("station_alert", alert.id),
             "sticker_file": f"{public_id('evse', station.evses[0].id)}.svg",
         }  # fmt: skip
-    ids |= await _session(database, tenant_id, station.id, canary)
+    ids |= await _session(database, tenant_id, station.id, canary, ids["driver_id"])
     async with database.scope(tenant_id, CLI) as scope:
         ids |= await _host(scope, location.id, canary)
     ids["template_id"] = await _device_model(database, tenant_id, station.id, canary)
@@ -265,7 +267,9 @@ async def _people(scope: Scope, slug: str, canary: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary: str) -> dict[str, str]:
+async def _session(
+    database: Database, tenant_id: UUID, station_id: UUID, canary: str, driver_id: str
+) -> dict[str, str]:
     """Charged, priced and invoiced; beside it a command and a frame."""
     began = datetime.now(UTC) - timedelta(hours=2)
     card = IdTokenValue("CARD" + canary.removeprefix("canary"))
@@ -305,6 +309,14 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
             payer_email=f"{canary}@payer.example",
         )  # fmt: skip
         scope.db.add(payment)
+        payer = Payer(
+            id=uuid7(), driver_id=parse_id("driver", driver_id), account_ref=canary, customer_ref=canary
+        )
+        saved = SavedCard(
+            id=uuid7(), payer_id=payer.id, state="active", request={"email": canary}, checkout_ref=canary,
+            setup_ref=canary, provider_ref=canary, brand=canary, last4="4242", exp_month=12, exp_year=2034,
+        )  # fmt: skip
+        scope.db.add_all([payer, saved])
         waits = RefundRequest(
             id=uuid7(), payment_id=payment.id, amount_minor=100, currency="EUR", reason=canary, asked_by=canary,
             asked_by_kind="staff", asked_by_id=uuid7(), wish={"deed": "refund", "amount_minor": None},
@@ -333,6 +345,7 @@ async def _session(database: Database, tenant_id: UUID, station_id: UUID, canary
         "message_id": public_id("ocpp_message", message), "link": link,
         "payment_id": public_id("payment", payment.id), "refund_id": public_id("refund", waits.id),
         "dispute_id": public_id("dispute", dispute.id), "held": held, "action": "Reset",
+        "saved_card_id": public_id("saved_card", saved.id),
         "parked_id": public_id("parked_message", parked.id),
     } | books  # fmt: skip
 
