@@ -673,7 +673,9 @@ async def test_a_refund_that_is_still_under_way_at_the_provider_is_not_asked_for
     await visit.shop.jobs.run()
     provider = payments.provider_of(visit.shop.database.settings)
     ref, reason = payment.provider_ref or "", op.request["reason"]
-    await provider.refund(payment.account_ref, ref, amount_minor=120, reason=reason, key=op.idem_key)
+    await provider.refund(
+        payment.account_ref, ref, amount_minor=120, reason=reason, key=op.idem_key, marked=str(op.id)
+    )
     async with visit.shop.database.sandbox() as db:
         query = payments.text("select (body->>'amount')::int from sandbox.object where kind = 'refund'")
         assert list((await db.execute(query)).scalars()) == [120]
