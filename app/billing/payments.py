@@ -535,13 +535,10 @@ async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Ba
         one.id: one.captured_minor - _given_back(one, refunds.get(one.id, [])) - _lost(one)
         for one in payments
     }
-    billed = {
-        one.id for one in payments if one.source_type != WALLET
-    }  # of what fills a wallet no paper tells
+    # Of what fills a wallet no paper tells.
+    billed = {one.id for one in payments if one.source_type != WALLET and left[one.id]}
     failed = [
-        one
-        for one, ops in refunds.items()
-        if one in billed and left[one] and any(op.state == "failed" for op in ops)
+        one for one, ops in refunds.items() if one in billed and any(op.state == "failed" for op in ops)
     ]
     papers = await _papers_minor(scope, failed)
     found = dict.fromkeys(left, Back())
