@@ -665,14 +665,11 @@ async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Ba
         for one in payments
     }
     came_back = {one.id for one in payments if one.refund_failed_minor}
-    billed = {
-        one.id for one in payments if one.source_type != WALLET
-    }  # of what fills a wallet no paper tells
+    # Of what fills a wallet no paper tells.
+    billed = {one.id for one in payments if one.source_type != WALLET and left[one.id]}
     failed = [
-        one for one in left
-        if one in billed and left[one]
-        and (one in came_back or any(op.state == "failed" for op in refunds.get(one, ())))
-    ]  # fmt: skip
+        one for one in billed if one in came_back or any(op.state == "failed" for op in refunds.get(one, ()))
+    ]
     papers, found = await _papers_minor(scope, failed), dict[UUID, Back]()
     for payment_id, minor in left.items():
         ops = refunds.get(payment_id, [])
