@@ -511,7 +511,6 @@ class Repayment(TenantOwned, Base):
     __table_args__ = (
         references("payment_id", "payment"),
         Index("ix_repayment_payment", "tenant_id", "payment_id"),
-        CheckConstraint("amount_minor > 0", name="amount"),
         {"schema": "livery"},
     )
 

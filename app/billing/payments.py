@@ -705,11 +705,10 @@ async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
 async def record_repayment(scope: Scope, payment_id: UUID, reference: str) -> Repayment:
     """Staff paid what waits to be given back by other means, all of it: nobody is asked for it again. `not_refundable`,
     `charge_disputed`, or Invalid of `reference`: required, too_long."""
-    reference = reference.strip()
+    payment, reference = await _locked(scope, payment_id), reference.strip()
     if not reference or len(reference) > 200:
         code = "too_long" if reference else "required"
         raise Invalid.field("reference", code, "Give the transfer's reference, in up to 200 characters.")
-    payment = await _locked(scope, payment_id)
     refuse_disputed(payment)
     waiting = (await find_back(scope, payment)).refused_minor
     if not waiting:

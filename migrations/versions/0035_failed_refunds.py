@@ -23,7 +23,6 @@ def upgrade() -> None:
         sa.Column("reference", sa.Text(), nullable=False),
         sa.Column("recorded_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.CheckConstraint("amount_minor > 0", name=op.f("ck_repayment_amount")),
         sa.ForeignKeyConstraint(["tenant_id"], ["platform.tenant.id"], name=op.f("fk_repayment_tenant_id")),
         sa.ForeignKeyConstraint(
             ["tenant_id", "payment_id"], ["livery.payment.tenant_id", "livery.payment.id"],
