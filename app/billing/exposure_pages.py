@@ -32,7 +32,7 @@ async def show_exposure(request: AnyRequest) -> Response[Any]:
     settings = visit.database.settings
     return page(
         request, None, "billing/exposure.html", title="Exposure", rows=rows, heard_at=heard_at,
-        borne_by="the payment provider" if LOSSES_BORNE_BY == "stripe" else "the platform",
+        borne_by="The provider" if LOSSES_BORNE_BY == "stripe" else "The platform",
         provider="the sandbox" if settings.uses_sandbox else "Stripe",
         drawn=[(one, _drawn(rows, one, "open_minor"), _drawn(rows, one, "held_minor")) for one in currencies],
         troubled=[(line, words) for line, money in rows if (words := _troubles(money))],
@@ -46,9 +46,10 @@ def _read(money: dict[str, Any]) -> dict[str, Any]:
     return money | times | {"exposed_minor": exposed}
 
 
-def _drawn(rows: list[Any], currency: str, figure: str) -> list[tuple[str, Any]]:
+def _drawn(rows: list[Any], currency: str, figure: str) -> list[tuple[str, int]]:
+    """In whole units of the currency, the largest first."""
     found = [
-        (line.name, to_decimal(money[figure], currency))
+        (line.name, round(to_decimal(money[figure], currency)))
         for line, money in rows
         if money["currency"] == currency
     ]

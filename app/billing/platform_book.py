@@ -347,14 +347,15 @@ async def _invoice(
         return
     currency, rate = key[1], treatment.rate
     net_minor = half_up(Decimal(gross_minor) * 100 / (100 + rate))
+    price = round(to_decimal(gross_minor, currency) / (1 + rate / 100), 8).normalize() + 0
     buyer = billed.buyer | {"tenant": billed.slug, "tax": treatment.evidence | {"code": treatment.code}}
     with speaking(billed.buyer["language"]):
-        words = _("Platform fee, %(month)s, %(count)s card payments") % {
+        words = _("Platform fee, %(month)s, card payments: %(count)s") % {
             "month": _named(month), "count": count,
         }  # fmt: skip
         line = service.Line(
             source_type=_source(month, key), source_id=billed.billed_id, source_part="", description=words,
-            quantity=Decimal(1), unit="", unit_price=to_decimal(net_minor, currency), vat_rate=rate,
+            quantity=Decimal(1), unit="", unit_price=price, vat_rate=rate,
             vat_code=treatment.code, net_minor=net_minor, vat_minor=gross_minor - net_minor, gross_minor=gross_minor,
         )  # fmt: skip
         ended = datetime.combine(month_after(month), time(), await _zone(scope)) - timedelta(seconds=1)

@@ -2,13 +2,14 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 from litestar import Request, Response, get, post
 
 from app.billing import einvoice
 from app.brands import faces
 from app.charging import site_hosts
-from app.kernel.errors import Invalid, Refused
+from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
 from app.stations import service as stations
@@ -92,13 +93,18 @@ async def add_contract(request: AnyRequest, tenant_scope: Scope, site_host_id: s
     host_id = parse_id("site_host", site_host_id)
     values = {name: form.text(name) for name in ("valid_from", *site_hosts.PARTS)}
     try:
-        await site_hosts.add_contract(
-            tenant_scope, host_id, parse_id("location", form.text("location_id")), values
-        )
+        await site_hosts.add_contract(tenant_scope, host_id, _location(form), values)
     except (Invalid, Refused) as error:
         shown = await _host(tenant_scope, site_host_id)
         return form_again(request, tenant_scope, HOST, error, form, **shown)
     return redirect(request, f"/site-hosts/{site_host_id}", flash="The contract is kept.")
+
+
+def _location(form: Form) -> UUID:
+    try:
+        return parse_id("location", form.text("location_id"))
+    except NotFound:
+        raise Invalid.field("location_id", "unknown", "Choose one of your sites.") from None
 
 
 @get("/host-statements/{host_statement_id:str}", opt={"permission": "invoices.view"})

@@ -360,8 +360,8 @@ def _content(
     """As `paper.content_of` has it, so that page and PDF show it as they show an invoice."""
     currency, rate = row.currency, f"{number(vat.rate, '#,##0.###')} %" if vat else "–"
     name = _("Self-billed invoice") if vat else _("Settlement statement")
-    ours = [profile.address, f"{profile.postal_code} {profile.city}".strip(), profile.vat_id]
-    theirs = [host.address, f"{host.postal_code} {host.city}", host.vat_id]
+    ours = [profile.address, f"{profile.postal_code} {profile.city}".strip(), _numbered(profile.vat_id)]
+    theirs = [host.address, f"{host.postal_code} {host.city}", host.country, _numbered(host.vat_id)]
     us, them = profile.legal_name or profile.name, host.name
     seller, buyer = ((them, theirs), [us, *ours]) if vat else ((us, ours), [them, *theirs])
     exact = [one.share for one in found.entries]
@@ -383,7 +383,7 @@ def _content(
         "lines": [
             {
                 "what": f"{day(one.cdr.ended_at.astimezone(ZoneInfo(profile.time_zone)))}, {one.location.name}"
-                        + (f" ({_('correction')})" if one.sessions <= 0 else ""),
+                        + _why(one),
                 "amount": f"{number(Decimal(one.energy_wh) / 1000)} kWh", "price": money(one.revenue_minor, currency),
                 "net_price": _terms_in_words(one.contract, currency), "vat": rate,
                 "net": money(share, currency), "gross": money(with_vat, currency),
@@ -400,6 +400,18 @@ def _content(
                 else _("This statement is no invoice and shows no VAT."),
         "footer": " · ".join(filter(None, (profile.support_email, profile.support_phone))),
     }  # fmt: skip
+
+
+def _why(one: Entry) -> str:
+    """Of what comes after the month of its session."""
+    if one.sessions > 0:
+        return ""
+    is_less = one.energy_wh < 0 or one.revenue_minor < 0
+    return f" ({_('correction') if is_less else _('billed later')})"
+
+
+def _numbered(vat_id: str) -> str:
+    return f"{_('VAT id')} {vat_id}" if vat_id else ""
 
 
 def _terms_in_words(contract: HostContract, currency: str) -> str:

@@ -101,7 +101,7 @@ async def test_a_month_of_fees_is_one_invoice_equal_to_both_books_and_no_second_
         assert len(await received(shop)) == 1
     (paper,) = await received(shop)
     assert (paper.gross_minor, paper.net_minor, paper.vat_minor) == (kept, net, kept - net)
-    assert paper.number.endswith("-000001") and "2 card payments" in paper.content["lines"][0]["what"]
+    assert paper.number.endswith("-000001") and "card payments: 2" in paper.content["lines"][0]["what"]
     assert "nothing is to be paid" in paper.content["paid"]
     assert paper.xml is not None and en16931.faults(paper.xml) == []
     assert en16931.amount(paper.xml, "GrandTotalAmount") == str(to_decimal(kept, "EUR"))
