@@ -569,7 +569,7 @@ async def judge(scope: Scope, token: IdToken, station_id: UUID) -> Accepted | Re
             token, "NotAtThisLocation", "not_at_this_location", N_("This token may not charge at this site.")
         )
     if token.driver_id is not None and (why := await _payment_block(scope, token, group_id, station_id)):
-        return _refusal(token, "NoCredit", why, _BLOCKED_BY_PAYMENT[why])
+        return _refusal(token, "NoCredit", why, BLOCKED_BY_PAYMENT[why])
     if await second_use(scope, token.id, station_id) == "refuse":
         return _refusal(
             token, "ConcurrentTx", "in_use_elsewhere", N_("This token is charging at another site right now.")
@@ -580,7 +580,7 @@ async def judge(scope: Scope, token: IdToken, station_id: UUID) -> Accepted | Re
     )  # fmt: skip
 
 
-_BLOCKED_BY_PAYMENT = {
+BLOCKED_BY_PAYMENT = {
     "payment_due": N_("A session of this driver is to be paid first."),
     "no_card_on_file": N_("This driver has to save a payment card first."),
 }
@@ -589,6 +589,8 @@ _BLOCKED_BY_PAYMENT = {
 async def _payment_block(scope: Scope, token: IdToken, group_id: UUID | None, station_id: UUID) -> str | None:
     """Why a driver who pays each session starts none: what their saved card did not pay, or no card where the brand
     wants one (money.md 1.3). Not where nothing is collected, or once a month."""
+    if not scope.settings.takes_cards:
+        return None
     query = text("""
         select a.card_on_file, exists (
                  select 1 from livery.payment p
@@ -613,7 +615,7 @@ async def _payment_block(scope: Scope, token: IdToken, group_id: UUID | None, st
         "month": scope.now.month, "provider": "sandbox" if scope.settings.uses_sandbox else "stripe",
     }  # fmt: skip
     row = (await scope.db.execute(query, values)).first()
-    if row is None or not scope.settings.takes_cards:
+    if row is None:
         return None
     if row.is_due:
         return "payment_due"

@@ -27,6 +27,7 @@ from themes.language import N_
 ACTOR = Actor.job("billing.cards")
 MOST_PER_DAY = 10  # asked for by one driver: whoever tries stolen cards needs many pages
 PAGE_LIFETIME = timedelta(hours=23)  # a setup's page closes by itself after a day
+PAGE_IS_FRESH = timedelta(hours=1)  # then most have given it up, and an hourly look is enough
 LOOKED_AT_EACH = timedelta(days=7)  # a saved card: what its bank or the operator changes without us
 
 
@@ -131,6 +132,7 @@ async def forget(scope: Scope, driver_id: UUID) -> None:
         cards = select(SavedCard).where(SavedCard.payer_id == payer.id)
         for card in (await scope.db.execute(cards)).scalars():
             card.request, card.checkout_url, card.is_default = {}, None, False
+            card.brand = card.last4 = card.fingerprint = ""
             if card.state in ("pending", "active"):
                 card.state, card.why = "removed", "closed"
         await queue.enqueue(scope, "billing.drop_payer", payer_id=str(payer.id), lock=f"payer:{payer.id}")
@@ -328,7 +330,10 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         )
         open_pages = mine.where(
             SavedCard.state == "pending", SavedCard.created_at < stale,
-            or_(SavedCard.observed_at.is_(None), SavedCard.observed_at < stale),
+            or_(
+                SavedCard.observed_at.is_(None), SavedCard.observed_at < scope.now - PAGE_IS_FRESH,
+                (SavedCard.observed_at < stale) & (SavedCard.created_at > scope.now - PAGE_IS_FRESH),
+            ),
         )  # fmt: skip
         for card_id in (await scope.db.execute(open_pages)).scalars():
             await queue.enqueue(scope, "billing.set_up_card", card_id=str(card_id), lock=f"card:{card_id}")

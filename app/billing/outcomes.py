@@ -92,6 +92,7 @@ DECLINED = {
     "insufficient_funds": "Too little money on the card", "expired_card": "The card has expired",
     "incorrect_number": "The card's number is wrong", "incorrect_cvc": "The card's security code is wrong",
     "processing_error": "The bank could not be reached",
+    "resource_missing": "The card was taken back",
     "authentication_required": "The bank wants the payer to confirm it",
     "payment_intent_authentication_failure": "The bank could not confirm who paid",
 }  # fmt: skip

@@ -87,7 +87,9 @@ async def _verdict(scope: Scope, session: ChargingSession, report: TransactionRe
             if isinstance(verdict, Accepted):
                 status, group, expires = "Accepted", verdict.group_value, verdict.expires_at
             elif isinstance(verdict, TokenRefused):
-                used_here = verdict.reason == "used" and verdict.id_token_id == session.id_token_id
+                # It may open nothing more by now, and is the one that runs here.
+                spent = verdict.reason in ("used", *access.BLOCKED_BY_PAYMENT)
+                used_here = spent and verdict.id_token_id == session.id_token_id
                 status, group = ("Accepted" if used_here else verdict.status), verdict.group_value
     return TransactionVerdict(
         ocpp_transaction_id=session.ocpp_transaction_id or "", id_token_status=status,  # pyright: ignore[reportArgumentType]
