@@ -400,9 +400,8 @@ async def _host(scope: Scope, location_id: UUID, canary: str) -> dict[str, str]:
     """A site host with a contract and a statement."""
     values = {"name": canary, "address": canary, "postal_code": "1", "city": canary, "country": "DE"}
     host = await site_hosts.save_host(scope, values)
-    await site_hosts.add_contract(
-        scope, host.id, location_id, {"valid_from": f"2026-01-{len(canary):02}", "percent": "10"}
-    )
+    terms = {"valid_from": f"2026-01-{len(canary):02}", "percent": "10"}
+    await site_hosts.add_contract(scope, host.id, location_id, terms)
     statement = HostStatement(
         id=uuid7(), site_host_id=host.id, month=date(2026, 1, len(canary)), number=canary, is_self_billing=False,
         issued_at=scope.now, currency="EUR", sessions_count=1, energy_wh=1, revenue_minor=1, net_minor=1, vat_minor=0,
