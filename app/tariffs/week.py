@@ -150,7 +150,7 @@ def _level(number: int, words: tuple[str, ...], spans: Sequence[_Span], count: i
             by_hours.setdefault(hours, []).append(DAYS[day])
     times = [f"{days_in_words(tuple(days))}, {' and '.join(hours)}" for hours, days in by_hours.items()]
     elements = sorted({one + 1 for span in spans for one in span.elements})
-    return Level(number, f"{opacity}%", list(words), [one[0].upper() + one[1:] for one in times], elements)
+    return Level(number, f"0.{opacity}", list(words), [one[0].upper() + one[1:] for one in times], elements)
 
 
 def _hours(span: _Span) -> str:
