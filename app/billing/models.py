@@ -667,7 +667,6 @@ class WalletCredit(TenantOwned, Base):
     __tablename__ = "wallet_credit"
     __table_args__ = (
         references("driver_id", "driver"),
-        CheckConstraint("amount_minor <> 0", name="amount"),
         {"schema": "livery"},
     )
 
@@ -689,7 +688,6 @@ class VoucherBatch(TenantOwned, Base):
     __tablename__ = "voucher_batch"
     __table_args__ = (
         CheckConstraint("paid_by in ('brand','buyer')", name="paid_by"),
-        CheckConstraint("amount_minor > 0 and code_count > 0 and uses_per_code > 0", name="range"),
         {"schema": "livery"},
     )
 

@@ -619,7 +619,9 @@ async def refund(
     if not 0 < amount <= left:
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
     request = {"amount_minor": amount, "reason": reason}
-    if plan is not None and plan.is_returned and payment.fee_minor:
+    # Once: of a refund that came back the fee stays given back, and the next try must not give it a second time.
+    is_first = not payment.refund_failed_minor and not any(op.state == "failed" for op in refunds)
+    if plan is not None and plan.is_returned and payment.fee_minor and is_first:
         request["returns_fee"] = True
     op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{len(refunds)}", request)
     await audit.record(
@@ -670,11 +672,13 @@ async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Ba
     failed = [
         one for one in billed if one in came_back or any(op.state == "failed" for op in refunds.get(one, ()))
     ]
-    papers, found = await _papers_minor(scope, failed), dict[UUID, Back]()
+    papers, given_up = await _papers_minor(scope, failed), await written_off(scope, failed)
+    found = dict[UUID, Back]()
     for payment_id, minor in left.items():
         ops = refunds.get(payment_id, [])
         asked = sum(op.request["amount_minor"] for op in ops if op.state not in ("succeeded", "failed"))
-        refused = max(minor - max(papers[payment_id], 0), 0) if payment_id in papers else 0
+        owed = max(papers[payment_id] - given_up[payment_id], 0) if payment_id in papers else minor
+        refused = max(minor - owed, 0)
         found[payment_id] = Back(on_its_way_minor=asked, refused_minor=refused)
     return found
 
@@ -1472,8 +1476,8 @@ _EVENTS = {
 
 async def _tell(scope: Scope, payment: Payment, was: str) -> None:
     kind = _EVENTS.get(payment.state)
-    if kind is None or payment.state == was:
-        return
+    if kind is None or payment.state == was or (kind == "PaymentCaptured" and was in TAKEN):
+        return  # what a bank sent back of a refund is no second capture
     await _emit(scope, payment, kind)
 
 
@@ -1504,7 +1508,8 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         for op in (await scope.db.execute(ops.order_by(PaymentOp.id).limit(200))).scalars():
             await _enqueue(scope, op)
         waiting = select(Payment).where(
-            Payment.checkout_ref.is_not(None) | Payment.provider_ref.is_not(None), or_(
+            Payment.checkout_ref.is_not(None) | Payment.provider_ref.is_not(None),
+            Payment.provider != WALLET, or_(  # of which nobody else has anything to say
                 Payment.state.in_((*OPEN, "authorized", "capturing")) & Payment.observed_at.is_(None),
                 Payment.state.in_(OPEN) & (Payment.observed_at < stale),
                 # A hold that stands is looked at each hour: providers let holds go by themselves.

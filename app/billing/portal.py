@@ -46,6 +46,7 @@ ACCOUNTS = {
     "bank_in_transit": "On its way to the bank", "bank": "Bank", "platform_fee_expense": "Platform fees",
     "stripe_fee_expense": "Payment fees", "dispute_receivable": "Disputed", "dispute_loss": "Lost in disputes",
     "dispute_fee": "Dispute fees",
+    "psp_platform": "At the payment provider", "tenant_receivable": "Owed by tenants", "fee_revenue": "Platform fees",
     "site_host_expense": "Shares of site hosts", "site_host_payable": "Owed to site hosts",
     "vat_receivable": "VAT to get back", "write_off": "Written off", "wallet_liability": "Drivers' wallets",
     "voucher_liability": "Vouchers not redeemed", "voucher_receivable": "Owed for vouchers", "goodwill": "Given away",
@@ -53,12 +54,14 @@ ACCOUNTS = {
 OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund", "dispute_evidence": "Evidence", "dispute_accept": "Dispute accepted",
-    "wallet_hold": "Kept in the wallet",
+    "wallet_hold": "Kept in the wallet", "create": "Saved card", "confirm": "Hold",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
     "fees": "Fees of a payment",
     "fee_refunded": "Platform fee given back",
+    "fee_collected": "Platform fee kept",
+    "fee_given_back": "Platform fee given back",
     "write_off": "Written off",
     "refunded": "Refund",
     "refunded_outside": "Refund at the provider",

@@ -233,7 +233,10 @@ async def redeem(scope: Scope, typed: str, *, remote: str) -> VoucherRedemption:
     )
     if voucher.used_count >= batch.uses_per_code or (await scope.db.execute(used)).first() is not None:
         raise Refused("voucher_used", N_("This code was used already."))
-    wallets.check_room(await wallets.get_wallet(scope, driver.id, lock=True), batch.amount_minor)
+    wallet = await wallets.get_wallet(scope, driver.id, lock=True)
+    if batch.currency != wallet.currency:  # the brand changed its own since: nobody could spend it
+        raise Refused("voucher_expired", N_("This code is no longer valid."))
+    wallets.check_room(wallet, batch.amount_minor)
     voucher.used_count += 1
     redemption = VoucherRedemption(
         id=uuid7(), voucher_id=voucher.id, driver_id=driver.id, amount_minor=batch.amount_minor,
@@ -248,7 +251,8 @@ async def redeem(scope: Scope, typed: str, *, remote: str) -> VoucherRedemption:
     )  # fmt: skip
     await audit.record(
         scope, "voucher.redeemed", "voucher_batch", batch.id,
-        {"voucher": public_id("voucher", voucher.id), "amount_minor": batch.amount_minor},
+        {"voucher": public_id("voucher", voucher.id), "amount_minor": batch.amount_minor,
+         "driver": public_id("driver", driver.id)},
     )  # fmt: skip
     return redemption
 

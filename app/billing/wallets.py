@@ -45,6 +45,8 @@ from themes.language import N_, _
 from themes.render import money
 
 TOP_UPS, TOP_UP_WINDOW = 8, timedelta(minutes=30)
+EVERYTHING = 1_000_000
+GIFTS = ("voucher_redeemed", "wallet_credited")
 FULL_HOLDS = 5  # of a fast charger: what a wallet holds at most, 300.00 of euros
 
 
@@ -160,13 +162,30 @@ async def list_entries(scope: Scope, wallet: Wallet, *, limit: int = 100) -> lis
     query = query.order_by(LedgerTxn.id.desc()).limit(limit)
     rows = [(row, -int(minor)) for row, minor in (await scope.db.execute(query)).all()]
     notes = await _notes(scope, [row for row, _minor in rows])
+    sessions = await _sessions(scope, [row.source_id for row, _minor in rows])
     found, balance = list[Entry](), wallet.balance_minor
     for row, minor in rows:
+        source = row.source_id
         found.append(
-            Entry(row.created_at, row.kind, minor, balance, row.source_id, notes.get(row.source_id, ""))
+            Entry(
+                row.created_at, row.kind, minor, balance, source, notes.get(source, ""), sessions.get(source)
+            )
         )
         balance -= minor
     return found
+
+
+async def _sessions(scope: Scope, sources: Sequence[UUID]) -> dict[UUID, UUID]:
+    """Source of a posting -> the session that it paid for, or was given back for."""
+    is_session = Payment.source_type == "charging_session"
+    own = select(Payment.id, Payment.source_id).where(Payment.id.in_(sources), is_session)
+    ops = (
+        select(PaymentOp.id, Payment.source_id)
+        .join(Payment, Payment.id == PaymentOp.payment_id)
+        .where(PaymentOp.id.in_(sources), is_session)
+    )
+    queries: Iterable[Select[UUID, UUID]] = (own, ops)
+    return {key: session for query in queries for key, session in (await scope.db.execute(query)).all()}
 
 
 async def _notes(scope: Scope, rows: Sequence[LedgerTxn]) -> dict[UUID, str]:
@@ -243,14 +262,27 @@ async def top_up(
             "amount": money(least, wallet.currency)
         }
         raise Invalid.field("amount", "too_low", message)
-    check_room(wallet, minor)
     legs = await list_top_ups(scope, driver.id)
+    check_room(wallet, minor + await _coming_minor(scope, legs))
     _payment, op = await payments.open_payment(
         scope, source_type=WALLET, source_id=driver.id, leg=legs[-1].leg + 1 if legs else 1, hold_minor=minor,
         currency=wallet.currency, title=_("Your wallet"), success_url=success_url, cancel_url=cancel_url,
         email=driver.email or "", language=language,
     )  # fmt: skip
     return op
+
+
+def _is_coming(top_up: Payment) -> bool:
+    return top_up.state in (*payments.OPEN, "authorized", "capturing") and not top_up.failure
+
+
+async def _coming_minor(scope: Scope, top_ups: Sequence[Payment]) -> int:
+    """What open payment pages may bring: paid all at once they must not fill a wallet above its limit."""
+    query = select(PaymentOp.request["amount_minor"].as_integer()).where(
+        PaymentOp.kind == "checkout_create",
+        PaymentOp.payment_id.in_([one.id for one in top_ups if _is_coming(one)]),
+    )
+    return sum((await scope.db.execute(query)).scalars())
 
 
 async def _check_tries(scope: Scope, driver: Driver, remote: str) -> None:
@@ -272,11 +304,7 @@ async def top_up_authorized(scope: Scope, event_id: UUID) -> None:
 async def look_again(scope: Scope, driver_id: UUID) -> bool:
     """The driver is back from the payment page: the provider is asked, whether or not its news came. True while a
     payment is not there yet."""
-    waiting = [
-        one
-        for one in await list_top_ups(scope, driver_id)
-        if one.state in (*payments.OPEN, "authorized", "capturing") and not one.failure
-    ]
+    waiting = [one for one in await list_top_ups(scope, driver_id) if _is_coming(one)]
     for one in waiting[-1:]:
         await payments.watch(scope, one.id)
     return bool(waiting)
@@ -300,10 +328,11 @@ async def credit(scope: Scope, driver_id: UUID, amount: str, reason: str) -> Wal
     if minor > 0:
         check_room(wallet, minor)
         limit = await _limit(scope)
-        if limit is not None and minor > limit:
+        if limit is not None and minor + await _given_lately(scope, driver.id) > limit:
             most = Money(limit, wallet.currency).format()
             raise Refused(
-                "wallet_limit", f"One person gives at most {most}, as the card settings say of refunds."
+                "wallet_limit",
+                f"One person gives a driver at most {most} in 30 days (card settings, refunds).",
             )
     row = WalletCredit(
         id=uuid7(), driver_id=driver.id, amount_minor=minor, currency=wallet.currency, reason=reason.strip()[:500],
@@ -319,6 +348,15 @@ async def credit(scope: Scope, driver_id: UUID, amount: str, reason: str) -> Wal
         {"amount_minor": minor, "currency": row.currency, "reason": row.reason},
     )  # fmt: skip
     return row
+
+
+async def _given_lately(scope: Scope, driver_id: UUID) -> int:
+    """By who acts, so that a limit is not passed in parts."""
+    query = select(func.coalesce(func.sum(WalletCredit.amount_minor), 0)).where(
+        WalletCredit.driver_id == driver_id, WalletCredit.given_by == scope.actor.name,
+        WalletCredit.created_at > scope.now - timedelta(days=30),
+    )  # fmt: skip
+    return int((await scope.db.execute(query)).scalar_one())
 
 
 async def _limit(scope: Scope) -> int | None:
@@ -395,13 +433,34 @@ async def find_refundable(scope: Scope, wallet: Wallet) -> list[tuple[Payment, i
     or vouchers gave counts as spent first, so that a driver's own money comes back whole."""
     top_ups = await list_top_ups(scope, wallet.driver_id)
     refunds = await payments.list_refunds(scope, [one.id for one in top_ups])
-    found, left = list[tuple[Payment, int]](), wallet.available_minor
+    own = card_money(await list_entries(scope, wallet, limit=EVERYTHING))
+    found, left = list[tuple[Payment, int]](), min(wallet.available_minor, own)
     for one in top_ups:
         minor = min(payments.refundable_minor(one, refunds.get(one.id, [])), left)
         if minor > 0 and one.currency == wallet.currency:
             found.append((one, minor))
             left -= minor
     return found
+
+
+def card_money(entries: Sequence[Entry]) -> int:
+    """How much of a wallet its driver paid in, of its whole history, newest first (pure): at each session what was
+    given is spent first, and what comes back of a session is given money again as far as that was."""
+    card = given = given_spent = 0
+    for entry in reversed(entries):
+        minor = abs(entry.amount_minor)
+        if entry.kind in GIFTS and entry.amount_minor > 0:
+            given += minor
+        elif entry.kind in GIFTS or (entry.session_id and entry.amount_minor < 0):
+            part = min(given, minor)
+            given, card = given - part, card - (minor - part)
+            given_spent += part if entry.session_id else 0
+        elif entry.session_id:
+            part = min(given_spent, minor)
+            given, given_spent, card = given + part, given_spent - part, card + minor - part
+        else:
+            card += entry.amount_minor
+    return max(card, 0)
 
 
 async def pay_back(scope: Scope, driver_id: UUID, reason: str) -> int:
@@ -426,10 +485,7 @@ async def pay_back(scope: Scope, driver_id: UUID, reason: str) -> int:
 async def check_empty(scope: Scope, driver_id: UUID) -> None:
     """Before an account is closed: nobody's money is lost with it, nor what is on its way into it."""
     wallet, top_ups = await get_wallet(scope, driver_id, lock=True), await list_top_ups(scope, driver_id)
-    is_coming = any(
-        one.state in (*payments.OPEN, "authorized", "capturing") and not one.failure for one in top_ups
-    )
-    if wallet.balance_minor or is_coming:
+    if wallet.balance_minor or any(_is_coming(one) for one in top_ups):
         raise Refused(
             "wallet_not_empty", N_("There is money in your wallet. Ask the operator to pay it back first.")
         )

@@ -75,6 +75,18 @@ async def keep_for_running(scope: Scope, session_id: UUID) -> None:
     )
     if offer is None:
         return
+    if (
+        session.status == "COMPLETED"
+    ):  # nothing stopped it: all of it is there, or it is invoiced for as before
+        price = await settlement.running_price(scope, session)
+        owed_minor = price.total_cost.incl_minor if price else 0
+        found = await wallets.find_available(scope, session.driver.id)
+        if found is None or found[0] < owed_minor:
+            await service.note(scope, session, "wallet_too_small", "wallet_too_small", {})
+            return
+        offer = replace(
+            offer, hold_minor=owed_minor, begins_at_minor=min(offer.begins_at_minor, owed_minor - 1)
+        )
     try:
         payment = await _keep(scope, session, session.driver, offer)
     except Refused as error:

@@ -17,6 +17,7 @@ from app.billing import fees, payments, vouchers, wallets
 from app.billing.provider import OutcomeUnknown
 from app.brands import faces
 from app.brands import service as brands
+from app.charging import site_hosts
 from app.demo.cast import COMPANIES, PLATES, PLATFORM, POWER_W, Box, Company, Site, legal_texts
 from app.demo.guests import run_guests
 from app.demo.history import plant_history
@@ -104,6 +105,7 @@ async def _found(database: Database, company: Company) -> None:
         for tariff, assign in company.tariffs:
             where = {"location_id": sites[assign["site"]]} if "site" in assign else assign
             await tariffs.create_tariff(scope, tariff, where)
+        await _share_with_host(scope, company, sites[0])
         code = await _pay_ahead(scope, company)
         driver = await accounts.find_by_mailbox(scope, company.drivers[0][1])
     if driver is not None:
@@ -119,6 +121,23 @@ async def _agree_on_fee(database: Database, tenant_id: UUID, company: Company) -
     await fees.plan_fee(
         database, ACTOR, tenant_id, percent="2.5", fixed="0.10", valid_from=today.isoformat(), reason="the contract"
     )  # fmt: skip
+
+
+async def _share_with_host(scope: Scope, company: Company, location_id: UUID) -> None:
+    """Whoever owns the ground has a share of what is earned there, from this month on."""
+    profile = company.profile
+    host = await site_hosts.save_host(scope, {
+        "name": f"Grundstücksgemeinschaft {profile['city']}", "address": "Marktplatz 1",
+        "postal_code": profile["postal_code"], "city": profile["city"], "country": company.country,
+        "language": "de",
+    })  # fmt: skip
+    today = scope.now.astimezone(ZoneInfo(company.time_zone)).date()
+    await site_hosts.add_contract(
+        scope,
+        host.id,
+        location_id,
+        {"valid_from": today.replace(day=1).isoformat(), "percent": "10", "per_kwh": "0.02"},
+    )
 
 
 async def _pay_ahead(scope: Scope, company: Company) -> str:

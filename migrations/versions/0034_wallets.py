@@ -43,7 +43,6 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("given_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
-        sa.CheckConstraint("amount_minor <> 0", name=op.f("ck_wallet_credit_amount")),
         schema="livery",
     )
     op.create_table(
@@ -60,9 +59,6 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
         sa.Column("paid_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("paid_by in ('brand','buyer')", name=op.f("ck_voucher_batch_paid_by")),
-        sa.CheckConstraint(
-            "amount_minor > 0 and code_count > 0 and uses_per_code > 0", name=op.f("ck_voucher_batch_range")
-        ),
         schema="livery",
     )
     op.create_table(

@@ -32,4 +32,4 @@ def upgrade() -> None:
         schema="livery",
     )  # fmt: skip
     op.create_index("ix_repayment_payment", "repayment", ["tenant_id", "payment_id"], schema="livery")
-    protect_all(op.execute, ["repayment"])
+    protect_all(op.execute, ["repayment"], grants="select, insert")

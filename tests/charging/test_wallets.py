@@ -287,28 +287,44 @@ async def test_sessions_at_once_keep_no_more_than_the_wallet_holds_and_what_does
     assert sum(isinstance(one, Refused) for one in answers) == 1 and await faults(yard) == []
 
 
-async def test_a_card_at_the_reader_is_paid_from_the_wallet_up_to_what_it_holds_and_else_as_the_group_pays(
+async def test_a_card_at_the_reader_is_paid_from_the_wallet_where_all_of_it_is_there_and_else_as_the_group_pays(
     yard: Yard, jule: Driver
 ) -> None:
-    """More than was kept is the operator's loss, never the driver's debt."""
-    (code,) = await issue(yard.shop, "5.00")
-    await redeem(yard, jule, code)
-    session_id = await yard.charge("CARD1", utcnow() - timedelta(hours=3), settled=False)
+    """Of sessions that were over before anybody looked: nothing stopped them, and nothing of them is written off."""
+    for code in await issue(yard.shop, "5.00"):
+        await redeem(yard, jule, code)
+    first = await yard.charge("CARD1", utcnow() - timedelta(hours=3), settled=False)
     await yard.shop.jobs.run()
     async with yard.shop.scope() as scope:
-        payment = await payments.find_payment(scope, "charging_session", session_id)
-        assert payment is not None and (payment.hold_minor, payment.captured_minor) == (500, 500)  # of 6.00
-        settled = await payments.find_settled(scope, payment)
-        assert settled is not None and (settled.waived_minor, settled.why) == (100, "above_hold")
-    assert (await wallet_of(yard, jule)).balance_minor == 0 and await faults(yard) == []
+        cdr = (await scope.db.execute(select(CDR).where(CDR.session_id == first))).scalar_one()
+        assert (cdr.collection, cdr.incl_vat_minor) == ("per_session", 600)
+        assert await payments.find_payment(scope, "charging_session", first) is None
+    assert (await wallet_of(yard, jule)).balance_minor == 500
+    for code in await issue(yard.shop, "5.00"):
+        await redeem(yard, jule, code)
     second = await yard.charge("CARD1", utcnow() - timedelta(hours=1), settled=False)
     await yard.shop.jobs.run()
     async with yard.shop.scope() as scope:
-        cdr = (await scope.db.execute(select(CDR).where(CDR.session_id == second))).scalar_one()
-        assert (
-            cdr.collection == "per_session"
-            and await payments.find_payment(scope, "charging_session", second) is None
-        )
+        payment = await payments.find_payment(scope, "charging_session", second)
+        assert payment is not None and (payment.hold_minor, payment.captured_minor) == (600, 600)
+    wallet = await wallet_of(yard, jule)
+    async with yard.shop.scope() as scope:
+        entries = await wallets.list_entries(scope, wallet)
+    assert wallet.balance_minor == 400
+    assert [one for one in await faults(yard) if "drivers owe 600," not in one] == []  # the invoice
+    assert (entries[0].session_id, wallets.words_of(entries[0])) == (second, "Charging")
+
+
+async def test_gifts_are_no_money_to_be_paid_out_whenever_they_came(yard: Yard, jule: Driver) -> None:
+    """The money that was paid in is spent; what was given afterwards is not paid out in its place."""
+    await fill(yard, jule, "12.00")
+    await charge(yard, await start(yard, jule), kwh=20)  # 12.00
+    async with yard.shop.scope() as scope:
+        await wallets.credit(scope, jule.id, "20.00", "Sorry for the broken plug.")
+    async with yard.shop.scope() as scope:
+        with pytest.raises(Refused, match="nothing in this wallet that came from a card"):
+            await wallets.pay_back(scope, jule.id, "She moves away.")
+    assert (await wallet_of(yard, jule)).balance_minor == 2000
 
 
 async def test_what_is_not_spent_goes_back_to_the_cards_first_in_first_out_and_gifts_do_not(

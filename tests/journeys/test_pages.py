@@ -78,6 +78,7 @@ class Looking:
 # No pages: files, streams, fragments, ways on; and what only its own journey can reach.
 NO_PAGE = re.compile(
     r".*(/live|\.csv|\.xml|\.pdf|/pdf|/xml|\.png|\.webmanifest|\.js|_file\}|/\{file_name\}|/\{preview_name\}|/now)"
+    r"|/host-statements/\{host_statement_id\}|(/tenants/\{slug\}/platform-invoices|/platform-fees)/\{platform_invoice_id\}"
     r"|/go|/mail-preview|/payment-account/returned|/preview/\{held\}|/cdrs/\{cdr_id\}"
 )
 
