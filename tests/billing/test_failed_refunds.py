@@ -94,6 +94,29 @@ async def test_a_refund_that_comes_back_is_owed_again_until_it_is_paid(
             await payments.record_repayment(scope, payment.id, "a third time")
 
 
+async def test_all_of_a_payment_that_comes_back_is_given_again_by_nobody_but_staff(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its papers say that nothing is owed any more: that is no reason to ask the dead card by itself once more."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Shop.pay, "__defaults__", (FAILS,))
+        payment = await test_refunds.paid_session(shop)
+    taken = payment.captured_minor
+    async with shop.scope() as scope:
+        await settlement.refund(scope, payment.id, "The charger was broken")
+    await shop.jobs.run()
+    await sandbox.set_clock(shop.database, HOUR)
+    await shop.tell()
+    for _ in range(2):
+        await shop.jobs.run()
+        payment = await shop.look(payment)
+    assert [op for op in await shop.ops(payment) if op[0] == "refund"] == [("refund", "failed")]
+    async with shop.scope() as scope:
+        assert (await payments.find_back(scope, payment)).refused_minor == taken
+        row = await payments.record_repayment(scope, payment.id, "SEPA 4711")
+    assert row.amount_minor == taken
+
+
 async def test_without_any_news_the_providers_books_are_the_first_to_tell(shop: Shop) -> None:
     """Ours and one that was made at the provider itself; and one that is only pending fails nothing."""
     ours, theirs, pending = [await sell(shop, 2400, card) for card in (FAILS, FAILS, PENDING)]
