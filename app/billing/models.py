@@ -204,6 +204,12 @@ class Payment(TenantOwned, Base):
         UniqueConstraint("tenant_id", "account_ref", "checkout_ref"),
         Index("ix_payment_list", "tenant_id", "created_at", "id"),
         Index("ix_payment_payer", "tenant_id", "payer_email"),
+        Index(
+            "ix_payment_saved_card",
+            "tenant_id",
+            "saved_card_id",
+            postgresql_where=text("saved_card_id is not null"),
+        ),
         CheckConstraint(
             "state in ('created','requires_action','processing','authorized','capturing','captured',"
             "'partially_refunded','refunded','canceled','expired','failed')",
@@ -263,6 +269,7 @@ class Payer(TenantOwned, Base):
     __table_args__ = (
         references("driver_id", "driver"),
         UniqueConstraint("tenant_id", "account_ref", "driver_id"),
+        Index("ix_payer_driver", "tenant_id", "driver_id"),
         {"schema": "livery"},
     )
 

@@ -79,6 +79,12 @@ def upgrade() -> None:
         op.f("fk_payment_tenant_id_saved_card_id"), "payment", "saved_card", ["tenant_id", "saved_card_id"],
         ["tenant_id", "id"], source_schema="livery", referent_schema="livery",
     )  # fmt: skip
+    # An Authorize asks both: what does this driver owe, have they a card.
+    op.create_index(
+        "ix_payment_saved_card", "payment", ["tenant_id", "saved_card_id"], schema="livery",
+        postgresql_where=sa.text("saved_card_id is not null"),
+    )  # fmt: skip
+    op.create_index("ix_payer_driver", "payer", ["tenant_id", "driver_id"], schema="livery")
     op.add_column(
         "payment_account", sa.Column("card_on_file", sa.Text(), server_default="optional", nullable=False),
         schema="livery",
