@@ -100,7 +100,7 @@ async def take(scope: Scope, payment: Payment, seen: Sequence[DisputeSeen], *, o
             row.submitted_at = scope.now
         row.closed_at = (row.closed_at or scope.now) if row.state in CLOSED else None
         await scope.db.flush()
-        await _post(scope, row, was, owed_minor)
+        await _post(scope, row, was, owed_minor, payment)
         await _tell(scope, payment, row, was.state if was else "")
     before = payment.dispute
     payment.dispute, payment.disputed_minor = standing(await of_payment(scope, payment.id))
@@ -108,9 +108,10 @@ async def take(scope: Scope, payment: Payment, seen: Sequence[DisputeSeen], *, o
         payment.version_no += 1
 
 
-async def _post(scope: Scope, row: Dispute, was: Known | None, owed_minor: int) -> None:
+async def _post(scope: Scope, row: Dispute, was: Known | None, owed_minor: int, payment: Payment) -> None:
     """money.md 4.3, each once: the bank takes the money, and gives it back, or it is lost. What the payer was owed
-    anyhow (a credit note without its refund) is no loss: they have it now."""
+    anyhow (a credit note without its refund) is no loss: they have it now. What filled a wallet leaves it again, and
+    whoever has spent it owes it to the wallet."""
     amount, currency = row.amount_minor, row.currency
     if row.is_withdrawn:
         await _once(scope, row, "dispute_opened", [
@@ -119,10 +120,13 @@ async def _post(scope: Scope, row: Dispute, was: Known | None, owed_minor: int) 
     await _post_fee(scope, row)
     if row.state == "lost" and row.is_withdrawn and not row.is_reinstated:
         owed = min(owed_minor, amount)
-        await _once(scope, row, "dispute_lost", [
-            Posting("dispute_loss", amount - owed, currency), Posting("driver_receivable", owed, currency),
-            Posting("dispute_receivable", -amount, currency),
-        ])  # fmt: skip
+        bearers = [
+            Posting("dispute_loss", amount - owed, currency),
+            Posting("driver_receivable", owed, currency),
+        ]
+        if payment.source_type == "wallet":
+            bearers = [Posting("wallet_liability", amount, currency, public_id("driver", payment.source_id))]
+        await _once(scope, row, "dispute_lost", [*bearers, Posting("dispute_receivable", -amount, currency)])
     if row.is_reinstated:
         if was is not None and was.state == "lost":  # an appeal was won
             query = select(LedgerTxn.id).filter_by(

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Select, func, select, text
 from app.access import accounts
 from app.access.models import Driver
 from app.access.service import get_driver
-from app.billing import disputes, ledger, payments
+from app.billing import ledger, payments
 from app.billing.card_currencies import CARD_CURRENCIES
 from app.billing.ledger import Posting
 from app.billing.models import (
@@ -124,7 +124,8 @@ async def get_wallet(scope: Scope, driver_id: UUID, *, lock: bool = False) -> Wa
     )  # fmt: skip
     is_top_up = (Payment.source_type == WALLET) & (Payment.source_id == driver_id)
     disputed = select(func.sum(Payment.disputed_minor)).where(
-        is_top_up, Payment.dispute.in_(disputes.CONTESTED)
+        is_top_up,
+        Payment.dispute == "open",  # what is lost has left the wallet
     )
     going_back = (
         select(func.sum(PaymentOp.request["amount_minor"].as_integer()))
@@ -222,6 +223,8 @@ def words_of(entry: Entry) -> str:
     """What happened, as its driver reads it."""
     if entry.session_id is not None:
         return _("Charging") if entry.amount_minor < 0 else _("Given back for a session")
+    if entry.kind.startswith("dispute_lost"):
+        return _("Asked back by your bank") if entry.amount_minor < 0 else _("Given again by your bank")
     if entry.kind == "voucher_redeemed":
         return _("Voucher")
     if entry.kind == "wallet_credited":

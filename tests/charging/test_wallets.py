@@ -23,7 +23,7 @@ from app.stations import service as stations
 from tenants.scope import Actor
 from tests.billing import invariants
 from tests.billing.conftest import GOOD, Shop, jobs, shop
-from tests.billing.test_disputes import DISPUTES
+from tests.billing.test_disputes import DISPUTES, decide, hear
 from tests.charging.test_account import Yard, yard
 from tests.surfaces.conftest import house
 from tests.web import CLI, House
@@ -357,6 +357,17 @@ async def test_a_top_up_that_the_bank_takes_back_cannot_be_spent(yard: Yard, jul
     assert (wallet.balance_minor, wallet.available_minor) == (2000, 0)
     with pytest.raises(Refused, match="too little"):
         await start(yard, jule)
+    await decide(yard.shop, "lost")
+    await hear(yard.shop, copies=2)
+    wallet = await wallet_of(yard, jule)
+    assert (wallet.balance_minor, wallet.available_minor) == (0, 0) and await faults(yard) == []
+    async with yard.shop.scope() as scope:
+        (last, first) = await wallets.list_entries(scope, wallet)
+    assert [wallets.words_of(one) for one in (first, last)] == ["Paid in by card", "Asked back by your bank"]
+    await fill(yard, jule, "10.00")
+    assert (await wallet_of(yard, jule)).available_minor == 1000
+    async with yard.shop.scope() as scope:
+        assert await wallets.pay_back(scope, jule.id, "She moves away.") == 1000
 
 
 async def test_a_wallet_is_offered_where_the_brand_says_so_and_where_it_is_enough(
