@@ -39,9 +39,10 @@ select
      'disputed_minor', coalesce(sum(p.disputed_minor) filter (where p.dispute = 'open'), 0),
      'open_minor', coalesce(sum(p.captured_minor - p.refunded_minor - p.disputed_minor)
         filter (where p.created_at > :disputable), 0),
-     'behind_since', min(coalesce(p.observed_at, p.created_at)) filter (where p.state in
+     'behind_since', min(coalesce(p.observed_at, p.created_at)) filter (
+        where coalesce(p.provider_ref, p.checkout_ref) is not null and (p.state in
         ('created', 'requires_action', 'processing') and coalesce(p.observed_at, p.created_at) < :long_open
-        or p.state in ('authorized', 'capturing') and coalesce(p.observed_at, p.created_at) < :long_held),
+        or p.state in ('authorized', 'capturing') and coalesce(p.observed_at, p.created_at) < :long_held)),
      'waiting_count', (select count(*) from livery.payment_op o where o.state in ('planned', 'sent', 'unknown')
         and o.updated_at < :stuck),
      'waiting_since', (select min(o.created_at) from livery.payment_op o where o.state in ('planned', 'sent', 'unknown')
