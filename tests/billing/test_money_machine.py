@@ -317,6 +317,12 @@ class World:
         await sandbox.set_faults(self.database, plan)
         return str(plan[0])
 
+    async def short(self, _brand: Brand) -> str:
+        """The operator's balance is too small for the next refund."""
+        plan = [{"path": r"POST /v1/refunds", "fault": "balance_insufficient", "times": 1}]
+        await sandbox.set_faults(self.database, plan)
+        return "of money"
+
     async def news(self, _brand: Brand) -> str | None:
         """Some of what waits, in any order, once, twice or thrice; some of it never."""
         waiting = await self._waiting()
@@ -479,7 +485,8 @@ WEIGHTS = {
     VISIT: 12, VISIT[:2]: 2, VISIT[1:]: 5, ("plug_in",): 9, ("end", "work"): 14, ("end",): 3, ("news", "work"): 4,
     ("come_back",): 2, ("give_up",): 1, ("reprice",): 2, ("refund", "work"): 2, ("refund",): 1,
     ("correct", "work"): 2, ("correct",): 1, ("refund_outside",): 2, ("refund_again",): 2,
-    ("refund_outside", "news", "work", "paper_outside"): 2, ("fault",): 4, ("old_news",): 1, ("clock",): 2,
+    ("refund_outside", "news", "work", "paper_outside"): 2,
+    ("short", "refund", "work", "refund_again", "work"): 2, ("fault",): 4, ("old_news",): 1, ("clock",): 2,
     ("janitor", "work"): 3, ("work",): 3,
 }  # fmt: skip
 DECK = [chain for chain, weight in WEIGHTS.items() for _ in range(weight)]
