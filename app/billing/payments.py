@@ -620,8 +620,7 @@ async def refund(
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
     request = {"amount_minor": amount, "reason": reason}
     # Once: of a refund that came back the fee stays given back, and the next try must not give it a second time.
-    is_first = not payment.refund_failed_minor and not any(op.state == "failed" for op in refunds)
-    if plan is not None and plan.is_returned and payment.fee_minor and is_first:
+    if plan is not None and plan.is_returned and payment.fee_minor and not payment.refund_failed_minor:
         request["returns_fee"] = True
     op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{len(refunds)}", request)
     await audit.record(
