@@ -197,9 +197,7 @@ def volume(line: Mapping[str, Any]) -> str:
         return duration(round(Decimal(line["volume"]) * 3600))
     if not line["unit"]:
         return "–"
-    return (
-        f"{format_decimal(Decimal(line['volume']), format='#,##0.######', locale=current())} {line['unit']}"
-    )
+    return f"{format_decimal(Decimal(line['volume']), format='#,##0.###', locale=current())} {line['unit']}"
 
 
 def price(amount: Any, currency: str = "") -> str:

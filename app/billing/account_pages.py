@@ -25,8 +25,10 @@ async def show_account(request: AnyRequest, tenant_scope: Scope) -> Response[Any
 
 
 async def _shown(request: AnyRequest, scope: Scope) -> dict[str, Any]:
+    account = await payments.find_own_account(scope)
     return {
-        "title": TITLE, "account": await payments.find_own_account(scope), "takes_cards": scope.settings.takes_cards,
+        "title": TITLE, "account": account, "fee": account and await payments.find_fee(scope, account),
+        "takes_cards": scope.settings.takes_cards,
         "is_sandbox": scope.settings.uses_sandbox, "weekdays": [(day, day.title()) for day in onboarding.WEEKDAYS],
         "has_expired": "expired" in request.query_params,
     }  # fmt: skip

@@ -214,6 +214,7 @@ SOLMARK = Company(
             ]),
             {"default": True},
         ),
+        (_tariff("SLM-DC", "Solmark Schnell", "EUR", [_per_kwh("0.65"), _occupancy("6.00")]), {"site": 1}),
     ),
 )  # fmt: skip
 

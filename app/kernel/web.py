@@ -412,17 +412,24 @@ def _banner(visit: Visit) -> str | None:
 
 
 def _nav(request: AnyRequest, visit: Visit) -> list[dict[str, Any]]:
+    """`heading` is what begins a group: it stands above the first of its items that this person sees."""
     items: list[NavItem] = request.app.state.nav
-    path = request.url.path
-    return [
-        {
-            "label": item.label, "href": item.href, "icon": item.icon,
+    path, group = request.url.path, ""
+    found: list[dict[str, Any]] = []
+    for item in items:
+        if not visit.actor.may(item.permission) or not (
+            item.when is None or item.when(visit.database.settings)
+        ):
+            continue
+        own = next(
+            (name for order, name in reversed(request.app.state.nav_groups) if item.order >= order), ""
+        )
+        found.append({
+            "label": item.label, "href": item.href, "icon": item.icon, "heading": own if own != group else "",
             "current": path == item.href or (item.href != "/" and path.startswith(item.href + "/")),
-        }
-        for item in items
-        if visit.actor.may(item.permission)
-        and (item.when is None or item.when(visit.database.settings))
-    ]  # fmt: skip
+        })  # fmt: skip
+        group = own
+    return found
 
 
 def _seal_flash(visit: Visit, kind: str, message: str) -> str:

@@ -23,8 +23,8 @@ from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
 nav = [
-    NavItem("Security", "/security", "shield", "stations.view", order=60),
-    NavItem("Firmware", "/firmware", "download", "stations.view", order=62),
+    NavItem("Security", "/security", "shield", "stations.view", order=47),
+    NavItem("Firmware", "/firmware", "download", "stations.view", order=48),
 ]
 
 

@@ -16,7 +16,7 @@ from app.metering.verification import Checked, charge_of
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Meters", "/meters", "badge-check", "stations.view", order=47)]
+nav = [NavItem("Meters", "/meters", "badge-check", "stations.view", order=46)]
 LABELS = {
     "public_key": "Public key",
     "place": "Where",

@@ -42,11 +42,12 @@ def nav_of(modules: Iterable[ModuleType]) -> list[NavItem]:
 
 
 def surface(
-    name: str, routes: list[Any], *, nav: Iterable[NavItem] = (),
+    name: str, routes: list[Any], *, nav: Iterable[NavItem] = (), nav_groups: tuple[tuple[int, str], ...] = (),
     answers_on: tuple[str, ...] = (), uses_keys: bool = False, dependencies: dict[str, Provide] | None = None,
     after_request: Any = None,
 ) -> Litestar:  # fmt: skip
     """Holds nothing of a deployment: a process builds each once, and several front doors may share it.
+    `nav_groups`: what stands above the navigation's items from that order on, in rising order.
     `uses_keys`: API keys instead of cookies, problem+json instead of pages."""
     as_answer = as_problem if uses_keys else as_page
     app = Litestar(
@@ -59,7 +60,8 @@ def surface(
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         state=State({
-            "templates": templates(), "nav": list(nav), "answers_on": answers_on or (name,), "uses_keys": uses_keys,
+            "templates": templates(), "nav": list(nav), "nav_groups": nav_groups,
+            "answers_on": answers_on or (name,), "uses_keys": uses_keys,
         }),
     )  # fmt: skip
     undeclared = [

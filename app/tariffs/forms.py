@@ -3,7 +3,7 @@
 People think of time by the minute, OCPI by the hour: the form multiplies, exactly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -108,9 +108,13 @@ def _elements(amounts: Mapping[str, Decimal | None], window: dict[str, Any]) -> 
 def from_ocpi(tariff: Tariff) -> dict[str, Any] | None:
     """The form's values for a tariff, or None where the form could not say it all."""
     windows, always = _parts(tariff)
-    components = [one for element in tariff.elements for one in element.price_components]
+    if windows and any(
+        one.type == "ENERGY" for one in _components(tariff.elements[: tariff.elements.index(windows[0])])
+    ):
+        return None  # the first with a price per kWh counts: the window's never does
+    components = _components(tariff.elements)
     rates = {one.vat for one in components}
-    if len(windows) > 1 or len(always) > 1 or len(rates) > 1 or tariff.min_price or tariff.max_price:
+    if len(windows) > 1 or len(rates) > 1 or tariff.min_price or tariff.max_price:
         return None
     if tariff.tax_included == "N/A" or tariff.start_date_time or tariff.end_date_time:
         return None
@@ -128,13 +132,16 @@ def from_ocpi(tariff: Tariff) -> dict[str, Any] | None:
         values |= {"other_price": _text(element.price_components[0].price), "days": list(rules.day_of_week)}
         if rules.start_time and rules.end_time:
             values |= {"other_from": f"{rules.start_time:%H:%M}", "other_until": f"{rules.end_time:%H:%M}"}
-    for element in always:
-        for one in element.price_components:
-            said = _said(one)
-            if said is None or said[0] in values:
-                return None
-            values[said[0]] = said[1]
+    for one in _components(always):
+        said = _said(one)
+        if said is None or said[0] in values:
+            return None
+        values[said[0]] = said[1]
     return values
+
+
+def _components(elements: Iterable[TariffElement]) -> list[PriceComponent]:
+    return [one for element in elements for one in element.price_components]
 
 
 def _parts(tariff: Tariff) -> tuple[list[TariffElement], list[TariffElement]]:

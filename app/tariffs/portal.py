@@ -24,7 +24,7 @@ from app.tariffs.models import TariffVersion
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Tariffs", "/tariffs", "tag", "tariffs.view", order=45)]
+nav = [NavItem("Tariffs", "/tariffs", "tag", "tariffs.view", order=49)]
 EXAMPLE = {"energy_kwh": "30", "charging_min": "45", "parking_min": "15"}
 DAY_NAMES = [(day, day.capitalize()[:3]) for day in ocpi_tariff.DAYS]
 

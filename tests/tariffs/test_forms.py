@@ -92,6 +92,26 @@ def test_a_tariff_that_says_more_than_the_form_is_left_to_the_raw_editor(element
     assert forms.from_ocpi(ocpi_tariff.read_tariff({"currency": "EUR", "elements": [element]})) is None
 
 
+ENERGY, LATER = (
+    {"price_components": [{"type": "ENERGY", "price": price, "vat": 19}]} for price in ("0.49", "0.39")
+)
+AT_NIGHT = LATER | {"restrictions": {"start_time": "22:00", "end_time": "06:00"}}
+FEE = {"price_components": [{"type": "FLAT", "price": "0.5", "vat": 19}]}
+
+
+def test_elements_of_a_kind_each_are_one_plain_form():
+    tariff = ocpi_tariff.read_tariff({"currency": "EUR", "elements": [AT_NIGHT, FEE, ENERGY]})
+    assert forms.from_ocpi(tariff) == {
+        "tax": "NO", "days": [], "vat": "19", "energy_price": "0.49", "session_fee": "0.5", "other_price": "0.39",
+        "other_from": "22:00", "other_until": "06:00",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("elements", [[ENERGY, AT_NIGHT], [ENERGY, LATER]])
+def test_a_price_that_never_counts_is_not_shown_as_one_that_does(elements: list[dict[str, object]]):
+    assert forms.from_ocpi(ocpi_tariff.read_tariff({"currency": "EUR", "elements": elements})) is None
+
+
 def test_an_example_session_is_read_with_the_brands_clock():
     now = datetime(2026, 7, 1, 10, tzinfo=UTC)
     session = forms.to_session(
