@@ -323,7 +323,7 @@ async def test_the_main_flows_work_without_javascript(
         await page.get_by_label("Name").fill("By night")
         await page.get_by_label("Per kWh, EUR").fill("0,50")
         await page.get_by_role("button", name="Calculate").click()
-        await expect(page.get_by_text("15.00 EUR").first).to_be_visible()
+        await expect(page.get_by_text("€15.00").first).to_be_visible()
         await page.get_by_label("Assigned to").select_option("")
         await page.get_by_role("button", name="Save").click()
         await expect(page.get_by_text("The tariff is there.")).to_be_visible()
