@@ -3,8 +3,11 @@ staff (money.md 1.3). The station never waits for the provider: the session runs
 
 Whatever becomes of that hold, the session is capped by it. A card that gives nothing leaves the driver owing
 (`payments.Payment.is_due`): they are told, and their saved card starts nothing until it is paid.
+
+A session that outgrows its hold asks the same card for another one, its next leg (decision 0036, `legs`).
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import select
@@ -61,6 +64,50 @@ async def hold_session(scope: Scope, session_id: UUID) -> None:
     session = await service.get_session(scope, session_id)
     if session.settled_at is None:  # what is settled has its payment, or none
         await place_hold(scope, session)
+
+
+async def may_grow(scope: Scope, legs: Sequence[Payment]) -> bool:
+    """All of it was held on a saved card, which said no to nothing yet, and there may be another leg."""
+    is_saved = all(leg.saved_card_id is not None and leg.checkout_ref is None for leg in legs)
+    stands = all(
+        leg.state in ("authorized", "capturing", *payments.TAKEN) or leg.failure == "followed" for leg in legs
+    )
+    if not legs or not is_saved or not stands:
+        return False
+    account = await payments.find_account(scope)
+    return account is not None and len(legs) < account.max_legs
+
+
+async def grow(scope: Scope, session: ChargingSession, *, owed_minor: int | None = None) -> Payment | None:
+    """Asks the card for the next leg: as much as the first, or `owed_minor`. None where it may not be, or somebody was
+    quicker."""
+    await service.lock_settling(scope, session.id)
+    legs = await payments.list_legs(scope, "charging_session", session.id)
+    if not await may_grow(scope, legs):
+        return None
+    card = await cards.find_by_id(scope, legs[0].saved_card_id)
+    evse = await evse_of(scope, session)
+    if card is None or card.is_expired(scope.now) or evse is None or session.driver is None:
+        return None
+    language = await faces.get_language(scope, session.driver.language)
+    with speaking(language):
+        payment, _op = await payments.open_saved(
+            scope, source_type="charging_session", source_id=session.id, card=card, leg=legs[-1].leg + 1,
+            hold_minor=await payments.asked_minor(scope, legs[0]) if owed_minor is None else owed_minor,
+            currency=legs[0].currency, title=title_of(evse), email=session.driver.email or "", language=language,
+        )  # fmt: skip
+    await service.note(
+        scope, session, f"leg:{payment.leg}", "hold_asked", {"card": card.name, "leg": payment.leg}
+    )
+    return payment
+
+
+async def cover(scope: Scope, session: ChargingSession, gross_minor: int) -> None:
+    """At its end: what its legs do not come to is asked of the same card. Whoever calls holds `lock_settling`."""
+    legs = await payments.list_legs(scope, "charging_session", session.id)
+    missing = gross_minor - await payments.most_minor(scope, legs)
+    if legs and missing >= payments.minimum_minor(legs[0].currency) and await may_grow(scope, legs):
+        await grow(scope, session, owed_minor=missing)
 
 
 async def evse_of(scope: Scope, session: ChargingSession) -> EVSE | None:
