@@ -72,6 +72,7 @@ FEE_COMES_WITHIN = timedelta(days=10)
 LOOKED_AT_EACH = timedelta(hours=1)  # accounts, holds that stand, disputes: what changes without us
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
 DISPUTES_BACK = timedelta(days=31)
+LEGS = tuple(str(count) for count in range(1, 11))  # how many payments one session may have
 MOST_EVIDENCE = 100_000  # Stripe takes 150,000 characters
 
 _RANK = {
@@ -299,11 +300,13 @@ async def find_plan(scope: Scope, account: PaymentAccount) -> PlatformFee | None
 
 
 async def set_holds(
-    scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str | None = None, card_on_file: str | None = None
-) -> None:
+    scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str | None = None, card_on_file: str | None = None,
+    max_legs: str | None = None,
+) -> None:  # fmt: skip
     """What a guest's card is asked to hold from now on, what one member of staff gives back of a payment alone, as
-    amounts of the account's currency: `30.00`; and whether drivers save cards (None: as it was). `payments_off`, or
-    Invalid of `hold_ac`, `hold_dc` and `refund_limit`: amount, too_low for a card charge, too_high; `card_on_file`."""
+    amounts of the account's currency: `30.00`; and whether drivers save cards, and how many holds a session
+    may have that these pay (None: as it was). `payments_off`, or Invalid of `hold_ac`, `hold_dc` and `refund_limit`:
+    amount, too_low for a card charge, too_high; `card_on_file`; `max_legs`."""
     account = await find_account(scope)
     if account is None:
         raise Refused("payments_off", "Cards cannot be taken here at the moment.")
@@ -317,8 +320,14 @@ async def set_holds(
         limit = _read_limit(refund_limit, account.currency, faults)
     if card_on_file not in (None, "off", "optional", "required"):
         faults.append(FieldFault("card_on_file", "card_on_file", "It is off, optional or required."))
+    if max_legs is not None and max_legs not in LEGS:
+        faults.append(FieldFault("max_legs", "max_legs", "It is a number from 1 to 10."))
     if faults:
         raise Invalid("invalid", "These amounts cannot be saved.", faults=faults)
+    if max_legs is not None and int(max_legs) != account.max_legs:
+        account.max_legs = int(max_legs)
+        told = {"max_legs": account.max_legs}
+        await audit.record(scope, "payment_account.max_legs_changed", "payment_account", account.id, told)
     if card_on_file is not None and card_on_file != account.card_on_file:
         account.card_on_file, told = card_on_file, {"card_on_file": card_on_file}
         await audit.record(scope, "payment_account.card_on_file_changed", "payment_account", account.id, told)
@@ -498,6 +507,21 @@ async def pay_due(
         "metadata": {"tenant": str(scope.tenant_id), "payment": str(payment.id), "source": str(payment.source_id)},
     }  # fmt: skip
     return await _plan(scope, payment, "checkout_create", f"co:{payment.id}:{len(pages) + 1}", request)
+
+
+async def list_ahead(scope: Scope) -> list[tuple[Payment, int]]:
+    """(leg, minor units) of what was taken on the way of sessions that have no paper yet, less what went back."""
+    later = aliased(Payment)
+    query = select(Payment).where(
+        Payment.captured_minor > 0, Payment.source_type != WALLET,
+        select(later.id).where(
+            later.source_type == Payment.source_type, later.source_id == Payment.source_id, later.leg > 1
+        ).exists(),
+    )  # fmt: skip
+    legs = list((await scope.db.execute(query.order_by(Payment.id))).scalars())
+    papers = await _papers_minor(scope, [leg.id for leg in legs])
+    found = [(leg, await kept_minor(scope, leg)) for leg in legs if papers[leg.id] == 0]
+    return [(leg, minor) for leg, minor in found if minor]
 
 
 async def list_due(scope: Scope, driver_id: UUID | None = None) -> list[tuple[Payment, int]]:
@@ -1531,7 +1555,7 @@ async def _ask_payer(scope: Scope, payment: Payment, code: str) -> None:
 
     A leg beside others that nobody owes anything for yet is no debt, it is over: the others pay as far as they hold.
     """
-    if payment.state not in (*OPEN, "capturing"):
+    if payment.state in ("authorized", *TAKEN):
         return
     payment.state = "requires_action"
     if len(await legs_beside(scope, payment)) > 1 and await owed_minor(scope, payment) <= 0:
