@@ -194,7 +194,8 @@ class Payment(TenantOwned, Base):
     `dispute` is none, open, won or lost, of money that a bank takes back (an inquiry is none); `disputed_minor` is what
     lies at the bank or was lost to the payer.
     `saved_card_id`: asked of that card while nobody stood by. Where it gave nothing the payment stays open and is due
-    (`is_due`): the driver pays on a hosted page like others.
+    (`is_due`): the driver pays on a hosted page like others. `is_incremental`: its bank lets the hold be raised;
+    `is_extended`: it stands for longer than usual.
     """
 
     __tablename__ = "payment"
@@ -248,6 +249,8 @@ class Payment(TenantOwned, Base):
     method: Mapped[str] = mapped_column(server_default="")
     failure: Mapped[str] = mapped_column(server_default="")
     is_live: Mapped[bool] = mapped_column(server_default=text("false"))
+    is_incremental: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    is_extended: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     saved_card_id: Mapped[UUID | None]
     observed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

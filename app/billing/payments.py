@@ -72,6 +72,7 @@ FEE_COMES_WITHIN = timedelta(days=10)
 LOOKED_AT_EACH = timedelta(hours=1)  # accounts, holds that stand, disputes: what changes without us
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
 DISPUTES_BACK = timedelta(days=31)
+MOST_INCREMENTS = 10  # as many as Stripe takes of one hold
 LEGS = tuple(str(count) for count in range(1, 11))  # how many payments one session may have
 MOST_EVIDENCE = 100_000  # Stripe takes 150,000 characters
 
@@ -471,6 +472,32 @@ async def open_saved(
     op = await _plan(scope, payment, "create", f"pi:{payment.id}", request)
     await _enqueue(scope, op)
     return payment, op
+
+
+async def raise_hold(scope: Scope, payment_id: UUID, by_minor: int) -> PaymentOp | None:
+    """Its bank is asked to hold that much more on it; `HoldChanged` tells that it answered. None for a hold that cannot
+    be raised: once it was refused nobody asks again."""
+    payment = await _locked(scope, payment_id)
+    asked = (await list_increments(scope, [payment])).get(payment.id, [])
+    is_over = len(asked) >= MOST_INCREMENTS or any(op.state != "succeeded" for op in asked)
+    if payment.state != "authorized" or not payment.is_incremental or is_over:
+        return None
+    request = {"amount_minor": payment.hold_minor + by_minor}
+    op = await _plan(scope, payment, "increment", f"inc:{payment.id}:{len(asked) + 1}", request)
+    await _enqueue(scope, op)
+    return op
+
+
+async def list_increments(scope: Scope, legs: Iterable[Payment]) -> dict[UUID, list[PaymentOp]]:
+    """Per payment, oldest first, whatever became of them."""
+    query = select(PaymentOp).where(
+        PaymentOp.payment_id.in_([leg.id for leg in legs if leg.is_incremental]),
+        PaymentOp.kind == "increment",
+    )
+    found: dict[UUID, list[PaymentOp]] = {}
+    for op in (await scope.db.execute(query.order_by(PaymentOp.id))).scalars():
+        found.setdefault(op.payment_id, []).append(op)
+    return found
 
 
 async def pay_due(
@@ -1309,7 +1336,8 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         payment = await get_payment(scope, op.payment_id)
         is_over = {
             "checkout_create": payment.state != "created" and not payment.is_due,
-            "create": payment.state not in OPEN, "confirm": payment.state in ("canceled", "expired", "failed"),
+            "create": payment.state not in OPEN, "increment": payment.state != "authorized",
+            "confirm": payment.state in ("canceled", "expired", "failed"),
         }.get(op.kind, False)  # fmt: skip
         if is_over:
             op.state = "failed"  # given up before it was ever made: no page for a wish that is over
@@ -1353,6 +1381,8 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout
     ref = request.get("ref") or payment.provider_ref or ""
     if op.kind == "confirm":
         return await provider.confirm_payment(account, ref, key=key)
+    if op.kind == "increment":
+        return await provider.increment(account, ref, amount_minor=request["amount_minor"], key=key)
     if op.kind == "dispute_evidence":
         return await provider.submit_evidence(account, ref, evidence=request["evidence"], key=key)
     if op.kind == "dispute_accept":
@@ -1509,6 +1539,7 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
             "dispute_accept": answered is not None and answered.state == "lost",
             "dispute_evidence": answered is not None and answered.submitted_at is not None,
             "confirm": payment.state in ("authorized", "capturing", *TAKEN),
+            "increment": payment.hold_minor >= op.request.get("amount_minor", 0),
             "capture": payment.captured_minor > 0, "cancel": payment.state == "canceled",
             "checkout_expire": payment.state in ("expired", "canceled"),
             "refund": op.kind == "refund" and await _has_refunded(scope, payment, op),
@@ -1521,7 +1552,9 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
             await _book_outside(scope, payment)
         if has_happened:
             return
-        if op.kind in ("create", "confirm"):
+        if op.kind == "increment":
+            await _emit(scope, payment, "HoldChanged")
+        elif op.kind in ("create", "confirm"):
             await _ask_payer(scope, payment, error.code)
         elif op.kind == "checkout_create" and payment.is_due:
             pass  # it stays due, and another page may be asked for
@@ -1648,6 +1681,10 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
     payment.capture_before = seen.capture_before or payment.capture_before
     payment.charge_ref, payment.method = seen.charge_ref or payment.charge_ref, seen.method or payment.method
     payment.three_d_secure = seen.three_d_secure or payment.three_d_secure
+    if seen.charge_ref:
+        payment.is_incremental, payment.is_extended = seen.is_incremental, seen.is_extended
+    if before.state == after.state == "authorized" and after.hold_minor > before.hold_minor:
+        await _emit(scope, payment, "HoldChanged")
     if after != before:
         payment.version_no += 1
         scope.publish(f"payment:{payment.source_id}", {"what": after.state})

@@ -55,6 +55,7 @@ OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund", "dispute_evidence": "Evidence", "dispute_accept": "Dispute accepted",
     "wallet_hold": "Kept in the wallet", "create": "Saved card", "confirm": "Hold",
+    "increment": "Hold raised",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",

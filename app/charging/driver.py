@@ -27,6 +27,7 @@ from app.brands import faces
 from app.brands import service as brands
 from app.charging import (
     account,
+    off_session,
     paid,
     places,
     queries,
@@ -380,6 +381,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
         "power_w": power_w, "code": evse.code if evse else None,
         "seconds": _seconds(session, scope.now), "papers_count": len(await settlement.list_papers(scope, session_id)),
         "waived": await _waived(scope, session_id, legs), "legs": legs,
+        "most_held": await off_session.most_held_minor(scope, legs),
     }  # fmt: skip
 
 

@@ -26,14 +26,10 @@ async def cap_minor(scope: Scope, session: ChargingSession, legs: Sequence[Payme
     return await payments.most_minor(scope, legs) or session.cost_cap_minor or 0
 
 
-def is_asked(legs: Sequence[Payment]) -> bool:
-    """The bank has not said yet whether there will be another hold."""
-    return len(legs) > 1 and any(leg.state in payments.OPEN and leg.failure == "" for leg in legs)
-
-
-def waits_for_bank(scope: Scope, legs: Sequence[Payment]) -> bool:
+async def waits_for_bank(scope: Scope, legs: Sequence[Payment]) -> bool:
     """It was asked a moment ago: nobody is stopped for the seconds it takes."""
-    return is_asked(legs) and legs[-1].created_at > scope.now - BANK_TAKES
+    asked_at = await off_session.asked_at(scope, legs)
+    return asked_at is not None and asked_at > scope.now - BANK_TAKES
 
 
 async def is_nearly_used(scope: Scope, legs: Sequence[Payment], cap: int, cost_minor: int) -> bool:
@@ -58,10 +54,15 @@ async def keep_until_end(scope: Scope, session: ChargingSession, legs: Sequence[
             if scope.now > ends_at - EXPIRY_MARGIN:
                 await _take_ahead(scope, session, leg)
             continue
-        is_late, is_new = scope.now > ends_at - SILENCE_MARGIN, False
-        if not is_late and await off_session.may_grow(scope, legs):
-            is_new = await off_session.grow(scope, session) is not None
-        if scope.now > ends_at - EXPIRY_MARGIN and (is_late or not (is_new or waits_for_bank(scope, legs))):
+        is_late = scope.now > ends_at - SILENCE_MARGIN
+        is_new = (
+            not is_late
+            and await off_session.may_grow(scope, legs)
+            and await off_session.grow(scope, session, needs_time=True)
+        )
+        if scope.now > ends_at - EXPIRY_MARGIN and (
+            is_late or not (is_new or await waits_for_bank(scope, legs))
+        ):
             return False
     return True
 

@@ -8,6 +8,7 @@ A session that outgrows its hold asks the same card for another one, its next le
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
@@ -66,40 +67,70 @@ async def hold_session(scope: Scope, session_id: UUID) -> None:
         await place_hold(scope, session)
 
 
+async def asked_at(scope: Scope, legs: Sequence[Payment]) -> datetime | None:
+    """When the bank was asked for more than the first hold, where it has not answered yet."""
+    for leg in legs[1:]:
+        if leg.state in payments.OPEN and leg.failure == "":
+            return leg.created_at
+    raises = (await payments.list_increments(scope, legs)).values()
+    waiting = [op.created_at for ops in raises for op in ops if op.state not in ("succeeded", "failed")]
+    return max(waiting, default=None)
+
+
 async def may_grow(scope: Scope, legs: Sequence[Payment]) -> bool:
-    """All of it was held on a saved card, which said no to nothing yet, and there may be another leg."""
+    """All of it was held on a saved card, which said no to nothing yet, and it may come to more: a hold that was raised
+    counts as often as it was."""
     is_saved = all(leg.saved_card_id is not None and leg.checkout_ref is None for leg in legs)
-    stands = all(
-        leg.state in ("authorized", "capturing", *payments.TAKEN) or leg.failure == "followed" for leg in legs
-    )
-    if not legs or not is_saved or not stands:
+    held = ("authorized", "capturing", *payments.TAKEN)
+    stands = all(leg.state in held or leg.failure == "followed" for leg in legs)
+    if not legs or not is_saved or not stands or await asked_at(scope, legs) is not None:
         return False
     account = await payments.find_account(scope)
-    return account is not None and len(legs) < account.max_legs
+    raises = (await payments.list_increments(scope, legs)).values()
+    count = len(legs) + sum(op.state == "succeeded" for ops in raises for op in ops)
+    return account is not None and count < account.max_legs
 
 
-async def grow(scope: Scope, session: ChargingSession, *, owed_minor: int | None = None) -> Payment | None:
-    """Asks the card for the next leg: as much as the first, or `owed_minor`. None where it may not be, or somebody was
-    quicker."""
+async def most_held_minor(scope: Scope, legs: Sequence[Payment]) -> int | None:
+    """What the holds of a running session may come to in all; None where there is one, and no other."""
+    account, first = await payments.find_account(scope), legs[0] if legs else None
+    if first is None or first.saved_card_id is None or first.checkout_ref is not None or account is None:
+        return None
+    count = max(account.max_legs, len(legs))
+    return count * await payments.asked_minor(scope, first) if count > 1 else None
+
+
+async def grow(
+    scope: Scope, session: ChargingSession, *, owed_minor: int | None = None, needs_time: bool = False
+) -> bool:
+    """Asks the bank for as much again as the first hold: by raising the newest, where that is possible and what it
+    lacks is no time (`needs_time`), else by the next leg; over `owed_minor` where that is known. False where it may not
+    be, or somebody was quicker."""
     await service.lock_settling(scope, session.id)
     legs = await payments.list_legs(scope, "charging_session", session.id)
     if not await may_grow(scope, legs):
-        return None
+        return False
+    first_minor = await payments.asked_minor(scope, legs[0])
+    if owed_minor is None and not needs_time:
+        raised = await payments.raise_hold(scope, legs[-1].id, first_minor)
+        if raised is not None:
+            told = {"card": legs[-1].method}
+            await service.note(scope, session, f"raise:{raised.id}", "hold_raise_asked", told)
+            return True
     card = await cards.find_by_id(scope, legs[0].saved_card_id)
     evse = await evse_of(scope, session)
     if card is None or card.is_expired(scope.now) or evse is None or session.driver is None:
-        return None
+        return False
     language = await faces.get_language(scope, session.driver.language)
     with speaking(language):
         payment, _op = await payments.open_saved(
             scope, source_type="charging_session", source_id=session.id, card=card, leg=legs[-1].leg + 1,
-            hold_minor=await payments.asked_minor(scope, legs[0]) if owed_minor is None else owed_minor,
-            currency=legs[0].currency, title=title_of(evse), email=session.driver.email or "", language=language,
+            hold_minor=first_minor if owed_minor is None else owed_minor, currency=legs[0].currency,
+            title=title_of(evse), email=session.driver.email or "", language=language,
         )  # fmt: skip
-    await service.note(
-        scope, session, f"leg:{payment.leg}", "hold_asked", {"card": card.name, "leg": payment.leg}
-    )
-    return payment
+    told = {"card": card.name, "leg": payment.leg}
+    await service.note(scope, session, f"leg:{payment.leg}", "hold_asked", told)
+    return True
 
 
 async def cover(scope: Scope, session: ChargingSession, gross_minor: int) -> None:

@@ -308,6 +308,14 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
     await service.send_start(scope, evse, session, IdTokenValue(value, "Central"), PLUG_IN_LIFETIME)
 
 
+async def hold_changed(scope: Scope, event_id: UUID) -> None:
+    """The bank has raised a hold, or refused to: the session may go on, or asks for another one."""
+    session, _payment = await _subject(scope, event_id)
+    if session is not None:
+        scope.publish(f"session:{session.id}", {"what": "payment"})
+        await watch_cap(scope, session.id, comes_back=False)
+
+
 async def payment_ended(scope: Scope, event_id: UUID) -> None:
     """No hold will come of it any more, or the one that stood is gone: then a car that charges is stopped."""
     session, payment = await _subject(scope, event_id)
@@ -409,7 +417,7 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
     ):
         await off_session.grow(scope, session)
         legs = await payments.list_legs(scope, "charging_session", session_id)
-    if cost >= cap and not session_legs.waits_for_bank(scope, legs):
+    if cost >= cap and not await session_legs.waits_for_bank(scope, legs):
         await _stop(scope, session, "hold_used", comes_back=comes_back)
         return
     if not comes_back:

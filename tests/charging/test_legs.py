@@ -19,7 +19,7 @@ from app.kernel.clock import utcnow
 from app.kernel.errors import Refused
 from app.notifications.models import Mail
 from tenants.scope import Actor
-from tests.billing.conftest import jobs, shop
+from tests.billing.conftest import GOOD, jobs, shop
 from tests.billing.test_saved_cards import LATER_DECLINED, save
 from tests.charging.test_account import Yard, yard
 from tests.charging.test_off_session import Reader
@@ -38,8 +38,8 @@ class LongReader(Reader):
     card: SavedCard = field(init=False)
     session_id: UUID = field(init=False)
 
-    async def begin(self) -> None:
-        self.card = await save(self.shop, self.driver)
+    async def begin(self, number: str = GOOD) -> None:
+        self.card = await save(self.shop, self.driver, number)
         await self._report(
             "Started", "start", after=-LONG, meter_start_wh=Decimal(0), id_token=IdTokenValue("CARD1"), evse_no=1,
             connector_no=1,
@@ -138,7 +138,7 @@ async def test_a_session_that_outgrows_its_hold_runs_on_over_legs_and_is_settled
     rider = await house.rider("alpha", reader.shop.tenant_id, "jule@example.org")
     async with reader.shop.scope() as scope:
         page = f"/s/{paid.link_of(scope, reader.session_id)}"
-    assert "3 holds" in (await rider.get(page)).text
+    assert "90.00 in all" in (await rider.get(page)).text
     assert await reader.stops() == 0 and await reader.faults() == []
     await reader.end(120)
     assert await reader.stand() == [
@@ -310,3 +310,36 @@ async def test_a_driver_who_owes_for_a_first_hold_gets_no_second(yard: Yard) -> 
     made.session_id = session.id
     await made.look()
     assert [leg.is_due for leg in await made.legs()] == [True] and await made.stops() == 1
+
+
+async def test_a_hold_that_can_be_raised_is_raised_and_a_refusal_is_followed_by_another_leg(
+    yard: Yard,
+) -> None:
+    made = LongReader(yard, await yard.driver("kim@example.org", card="CARD1"))
+    async with yard.shop.scope() as scope:
+        await payments.set_holds(scope, "30.00", "60.00", max_legs="4")
+    await made.begin("4000000000010017")  # once
+    await made.read(46)
+    assert await made.stand() == [("authorized", 6000, 0)] and await made.cap() == 6000
+    await made.read(98)
+    assert (
+        await made.stand() == [("authorized", 6000, 0), ("authorized", 3000, 0)] and await made.cap() == 9000
+    )
+    assert [op for op in await yard.shop.ops((await made.legs())[0]) if op[0] == "increment"] == [
+        ("increment", "succeeded"), ("increment", "failed"),
+    ]  # fmt: skip
+    await made.read(146)  # the other is raised too: it would be the fourth
+    assert [leg.hold_minor for leg in await made.legs()] == [6000, 6000] and await made.cap() == 12_000
+    await made.end(150)
+    assert await made.stand() == [("captured", 6000, 6000), ("captured", 6000, 3000)]
+    assert await made.stops() == 0 and await made.faults() == []
+
+
+async def test_a_hold_stands_for_as_long_as_its_charge_says(yard: Yard) -> None:
+    made = LongReader(yard, await yard.driver("kim@example.org", card="CARD1"))
+    await made.begin("5200000000010003")
+    (leg,) = await made.legs()
+    assert leg.is_extended and leg.capture_before is not None
+    assert leg.capture_before > utcnow() + timedelta(days=29)
+    await made.end(10)
+    assert await made.stand() == [("captured", 3000, 600)] and await made.faults() == []
