@@ -177,7 +177,7 @@ def _login_text(letter: identity.LinkLetter, name: str, now: datetime, is_invita
 
 
 async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None:
-    """The way back to the session when the hold stands; the receipt when it was paid, or is waived."""
+    """The way back to the session when the hold stands; one receipt for all legs when it was paid, or waived."""
     async with database.scope(tenant_id, Actor.job("notifications.mail_guest")) as scope:
         event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
         if event is None or event.data.get("source_type") != "charging_session":
@@ -190,11 +190,14 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
             return  # who has an account has the way back
         legs, key = await payments.legs_beside(scope, payment), f"guest:{event.kind}:{payment.id}"
         papers = await settlement.list_papers(scope, payment.source_id)
-        if len(legs) > 1:  # one receipt for all, when the last of them has paid
-            is_open = any(leg.state in (*payments.OPEN, "authorized", "capturing") for leg in legs)
+        if len(legs) > 1:  # one receipt for all, when the last of them has paid or is let go
+            is_open = any(leg.state in (*payments.OPEN, "capturing") for leg in legs)
+            is_open |= any(leg.state == "authorized" and not leg.failure for leg in legs)
             if is_open or not papers:
                 return
             key = f"guest:PaymentCaptured:{legs[0].id}"
+        elif event.kind == "PaymentEnded":
+            return
         settled = await payments.find_settled_by(scope, legs)
         invoice = next((one for one in reversed(papers) if one.corrects_id is None), None)
         charge = await signed.find(scope, payment.source_id)
@@ -381,7 +384,7 @@ LISTENERS = {
     "PaymentAuthorized": ["notifications.mail_guest"],
     "PaymentCaptured": ["notifications.mail_guest"],
     "PaymentDue": ["notifications.mail_payment_due"],
-    "PaymentEnded": ["notifications.mail_hold_released"],
+    "PaymentEnded": ["notifications.mail_hold_released", "notifications.mail_guest"],
     "PaymentRefunded": ["notifications.mail_refund"],
     "PaymentWaived": ["notifications.mail_guest"],
     "SessionNotStarted": ["notifications.mail_hold_released"],

@@ -567,8 +567,13 @@ class LongVisit(ReaderVisit):
             await self.read(SPENT_WH * part // (parts + 1))
             await self.minutes(1)
         await self.minutes(60, work=False)
+        await self.read(SPENT_WH * parts // (parts + 1))  # now what runs out is taken
+        await self.minutes(5, work=False)
         await self.read(SPENT_WH)
         await self.minutes(2)
+
+    async def settle_up(self) -> None:
+        """The card has given all of it."""
 
     async def read(self, spent_wh: int) -> None:
         at = utcnow() + self.town.database.ahead

@@ -9,6 +9,7 @@ from app.asgi import FrontDoor
 from app.billing import payments
 from app.billing.stripe_connect import StripeConnect
 from app.charging import driver
+from app.charging.models import SessionEvent
 from app.kernel.settings import load_settings
 from app.notifications import jobs as notifications
 from app.tariffs import service as tariffs
@@ -135,6 +136,14 @@ async def test_a_session_over_several_legs_is_paid_once_whichever_step_somebody_
     calm, _ = await _outcome(town, DELIVERIES[1], number=number, is_long=True)
     assert not calm, calm
     assert any("increment" in step for step in town.fate.steps) == (number != GOOD)
+    async with town.scope() as scope:
+        legs = (
+            (await scope.db.execute(payments.select(payments.Payment).order_by(payments.Payment.leg)))
+            .scalars()
+            .all()
+        )
+        kinds = (await scope.db.execute(payments.select(SessionEvent.kind))).scalars().all()
+    assert legs[0].captured_minor < sum(leg.captured_minor for leg in legs) and "leg_taken" in kinds
     steps, wrong, chosen = len(town.fate.steps), list[str](), proof.random(f"crashes of legs {number}")
     for step in sorted(chosen.sample(range(steps), proof.share(steps, 30))):
         delivery = DELIVERIES[step % len(DELIVERIES)]
