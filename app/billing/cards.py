@@ -68,6 +68,12 @@ async def find_usable(scope: Scope, driver_id: UUID | None) -> SavedCard | None:
     return found[0] if found else None
 
 
+async def find_by_id(scope: Scope, card_id: UUID | None) -> SavedCard | None:
+    """With its payer; None for one that is no card of anybody's any more."""
+    query = select(SavedCard).where(SavedCard.id == card_id, SavedCard.state == "active")
+    return (await scope.db.execute(query.options(selectinload(SavedCard.payer)))).scalar_one_or_none()
+
+
 async def begin(scope: Scope, driver: Driver, *, url: str, language: str) -> SavedCard:
     """A card is asked for: after commit `run_setup` makes the provider's page. One page at a time; asked again it is
     the same. `url` is where the driver comes back to."""

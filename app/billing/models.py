@@ -179,7 +179,8 @@ class LedgerEntry(TenantOwned, Base):
 
 
 class Payment(TenantOwned, Base):
-    """Money taken or held for a source; `leg` counts the holds of one session.
+    """Money taken or held for a source; `leg` counts the payments of one session that its saved card outgrows. The
+    papers name the first, and each leg has its share of them (`payments.owed_minor`).
 
     `checkout_…` is the provider's hosted page where the payer gives the card; `provider_ref` is known once they did.
     `failure` says in a stable code why a payment ended without money (`declined`, `expired`, `released`).
@@ -193,7 +194,8 @@ class Payment(TenantOwned, Base):
     `dispute` is none, open, won or lost, of money that a bank takes back (an inquiry is none); `disputed_minor` is what
     lies at the bank or was lost to the payer.
     `saved_card_id`: asked of that card while nobody stood by. Where it gave nothing the payment stays open and is due
-    (`is_due`): the driver pays on a hosted page like others.
+    (`is_due`): the driver pays on a hosted page like others. `is_incremental`: its bank lets the hold be raised;
+    `is_extended`: it stands for longer than usual.
     """
 
     __tablename__ = "payment"
@@ -247,6 +249,8 @@ class Payment(TenantOwned, Base):
     method: Mapped[str] = mapped_column(server_default="")
     failure: Mapped[str] = mapped_column(server_default="")
     is_live: Mapped[bool] = mapped_column(server_default=text("false"))
+    is_incremental: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    is_extended: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     saved_card_id: Mapped[UUID | None]
     observed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
@@ -340,12 +344,14 @@ class PaymentAccount(TenantOwned, Base):
     `opening` is what lay in the account before we read its books, minor units by currency. `is_ready`: the provider
     lets it take cards; `due` is what it asks for before that, `schedule` when it pays out (`provider.Schedule`), as of
     `observed_at`. `card_on_file`: whether drivers may save a card that then pays the sessions they would get an invoice
-    for: off, optional, or required (no start by their charging card without one).
+    for: off, optional, or required (no start by their charging card without one). `max_legs`: to how many times the
+    first hold the holds of one session may come that a saved card pays.
     """
 
     __tablename__ = "payment_account"
     __table_args__ = (
         CheckConstraint("card_on_file in ('off','optional','required')", name="card_on_file"),
+        CheckConstraint("max_legs between 1 and 10", name="max_legs"),
         UniqueConstraint("tenant_id", "provider"),
         UniqueConstraint("tenant_id", "account_ref"),
         {"schema": "livery"},
@@ -366,6 +372,7 @@ class PaymentAccount(TenantOwned, Base):
     observed_at: Mapped[datetime | None]
     refund_limit_minor: Mapped[int] = mapped_column(server_default="20000")
     card_on_file: Mapped[str] = mapped_column(server_default="optional", default="optional")
+    max_legs: Mapped[int] = mapped_column(server_default="3", default=3)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 

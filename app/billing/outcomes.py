@@ -80,6 +80,7 @@ _FAILURES = {
     "checkout_expired": "No card was given in time", "evse_taken": "Somebody else was quicker",
     "evse_busy": "The charger was in use", "evse_faulted": "The charger reported a fault",
     "evse_unavailable": "The charger was out of service", "station_offline": "The charger was offline",
+    "not_needed": "The other holds were enough", "followed": "The next hold took its place",
     "under_review": "Nothing that was measured could be believed",
     "station_refused": "The charger refused the start", "not_plugged_in": "Nobody plugged in",
     **dict.fromkeys(_ENDED, "The hold had ended"),

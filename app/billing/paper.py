@@ -108,12 +108,14 @@ class Paper:
 async def find_paper(scope: Scope, invoice_id: UUID) -> Paper:
     """NotFound for none."""
     row = await service.get_invoice(scope, invoice_id)
-    payment = await payments.find_payment_of(scope, row)
+    named = await payments.find_payment_of(scope, row)
+    legs = await payments.legs_beside(scope, named) if named is not None else []
+    payment = payments.as_one(legs)
     is_last = row.corrects_id is None and not await queries.list_corrections(scope, row.id)
     return Paper(
         invoice=row, paid_by=payment,
         corrects=await service.get_invoice(scope, row.corrects_id) if row.corrects_id else None,
-        settled=await payments.find_settled(scope, payment) if is_last else None,
+        settled=await payments.find_settled_by(scope, legs) if is_last else None,
         given_back=await payments.list_given_back(scope, payment),
     )  # fmt: skip
 

@@ -18,7 +18,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select, text, update
+from sqlalchemy import Select, func, or_, select, text, tuple_, update
+from sqlalchemy.orm import aliased
 
 from app.billing import disputes, ledger
 from app.billing.card_currencies import CARD_CURRENCIES, MOST_MINOR
@@ -71,6 +72,8 @@ FEE_COMES_WITHIN = timedelta(days=10)
 LOOKED_AT_EACH = timedelta(hours=1)  # accounts, holds that stand, disputes: what changes without us
 SWEPT_BACK, SWEPT_AFTER = timedelta(days=31), timedelta(days=1)
 DISPUTES_BACK = timedelta(days=31)
+MOST_INCREMENTS = 10  # as many as Stripe takes of one hold
+LEGS = tuple(str(count) for count in range(1, 11))  # how many payments one session may have
 MOST_EVIDENCE = 100_000  # Stripe takes 150,000 characters
 
 _RANK = {
@@ -82,6 +85,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAKEN = ("captured", "partially_refunded", "refunded")
 # A provider that is the driver's own balance, and a source that fills one (`wallets`).
 WALLET = "wallet"
+LESS_USED = "Less was used than had been taken on the way."
 
 
 _PROVIDERS: dict[tuple[Any, ...], Provider] = {}
@@ -155,11 +159,49 @@ async def find_payment(scope: Scope, source_type: str, source_id: UUID) -> Payme
     return (await scope.db.execute(query)).scalars().first()
 
 
-async def lock_payment(scope: Scope, source_type: str, source_id: UUID) -> Payment | None:
-    """The newest leg, locked: before any paper and any audit entry of the same transaction, for news of it are booked
-    in that order too."""
-    payment = await find_payment(scope, source_type, source_id)
-    return await _locked(scope, payment.id) if payment is not None else None
+async def list_legs(scope: Scope, source_type: str, source_id: UUID) -> list[Payment]:
+    """All payments of a source, the first first."""
+    query = select(Payment).where(Payment.source_type == source_type, Payment.source_id == source_id)
+    return list((await scope.db.execute(query.order_by(Payment.leg))).scalars())
+
+
+async def lock_legs(scope: Scope, source_type: str, source_id: UUID) -> list[Payment]:
+    """The same, locked: before any paper and any audit entry of the same transaction, for news of them are booked in
+    that order too."""
+    return [await _locked(scope, leg.id) for leg in await list_legs(scope, source_type, source_id)]
+
+
+async def legs_beside(scope: Scope, payment: Payment) -> list[Payment]:
+    """The legs of what this payment pays for, itself among them. Each of those that fill a wallet is alone."""
+    if payment.source_type == WALLET:
+        return [payment]
+    return await list_legs(scope, payment.source_type, payment.source_id)
+
+
+def as_one(legs: Sequence[Payment]) -> Payment | None:
+    """The legs of a source as if they were one payment, with their sums: to be shown, it is no row. Its id is the first
+    leg's, which the papers name. Where one is due, that one speaks for all; else whatever is still under way."""
+    if len(legs) < 2:
+        return legs[0] if legs else None
+    held = [leg for leg in legs if leg.state in ("authorized", "capturing", *TAKEN)]
+    under_way = [leg for state in ("capturing", "authorized", *OPEN) for leg in legs if leg.state == state]
+    voice = next((leg for leg in legs if leg.is_due), (under_way or held[-1:] or list(legs[-1:]))[0])
+    whole = Payment(**{column.key: getattr(voice, column.key) for column in Payment.__mapper__.column_attrs})
+    whole.id, whole.leg = legs[0].id, legs[0].leg
+    for name in (
+        "captured_minor", "refunded_minor", "refunded_outside_minor", "refund_failed_minor", "repaid_minor",
+        "disputed_minor", "fee_minor", "provider_fee_minor",
+    ):  # fmt: skip
+        setattr(whole, name, sum(getattr(leg, name) for leg in legs))
+    # Of a leg that was taken on the way the rest of its hold is gone.
+    whole.hold_minor = sum(
+        leg.captured_minor if leg.state in TAKEN and leg is not held[-1] else leg.hold_minor for leg in held
+    )
+    if voice.state in TAKEN and whole.refunded_minor:
+        whole.state = "refunded" if whole.refunded_minor >= whole.captured_minor else "partially_refunded"
+    whole.dispute = next((leg.dispute for leg in legs if leg.dispute != "none"), "none")
+    whole.method = ", ".join(dict.fromkeys(leg.method for leg in held or legs))
+    return whole
 
 
 async def forget_payer(scope: Scope, payer_email: str, source_ids: Iterable[UUID]) -> None:
@@ -259,11 +301,13 @@ async def find_plan(scope: Scope, account: PaymentAccount) -> PlatformFee | None
 
 
 async def set_holds(
-    scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str | None = None, card_on_file: str | None = None
-) -> None:
+    scope: Scope, hold_ac: str, hold_dc: str, refund_limit: str | None = None, card_on_file: str | None = None,
+    max_legs: str | None = None,
+) -> None:  # fmt: skip
     """What a guest's card is asked to hold from now on, what one member of staff gives back of a payment alone, as
-    amounts of the account's currency: `30.00`; and whether drivers save cards (None: as it was). `payments_off`, or
-    Invalid of `hold_ac`, `hold_dc` and `refund_limit`: amount, too_low for a card charge, too_high; `card_on_file`."""
+    amounts of the account's currency: `30.00`; and whether drivers save cards, and how many holds a session
+    may have that these pay (None: as it was). `payments_off`, or Invalid of `hold_ac`, `hold_dc` and `refund_limit`:
+    amount, too_low for a card charge, too_high; `card_on_file`; `max_legs`."""
     account = await find_account(scope)
     if account is None:
         raise Refused("payments_off", "Cards cannot be taken here at the moment.")
@@ -277,8 +321,14 @@ async def set_holds(
         limit = _read_limit(refund_limit, account.currency, faults)
     if card_on_file not in (None, "off", "optional", "required"):
         faults.append(FieldFault("card_on_file", "card_on_file", "It is off, optional or required."))
+    if max_legs is not None and max_legs not in LEGS:
+        faults.append(FieldFault("max_legs", "max_legs", "It is a number from 1 to 10."))
     if faults:
         raise Invalid("invalid", "These amounts cannot be saved.", faults=faults)
+    if max_legs is not None and int(max_legs) != account.max_legs:
+        account.max_legs = int(max_legs)
+        told = {"max_legs": account.max_legs}
+        await audit.record(scope, "payment_account.max_legs_changed", "payment_account", account.id, told)
     if card_on_file is not None and card_on_file != account.card_on_file:
         account.card_on_file, told = card_on_file, {"card_on_file": card_on_file}
         await audit.record(scope, "payment_account.card_on_file_changed", "payment_account", account.id, told)
@@ -397,7 +447,7 @@ async def open_payment(
 
 async def open_saved(
     scope: Scope, *, source_type: str, source_id: UUID, card: SavedCard, hold_minor: int, currency: str, title: str,
-    email: str, language: str,
+    email: str, language: str, leg: int = 1,
 ) -> tuple[Payment, PaymentOp]:  # fmt: skip
     """The hold is asked of a saved card (its payer loaded) by a job: nobody stands by. Where the card gives nothing the
     payment stays open and is due (`PaymentActionRequired`), and `pay_due` is how it is paid."""
@@ -407,7 +457,7 @@ async def open_saved(
     if currency != account.currency:
         raise Refused("payments_off", f"This operator's account does not take {currency}.")
     payment = Payment(
-        id=uuid7(), source_type=source_type, source_id=source_id, provider=account.provider,
+        id=uuid7(), source_type=source_type, source_id=source_id, leg=leg, provider=account.provider,
         account_ref=account.account_ref, currency=currency, hold_minor=0, is_live=account.is_live,
         payer_email=email_norm(email), saved_card_id=card.id, method=card.name, state="created", failure="",
         created_at=scope.now,
@@ -422,6 +472,32 @@ async def open_saved(
     op = await _plan(scope, payment, "create", f"pi:{payment.id}", request)
     await _enqueue(scope, op)
     return payment, op
+
+
+async def raise_hold(scope: Scope, payment_id: UUID, by_minor: int) -> PaymentOp | None:
+    """Its bank is asked to hold that much more on it; `HoldChanged` tells that it answered. None for a hold that cannot
+    be raised: once it was refused nobody asks again."""
+    payment = await _locked(scope, payment_id)
+    asked = (await list_increments(scope, [payment])).get(payment.id, [])
+    is_over = len(asked) >= MOST_INCREMENTS or any(op.state != "succeeded" for op in asked)
+    if payment.state != "authorized" or not payment.is_incremental or is_over:
+        return None
+    request = {"amount_minor": payment.hold_minor + by_minor}
+    op = await _plan(scope, payment, "increment", f"inc:{payment.id}:{len(asked) + 1}", request)
+    await _enqueue(scope, op)
+    return op
+
+
+async def list_increments(scope: Scope, legs: Iterable[Payment]) -> dict[UUID, list[PaymentOp]]:
+    """Per payment, oldest first, whatever became of them."""
+    query = select(PaymentOp).where(
+        PaymentOp.payment_id.in_([leg.id for leg in legs if leg.is_incremental]),
+        PaymentOp.kind == "increment",
+    )
+    found: dict[UUID, list[PaymentOp]] = {}
+    for op in (await scope.db.execute(query.order_by(PaymentOp.id))).scalars():
+        found.setdefault(op.payment_id, []).append(op)
+    return found
 
 
 async def pay_due(
@@ -450,7 +526,7 @@ async def pay_due(
     if pages and pages[-1].state in ("planned", "sent", "unknown"):
         return pages[-1]
     asked = next(op.request["amount_minor"] for op in ops if op.kind == "create")
-    owed = (await _papers_minor(scope, [payment.id]))[payment.id]
+    owed = await owed_minor(scope, payment)
     request = {
         "amount_minor": owed or asked, "currency": payment.currency, "title": title, "success_url": success_url,
         "cancel_url": cancel_url, "expires_at": (scope.now + CHECKOUT_LIFETIME).isoformat(), "email": address_of(email),
@@ -458,6 +534,21 @@ async def pay_due(
         "metadata": {"tenant": str(scope.tenant_id), "payment": str(payment.id), "source": str(payment.source_id)},
     }  # fmt: skip
     return await _plan(scope, payment, "checkout_create", f"co:{payment.id}:{len(pages) + 1}", request)
+
+
+async def list_ahead(scope: Scope) -> list[tuple[Payment, int]]:
+    """(leg, minor units) of what was taken on the way of sessions that have no paper yet, less what went back."""
+    later = aliased(Payment)
+    query = select(Payment).where(
+        Payment.captured_minor > 0, Payment.source_type != WALLET,
+        select(later.id).where(
+            later.source_type == Payment.source_type, later.source_id == Payment.source_id, later.leg > 1
+        ).exists(),
+    )  # fmt: skip
+    legs = list((await scope.db.execute(query.order_by(Payment.id))).scalars())
+    papers = await _papers_minor(scope, [leg.id for leg in legs])
+    found = [(leg, await kept_minor(scope, leg)) for leg in legs if papers[leg.id] == 0]
+    return [(leg, minor) for leg, minor in found if minor]
 
 
 async def list_due(scope: Scope, driver_id: UUID | None = None) -> list[tuple[Payment, int]]:
@@ -480,13 +571,37 @@ def minimum_minor(currency: str) -> int:
 
 
 async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: int) -> None:
-    """Takes what the supply cost, never more than the hold; the rest of the hold is released by that.
+    """Takes what the supply cost, never more than the holds; the rest of them is released by that.
 
-    What the hold does not cover, or is too little for a card, is the tenant's loss and stands in the books as one.
+    Legs pay in their order, those that are not needed are let go. What no hold covers, or is too little for a card, is
+    the tenant's loss and stands in the books as one. What was taken on the way (`capture_ahead`) and is too much goes
+    back.
     """
-    payment = await lock_payment(scope, source_type, source_id)
-    if payment is not None:
-        await _capture(scope, payment, gross_minor)
+    legs = await lock_legs(scope, source_type, source_id)
+    left, taken = gross_minor, await _taken_or_asked(scope, legs)
+    for leg in legs:
+        most = {"authorized": leg.hold_minor, "capturing": taken[leg.id]}.get(leg.state, leg.captured_minor)
+        share = left if leg is legs[-1] or leg.state in OPEN else min(left, most)
+        await _capture(scope, leg, share, is_one_of_many=len(legs) > 1)
+        left -= share
+    if len(legs) > 1 and sum(taken.values()) > gross_minor:
+        await _correct(scope, legs, gross_minor, LESS_USED)
+
+
+async def capture_ahead(scope: Scope, payment_id: UUID, cost_minor: int) -> None:
+    """A hold that ends before its session does is taken for what `cost_minor`, the session's cost so far, comes to
+    beyond what other legs took. Nobody owes anything yet: until the invoice this stands to the payer's credit. What is
+    too little for a card is left to the next leg."""
+    first = await get_payment(scope, payment_id)
+    legs = await lock_legs(scope, first.source_type, first.source_id)
+    payment = next(leg for leg in legs if leg.id == payment_id)
+    if payment.state != "authorized":
+        return
+    amount = min(cost_minor - sum((await _taken_or_asked(scope, legs)).values()), payment.hold_minor)
+    if amount < minimum_minor(payment.currency):
+        await _release(scope, payment, "followed")
+    else:
+        await _take(scope, payment, amount)
 
 
 async def capture_hold(scope: Scope, payment_id: UUID) -> None:
@@ -496,11 +611,11 @@ async def capture_hold(scope: Scope, payment_id: UUID) -> None:
         await _capture(scope, payment, payment.hold_minor)
 
 
-async def _capture(scope: Scope, payment: Payment, gross_minor: int) -> None:
+async def _capture(scope: Scope, payment: Payment, gross_minor: int, *, is_one_of_many: bool = False) -> None:
     if payment.state == "capturing" or payment.state in TAKEN:
         return
     if payment.saved_card_id is not None and payment.state in OPEN:
-        await _owe(scope, payment, gross_minor)
+        await _owe(scope, payment, gross_minor, is_one_of_many=is_one_of_many)
         return
     if payment.state != "authorized":
         await _waive(scope, payment, gross_minor)
@@ -511,23 +626,33 @@ async def _capture(scope: Scope, payment: Payment, gross_minor: int) -> None:
         await apply(scope, payment, _own_word(payment, "captured", captured_minor=amount))
         return
     if amount < minimum_minor(payment.currency):
-        await _release(scope, payment, "below_minimum" if gross_minor else "nothing_owed")
+        nothing = "not_needed" if is_one_of_many else "nothing_owed"
+        await _release(scope, payment, "below_minimum" if gross_minor else nothing)
         await _waive(scope, payment, gross_minor)
         return
-    fee = await _platform_fee(scope, payment, amount)
-    payment.state = "capturing"
-    op = await _plan(
-        scope, payment, "capture", f"cap:{payment.id}", {"amount_minor": amount, "fee_minor": fee}
-    )
+    await _take(scope, payment, amount)
     await _give_up(scope, payment, gross_minor - amount, "payment", payment.id)
-    await _enqueue(scope, op)
 
 
-async def _owe(scope: Scope, payment: Payment, gross_minor: int) -> None:
+async def _take(scope: Scope, payment: Payment, amount_minor: int) -> None:
+    """A second time where the first was refused and its payer paid the same leg otherwise."""
+    fee = await _platform_fee(scope, payment, amount_minor)
+    payment.state = "capturing"
+    query = select(func.count()).select_from(PaymentOp).where(
+        PaymentOp.payment_id == payment.id, PaymentOp.kind == "capture", PaymentOp.state == "failed"
+    )  # fmt: skip
+    failed = (await scope.db.execute(query)).scalar_one()
+    key = f"cap:{payment.id}:again{failed}" if failed else f"cap:{payment.id}"
+    request = {"amount_minor": amount_minor, "fee_minor": fee}
+    await _enqueue(scope, await _plan(scope, payment, "capture", key, request))
+
+
+async def _owe(scope: Scope, payment: Payment, gross_minor: int, *, is_one_of_many: bool = False) -> None:
     """A known payer's card gave nothing, or nobody knows yet: they go on owing it, and it is taken once a hold stands.
     What no card could take is given up."""
     if gross_minor < minimum_minor(payment.currency):
-        await _release(scope, payment, "below_minimum" if gross_minor else "nothing_owed")
+        nothing = "not_needed" if is_one_of_many else "nothing_owed"
+        await _release(scope, payment, "below_minimum" if gross_minor else nothing)
         await _waive(scope, payment, gross_minor)
     elif payment.is_due:
         await _emit(scope, payment, "PaymentDue")
@@ -568,10 +693,15 @@ async def _waive(scope: Scope, payment: Payment, gross_minor: int) -> None:
 
 
 async def release(scope: Scope, source_type: str, source_id: UUID, reason: str) -> None:
-    """Nothing will be taken: the page is closed, or the hold let go. Twice is once; taken money stays taken."""
-    payment = await lock_payment(scope, source_type, source_id)
-    if payment is not None:
-        await _release(scope, payment, reason)
+    """Nothing will be taken: the page is closed, or the hold let go. Twice is once; taken money stays taken, but for
+    what was taken on the way of something that has no paper."""
+    legs = await lock_legs(scope, source_type, source_id)
+    for leg in legs:
+        await _release(scope, leg, reason)
+    if len(legs) > 1:
+        await _correct(
+            scope, legs, sum((await _papers_minor(scope, [leg.id for leg in legs])).values()), reason
+        )
 
 
 async def _release(scope: Scope, payment: Payment, reason: str) -> None:
@@ -658,6 +788,15 @@ async def find_back(scope: Scope, payment: Payment | None) -> Back:
     return (await _find_back(scope, [payment]))[payment.id] if payment is not None else Back()
 
 
+async def find_back_by(scope: Scope, legs: Sequence[Payment]) -> Back:
+    """The same of all legs together."""
+    found = (await _find_back(scope, legs)).values()
+    return Back(
+        on_its_way_minor=sum(one.on_its_way_minor for one in found),
+        refused_minor=sum(one.refused_minor for one in found),
+    )
+
+
 async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Back]:
     """The same few questions for however many."""
     refunds = await list_refunds(scope, [one.id for one in payments])
@@ -683,14 +822,87 @@ async def _find_back(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, Ba
 
 
 async def _papers_minor(scope: Scope, payment_ids: Iterable[UUID]) -> dict[UUID, int]:
-    """What the invoices and credit notes of each come to."""
-    ids = {public_id("payment", one): one for one in payment_ids}
-    if not ids:
+    """What the invoices and credit notes of each come to. Of several legs, the papers name the first: each has its
+    share."""
+    wanted = list(payment_ids)
+    if not wanted:
         return {}
+    groups = await _legs_of(scope, wanted)
+    ids = {public_id("payment", one): one for one in {*wanted, *(legs[0].id for legs in groups)}}
     shown = Invoice.buyer["payment"].astext
     query = select(shown, func.sum(Invoice.gross_minor)).where(shown.in_(list(ids))).group_by(shown)
     found = dict.fromkeys(ids.values(), 0)
-    return found | {ids[one]: int(gross) for one, gross in await scope.db.execute(query)}
+    found |= {ids[one]: int(gross) for one, gross in await scope.db.execute(query)}
+    for legs in groups:
+        found |= await _shares(scope, legs, found[legs[0].id])
+    return {one: found[one] for one in wanted}
+
+
+async def owed_minor(scope: Scope, payment: Payment) -> int:
+    """What the papers say that this payment is to bring; of several legs, its share."""
+    return (await _papers_minor(scope, [payment.id]))[payment.id]
+
+
+async def _legs_of(scope: Scope, payment_ids: Iterable[UUID]) -> list[list[Payment]]:
+    """Of those among them that have several."""
+    own = select(Payment.source_type, Payment.source_id).where(
+        Payment.id.in_(list(payment_ids)), Payment.source_type != WALLET
+    )
+    other = aliased(Payment)
+    several = own.where(
+        select(other.id).where(
+            other.source_type == Payment.source_type, other.source_id == Payment.source_id, other.leg > 1
+        ).exists()
+    )  # fmt: skip
+    query = select(Payment).where(tuple_(Payment.source_type, Payment.source_id).in_(several))
+    groups: dict[tuple[str, UUID], list[Payment]] = {}
+    for leg in (await scope.db.execute(query.order_by(Payment.leg))).scalars():
+        groups.setdefault((leg.source_type, leg.source_id), []).append(leg)
+    return list(groups.values())
+
+
+async def _shares(scope: Scope, legs: Sequence[Payment], gross_minor: int) -> dict[UUID, int]:
+    """What of the papers each leg stands for: what it took and kept and what of it was given up. Where that comes to
+    more, the latest stand for less, and something of them waits to be given back; where it comes to less, the rest is
+    owed by what is still open, else by the last."""
+    ids = [leg.id for leg in legs]
+    refunds, given_up = await list_refunds(scope, ids), await written_off(scope, ids)
+    taken = await _taken_or_asked(scope, legs)
+    found = {
+        leg.id: taken[leg.id] + given_up[leg.id] - leg.repaid_minor
+        - sum(op.request["amount_minor"] for op in refunds.get(leg.id, ()) if op.state != "failed")
+        for leg in legs
+    }  # fmt: skip
+    rest = gross_minor - sum(found.values())
+    if rest > 0:
+        found[next((leg.id for leg in legs if leg.state in OPEN), ids[-1])] += rest
+    for leg in reversed(legs):
+        less = min(max(found[leg.id], 0), max(-rest, 0))
+        found[leg.id], rest = found[leg.id] - less, rest + less
+    return found
+
+
+async def _taken_or_asked(scope: Scope, legs: Sequence[Payment]) -> dict[UUID, int]:
+    """Minor units that each leg has brought, or that its capture asks for this moment."""
+    found = {leg.id: leg.captured_minor for leg in legs}
+    for leg in legs:
+        if leg.state == "capturing":
+            found[leg.id] = await _asked(scope, leg)
+    return found
+
+
+async def most_minor(scope: Scope, legs: Sequence[Payment]) -> int:
+    """What these can bring: what is held, and what was taken already."""
+    taken = await _taken_or_asked(scope, legs)
+    return sum(leg.hold_minor if leg.state == "authorized" else taken[leg.id] for leg in legs)
+
+
+async def _asked(scope: Scope, payment: Payment) -> int:
+    """What the capture that is under way asks for."""
+    query = select(PaymentOp.request).where(
+        PaymentOp.payment_id == payment.id, PaymentOp.kind == "capture", PaymentOp.state != "failed"
+    )
+    return max((one["amount_minor"] for one in (await scope.db.execute(query)).scalars()), default=0)
 
 
 async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
@@ -785,10 +997,7 @@ async def kept_minor(scope: Scope, payment: Payment) -> int:
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
     taken = payment.captured_minor
     if payment.state == "capturing":
-        query = select(PaymentOp.request).where(
-            PaymentOp.payment_id == payment.id, PaymentOp.kind == "capture"
-        )
-        taken = max((one["amount_minor"] for one in (await scope.db.execute(query)).scalars()), default=0)
+        taken = await _asked(scope, payment)
     return taken - _given_back(payment, refunds)
 
 
@@ -837,22 +1046,56 @@ async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     is under way nobody knows what was taken: the caller comes back at `PaymentCaptured` or `PaymentFailed`; while the
     money is disputed nobody knows whose it is, and the caller comes back at `DisputeClosed`.
     """
-    payment = await lock_payment(scope, source_type, source_id)
-    if payment is None or payment.state == "capturing" or payment.dispute in disputes.CONTESTED:
+    await _correct(scope, await lock_legs(scope, source_type, source_id), gross_minor, reason)
+
+
+async def _correct(scope: Scope, legs: Sequence[Payment], gross_minor: int, reason: str) -> None:
+    """The legs are locked. Too much goes back from the latest first; what a saved card has yet to give is less or more
+    by that."""
+    if any(leg.state == "capturing" or leg.dispute == "open" for leg in legs):
         return
-    if payment.saved_card_id is not None and payment.state in OPEN:
-        await _owe(scope, payment, gross_minor)
+    free = [leg for leg in legs if leg.dispute not in disputes.CONTESTED]
+    if not free:
         return
-    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
-    kept = payment.captured_minor - _given_back(payment, refunds)
-    wanted = min(gross_minor, kept)
-    if kept > wanted:
-        await refund(scope, payment.id, reason, amount_minor=kept - wanted)
-    lost = gross_minor - wanted - (await written_off(scope, [payment.id]))[payment.id]
+    ids, kept = [leg.id for leg in legs], dict[UUID, int]()
+    refunds, given_up = await list_refunds(scope, ids), sum((await written_off(scope, ids)).values())
+    for leg in legs:
+        kept[leg.id] = leg.captured_minor - _given_back(leg, refunds.get(leg.id, []))
+    wanted = min(gross_minor, sum(kept.values()))
+    await _spread(scope, free, kept, sum(kept.values()) - wanted, reason)
+    asked = next((leg for leg in legs if leg.saved_card_id is not None and leg.state in OPEN), None)
+    if asked is not None:
+        await _owe(scope, asked, gross_minor - wanted - given_up, is_one_of_many=len(legs) > 1)
+        return
+    lost, last = gross_minor - wanted - given_up, legs[-1]
     if lost:
-        await ledger.post(scope, "write_off", _corrections(payment.id), uuid7(), scope.now, [
-            Posting("write_off", lost, payment.currency), Posting("driver_receivable", -lost, payment.currency),
+        await ledger.post(scope, "write_off", _corrections(last.id), uuid7(), scope.now, [
+            Posting("write_off", lost, last.currency), Posting("driver_receivable", -lost, last.currency),
         ])  # fmt: skip
+
+
+async def _spread(
+    scope: Scope, legs: Sequence[Payment], most: dict[UUID, int], amount_minor: int, reason: str
+) -> list[PaymentOp]:
+    """Gives back that much, of the latest leg first, of each up to `most`."""
+    ops = list[PaymentOp]()
+    for leg in reversed(legs):
+        part = min(most[leg.id], amount_minor)
+        if part > 0:
+            ops.append(await refund(scope, leg.id, reason, amount_minor=part))
+            amount_minor -= part
+    return ops
+
+
+async def refund_legs(
+    scope: Scope, legs: Sequence[Payment], reason: str, amount_minor: int
+) -> list[PaymentOp]:
+    """As `refund`, of what several legs paid: the latest first, of none more than it took. One or more calls."""
+    refunds = await list_refunds(scope, [leg.id for leg in legs])
+    most = {leg.id: refundable_minor(leg, refunds.get(leg.id, [])) for leg in legs}
+    if not 0 < amount_minor <= sum(most.values()):
+        raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
+    return await _spread(scope, legs, most, amount_minor, reason)
 
 
 def _corrections(payment_id: UUID) -> str:
@@ -916,11 +1159,32 @@ class Settled:
         return "below_minimum" if is_too_little else "not_taken"
 
 
+async def asked_minor(scope: Scope, payment: Payment) -> int:
+    """What its saved card was asked to hold at first."""
+    query = select(PaymentOp.request).where(PaymentOp.payment_id == payment.id, PaymentOp.kind == "create")
+    request = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
+    return request["amount_minor"] if request else payment.hold_minor
+
+
 async def find_settled(scope: Scope, payment: Payment | None) -> Settled | None:
     if payment is None:
         return None
     given_up, unpapered = await written_off(scope, [payment.id]), await find_unpapered(scope, payment)
     return Settled(payment=payment, waived_minor=given_up[payment.id], unpapered_minor=unpapered)
+
+
+async def find_settled_by(scope: Scope, legs: Sequence[Payment]) -> Settled | None:
+    """The same of all legs together."""
+    whole = as_one(legs)
+    if whole is None:
+        return None
+    given_up, unpapered = (
+        await written_off(scope, [leg.id for leg in legs]),
+        await _find_unpapered(scope, legs),
+    )
+    return Settled(
+        payment=whole, waived_minor=sum(given_up.values()), unpapered_minor=sum(unpapered.values())
+    )
 
 
 def as_it_was(payment: Payment, gross_minor: int) -> Settled:
@@ -949,11 +1213,14 @@ async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[d
     A refund belongs to the newest note that stood when it was planned: in that note's own transaction, or later where
     the capture was still under way, or the provider refused at first.
     """
-    ops = (await list_refunds(scope, [payment.id])).get(payment.id, []) if payment is not None else []
+    legs = await legs_beside(scope, payment) if payment is not None else []
+    refunds = await list_refunds(scope, [leg.id for leg in legs])
+    ops = sorted((op for own in refunds.values() for op in own), key=lambda op: op.id)
+    payment = as_one(legs)
     if payment is None or not (ops or payment.refunded_outside_minor or payment.refund_failed_minor):
         return []
     query = select(Invoice.issued_at).where(
-        Invoice.issued_at >= payment.created_at, Invoice.corrects_id.is_not(None),
+        Invoice.issued_at >= legs[0].created_at, Invoice.corrects_id.is_not(None),
         Invoice.buyer["payment"].astext == public_id("payment", payment.id),
     )  # fmt: skip
     notes = list((await scope.db.execute(query)).scalars())
@@ -962,10 +1229,10 @@ async def list_given_back(scope: Scope, payment: Payment | None) -> list[tuple[d
         if op.state == "succeeded":
             issued_at = max((at for at in notes if at <= op.created_at), default=op.created_at)
             found.append((issued_at, op.request["amount_minor"], True))
-    outside = payment.refunded_outside_minor - await find_unpapered(scope, payment)
+    outside = payment.refunded_outside_minor - sum((await _find_unpapered(scope, legs)).values())
     if outside + payment.repaid_minor and notes:
         found.append((max(notes), outside + payment.repaid_minor, True))
-    back = await find_back(scope, payment)
+    back = await find_back_by(scope, legs)
     waiting = back.on_its_way_minor + back.refused_minor
     if waiting and notes:
         found.append((max(notes), waiting, False))
@@ -1069,7 +1336,8 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         payment = await get_payment(scope, op.payment_id)
         is_over = {
             "checkout_create": payment.state != "created" and not payment.is_due,
-            "create": payment.state not in OPEN, "confirm": payment.state in ("canceled", "expired", "failed"),
+            "create": payment.state not in OPEN, "increment": payment.state != "authorized",
+            "confirm": payment.state in ("canceled", "expired", "failed"),
         }.get(op.kind, False)  # fmt: skip
         if is_over:
             op.state = "failed"  # given up before it was ever made: no page for a wish that is over
@@ -1113,6 +1381,8 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp) -> Checkout
     ref = request.get("ref") or payment.provider_ref or ""
     if op.kind == "confirm":
         return await provider.confirm_payment(account, ref, key=key)
+    if op.kind == "increment":
+        return await provider.increment(account, ref, amount_minor=request["amount_minor"], key=key)
     if op.kind == "dispute_evidence":
         return await provider.submit_evidence(account, ref, evidence=request["evidence"], key=key)
     if op.kind == "dispute_accept":
@@ -1269,6 +1539,7 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
             "dispute_accept": answered is not None and answered.state == "lost",
             "dispute_evidence": answered is not None and answered.submitted_at is not None,
             "confirm": payment.state in ("authorized", "capturing", *TAKEN),
+            "increment": payment.hold_minor >= op.request.get("amount_minor", 0),
             "capture": payment.captured_minor > 0, "cancel": payment.state == "canceled",
             "checkout_expire": payment.state in ("expired", "canceled"),
             "refund": op.kind == "refund" and await _has_refunded(scope, payment, op),
@@ -1281,7 +1552,9 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
             await _book_outside(scope, payment)
         if has_happened:
             return
-        if op.kind in ("create", "confirm"):
+        if op.kind == "increment":
+            await _emit(scope, payment, "HoldChanged")
+        elif op.kind in ("create", "confirm"):
             await _ask_payer(scope, payment, error.code)
         elif op.kind == "checkout_create" and payment.is_due:
             pass  # it stays due, and another page may be asked for
@@ -1299,6 +1572,8 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
             await audit.record(scope, "payment.refund_refused", "payment", payment.id, news)
             await events.emit(scope, "RefundRefused", "payment", payment.id, news)
             scope.publish(f"payment:{payment.source_id}", {"what": "refund_refused"})
+        elif op.kind == "capture" and payment.saved_card_id is not None:
+            await _ask_payer(scope, payment, error.code)
         elif op.kind == "capture":
             payment.failure = error.code
             await _give_up(scope, payment, op.request["amount_minor"], "payment_op", op.id)
@@ -1309,14 +1584,24 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
 
 
 async def _ask_payer(scope: Scope, payment: Payment, code: str) -> None:
-    """The saved card gave nothing: what was asked of it is let go, and whoever pays is told. The payment is locked."""
-    if payment.state not in OPEN:
+    """The saved card gave nothing: what was asked of it is let go, and whoever pays is told. The payment is locked.
+
+    A leg beside others that nobody owes anything for yet is no debt, it is over: the others pay as far as they hold.
+    """
+    if payment.state in ("authorized", *TAKEN):
         return
-    payment.state, payment.failure = "requires_action", payment.failure or code
+    payment.state = "requires_action"
+    if len(await legs_beside(scope, payment)) > 1 and await owed_minor(scope, payment) <= 0:
+        await _withdraw(scope, payment, code)
+        payment.version_no += 1
+        scope.publish(f"payment:{payment.source_id}", {"what": payment.state})
+        await _emit(scope, payment, "PaymentEnded")
+        return
+    payment.failure = payment.failure or code
     if payment.provider_ref is not None:
-        request = {"ref": payment.provider_ref}
-        await _enqueue(scope, await _plan(scope, payment, "cancel", f"can:{payment.id}:ask", request))
-        payment.provider_ref = None
+        request, key = {"ref": payment.provider_ref}, f"can:{payment.id}:{payment.provider_ref}"
+        await _enqueue(scope, await _plan(scope, payment, "cancel", key, request))
+        payment.provider_ref, payment.hold_minor = None, 0  # what stood is let go
     payment.version_no += 1
     scope.publish(f"payment:{payment.source_id}", {"what": payment.state})
     await _emit(scope, payment, "PaymentActionRequired")
@@ -1396,6 +1681,10 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
     payment.capture_before = seen.capture_before or payment.capture_before
     payment.charge_ref, payment.method = seen.charge_ref or payment.charge_ref, seen.method or payment.method
     payment.three_d_secure = seen.three_d_secure or payment.three_d_secure
+    if seen.charge_ref:
+        payment.is_incremental, payment.is_extended = seen.is_incremental, seen.is_extended
+    if before.state == after.state == "authorized" and after.hold_minor > before.hold_minor:
+        await _emit(scope, payment, "HoldChanged")
     if after != before:
         payment.version_no += 1
         scope.publish(f"payment:{payment.source_id}", {"what": after.state})

@@ -55,6 +55,7 @@ OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund", "dispute_evidence": "Evidence", "dispute_accept": "Dispute accepted",
     "wallet_hold": "Kept in the wallet", "create": "Saved card", "confirm": "Hold",
+    "increment": "Hold raised",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
@@ -202,14 +203,17 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
 @get("/payments/{payment_id:str}", opt={"permission": "invoices.view"})
 async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[str]:
     row = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
-    ops = await queries.ops_of(tenant_scope, row.id)
+    ops, legs = await queries.ops_of(tenant_scope, row.id), await payments.legs_beside(tenant_scope, row)
     is_top_up = (
         row.source_type == payments.WALLET
     )  # given back from the wallet's page: no paper takes it back
-    left = 0 if is_top_up else payments.refundable_minor(row, ops)
+    of_all = await payments.list_refunds(tenant_scope, [leg.id for leg in legs])
+    left = 0 if is_top_up else sum(payments.refundable_minor(leg, of_all.get(leg.id, [])) for leg in legs)
     back = await payments.find_back(tenant_scope, row)
+    promised = (await payments.find_back_by(tenant_scope, legs)).refused_minor
     refused = next((op for op in reversed(ops) if op.kind == "refund" and op.state == "failed"), None)
-    requests = (await queries.refund_requests_of(tenant_scope, [row.id])).get(row.id, [])
+    asked = await queries.refund_requests_of(tenant_scope, [leg.id for leg in legs])
+    requests = [one for own in asked.values() for one in own]
     account = await payments.find_account(tenant_scope)
     return page(
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
@@ -218,7 +222,8 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
         outcome=outcomes.outcome(row), back=back, why_refused=outcomes.why_refused(refused),
         has_come_back=refused is None or bool((refused.response or {}).get("came_back")),
         repayments=await payments.list_repayments(tenant_scope, row.id),
-        left_minor=max(left - back.refused_minor, 0), actor=tenant_scope.actor,
+        left_minor=max(left - promised, 0), actor=tenant_scope.actor,
+        legs=[(public_id("payment", leg.id), leg) for leg in legs],
         requests=[(public_id("refund", one.id), one) for one in requests],
         limit_minor=account.refund_limit_minor if account else None,
         disputes=[(public_id("dispute", one.id), one) for one in await disputes.of_payment(tenant_scope, row.id)],

@@ -89,7 +89,8 @@ class Observation:
 
     `refunded_minor` is what went back and stayed there, `refund_failed_minor` what went and was sent back to the
     account. `refunds` are those that are known one by one. `fees_back` is (refund, minor units) of the platform's fee
-    that was given back with it.
+    that was given back with it. `is_incremental`: its bank lets the hold be raised; `is_extended`: it stands for longer
+    than usual, up to `capture_before` as ever.
     """
 
     provider_ref: str
@@ -107,6 +108,8 @@ class Observation:
     is_live: bool = False
     is_disputed: bool = False
     three_d_secure: str = ""
+    is_incremental: bool = False
+    is_extended: bool = False
     fees_back: tuple[tuple[str, int], ...] = ()
     refunds: "tuple[RefundSeen, ...]" = ()
 
@@ -266,6 +269,8 @@ class Provider(Protocol):
     ) -> Observation: ...  # fmt: skip
 
     async def confirm_payment(self, account: str, ref: str, *, key: str) -> Observation: ...
+
+    async def increment(self, account: str, ref: str, *, amount_minor: int, key: str) -> Observation: ...
 
     async def get_payment(self, account: str, ref: str) -> Observation: ...
 

@@ -51,8 +51,14 @@ CARDS = {
 SAVED_CARDS = {
     "4000002500003155": ("visa", "authenticate_once", N_("asks for 3-D Secure once, when it is saved")),
     "4000000000000341": ("visa", "declined_later", N_("can be saved, and is declined later")),
+    "4000000000010009": ("visa", "raises", N_("lets its hold be raised")),
+    "4000000000010017": ("visa", "raises_once", N_("lets its hold be raised once")),
+    "5200000000010003": ("mastercard", "extends", N_("holds for 30 days")),
 }
+MOST_INCREMENTS = 10
+EXTENDED_LIFETIME_S = 30 * 86_400
 _ALL_CARDS = CARDS | SAVED_CARDS
+_SAYS_YES = ("ok", "raises", "raises_once", "extends")
 # What happens once the money was taken (docs.stripe.com/testing#disputes).
 DISPUTING = {"4000000000000259": "needs_response", "4000000000001976": "warning_needs_response"}
 # How a refund begins, and what becomes of it (docs.stripe.com/testing#refunds).
@@ -495,6 +501,7 @@ async def _create_checkout(engine: Engine, params: dict[str, Any]) -> dict[str, 
         "custom_text": {"after_submit": None, "shipping_address": None, "submit": None,
                         "terms_of_service_acceptance": None},
         "shipping_options": [], "livery": {"intent": params.get("payment_intent_data") or {}, "item": item,
+                                           "asked": _asked_of_card(params),
                                            "said": "", "asks_bank": False},
     }  # fmt: skip
     await engine.put(session)
@@ -566,7 +573,7 @@ async def pay_checkout(database: Database, account: str, ref: str, card: str, em
             await engine.put(session)
             await engine.tell("payment_intent.requires_action", intent)
             return {"status": "authenticate", "session": session}
-        if behaviour != "ok":
+        if behaviour not in _SAYS_YES:
             await engine.put(session)
             return await _declined(engine, session, intent, behaviour)
         return await _complete(engine, session, intent)
@@ -610,6 +617,10 @@ def _customer(email: str) -> dict[str, Any]:
             "business_name": None, "individual_name": None}  # fmt: skip
 
 
+def _asked_of_card(params: Mapping[str, Any]) -> dict[str, Any]:
+    return (params.get("payment_method_options") or {}).get("card") or {}
+
+
 async def _checkout_intent(engine: Engine, session: dict[str, Any], card: str, brand: str) -> dict[str, Any]:
     """The payment intent is made when the payer first submits, as Stripe does."""
     data = session["livery"]["intent"]
@@ -619,7 +630,7 @@ async def _checkout_intent(engine: Engine, session: dict[str, Any], card: str, b
         intent = await _new_intent(engine, session["amount_total"], session["currency"], data)
         session["payment_intent"] = intent["id"]
     intent["payment_method"] = "pm_card_" + brand
-    intent["livery"] = {"card": card, "brand": brand}
+    intent["livery"] = {"card": card, "brand": brand, "asked": session["livery"].get("asked")}
     return intent
 
 
@@ -675,6 +686,10 @@ async def _hold(engine: Engine, intent: dict[str, Any], lifetime_s: int) -> dict
     """The bank said yes: the charge of it."""
     now = await engine.now()
     card = intent["livery"]
+    behaviour, asked = _ALL_CARDS[card["card"]][1], card.get("asked") or {}
+    can_raise = behaviour.startswith("raises") and "request_incremental_authorization" in asked
+    is_extended = behaviour == "extends" and "request_extended_authorization" in asked
+    lifetime_s = EXTENDED_LIFETIME_S if is_extended else lifetime_s
     charge = {
         "id": "ch_" + secrets.token_hex(12), "object": "charge", "amount": intent["amount"], "amount_captured": 0,
         "amount_refunded": 0, "application": None, "application_fee": None, "application_fee_amount": None,
@@ -690,6 +705,8 @@ async def _hold(engine: Engine, intent: dict[str, Any], lifetime_s: int) -> dict
             "country": "DE", "exp_month": 12, "exp_year": 2034, "funding": "credit", "checks": None,
             "amount_authorized": intent["amount"], "mandate": None, "network": card["brand"], "wallet": None,
             "three_d_secure": _AUTHENTICATED if card.get("is_authenticated") else None,
+            "incremental_authorization": {"status": "available" if can_raise else "unavailable"},
+            "extended_authorization": {"status": "enabled" if is_extended else "disabled"},
             "installments": None, "authorization_code": None,
             "network_transaction_id": None, "regulated_status": None}},
         "receipt_email": None, "receipt_number": None, "receipt_url": None, "refunded": False, "review": None,
@@ -750,7 +767,7 @@ async def _save_card(engine: Engine, session: dict[str, Any], card: str, behavio
     """The setup's page was submitted: the bank is asked where the card wants it, and declines what has no future."""
     setup = await engine.get("setup_intent", session["setup_intent"])
     session["livery"] |= {"card": card, "said": "", "asks_bank": behaviour.startswith("authenticate")}
-    if behaviour in ("ok", "declined_later"):
+    if behaviour in (*_SAYS_YES, "declined_later"):
         return await _saved(engine, session, succeeds=True)
     if session["livery"]["asks_bank"]:
         await engine.put(setup | {"status": "requires_action"})
@@ -847,7 +864,7 @@ async def _create_intent(engine: Engine, params: dict[str, Any]) -> dict[str, An
     card = method["livery"]["card"]
     intent = await _new_intent(engine, amount, currency, params) | {
         "status": "requires_confirmation", "payment_method": method["id"],
-        "livery": {"card": card, "brand": method["card"]["brand"]},
+        "livery": {"card": card, "brand": method["card"]["brand"], "asked": _asked_of_card(params)},
     }  # fmt: skip
     await engine.put(intent)
     return _shown_intent(await engine.expanded(intent, params))
@@ -879,6 +896,33 @@ async def _confirm_intent(engine: Engine, ref: str, params: dict[str, Any]) -> d
         await engine.tell("payment_intent.payment_failed", _shown_intent(intent))
         return _card_error(code, intent)
     await _hold(engine, intent, OFF_SESSION_LIFETIME_S)
+    await engine.tell("payment_intent.amount_capturable_updated", _shown_intent(intent))
+    return _shown_intent(await engine.expanded(intent, params))
+
+
+async def _increment_intent(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any] | Answer:
+    """The total that is to be held from now on; a bank that refuses leaves what it holds."""
+    intent, amount = await _aged_intent(engine, ref), _integer(params, "amount")
+    if intent["status"] != "requires_capture":
+        message = (
+            f"This PaymentIntent's authorization cannot be incremented: its status is {intent['status']}."
+        )
+        raise WireError(400, "invalid_request_error", message, code="payment_intent_unexpected_state")
+    charge = await engine.get("charge", intent["latest_charge"])
+    card, count = charge["payment_method_details"]["card"], intent["livery"].get("increments", 0)
+    if card["incremental_authorization"]["status"] != "available" or count >= MOST_INCREMENTS:
+        message = "This PaymentIntent is not eligible for incremental authorizations."
+        raise WireError(400, "invalid_request_error", message, code="incremental_authorization_unavailable")
+    if amount <= intent["amount"]:
+        message = "The amount must be greater than the currently authorized amount."
+        raise WireError(400, "invalid_request_error", message, code="amount_too_small", param="amount")
+    if count and _ALL_CARDS[intent["livery"]["card"]][1] == "raises_once":
+        return _card_error("insufficient_funds", intent)
+    intent |= {"amount": amount, "amount_capturable": amount}
+    intent["livery"]["increments"] = count + 1
+    charge["amount"] = card["amount_authorized"] = amount
+    for body in (charge, intent):
+        await engine.put(body)
     await engine.tell("payment_intent.amount_capturable_updated", _shown_intent(intent))
     return _shown_intent(await engine.expanded(intent, params))
 
@@ -1444,6 +1488,7 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("POST", "/v1/payment_intents", _create_intent),
     ("POST", "/v1/payment_intents/{id}/confirm", _confirm_intent),
     ("GET", "/v1/payment_intents/{id}", _get_intent),
+    ("POST", "/v1/payment_intents/{id}/increment_authorization", _increment_intent),
     ("POST", "/v1/payment_intents/{id}/capture", _capture_intent),
     ("POST", "/v1/payment_intents/{id}/cancel", _cancel_intent),
     ("GET", "/v1/charges/{id}", _get_charge),

@@ -32,7 +32,10 @@ async def change_card_settings(request: AnyRequest, tenant_scope: Scope) -> Resp
     try:
         limit = form.text("refund_limit") if "refund_limit" in form else None
         on_file = form.text("card_on_file") if "card_on_file" in form else None
-        await payments.set_holds(tenant_scope, form.text("hold_ac"), form.text("hold_dc"), limit, on_file)
+        legs = form.text("max_legs") if "max_legs" in form else None
+        await payments.set_holds(
+            tenant_scope, form.text("hold_ac"), form.text("hold_dc"), limit, on_file, legs
+        )
     except (Invalid, Refused) as error:
         account, tight = await payments.find_account(tenant_scope), await list_tight_holds(tenant_scope)
         return form_again(
@@ -57,7 +60,7 @@ def _holds(account: PaymentAccount | None) -> dict[str, str]:
         "refund_limit": account.refund_limit_minor,
     }
     shown = {name: str(to_decimal(minor, account.currency)) for name, minor in amounts.items()}
-    return shown | {"card_on_file": account.card_on_file}
+    return shown | {"card_on_file": account.card_on_file, "max_legs": str(account.max_legs)}
 
 
 routes = [show_card_settings, change_card_settings]

@@ -7,7 +7,7 @@ sessions below `/account`. Forms work without JavaScript.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -27,6 +27,7 @@ from app.brands import faces
 from app.brands import service as brands
 from app.charging import (
     account,
+    off_session,
     paid,
     places,
     queries,
@@ -342,7 +343,7 @@ async def _session_page(request: AnyRequest, scope: Scope, session_id: UUID, bas
     payment = shown["payment"]
     comes_back = shown["has_returned"] or "canceled" in request.query_params
     if payment is not None and payment.state in payments.OPEN and comes_back:
-        await payments.watch(scope, payment.id)
+        await payments.watch(scope, shown["legs"][-1].id)
     return page(
         request, scope, "charging/guest.html", title=_("Your session"),
         profile=await brands.get_profile(scope), **shown,
@@ -352,7 +353,8 @@ async def _session_page(request: AnyRequest, scope: Scope, session_id: UUID, bas
 async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: bool) -> dict[str, Any]:
     """`base` is the page's own address; its forms and papers lie below."""
     session = await service.get_session(scope, session_id)
-    payment = await payments.find_payment(scope, "charging_session", session_id)
+    legs = await payments.list_legs(scope, "charging_session", session_id)
+    payment = payments.as_one(legs)
     cdr = (await queries.cdrs_of(scope, [session.id])).get(session.id)
     collection = cdr.collection if cdr else await settlement.collection_of(scope, session)
     charged = cdr or await queries.find_credited(scope, session.id)
@@ -378,13 +380,14 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
         "price": price, "energy_wh": energy, "due_words": paid.due_words(session, payment),
         "power_w": power_w, "code": evse.code if evse else None,
         "seconds": _seconds(session, scope.now), "papers_count": len(await settlement.list_papers(scope, session_id)),
-        "waived": await _waived(scope, session_id, payment),
+        "waived": await _waived(scope, session_id, legs), "legs": legs,
+        "most_held": await off_session.most_held_minor(scope, legs),
     }  # fmt: skip
 
 
-async def _waived(scope: Scope, session_id: UUID, payment: Payment | None) -> str:
+async def _waived(scope: Scope, session_id: UUID, legs: Sequence[Payment]) -> str:
     """Also of what was given back since: that does not undo what had been waived."""
-    words = paper.waived(await payments.find_settled(scope, payment))
+    payment, words = payments.as_one(legs), paper.waived(await payments.find_settled_by(scope, legs))
     if not words and payment is not None and payment.refunded_minor:
         billed = await settlement.find_cdr(scope, session_id)
         words = paper.waived(payments.as_it_was(payment, billed.incl_vat_minor)) if billed else ""
@@ -446,7 +449,7 @@ async def _pay_due(request: AnyRequest, find: FindSession) -> Response[Any]:
             words = _("The payment service does not answer yet. Try again in a minute.")
             return redirect(request, back, flash=words, kind="error")
     async with visit.database.scope(visit.tenant, visit.actor) as scope:
-        payment = await payments.find_payment(scope, "charging_session", session_id)
+        payment = payments.as_one(await payments.list_legs(scope, "charging_session", session_id))
         url = payment.checkout_url if payment is not None and payment.is_due else None
     return Response(None, status_code=303, headers={"Location": url}) if url else redirect(request, back)
 
@@ -456,8 +459,8 @@ async def _get_papers(scope: Scope, session_id: UUID) -> list[Paper]:
     papers = await settlement.list_papers(scope, session_id)
     if not papers:
         raise NotFound("receipt")
-    payment = await payments.find_payment(scope, "charging_session", session_id)
-    settled = await payments.find_settled(scope, payment)
+    legs = await payments.list_legs(scope, "charging_session", session_id)
+    payment, settled = payments.as_one(legs), await payments.find_settled_by(scope, legs)
     given_back = await payments.list_given_back(scope, payment)
     by_id = {one.id: one for one in papers}
     return [

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import paid, plausibility, service, settlement
+from app.charging import legs, plausibility, service, settlement
 from app.charging.models import ChargingSession, SessionEvent
 from app.kernel import queue
 from tenants.scope import Scope
@@ -44,12 +44,13 @@ async def list_undecided(scope: Scope, session_id: UUID | None = None) -> list[U
     )  # fmt: skip
     if session_id is not None:
         query = query.where(ChargingSession.id == session_id)
-    found: list[Undecided] = []
+    found: dict[UUID, Undecided] = {}  # of several legs the one that ends first
     for key, told_at, capture_before in await scope.db.execute(query):
         ends = [told_at + REVIEW_LASTS] if told_at else []
-        ends += [capture_before - paid.EXPIRY_MARGIN] if capture_before else []
-        found.append(Undecided(key, min(ends, default=scope.now)))
-    return sorted(found, key=lambda one: one.until)
+        ends += [capture_before - legs.EXPIRY_MARGIN] if capture_before else []
+        one = Undecided(key, min(ends, default=scope.now))
+        found[key] = min(found.get(key, one), one, key=lambda one: one.until)
+    return sorted(found.values(), key=lambda one: one.until)
 
 
 async def sweep(scope: Scope) -> None:
@@ -67,10 +68,10 @@ async def sweep(scope: Scope) -> None:
         .join(Payment, (Payment.source_id == ChargingSession.id) & (Payment.source_type == "charging_session"))
         .where(
             ChargingSession.status == "ACTIVE", Payment.state == "authorized",
-            Payment.capture_before < scope.now + paid.EXPIRY_MARGIN,
+            Payment.capture_before < scope.now + legs.EXPIRY_MARGIN + legs.ASKED_BEFORE_END,
         )
     )  # fmt: skip
-    for session_id in (await scope.db.execute(running)).scalars():
+    for session_id in (await scope.db.execute(running.distinct())).scalars():
         await queue.enqueue(scope, "charging.check_cap", session_id=str(session_id), lock=f"cap:{session_id}")
 
 

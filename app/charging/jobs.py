@@ -95,6 +95,11 @@ async def payment_ended(database: Database, tenant_id: UUID, event_id: str) -> N
         await paid.payment_ended(scope, UUID(event_id))
 
 
+async def hold_changed(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, Actor.job("charging.hold_changed")) as scope:
+        await paid.hold_changed(scope, UUID(event_id))
+
+
 async def payment_settled(database: Database, tenant_id: UUID, event_id: str) -> None:
     async with database.scope(tenant_id, Actor.job("charging.payment_settled")) as scope:
         await paid.payment_settled(scope, UUID(event_id))
@@ -215,6 +220,7 @@ JOBS = {
     "charging.command_ended": command_ended,
     "charging.payment_authorized": payment_authorized,
     "charging.payment_ended": payment_ended,
+    "charging.hold_changed": hold_changed,
     "charging.payment_settled": payment_settled,
     "charging.dispute_closed": dispute_closed,
     "charging.session_started": session_started,
@@ -223,6 +229,7 @@ JOBS = {
 LISTENERS = {
     "CommandEnded": ["charging.command_ended"],
     "DisputeClosed": ["charging.dispute_closed"],
+    "HoldChanged": ["charging.hold_changed"],
     "MeterKeyTrusted": ["charging.meter_key_trusted"],
     "PaymentActionRequired": ["charging.payment_action_required"],
     "PaymentAuthorized": ["charging.payment_authorized"],

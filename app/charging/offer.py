@@ -19,11 +19,13 @@ UNRATED_POWER_W = 22_000
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a start at this place would hold on a card, and what its beginning costs (gross)."""
+    """What a start at this place would hold on a card, and what its beginning costs (gross). A saved card may be asked
+    for that as often as `max_holds` in one session."""
 
     hold_minor: int
     begins_at_minor: int
     currency: str
+    max_holds: int = 1
 
     @property
     def is_enough(self) -> bool:
@@ -39,7 +41,7 @@ async def find_offer(scope: Scope, evse: EVSE, version: TariffVersion) -> Offer 
     power_w = max((rated_power_w(connector) or 0 for connector in evse.connectors), default=0)
     hold_minor = account.hold_dc_minor if power_w > DC_POWER_W else account.hold_ac_minor
     begins_at_minor = await price_of_beginning(scope, version, power_w, evse.station.location)
-    return Offer(hold_minor, begins_at_minor, version.currency)
+    return Offer(hold_minor, begins_at_minor, version.currency, account.max_legs)
 
 
 async def price_of_beginning(

@@ -20,7 +20,9 @@ from app.access import service as access
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Payment, PaymentOp, SavedCard
+from app.charging import legs as session_legs
 from app.charging import off_session, service, settlement, snapshot, startable
+from app.charging.legs import SILENCE_MARGIN
 from app.charging.models import ChargingSession
 from app.charging.offer import UNRATED_POWER_W, Offer, find_offer, title_of
 from app.charging.plausibility import judge_risen, rated_power_w
@@ -50,7 +52,6 @@ LOOK_AGAIN_MIN, LOOK_AGAIN_MAX = timedelta(seconds=5), timedelta(minutes=5)
 STOP_TAKES = timedelta(seconds=20)
 SECOND_TAP = timedelta(seconds=15)
 _NO_CARD_YET = ("created", "requires_action", "failed", "expired")
-EXPIRY_MARGIN, SILENCE_MARGIN = timedelta(hours=6), timedelta(hours=2)
 HOLD_TOO_SMALL = N_("This charger cannot be paid by card here right now. Please tell the operator.")
 
 
@@ -262,7 +263,8 @@ async def pay_due(scope: Scope, session_id: UUID, *, language: str, origin: str)
     """What the saved card did not pay is paid on the provider's page, where its bank can ask its driver. After commit
     `run_op` makes that page; None where it is there, or nothing is due."""
     session = await service.get_session(scope, session_id)
-    payment = await payments.find_payment(scope, "charging_session", session_id)
+    legs = await payments.list_legs(scope, "charging_session", session_id)
+    payment = next((leg for leg in legs if leg.is_due), None)
     if payment is None or session.evse is None:
         return None
     url = await page_url(scope, session_id, origin)
@@ -291,6 +293,8 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
             await payments.release(scope, "charging_session", session.id, session.not_started or "over")
         elif session.status == "COMPLETED":
             await settlement.capture(scope, session.id)
+        elif payment.leg > 1:
+            await watch_cap(scope, session.id, comes_back=False)
         return
     session = pending
     try:
@@ -302,6 +306,14 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
     session.id_token_id, session.id_token_masked = token.id, access.mask(value)
     session.cost_cap_minor = payment.hold_minor
     await service.send_start(scope, evse, session, IdTokenValue(value, "Central"), PLUG_IN_LIFETIME)
+
+
+async def hold_changed(scope: Scope, event_id: UUID) -> None:
+    """The bank has raised a hold, or refused to: the session may go on, or asks for another one."""
+    session, _payment = await _subject(scope, event_id)
+    if session is not None:
+        scope.publish(f"session:{session.id}", {"what": "payment"})
+        await watch_cap(scope, session.id, comes_back=False)
 
 
 async def payment_ended(scope: Scope, event_id: UUID) -> None:
@@ -327,9 +339,13 @@ async def payment_action_required(scope: Scope, event_id: UUID) -> None:
 
 
 async def payment_settled(scope: Scope, event_id: UUID) -> None:
-    """What was taken is known now: if papers were corrected while it was under way, the difference is given back."""
+    """What was taken is known now: if papers were corrected while it was under way, the difference is given back; so
+    is what was taken on the way of a session that came to nothing."""
     session, payment = await _subject(scope, event_id)
     if session is not None and payment is not None:
+        if session.status == "INVALID":
+            await service.lock_settling(scope, session.id)
+            await payments.release(scope, "charging_session", session.id, session.not_started or "voided")
         await settlement.correct_payment(scope, session.id)
 
 
@@ -384,24 +400,31 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
     session = await service.get_session(scope, session_id)
     if session.cost_cap_minor is None or session.status != "ACTIVE":
         return
-    payment = await payments.find_payment(scope, "charging_session", session_id)
-    expires_at = payment.capture_before if payment else None
-    if payment is None or not off_session.is_covered(payment):  # there is nothing left to pay from
+    legs = await payments.list_legs(scope, "charging_session", session_id)
+    session.cost_cap_minor = cap = await session_legs.cap_minor(scope, session, legs)
+    if not any(off_session.is_covered(leg) for leg in legs):  # there is nothing left to pay from
         await _stop(scope, session, "hold_gone", comes_back=comes_back)
         return
-    if expires_at is not None and scope.now > expires_at - EXPIRY_MARGIN:
+    if not await session_legs.keep_until_end(scope, session, legs):
         await _stop(scope, session, "hold_ends", comes_back=comes_back)
-        if scope.now > expires_at - SILENCE_MARGIN:
+        ends_at = min(leg.capture_before for leg in legs if leg.state == "authorized" and leg.capture_before)
+        if scope.now > ends_at - SILENCE_MARGIN:
             await service.close_silent(scope, session.id)
         return
-    if await cost_by(scope, session, scope.now + STOP_TAKES) >= session.cost_cap_minor:
+    cost = await cost_by(scope, session, scope.now + STOP_TAKES)
+    if await session_legs.is_nearly_used(scope, legs, cap, cost) and (
+        await cost_by(scope, session, scope.now + session_legs.ASKED_BEFORE_USED) >= cap
+    ):
+        await off_session.grow(scope, session)
+        legs = await payments.list_legs(scope, "charging_session", session_id)
+    if cost >= cap and not await session_legs.waits_for_bank(scope, legs):
         await _stop(scope, session, "hold_used", comes_back=comes_back)
         return
     if not comes_back:
         return
     ahead = LOOK_AGAIN_MAX
     while ahead > LOOK_AGAIN_MIN:
-        if await cost_by(scope, session, scope.now + ahead + STOP_TAKES) < session.cost_cap_minor:
+        if await cost_by(scope, session, scope.now + ahead + STOP_TAKES) < cap:
             break
         ahead /= 2
     await queue.enqueue(
@@ -584,7 +607,8 @@ def due_words(session: ChargingSession, payment: Payment | None) -> dict[str, st
 
 async def _given_back_words(scope: Scope, payment: Payment) -> dict[str, Any] | None:
     """What comes back, or that all did; None where neither is so."""
-    back = await payments.find_back(scope, payment)
+    legs = await payments.legs_beside(scope, payment)
+    back = await payments.find_back_by(scope, legs)
     if back.on_its_way_minor or back.refused_minor:
         amount = money(back.on_its_way_minor + back.refused_minor, payment.currency)
         gets = _("You get %(amount)s back.") % {"amount": amount}
@@ -595,7 +619,7 @@ async def _given_back_words(scope: Scope, payment: Payment) -> dict[str, Any] | 
         return _words(N_("Credited"), gets, how, tone="info", step=4)
     if payment.repaid_minor:
         amount = money(payment.refunded_minor + payment.repaid_minor, payment.currency)
-        paid = await payments.list_repayments(scope, payment.id)
+        paid = [one for leg in legs for one in await payments.list_repayments(scope, leg.id)]
         words = _("%(amount)s of what you paid was given back. Reference of the transfer: %(reference)s") % {
             "amount": amount, "reference": ", ".join(one.reference for one in paid),
         }  # fmt: skip

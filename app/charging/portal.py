@@ -196,12 +196,14 @@ async def _parts(scope: Scope, session: ChargingSession) -> dict[str, Any]:
 
 async def _payment(scope: Scope, session: ChargingSession) -> dict[str, Any]:
     """Of the card that pays for it, where one does."""
-    payment = await payments.find_payment(scope, "charging_session", session.id)
+    legs = await payments.list_legs(scope, "charging_session", session.id)
+    payment = payments.as_one(legs)
     if payment is None:
         return {"payment": None}
     return {
-        "payment": payment, "payment_id": public_id("payment", payment.id), "outcome": outcomes.outcome(payment),
-        "settled": await payments.find_settled(scope, payment), "waived_words": outcomes.WAIVED_WORDS,
+        "payment": payment, "outcome": outcomes.outcome(payment),
+        "legs": [(public_id("payment", leg.id), leg, outcomes.outcome(leg)) for leg in legs],
+        "settled": await payments.find_settled_by(scope, legs), "waived_words": outcomes.WAIVED_WORDS,
     }  # fmt: skip
 
 

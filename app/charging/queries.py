@@ -130,6 +130,9 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "unplugged": ("Free, and no stop was told: closed", "triangle-alert", "warning"),
     "start_again": ("The station told the start once more", "triangle-alert", "warning"),
     "interrupted": ("The station restarted", "rotate-cw", "warning"),
+    "hold_asked": ("The saved card is asked for a hold", "credit-card", ""),
+    "hold_raise_asked": ("The bank is asked to hold more", "credit-card", ""),
+    "leg_taken": ("A hold ran out: the cost so far is taken", "credit-card", "info"),
     "cap_reached": ("The hold was all but used up", "credit-card", "warning"),
     "wallet_too_small": ("Too little in the driver's wallet: invoiced instead", "credit-card", "warning"),
     "review_taken": ("Not decided in time: what can be believed was taken", "credit-card", "warning"),
@@ -199,6 +202,10 @@ def _text(event: SessionEvent) -> str:
         return f"Its answer: {answer.get('status') or data.get('error') or data.get('status')}"
     if event.kind == "ended_late":
         return _late(data.get("meter_wh"), data.get("more_wh"))
+    if event.kind == "hold_asked":
+        return f"{data['card']}, hold {data.get('leg', 1)}"
+    if event.kind == "hold_raise_asked":
+        return data["card"]
     if event.kind == "review_taken":
         return f"{kwh(data['energy_wh'])}; the review stays open, and a credit gives back what was too much"
     if event.kind == "stop_not_sent":

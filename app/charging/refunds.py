@@ -58,8 +58,8 @@ async def _gives_back(scope: Scope, payment: Payment, cdr: CDR, energy_wh: int |
         session = await service.get_session(scope, cdr.session_id)
         price = await settlement.price_at(scope, session, cdr.ended_at, energy_wh)
         corrected = price.total_cost.incl_minor if price else 0
-    kept = await payments.kept_minor(scope, payment)
-    return max(kept - corrected, 0)
+    kept = [await payments.kept_minor(scope, leg) for leg in await payments.legs_beside(scope, payment)]
+    return max(sum(kept) - corrected, 0)
 
 
 async def _must_wait(scope: Scope, payment: Payment, amount_minor: int) -> bool:
@@ -73,13 +73,27 @@ async def _must_wait(scope: Scope, payment: Payment, amount_minor: int) -> bool:
     limit = (await scope.db.execute(account)).scalar_one_or_none()
     if limit is None or not amount_minor:
         return False
-    approved = select(RefundRequest.op_id).where(
+    approved = select(RefundRequest).where(
         RefundRequest.payment_id == payment.id, RefundRequest.state == "approved"
     )
-    seen = set((await scope.db.execute(approved)).scalars())
-    refunds = (await payments.list_refunds(scope, [payment.id])).get(payment.id, [])
-    alone = sum(op.request["amount_minor"] for op in refunds if op.state != "failed" and op.id not in seen)
+    seen = {
+        one
+        for request in (await scope.db.execute(approved)).scalars()
+        for one in (str(request.op_id), *request.wish.get("ops", ()))
+    }
+    alone = sum(
+        op.request["amount_minor"]
+        for op in await _refunds(scope, payment)
+        if op.state != "failed" and str(op.id) not in seen
+    )  # fmt: skip
     return alone + amount_minor > limit
+
+
+async def _refunds(scope: Scope, payment: Payment) -> list[PaymentOp]:
+    """Of all legs of what it pays for, oldest first."""
+    legs = await payments.legs_beside(scope, payment)
+    found = await payments.list_refunds(scope, [leg.id for leg in legs])
+    return sorted((op for ops in found.values() for op in ops), key=lambda op: op.id)
 
 
 async def _wait(
@@ -87,7 +101,8 @@ async def _wait(
 ) -> RefundRequest:
     if not reason.strip():
         raise Invalid.field("reason", "required", "Say in a sentence why.")
-    payments.refuse_disputed(payment)
+    for leg in await payments.legs_beside(scope, payment) if wish["deed"] == "credit" else [payment]:
+        payments.refuse_disputed(leg)
     if await find_waiting(scope, payment.id) is not None:
         raise Refused(
             "refund_waiting", "A refund of this payment waits for a colleague already: decide that first."
@@ -137,7 +152,7 @@ async def approve(scope: Scope, request_id: UUID) -> RefundRequest:
     if request.is_of(scope.actor):
         raise Refused("own_request", "You asked for this refund: a colleague decides it.")
     wish = request.wish
-    before = {op.id for op in (await payments.list_refunds(scope, [payment.id])).get(payment.id, [])}
+    before = {op.id for op in await _refunds(scope, payment)}
     if wish["deed"] == "refund":
         left = await settlement.refundable_minor(scope, payment)
         if wish["amount_minor"] is None and left not in (0, request.amount_minor):
@@ -149,8 +164,10 @@ async def approve(scope: Scope, request_id: UUID) -> RefundRequest:
         if gives != request.amount_minor:
             raise _changed(request, gives)
         await settlement.credit(scope, cdr.id, request.reason, energy_wh=energy_wh)
-    made = [op.id for op in (await payments.list_refunds(scope, [payment.id])).get(payment.id, [])]
-    request.op_id = next((one for one in made if one not in before), None)
+    made = [op.id for op in await _refunds(scope, payment) if op.id not in before]
+    request.op_id = next(iter(made), None)
+    if len(made) > 1:  # several legs give it back
+        request.wish = {**wish, "ops": [str(one) for one in made]}
     _decide(scope, request, "approved", "")
     await audit.record(
         scope, "refund.approved", "payment", payment.id,

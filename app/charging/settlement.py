@@ -71,6 +71,7 @@ async def settle(scope: Scope, session_id: UUID, *, is_undecided: bool = False) 
         cdr.collection = "card" if held is not None else "per_session"
     await invoice(scope, cdr)
     if cdr.collection == "card":
+        await off_session.cover(scope, session, cdr.incl_vat_minor)
         await payments.capture(scope, "charging_session", session.id, cdr.incl_vat_minor)
     return cdr
 
@@ -278,7 +279,7 @@ async def invoice(scope: Scope, cdr: CDR) -> None:
     """In the language of the payment; where none was made, in the driver's, else the brand's. The paper keeps it."""
     if cdr.collection in ("per_session", "card"):
         session = await service.get_session(scope, cdr.session_id)
-        payment = await payments.find_payment(scope, "charging_session", session.id)
+        payment = payments.as_one(await payments.list_legs(scope, "charging_session", session.id))
         if payment is not None:
             language = await payments.language_of(scope, payment.id)
         else:
@@ -406,8 +407,7 @@ async def credit(scope: Scope, cdr_id: UUID, reason: str, *, energy_wh: int | No
         raise Refused("not_creditable", "Only a CDR can be credited.")
     await service.lock_settling(scope, cdr.session_id)
     if cdr.collection == "card":
-        payment = await payments.lock_payment(scope, "charging_session", cdr.session_id)
-        if payment is not None:
+        for payment in await payments.lock_legs(scope, "charging_session", cdr.session_id):
             payments.refuse_disputed(payment)
     if await _find_credit(scope, cdr) is not None:
         raise Refused("already_credited", "This CDR was credited already.")
@@ -437,13 +437,14 @@ async def _find_credit(scope: Scope, cdr: CDR) -> CDR | None:
 
 async def correct_payment(scope: Scope, session_id: UUID) -> None:
     """A guest has paid what the corrected papers say, or is given the difference; more is never asked for. Papers that
-    are corrected this moment are waited for: a sum without them would be written off."""
+    are corrected this moment are waited for: a sum without them would be written off. So it is with what was taken
+    while the session ran, and came to too much."""
     await service.lock_settling(scope, session_id)
     query = select(CDR).where(CDR.session_id == session_id).order_by(CDR.id)
     cdrs = list((await scope.db.execute(query)).scalars())
-    if len(cdrs) > 1:
-        gross = await papers_minor(scope, session_id)
-        await payments.correct(scope, "charging_session", session_id, gross, cdrs[-1].reason)
+    if len(cdrs) > 1 or (cdrs and len(await payments.list_legs(scope, "charging_session", session_id)) > 1):
+        gross, why = await papers_minor(scope, session_id), cdrs[-1].reason or payments.LESS_USED
+        await payments.correct(scope, "charging_session", session_id, gross, why)
 
 
 async def capture(scope: Scope, session_id: UUID) -> None:
@@ -463,19 +464,25 @@ async def refund(
     scope: Scope, payment_id: UUID, reason: str, *, amount_minor: int | None = None
 ) -> PaymentOp:
     """A guest's payment goes back, with a credit note: all that is left of it, over what was supplied (by the note that
-    stands where the provider refused before), or `amount_minor` of it, over that part. Errors: `not_refundable`,
+    stands where the provider refused before), or `amount_minor` of it, over that part. A session that several payments
+    paid is one: the latest gives back first, whichever was asked. The newest call. Errors: `not_refundable`,
     `refund_too_high`, `charge_disputed`, Invalid of `reason` or `amount`."""
     if not reason.strip():
         raise Invalid.field("reason", "required", "Say in a sentence why.")
     if amount_minor is not None and amount_minor <= 0:
         raise Invalid.field("amount", "amount", "The amount is more than nothing.")
     payment = await lock_refunding(scope, payment_id)
-    payments.refuse_disputed(payment)
+    several = await payments.legs_beside(scope, payment)
+    if len(several) == 1:
+        payments.refuse_disputed(payment)
     cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
     left = await refundable_minor(scope, payment)
     if cdr is None or not left:
-        if amount_minor is None and (await payments.find_back(scope, payment)).refused_minor:
-            return await payments.refund_again(scope, payment.id)
+        for leg in several if amount_minor is None else ():
+            if (await payments.find_back(scope, leg)).refused_minor:
+                return await payments.refund_again(scope, leg.id)
+        for leg in several:
+            payments.refuse_disputed(leg)
         why = "There is nothing left of this payment that could be given back."
         if payment.captured_minor and cdr is not None:
             why = "This payment was given back already, or is on its way back."
@@ -484,18 +491,22 @@ async def refund(
         most = Money(left, payment.currency).format()
         raise Refused("refund_too_high", f"At most {most} of this payment can still be given back.")
     reason = reason.strip()[:1000]
-    if amount_minor is None or amount_minor == left == await billing.creditable_minor(scope, "cdr", cdr.id):
+    is_all = (amount_minor or left) == left == await billing.creditable_minor(scope, "cdr", cdr.id)
+    if is_all or (amount_minor is None and len(several) == 1):
         await credit(scope, cdr.id, reason)
-        return (await payments.list_refunds(scope, [payment.id]))[payment.id][-1]
-    await billing.credit_part(scope, "cdr", cdr.id, amount_minor, reason)
-    return await payments.refund(scope, payment.id, reason, amount_minor=amount_minor)
+        made = await payments.list_refunds(scope, [leg.id for leg in several])
+        return max((op for ops in made.values() for op in ops), key=lambda op: op.id)
+    await billing.credit_part(scope, "cdr", cdr.id, amount_minor or left, reason)
+    return (await payments.refund_legs(scope, several, reason, amount_minor or left))[-1]
 
 
 async def lock_refunding(scope: Scope, payment_id: UUID) -> Payment:
-    """Whoever else settles, credits or refunds its session waits."""
+    """Whoever else settles, credits or refunds its session waits. Of several legs the first, which the papers name."""
     payment = await payments.get_payment(scope, payment_id)
     await service.lock_settling(scope, payment.source_id)
-    return await payments.lock_payment(scope, payment.source_type, payment.source_id) or payment
+    if payment.source_type == payments.WALLET:
+        return payment
+    return (await payments.lock_legs(scope, payment.source_type, payment.source_id))[0]
 
 
 async def refundable_minor(scope: Scope, payment: Payment, cdr: CDR | None = None) -> int:
@@ -506,9 +517,10 @@ async def refundable_minor(scope: Scope, payment: Payment, cdr: CDR | None = Non
     cdr = cdr or await find_cdr(scope, payment.source_id)
     if cdr is None or cdr.collection != "card" or await _find_credit(scope, cdr) is not None:
         return 0
-    refunds = (await payments.list_refunds(scope, [payment.id])).get(payment.id, [])
-    left = payments.refundable_minor(payment, refunds)
-    left -= (await payments.find_back(scope, payment)).refused_minor
+    legs = await payments.legs_beside(scope, payment)
+    refunds = await payments.list_refunds(scope, [leg.id for leg in legs])
+    left = sum(payments.refundable_minor(leg, refunds.get(leg.id, [])) for leg in legs)
+    left -= (await payments.find_back_by(scope, legs)).refused_minor
     return max(min(left, await billing.creditable_minor(scope, "cdr", cdr.id)), 0)
 
 
@@ -518,8 +530,10 @@ async def credit_given_back(scope: Scope, payment_id: UUID, reason: str) -> CDR:
     payment = await payments.get_payment(scope, payment_id)
     await service.lock_settling(scope, payment.source_id)
     cdr = await find_cdr(scope, payment.source_id) if payment.source_type == "charging_session" else None
-    is_all_back = payment.refunded_minor >= payment.captured_minor
-    if cdr is None or not is_all_back or not await payments.find_unpapered(scope, payment):
+    legs = await payments.legs_beside(scope, payment)
+    is_all_back = all(leg.refunded_minor >= leg.captured_minor for leg in legs)
+    unpapered = sum([await payments.find_unpapered(scope, leg) for leg in legs])
+    if cdr is None or not is_all_back or not unpapered:
         raise Refused("not_creditable", "No credit note is missing for all of this payment.")
     return await credit(scope, cdr.id, reason)
 

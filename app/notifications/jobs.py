@@ -177,7 +177,7 @@ def _login_text(letter: identity.LinkLetter, name: str, now: datetime, is_invita
 
 
 async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None:
-    """The way back to the session when the hold stands; the receipt when it was paid, or is waived."""
+    """The way back to the session when the hold stands; one receipt for all legs when it was paid, or waived."""
     async with database.scope(tenant_id, Actor.job("notifications.mail_guest")) as scope:
         event = await scope.db.get(Event, (tenant_id, UUID(event_id)))
         if event is None or event.data.get("source_type") != "charging_session":
@@ -188,8 +188,17 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
         is_known = payment.saved_card_id is not None or payment.provider == payments.WALLET
         if event.kind == "PaymentAuthorized" and is_known:
             return  # who has an account has the way back
-        settled = await payments.find_settled(scope, payment)
+        legs, key = await payments.legs_beside(scope, payment), f"guest:{event.kind}:{payment.id}"
         papers = await settlement.list_papers(scope, payment.source_id)
+        if len(legs) > 1:  # one receipt for all, when the last of them has paid or is let go
+            is_open = any(leg.state in (*payments.OPEN, "capturing") for leg in legs)
+            is_open |= any(leg.state == "authorized" and not leg.failure for leg in legs)
+            if is_open or not papers:
+                return
+            key = f"guest:PaymentCaptured:{legs[0].id}"
+        elif event.kind == "PaymentEnded":
+            return
+        settled = await payments.find_settled_by(scope, legs)
         invoice = next((one for one in reversed(papers) if one.corrects_id is None), None)
         charge = await signed.find(scope, payment.source_id)
         is_signed = charge is not None and bool(charge.records)
@@ -199,7 +208,7 @@ async def mail_guest(database: Database, tenant_id: UUID, event_id: str) -> None
                 return way_back(name, url, payment)
             return receipt(name, url, settled, invoice, is_signed=is_signed)
 
-        await _tell_payer(scope, payment, f"guest:{event.kind}:{payment.id}", letter)
+        await _tell_payer(scope, payment, key, letter)
 
 
 async def mail_payment_due(database: Database, tenant_id: UUID, event_id: str) -> None:
@@ -212,7 +221,7 @@ async def mail_payment_due(database: Database, tenant_id: UUID, event_id: str) -
         session = await scope.db.get(ChargingSession, (tenant_id, payment.source_id))
         if not payment.is_due or not payment.payer_email or session is None or session.status == "PENDING":
             return
-        owed_minor = await settlement.papers_minor(scope, session.id)
+        owed_minor = await payments.owed_minor(scope, payment)
         key = f"due:{payment.id}:{'owed' if owed_minor else 'asked'}"
         await _tell_payer(scope, payment, key, lambda name, url: payment_due(name, url, payment, owed_minor))
 
@@ -237,6 +246,8 @@ async def mail_hold_released(database: Database, tenant_id: UUID, event_id: str)
             return
         if session.status != "INVALID" and payment.failure != "nothing_owed":
             return
+        if any(leg.captured_minor for leg in await payments.legs_beside(scope, payment)):
+            return  # they hear of it as of a refund
         key = f"guest:released:{payment.id}"
         await _tell_payer(scope, payment, key, lambda name, url: hold_released(name, url, session, payment))
 
@@ -373,7 +384,7 @@ LISTENERS = {
     "PaymentAuthorized": ["notifications.mail_guest"],
     "PaymentCaptured": ["notifications.mail_guest"],
     "PaymentDue": ["notifications.mail_payment_due"],
-    "PaymentEnded": ["notifications.mail_hold_released"],
+    "PaymentEnded": ["notifications.mail_hold_released", "notifications.mail_guest"],
     "PaymentRefunded": ["notifications.mail_refund"],
     "PaymentWaived": ["notifications.mail_guest"],
     "SessionNotStarted": ["notifications.mail_hold_released"],

@@ -128,9 +128,10 @@ async def book_faults(scope: Scope, database: Database) -> list[str]:
     refused = sum(minor for _payment, minor in await payments.list_refused_refunds(scope, limit=10_000))
     owed = sum(minor for (code, _currency), minor in books.items() if code == "driver_receivable")
     due = sum(minor for _payment, minor in await payments.list_due(scope))
-    if owed != unpapered - refused + due:
+    ahead = sum([minor for _payment, minor in await payments.list_ahead(scope)])
+    if owed != unpapered - refused + due - ahead:
         found.append(
-            f"drivers owe {owed}, given back without paper {unpapered}, refused {refused}, due {due}"
+            f"drivers owe {owed}, given back without paper {unpapered}, refused {refused}, due {due}, ahead {ahead}"
         )
     account = await payments.find_account(scope)
     shown = await provider_balance(database, account.account_ref) if account else {}
@@ -250,19 +251,31 @@ async def provider_faults(database: Database, payment: Payment) -> list[str]:
 
 
 async def paper_faults(scope: Scope, payment: Payment) -> list[str]:
-    """I2: gross of the papers = what is paid + what is waived - what waits to be given back. What fills a wallet is no
-    supply and has no paper."""
+    """I2: gross of the papers = what is paid + what is waived - what waits to be given back, over all legs; and each
+    leg's own share of them is right. What fills a wallet is no supply and has no paper."""
     if payment.source_type == payments.WALLET:
         return []
-    shown = Invoice.buyer["payment"].astext == public_id("payment", payment.id)
+    legs = await payments.legs_beside(scope, payment)
+    session = await scope.db.get(ChargingSession, (scope.tenant_id, payment.source_id))
+    if len(legs) > 1 and session is not None and session.status == "ACTIVE":
+        return []  # what was taken on the way has no paper yet
+    found = []
+    shown = Invoice.buyer["payment"].astext == public_id("payment", legs[0].id)
     papers = sum((await scope.db.execute(select(Invoice.gross_minor).where(shown))).scalars())
-    settled, back = await payments.find_settled(scope, payment), await payments.find_back(scope, payment)
-    assert settled is not None
-    is_over = payment.state in (*payments.TAKEN, *WITHOUT_MONEY)
-    waits = back.refused_minor + back.on_its_way_minor
-    if is_over and papers != settled.paid_minor + settled.waived_minor - waits:
-        return [f"papers {papers}, paid {settled.paid_minor}, waived {settled.waived_minor}, waiting {waits}"]
-    return []
+    shares = {leg.id: await payments.owed_minor(scope, leg) for leg in legs}
+    if sum(shares.values()) != papers:
+        found.append(f"papers {papers}, and the legs' shares are {list(shares.values())}")
+    for leg in legs:
+        settled, back = await payments.find_settled(scope, leg), await payments.find_back(scope, leg)
+        assert settled is not None
+        is_over = leg.state in (*payments.TAKEN, *WITHOUT_MONEY)
+        waits = back.refused_minor + back.on_its_way_minor
+        if is_over and shares[leg.id] != settled.paid_minor + settled.waived_minor - waits:
+            found.append(
+                f"leg {leg.leg}: papers {shares[leg.id]}, paid {settled.paid_minor}, waived {settled.waived_minor},"
+                f" waiting {waits}"
+            )
+    return found
 
 
 async def cdr_faults(scope: Scope, session: ChargingSession) -> list[str]:

@@ -20,7 +20,7 @@ from app.billing.models import PaymentOp, SavedCard
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
 from app.kernel.clock import uuid7
-from tests.billing.conftest import ASKS, DECLINED, GOOD, Shop
+from tests.billing.conftest import ASKS, DECLINED, Shop
 from tests.billing.stripe_contract import ContractViolation, check_request, endpoints
 from tests.web import CLI, found_brand
 
@@ -693,6 +693,9 @@ async def test_every_call_we_make_is_on_the_list_and_names_the_account(shop: Sho
     assert set(used) <= {" ".join(one) for one in endpoints()}
 
 
+RAISES = "4000000000010009"
+
+
 async def _saved_card(shop: Shop) -> None:
     """Given, asked off session, taken away, and its driver with it."""
     async with shop.scope() as scope:
@@ -702,17 +705,21 @@ async def _saved_card(shop: Shop) -> None:
     async with shop.scope() as scope:
         card = await scope.db.get_one(SavedCard, (shop.tenant_id, card.id))
         account = await payments.get_own_account(scope)
-    await sandbox.pay_checkout(shop.database, account.account_ref, card.checkout_ref or "", GOOD, "")
+    await sandbox.pay_checkout(shop.database, account.account_ref, card.checkout_ref or "", RAISES, "")
     for _ in range(2):  # its page, then itself
         await cards.observe(shop.database, shop.tenant_id, card.id)
     async with shop.scope() as scope:
         found = await cards.find_usable(scope, driver.id)
         assert found is not None
-        await payments.open_saved(
+        payment, _op = await payments.open_saved(
             scope, source_type="test", source_id=found.id, card=found, hold_minor=3000, currency="EUR",
             title="Charging", email="", language="en",
         )  # fmt: skip
     await shop.jobs.run()
+    async with shop.scope() as scope:
+        await payments.raise_hold(scope, payment.id, 2000)
+    await shop.jobs.run()
+    assert (await shop.read(payment.id)).hold_minor == 5000
     async with shop.scope() as scope:
         await cards.remove(scope, driver.id, card.id)
         await cards.forget(scope, driver.id)

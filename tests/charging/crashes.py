@@ -184,9 +184,11 @@ class Town:
         async with self.database.scope(self.tenant_id, CLI, now=utcnow()) as scope:
             await tariffs.replace_tariff(scope, self.tariff_id, tariff_of(self.price))
 
-    async def visit(self, delivery: Delivery, *kills: int, number: str = "") -> "Visit":
+    async def visit(
+        self, delivery: Delivery, *kills: int, number: str = "", is_long: bool = False
+    ) -> "Visit":
         """A new guest at a new station; the processes die at the steps of these numbers. With a `number` a driver who
-        has saved that card."""
+        has saved that card; `is_long`: who charges for more than the first hold, and stays for longer."""
         self.visits += 1
         self.fate.kills, self.fate.steps, self.fate.killed = frozenset(kills), [], []
         self.mails.clear()
@@ -209,6 +211,8 @@ class Town:
         )
         browser = Visitor(client, self.database.settings.host_of("driver", "alpha"), 8000)
         about = (self, delivery, browser, made.station.id, actor, epoch, code, self.price)
+        if number and is_long:
+            return LongVisit(*about, number=number)
         return ReaderVisit(*about, number=number) if number else Visit(*about)
 
 
@@ -427,12 +431,12 @@ class Visit:
         return found
 
     async def _session_faults(self, scope: Scope, session: ChargingSession) -> list[str]:
-        payment = await payments.find_payment(scope, "charging_session", session.id)
+        legs = await payments.list_legs(scope, "charging_session", session.id)
+        payment = payments.as_one(legs)
         assert payment is not None
-        ops = list(
-            (await scope.db.execute(select(PaymentOp).where(PaymentOp.payment_id == payment.id))).scalars()
-        )
-        taken = await captures(self.town.database, payment)
+        asked = select(PaymentOp).where(PaymentOp.payment_id.in_([leg.id for leg in legs]))
+        ops = list((await scope.db.execute(asked)).scalars())
+        taken = [one for leg in legs for one in await captures(self.town.database, leg)]
         faults = [f"{op.kind} is {op.state}" for op in ops if op.state not in ("succeeded", "failed")]
         receipts = select(Mail.id).where(Mail.source_id == session.id, Mail.kind == "receipt")
         mails = len((await scope.db.execute(receipts)).all())
@@ -443,8 +447,9 @@ class Visit:
         if session.status == "COMPLETED":
             gross = [paper.gross_minor for paper in papers]
             owed = SPENT_WH // 10 * self.price * (100 + VAT) // 100  # cents
+            by_leg = [leg.captured_minor for leg in legs if leg.captured_minor]
             if not (
-                taken == gross == [cdr.incl_vat_minor for cdr in cdrs] == [payment.captured_minor] == [owed]
+                taken == by_leg and gross == [cdr.incl_vat_minor for cdr in cdrs] == [sum(taken)] == [owed]
             ):
                 faults.append(
                     f"captured {taken}, invoiced {gross}, payment {payment.captured_minor}, owed {owed}"
@@ -540,6 +545,44 @@ class ReaderVisit(Visit):
         account, _checkout = await sandbox.find_checkout(self.town.database, ref) or ("", {})
         await sandbox.pay_checkout(self.town.database, account, ref, self.number, "")
         await sandbox.authenticate_checkout(self.town.database, account, ref, succeeds=True)
+        await self.tell()
+        await self.work()
+
+
+@dataclass
+class LongVisit(ReaderVisit):
+    """Its hold is a third of what a usual session costs. The car stays plugged in until the first hold runs out, and
+    charges on a little: what runs out is taken, and the rest comes with the last leg."""
+
+    async def charge(self) -> None:
+        await self.begin()
+        await self.work()
+        parts = 5
+        for part in range(1, parts + 1):
+            if part == parts:
+                await self.minutes(4 * 24 * 60 + 11.6 * 60 - 40, work=False)  # within an hour of its last six
+            await self.minutes(9, work=False)
+            if part == 2:
+                await self.town.reprice()
+            await self.read(SPENT_WH * part // (parts + 1))
+            await self.minutes(1)
+        await self.minutes(60, work=False)
+        await self.read(SPENT_WH * parts // (parts + 1))  # now what runs out is taken
+        await self.minutes(5, work=False)
+        await self.read(SPENT_WH)
+        await self.minutes(2)
+
+    async def settle_up(self) -> None:
+        """The card has given all of it."""
+
+    async def read(self, spent_wh: int) -> None:
+        at = utcnow() + self.town.database.ahead
+        meter = Decimal(START_WH + spent_wh)
+        reading = Reading(measurand=ENERGY, value=meter, unit="Wh", sampled_at=at, received_at=at,
+                          context="Sample.Periodic")  # fmt: skip
+        async with self.town.scope(self.actor) as scope:
+            await ingest.ingest(scope, self.station_id, 1, self.transaction, [reading])
+        await self.work()
         await self.tell()
         await self.work()
 

@@ -9,6 +9,7 @@ from app.asgi import FrontDoor
 from app.billing import payments
 from app.billing.stripe_connect import StripeConnect
 from app.charging import driver
+from app.charging.models import SessionEvent
 from app.kernel.settings import load_settings
 from app.notifications import jobs as notifications
 from app.tariffs import service as tariffs
@@ -124,10 +125,38 @@ async def test_a_saved_card_pays_once_whichever_step_somebody_dies_at(
     assert not wrong, "\n".join(wrong[:20])
 
 
+@pytest.mark.parametrize("number", [GOOD, "4000000000010017"])
+async def test_a_session_over_several_legs_is_paid_once_whichever_step_somebody_dies_at(
+    town: Town, proof: Proof, number: str
+) -> None:
+    """Of which one runs out and is taken on the way; with the second card a hold is raised, and then refused to be."""
+    async with town.scope() as scope:
+        own = await payments.get_own_account(scope)
+        own.hold_ac_minor, own.max_legs = 400, 6
+    calm, _ = await _outcome(town, DELIVERIES[1], number=number, is_long=True)
+    assert not calm, calm
+    assert any("increment" in step for step in town.fate.steps) == (number != GOOD)
+    async with town.scope() as scope:
+        legs = (
+            (await scope.db.execute(payments.select(payments.Payment).order_by(payments.Payment.leg)))
+            .scalars()
+            .all()
+        )
+        kinds = (await scope.db.execute(payments.select(SessionEvent.kind))).scalars().all()
+    assert legs[0].captured_minor < sum(leg.captured_minor for leg in legs) and "leg_taken" in kinds
+    steps, wrong, chosen = len(town.fate.steps), list[str](), proof.random(f"crashes of legs {number}")
+    for step in sorted(chosen.sample(range(steps), proof.share(steps, 30))):
+        delivery = DELIVERIES[step % len(DELIVERIES)]
+        faults, killed = await _outcome(town, delivery, step, number=number, is_long=True)
+        wrong += [f"{' + '.join(killed)} x {delivery.name}: {fault}" for fault in faults]
+    proof.write(f"crashes_of_legs_{number}", {"steps": steps, "wrong": len(wrong)})
+    assert not wrong, "\n".join(wrong[:20])
+
+
 async def _outcome(
-    town: Town, delivery: Delivery, *kills: int, number: str = ""
+    town: Town, delivery: Delivery, *kills: int, number: str = "", is_long: bool = False
 ) -> tuple[list[str], list[str]]:
-    visit = await town.visit(delivery, *kills, number=number)
+    visit = await town.visit(delivery, *kills, number=number, is_long=is_long)
     try:
         await visit.go()
     except AssertionError as error:
