@@ -204,6 +204,11 @@ async def has_no_answer(scope: Scope, payment: Payment) -> bool:
     return payment.checkout_ref is None and (state == "unknown" or is_long)
 
 
+async def lock(scope: Scope, payment_id: UUID) -> Payment:
+    """One leg, whichever it is."""
+    return await _locked(scope, payment_id)
+
+
 async def _locked(scope: Scope, payment_id: UUID) -> Payment:
     query = (
         select(Payment)
@@ -707,26 +712,31 @@ async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
 
 async def record_repayment(scope: Scope, payment_id: UUID, reference: str) -> Repayment:
     """Staff paid what waits to be given back by other means, all of it: nobody is asked for it again. `not_refundable`,
-    `charge_disputed`, or Invalid of `reference`: required, too_long."""
-    payment, reference = await _locked(scope, payment_id), reference.strip()
+    `charge_disputed`, or Invalid of `reference`: required, too_long. (What had filled a wallet: `wallets.repay`.)"""
+    payment = await _locked(scope, payment_id)
+    return await repay(scope, payment, (await find_back(scope, payment)).refused_minor, reference)
+
+
+async def repay(scope: Scope, payment: Payment, amount_minor: int, reference: str) -> Repayment:
+    """So much of a locked payment was paid back by other means; errors as `record_repayment`."""
+    reference = reference.strip()
     if not reference or len(reference) > 200:
         code = "too_long" if reference else "required"
         raise Invalid.field("reference", code, "Give the transfer's reference, in up to 200 characters.")
     refuse_disputed(payment)
-    waiting = (await find_back(scope, payment)).refused_minor
-    if not waiting:
+    if amount_minor <= 0:
         raise Refused("not_refundable", "Nothing that was refused waits to be given back.")
     row = Repayment(
-        id=uuid7(), payment_id=payment.id, amount_minor=waiting, currency=payment.currency, reference=reference,
+        id=uuid7(), payment_id=payment.id, amount_minor=amount_minor, currency=payment.currency, reference=reference,
         recorded_by=scope.actor.name, created_at=scope.now,
     )  # fmt: skip
     scope.db.add(row)
-    payment.repaid_minor += waiting
+    payment.repaid_minor += amount_minor
     payment.version_no += 1
-    await ledger.post(scope, "repaid", "repayment", row.id, scope.now, [
-        Posting("driver_receivable", waiting, payment.currency), Posting("bank", -waiting, payment.currency),
-    ])  # fmt: skip
-    news = {"amount_minor": waiting, "currency": payment.currency, "reference": reference}
+    _came, owed = _taken(payment, -amount_minor)
+    bank = Posting("bank", -amount_minor, payment.currency)
+    await ledger.post(scope, "repaid", "repayment", row.id, scope.now, [owed, bank])
+    news = {"amount_minor": amount_minor, "currency": payment.currency, "reference": reference}
     await audit.record(scope, "payment.repaid", "payment", payment.id, news)
     await events.emit(scope, "PaymentRepaid", "payment", payment.id, news)
     scope.publish(f"payment:{payment.source_id}", {"what": "repaid"})

@@ -18,6 +18,7 @@ from app.billing import (
     received_pages,
     service,
     wallet_pages,
+    wallets,
 )
 from app.billing.models import Invoice
 from app.billing.paper import NAMES
@@ -192,6 +193,7 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
         account=await payments.find_account(tenant_scope), state=state, outcome=outcomes.outcome,
         refused=[(public_id("payment", row.id), row, minor)
                  for row, minor in await payments.list_refused_refunds(tenant_scope)],
+        stuck=[(public_id("payment", row.id), row, minor) for row, minor in await wallets.list_stuck(tenant_scope)],
         unpapered=[(public_id("payment", row.id), row, minor)
                    for row, minor in await payments.list_unpapered(tenant_scope)],
         waiting=[(public_id("payment", one.payment_id), one) for one in waiting], actor=tenant_scope.actor,
@@ -208,6 +210,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     )  # given back from the wallet's page: no paper takes it back
     left = 0 if is_top_up else payments.refundable_minor(row, ops)
     back = await payments.find_back(tenant_scope, row)
+    stuck = dict(await wallets.find_stuck(tenant_scope, row.source_id)) if is_top_up else {}
     refused = next((op for op in reversed(ops) if op.kind == "refund" and op.state == "failed"), None)
     requests = (await queries.refund_requests_of(tenant_scope, [row.id])).get(row.id, [])
     account = await payments.find_account(tenant_scope)
@@ -215,7 +218,8 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
         ops=ops, errors={}, alert=None, words=OP_WORDS, answer=outcomes.answer,
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
-        outcome=outcomes.outcome(row), back=back, why_refused=outcomes.why_refused(refused),
+        outcome=outcomes.outcome(row), back=back,
+        stuck_minor=stuck.get(row, 0), why_refused=outcomes.why_refused(refused),
         has_come_back=refused is None or bool((refused.response or {}).get("came_back")),
         repayments=await payments.list_repayments(tenant_scope, row.id),
         left_minor=max(left - back.refused_minor, 0), actor=tenant_scope.actor,
@@ -243,10 +247,10 @@ async def retry_refund(request: AnyRequest, tenant_scope: Scope, payment_id: str
 @post("/payments/{payment_id:str}/repayments", opt={"permission": "invoices.manage"})
 async def record_repayment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[Any]:
     path, form = f"/payments/{payment_id}", await read_form(request)
+    row = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
+    record = wallets.repay if row.source_type == payments.WALLET else payments.record_repayment
     try:
-        row = await payments.record_repayment(
-            tenant_scope, parse_id("payment", payment_id), form.text("reference")
-        )
+        row = await record(tenant_scope, row.id, form.text("reference"))
     except Refused as error:
         visit_of(request).is_spoiled = True
         return redirect(request, path, flash=error.message, kind="error")
