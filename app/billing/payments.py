@@ -80,6 +80,8 @@ _RANK = {
 OPEN = ("created", "requires_action", "processing")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAKEN = ("captured", "partially_refunded", "refunded")
+# `Payment.is_due`: a saved card did not pay it.
+IS_DUE = Payment.saved_card_id.is_not(None) & Payment.state.in_(OPEN) & (Payment.failure != "")
 # A provider that is the driver's own balance, and a source that fills one (`wallets`).
 WALLET = "wallet"
 
@@ -467,9 +469,7 @@ async def pay_due(
 
 async def list_due(scope: Scope, driver_id: UUID | None = None) -> list[tuple[Payment, int]]:
     """(payment, minor units on its papers) of what saved cards did not pay, oldest first; of all drivers for None."""
-    query = select(Payment).where(
-        Payment.saved_card_id.is_not(None), Payment.state.in_(OPEN), Payment.failure != ""
-    )
+    query = select(Payment).where(IS_DUE)
     if driver_id is not None:
         own = select(SavedCard.id).join(SavedCard.payer).where(Payer.driver_id == driver_id)
         query = query.where(Payment.saved_card_id.in_(own))

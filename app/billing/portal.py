@@ -193,11 +193,23 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
         account=await payments.find_account(tenant_scope), state=state, outcome=outcomes.outcome,
         refused=[(public_id("payment", row.id), row, minor)
                  for row, minor in await payments.list_refused_refunds(tenant_scope)],
+        owed_count=len(await payments.list_due(tenant_scope)),
         stuck=[(public_id("payment", row.id), row, minor) for row, minor in await wallets.list_stuck(tenant_scope)],
         unpapered=[(public_id("payment", row.id), row, minor)
                    for row, minor in await payments.list_unpapered(tenant_scope)],
         waiting=[(public_id("payment", one.payment_id), one) for one in waiting], actor=tenant_scope.actor,
         disputes=[(public_id("dispute", one.id), one) for one in await disputes.list_open(tenant_scope)],
+    )  # fmt: skip
+
+
+@get("/payments/owed", opt={"permission": "invoices.view"})
+async def list_owed(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    """What saved cards did not pay, with whom to ask."""
+    return page(
+        request, tenant_scope, "billing/owed.html", title="Owed by drivers",
+        rows=[(public_id("payment", one.payment.id), public_id("driver", one.driver.id),
+               public_id("charging_session", one.payment.source_id), one, outcomes.outcome(one.payment))
+              for one in await queries.list_debts(tenant_scope)],
     )  # fmt: skip
 
 
@@ -288,7 +300,7 @@ def _source(source_type: str, source_id: Any) -> str | None:
 
 
 routes = [
-    list_payments, show_payment, retry_refund, record_repayment, list_invoices, export_invoices,
+    list_payments, list_owed, show_payment, retry_refund, record_repayment, list_invoices, export_invoices,
     show_invoice, download_invoice, download_xml, show_ledger, *account_pages.routes, *books_pages.routes,
     *received_pages.routes,
     *wallet_pages.routes,

@@ -257,7 +257,6 @@ async def top_up(
     """By the driver who acts, on the provider's payment page; `amount` as in `30.00`. What is held there is taken at
     once (`top_up_authorized`), and is in the wallet then."""
     driver = await accounts.get_own(scope)
-    await _check_tries(scope, driver, remote)
     if not await is_offered(scope):
         raise Refused("wallet_off", N_("There is no wallet to fill here."))
     wallet = await get_wallet(scope, driver.id, lock=True)
@@ -273,11 +272,12 @@ async def top_up(
         raise Invalid.field("amount", "too_low", message)
     legs = await list_top_ups(scope, driver.id)
     check_room(wallet, minor + await _coming_minor(scope, legs))
-    _payment, op = await payments.open_payment(
+    payment, op = await payments.open_payment(
         scope, source_type=WALLET, source_id=driver.id, leg=legs[-1].leg + 1 if legs else 1, hold_minor=minor,
         currency=wallet.currency, title=_("Your wallet"), success_url=success_url, cancel_url=cancel_url,
         email=driver.email or "", language=language,
     )  # fmt: skip
+    await _check_tries(scope, driver, remote, payment.id)
     return op
 
 
@@ -294,19 +294,21 @@ async def _coming_minor(scope: Scope, top_ups: Sequence[Payment]) -> int:
     return sum((await scope.db.execute(query)).scalars())
 
 
-async def _check_tries(scope: Scope, driver: Driver, remote: str) -> None:
-    """Against card testing, as at the chargers."""
-    for name in (f"top_up:{driver.id}", f"top_up:{limits.network_of(remote)}"):
-        if not await limits.is_within(scope.redis, scope.tenant_id, name, TOP_UPS, TOP_UP_WINDOW):
-            raise TooMany(
-                N_("Too many payments were begun in a short time. Try again in half an hour."),
-                code="too_many_checkouts", retry_after_s=int(TOP_UP_WINDOW.total_seconds()),
-            )  # fmt: skip
+async def _check_tries(scope: Scope, driver: Driver, remote: str, attempt: UUID) -> None:
+    """Against card testing, as at the chargers: what comes to money is forgiven."""
+    names = (f"top_up:{driver.id}", f"top_up:{limits.network_of(remote)}")
+    most = dict.fromkeys(names, TOP_UPS)
+    if not await limits.claim(scope.redis, scope.tenant_id, attempt, most, TOP_UP_WINDOW):
+        raise TooMany(
+            N_("Too many payments were begun in a short time. Try again in half an hour."),
+            code="too_many_checkouts", retry_after_s=int(TOP_UP_WINDOW.total_seconds()),
+        )  # fmt: skip
 
 
 async def top_up_authorized(scope: Scope, event_id: UUID) -> None:
     event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
     if event is not None and event.data.get("source_type") == WALLET:
+        await limits.forgive(scope.redis, scope.tenant_id, event.source_id)
         await payments.capture_hold(scope, event.source_id)
 
 

@@ -365,7 +365,8 @@ class World:
     # -- the operator --------------------------------------------------------------------------------------------------
 
     async def reprice(self, brand: Brand) -> str:
-        """Whoever has begun pays what they were shown (I14)."""
+        """Whoever has begun pays what they were shown (I14). Nobody dies of it: what is shown now is known here."""
+        self.database.fate.kills = frozenset()
         price = next(price for price in PRICES if price != brand.price)
         async with self.scope(brand) as scope:
             await tariffs.replace_tariff(scope, brand.tariff_id, tariff_of(price))

@@ -13,12 +13,13 @@ from app.access.models import Driver
 from app.access.verdict import IdTokenValue
 from app.billing import payments, sandbox, vouchers, wallets
 from app.billing.models import Invoice, Payment, RefundRequest, VoucherBatch
+from app.brands import service as brands
 from app.charging import account, paid, refunds, service, settlement, wallet_starts
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.identity import service as identity
 from app.kernel.clock import utcnow
-from app.kernel.errors import Refused, TooMany
+from app.kernel.errors import Invalid, Refused, TooMany
 from app.kernel.ids import public_id
 from app.stations import service as stations
 from tenants.scope import Actor
@@ -389,6 +390,52 @@ async def test_what_is_not_spent_goes_back_to_the_cards_first_in_first_out_and_g
     assert (await wallet_of(yard, jule)).balance_minor == 0 and await faults(yard) == []
     async with yard.scope(jule) as scope:
         await account.close(scope, "jule@example.org")
+
+
+async def test_tries_that_come_to_money_or_to_nothing_at_all_keep_nobody_out(
+    yard: Yard, jule: Driver
+) -> None:
+    for _ in range(wallets.TOP_UPS + 1):
+        async with yard.scope(jule) as scope:
+            with pytest.raises(Invalid):
+                await wallets.top_up(scope, "ten", success_url="", cancel_url="", language="en", remote="1")
+    await fill(yard, jule, "5.00")
+    for number in range(wallets.TOP_UPS + 1):
+        async with yard.scope(jule) as scope:
+            asked = wallets.top_up(
+                scope, "1.00", success_url="http://a.localhost/w", cancel_url="http://a.localhost/c", language="en",
+                remote="1",
+            )  # fmt: skip
+            if number < wallets.TOP_UPS:
+                await asked
+                continue
+            with pytest.raises(TooMany):
+                await asked
+
+
+async def test_a_brand_changes_its_currency_only_when_nothing_is_under_way_in_the_old_one(
+    yard: Yard, jule: Driver
+) -> None:
+    async def change() -> str:
+        async with yard.shop.scope() as scope:
+            try:
+                await brands.update_profile(scope, {"currency": "CHF"})
+            except Invalid as error:
+                assert error.faults[0].code == "currency_in_use"
+                return error.faults[0].message
+            await scope.db.rollback()
+        return ""
+
+    assert await change() == ""
+    await redeem(yard, jule, (await issue(yard.shop, "40.00"))[0])
+    assert "wallets or vouchers in EUR" in await change()
+    session = await start(yard, jule)
+    assert "wallets or vouchers, payments that are not over, sessions that are not settled" in await change()
+    await charge(yard, session, kwh=10)
+    async with yard.shop.scope() as scope:
+        wallet = await wallets.get_wallet(scope, jule.id)
+        await wallets.credit(scope, jule.id, f"-{wallet.available_minor / 100:.2f}", "She leaves")
+    assert await change() == ""
 
 
 async def test_what_a_card_sends_back_after_its_driver_has_left_is_paid_in_another_way_once(
