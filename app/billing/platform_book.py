@@ -6,7 +6,8 @@ months that are over, and lays them into the tenant's own rows. Each step is a t
 again: a fee is posted once by the posting that it mirrors, a month is closed in the transaction that writes its papers.
 
 A fee is `tenant_receivable` (of the slug) until its month's invoice says how much of it is VAT, so that VAT is rounded
-once and the invoice is the book's to the cent. Errors: `no_platform`, Invalid of `vat_id`, `reference`, `consulted_on`.
+once and the invoice is the book's to the cent. Errors: `no_platform`, Invalid of `vat_id`, `reference`,
+`consulted_on`, `country`, `basis`.
 """
 
 import asyncio
@@ -67,14 +68,16 @@ class Treatment:
 
 def treat(seller: TenantProfile, billed: BilledTenant, on: date) -> Treatment:
     """Services between businesses are taxed where the recipient is (Directive 2006/112/EC, Articles 44 and 196);
-    who shows no VAT id is none (Article 45). Errors: `no_vat_rate`, `vat_id_unproven`."""
+    who shows no VAT id is none (Article 45). Where they are is no word of their own: outside the Union it counts once
+    the platform's staff have confirmed it (`record_country`), until then ours does. Errors: `no_vat_rate`,
+    `vat_id_unproven`."""
     buyer, evidence = billed.buyer, billed.evidence
     ours, theirs, vat_id = tax.alpha_2(seller.country), tax.alpha_2(buyer["country"]), buyer["vat_id"]
     told = {"seller_country": ours, "buyer_country": theirs, "buyer_vat_id": vat_id}
     is_union = {ours, theirs} <= tax.EU
-    if ours != theirs and not is_union:
-        return Treatment(code="O", rate=Decimal(0), evidence=told)
-    if ours != theirs and vat_id[:2] == ("EL" if theirs == "GR" else theirs):
+    if ours != theirs and not is_union and evidence.get("country") == theirs:
+        return Treatment(code="O", rate=Decimal(0), evidence=told | evidence)
+    if is_union and ours != theirs and vat_id[:2] == ("EL" if theirs == "GR" else theirs):
         if evidence.get("vat_id") != vat_id:
             raise Refused(
                 "vat_id_unproven", f"Nobody has checked yet that the VAT id {vat_id} is theirs (VIES)."
@@ -475,9 +478,29 @@ async def record_evidence(scope: Scope, slug: str, *, vat_id: str, reference: st
         day = None
     if day is None or day > scope.now.date():
         raise Invalid.field("consulted_on", "range", "Say on which day you asked: today or before.")
-    billed.evidence = {
+    kept = {name: value for name, value in billed.evidence.items() if name.startswith("country")}
+    billed.evidence = kept | {
         "vat_id": vat_id, "reference": reference, "consulted_on": day.isoformat(), "recorded_by": scope.actor.name,
         "recorded_at": scope.now.isoformat(),
     }  # fmt: skip
     await audit.record(scope, "vat_evidence.recorded", "tenant", billed.billed_id, billed.evidence)
+    await scope.db.flush()
+
+
+async def record_country(scope: Scope, slug: str, *, country: str, basis: str) -> None:
+    """Somebody has seen where they are established (an extract of a register, a certificate): `basis` says what. It
+    holds for this country (ISO 3166-1 alpha-2), until they name another."""
+    billed = await find_billed(scope, slug)
+    if billed is None:
+        raise NotFound("tenant")
+    basis = basis.strip()
+    if country != tax.alpha_2(billed.buyer["country"]):
+        raise Invalid.field("country", "other", "They name another country by now: look again.")
+    if not 5 <= len(basis) <= 200 or not basis.isprintable():
+        raise Invalid.field("basis", "required", "Say what shows it: a register's number, a certificate.")
+    billed.evidence = billed.evidence | {
+        "country": country, "country_basis": basis, "country_recorded_by": scope.actor.name,
+        "country_recorded_at": scope.now.isoformat(),
+    }  # fmt: skip
+    await audit.record(scope, "country_evidence.recorded", "tenant", billed.billed_id, billed.evidence)
     await scope.db.flush()
