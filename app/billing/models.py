@@ -178,6 +178,10 @@ class LedgerEntry(TenantOwned, Base):
     account: Mapped[LedgerAccount] = same_tenant("LedgerEntry.account_id", "LedgerAccount")
 
 
+# Payments that may still change by themselves: few, however many there were.
+STANDING = "state in ('created','requires_action','processing','authorized','capturing') or dispute = 'open'"
+
+
 class Payment(TenantOwned, Base):
     """Money taken or held for a source; `leg` counts the holds of one session.
 
@@ -204,6 +208,7 @@ class Payment(TenantOwned, Base):
         UniqueConstraint("tenant_id", "account_ref", "checkout_ref"),
         Index("ix_payment_list", "tenant_id", "created_at", "id"),
         Index("ix_payment_payer", "tenant_id", "payer_email"),
+        Index("ix_payment_standing", "tenant_id", "id", postgresql_where=text(STANDING)),
         Index(
             "ix_payment_saved_card",
             "tenant_id",

@@ -1,4 +1,4 @@
-"""Vouchers above what one person may give away alone wait for a second one."""
+"""Vouchers above what one person may give away alone wait for a second one; payments that stand are found at once."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,3 +15,7 @@ def upgrade() -> None:
     op.add_column("voucher_batch", sa.Column("decided_at", sa.DateTime(timezone=True)), schema="livery")
     states = "state in ('waiting','issued','rejected')"
     op.create_check_constraint(op.f("ck_voucher_batch_state"), "voucher_batch", states, schema="livery")
+    standing = "state in ('created','requires_action','processing','authorized','capturing') or dispute = 'open'"
+    op.create_index(
+        "ix_payment_standing", "payment", ["tenant_id", "id"], schema="livery", postgresql_where=sa.text(standing)
+    )
