@@ -107,8 +107,10 @@ async def list_payments(tenant_scope: Scope, limit: int = 50, after: str | None 
         await payments.written_off(tenant_scope, ids),
     )
     requests = await queries.refund_requests_of(tenant_scope, ids)
+    is_any_due = any(row.is_due for row in found.rows)
+    due = {row.id: minor for row, minor in await payments.list_due(tenant_scope)} if is_any_due else {}
     return found.answer([
-        _payment(row, _refunds(row, refunds.get(row.id, []), requests.get(row.id, [])), lost[row.id])
+        _payment(row, _refunds(row, refunds.get(row.id, []), requests.get(row.id, [])), lost[row.id], due.get(row.id))
         for row in found.rows
     ])  # fmt: skip
 
@@ -122,13 +124,17 @@ def _refunds(row: Payment, ops: list[PaymentOp], requests: list[RefundRequest]) 
     ]
 
 
-def _payment(row: Payment, refunds: list[dict[str, Any]], written_off_minor: int) -> dict[str, Any]:
+def _payment(
+    row: Payment, refunds: list[dict[str, Any]], written_off_minor: int, owed_minor: int | None
+) -> dict[str, Any]:
+    """`owed`: what stands on the papers of a session that a saved card did not pay; null where nobody owes it."""
     is_session = row.source_type == "charging_session"
     return {
         "id": public_id("payment", row.id), "state": row.state, "failure": row.failure or None, "is_live": row.is_live,
         "session_id": public_id("charging_session", row.source_id) if is_session else None,
         "hold": money(row.hold_minor, row.currency), "captured": money(row.captured_minor, row.currency),
         "refunded": money(row.refunded_minor, row.currency), "written_off": money(written_off_minor, row.currency),
+        "owed": money(owed_minor, row.currency) if owed_minor is not None else None,
         "refunds": refunds, "dispute": row.dispute, "disputed": money(row.disputed_minor, row.currency),
         "platform_fee": money(row.fee_minor, row.currency),
         "method": row.method, "created_at": rfc3339(row.created_at),

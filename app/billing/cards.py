@@ -2,7 +2,7 @@
 
 A card is given on the provider's hosted page. The wish for one stands as a row before anything is called; news and the
 janitor lead to the same reading of what the provider has. Correct with zero webhooks.
-Errors: `cards_off`, `too_many_cards`.
+Errors: `cards_off`, `too_many_cards`, TooMany `too_many_checkouts`.
 """
 
 from datetime import timedelta
@@ -16,9 +16,10 @@ from app.access.models import Driver
 from app.billing import payments
 from app.billing.models import Payer, PaymentAccount, SavedCard
 from app.billing.provider import CardSeen, OutcomeUnknown, Rejected, Setup
+from app.identity import limits
 from app.kernel import audit, queue
 from app.kernel.clock import uuid7
-from app.kernel.errors import NotFound, Refused
+from app.kernel.errors import NotFound, Refused, TooMany
 from app.kernel.ids import public_id
 from tenants.database import Database
 from tenants.scope import Actor, Scope
@@ -26,6 +27,8 @@ from themes.language import N_
 
 ACTOR = Actor.job("billing.cards")
 MOST_PER_DAY = 10  # asked for by one driver: whoever tries stolen cards needs many pages
+# Of an address, that came to no card: accounts cost nothing.
+PAGES_PER_ADDRESS, PAGES_WINDOW = 8, timedelta(minutes=30)
 PAGE_LIFETIME = timedelta(hours=23)  # a setup's page closes by itself after a day
 PAGE_IS_FRESH = timedelta(hours=1)  # then most have given it up, and an hourly look is enough
 LOOKED_AT_EACH = timedelta(days=7)  # a saved card: what its bank or the operator changes without us
@@ -52,12 +55,15 @@ async def list_cards(scope: Scope, driver_id: UUID) -> list[SavedCard]:
     return list((await scope.db.execute(query.where(Payer.account_ref == account.account_ref))).scalars())
 
 
-async def list_waiting(scope: Scope, driver_id: UUID) -> list[UUID]:
-    """Of which we do not know yet whether their driver gave them."""
-    query = select(SavedCard.id).join(SavedCard.payer).where(
+async def list_waiting(scope: Scope, driver_id: UUID) -> list[tuple[UUID, bool]]:
+    """(card, may be asked now) of which we do not know yet whether their driver gave them. Who comes back often asks
+    the provider no more often than we would."""
+    query = select(SavedCard.id, SavedCard.observed_at).join(SavedCard.payer).where(
         Payer.driver_id == driver_id, SavedCard.state == "pending", SavedCard.checkout_ref.is_not(None)
     )  # fmt: skip
-    return list((await scope.db.execute(query)).scalars())
+    just_now = scope.now - payments.ANSWER_TAKES
+    rows = (await scope.db.execute(query)).all()
+    return [(row.id, row.observed_at is None or row.observed_at < just_now) for row in rows]
 
 
 async def find_usable(scope: Scope, driver_id: UUID | None) -> SavedCard | None:
@@ -74,9 +80,9 @@ async def find_by_id(scope: Scope, card_id: UUID | None) -> SavedCard | None:
     return (await scope.db.execute(query.options(selectinload(SavedCard.payer)))).scalar_one_or_none()
 
 
-async def begin(scope: Scope, driver: Driver, *, url: str, language: str) -> SavedCard:
+async def begin(scope: Scope, driver: Driver, *, url: str, language: str, remote: str = "") -> SavedCard:
     """A card is asked for: after commit `run_setup` makes the provider's page. One page at a time; asked again it is
-    the same. `url` is where the driver comes back to."""
+    the same. `url` is where the driver comes back to, `remote` the address they ask from."""
     account = await find_account(scope)
     if account is None:
         raise Refused("cards_off", N_("Cards cannot be saved here at the moment."))
@@ -100,7 +106,15 @@ async def begin(scope: Scope, driver: Driver, *, url: str, language: str) -> Sav
         "currency": account.currency, "success_url": f"{url}?saved=1", "cancel_url": url, "language": language,
         "email": driver.email or "",
     }  # fmt: skip
-    card = SavedCard(id=uuid7(), payer_id=payer.id, state="pending", request=request, created_at=scope.now)
+    attempt, name = uuid7(), f"setup:address:{limits.network_of(remote)}"
+    if remote and not await limits.claim(
+        scope.redis, scope.tenant_id, attempt, {name: PAGES_PER_ADDRESS}, PAGES_WINDOW
+    ):
+        raise TooMany(
+            N_("Too many cards were tried from here in a short time. Try again in half an hour."),
+            code="too_many_checkouts", retry_after_s=int(PAGES_WINDOW.total_seconds()),
+        )  # fmt: skip
+    card = SavedCard(id=attempt, payer_id=payer.id, state="pending", request=request, created_at=scope.now)
     scope.db.add(card)
     await scope.db.flush()
     return card
@@ -276,6 +290,7 @@ async def _see(scope: Scope, card: SavedCard, seen: Setup | CardSeen) -> None:
         return
     if not is_new:
         return
+    await limits.forgive(scope.redis, scope.tenant_id, card.id)
     await audit.record(scope, "saved_card.added", "saved_card", card.id, {})
     query = select(SavedCard).where(
         SavedCard.payer_id == card.payer_id, SavedCard.state == "active", SavedCard.id != card.id

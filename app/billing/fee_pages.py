@@ -10,6 +10,7 @@ from app.brands.models import TenantProfile
 from app.brands.service import find_platform, find_tenant
 from app.kernel.errors import Invalid, Refused
 from app.kernel.money import to_decimal
+from app.kernel.tax import EU, alpha_2
 from app.kernel.web import form_again, page, read_form, redirect, visit_of
 
 AnyRequest = Request[Any, Any, Any]
@@ -63,12 +64,18 @@ async def _tax(request: AnyRequest, slug: str) -> dict[str, Any] | None:
         billed = await platform_book.find_billed(scope, slug)
         if billed is None:
             return None
-        today = scope.now.date()
+        today, theirs = scope.now.date(), alpha_2(billed.buyer["country"])
         why_not = platform_book.lacks(seller, billed, today)
+        shown = {
+            "billed": billed, "why_not": why_not, "code": "", "evidence": billed.evidence, "theirs": theirs,
+            "is_confirmed": billed.evidence.get("country") == theirs,
+        }  # fmt: skip
         if seller is None or why_not:
-            return {"billed": billed, "why_not": why_not, "code": "", "evidence": billed.evidence}
+            return shown | {"may_confirm": False}
+        ours = alpha_2(seller.country)
+        may_confirm = ours != theirs and not {ours, theirs} <= EU and not shown["is_confirmed"]
         found = platform_book.treat(seller, billed, today)
-        return {"billed": billed, "why_not": [], "code": found.code, "evidence": billed.evidence}
+        return shown | {"code": found.code, "may_confirm": may_confirm}
 
 
 @post("/tenants/{slug:str}/fees", opt={"permission": "tenants.manage"})

@@ -26,8 +26,9 @@ NORMAL_SIDES = {
 @dataclass(frozen=True, slots=True)
 class Posting:
     """One side. `account` is a code of NORMAL_SIDES, `party` narrows it: a VAT code (`DE19`), the account at the
-    provider (`acct_…`), the driver whose wallet it is (`drv_…`), the batch of vouchers (`vou_…`), and in the platform's
-    own book the tenant's slug. + debit, - credit, minor units."""
+    provider (`acct_…`), the driver whose wallet it is (`drv_…`), the batch of vouchers (`vou_…`), the site host
+    (`hst_…`; in older books its name), and in the platform's own book the tenant's slug. + debit, - credit, minor
+    units."""
 
     account: str
     amount_minor: int
@@ -85,6 +86,21 @@ async def sums(scope: Scope, code: str, parties: Sequence[str]) -> dict[str, int
         .group_by(LedgerAccount.party)
     )
     return {party: int(minor) for party, minor in (await scope.db.execute(query)).all()}
+
+
+async def party_of(scope: Scope, code: str, source_type: str, source_id: UUID) -> str:
+    """Under whom a source's first posting stands on an account."""
+    query = (
+        select(LedgerAccount.party)
+        .join(LedgerEntry, LedgerEntry.account_id == LedgerAccount.id)
+        .join(LedgerTxn, LedgerTxn.id == LedgerEntry.txn_id)
+        .where(
+            LedgerAccount.code == code, LedgerTxn.source_type == source_type, LedgerTxn.source_id == source_id
+        )
+        .order_by(LedgerTxn.id)
+        .limit(1)
+    )
+    return (await scope.db.execute(query)).scalar_one()
 
 
 async def _account(scope: Scope, posting: Posting) -> UUID:

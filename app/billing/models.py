@@ -178,6 +178,10 @@ class LedgerEntry(TenantOwned, Base):
     account: Mapped[LedgerAccount] = same_tenant("LedgerEntry.account_id", "LedgerAccount")
 
 
+# Payments that may still change by themselves: few, however many there were.
+STANDING = "state in ('created','requires_action','processing','authorized','capturing') or dispute = 'open'"
+
+
 class Payment(TenantOwned, Base):
     """Money taken or held for a source; `leg` counts the payments of one session that its saved card outgrows. The
     papers name the first, and each leg has its share of them (`payments.owed_minor`).
@@ -206,6 +210,7 @@ class Payment(TenantOwned, Base):
         UniqueConstraint("tenant_id", "account_ref", "checkout_ref"),
         Index("ix_payment_list", "tenant_id", "created_at", "id"),
         Index("ix_payment_payer", "tenant_id", "payer_email"),
+        Index("ix_payment_standing", "tenant_id", "id", postgresql_where=text(STANDING)),
         Index(
             "ix_payment_saved_card",
             "tenant_id",
@@ -475,6 +480,11 @@ class PaymentOp(TenantOwned, Base):
 # -- refunds with four eyes, and disputes ------------------------------------------------------------------------------
 
 
+def _is_same_person(asked: "RefundRequest | VoucherBatch", actor: Actor) -> bool:
+    is_same = (asked.asked_by_kind, asked.asked_by_id) == (actor.kind, actor.id)
+    return is_same or (asked.key_of != "" and asked.key_of == actor.name)
+
+
 class RefundRequest(TenantOwned, Base):
     """A refund above what one person may give back alone. `state`: waiting, approved (`op_id`: the refund that came of
     it) or rejected (`note` says why).
@@ -513,8 +523,7 @@ class RefundRequest(TenantOwned, Base):
 
     def is_of(self, actor: Actor) -> bool:
         """Did this person ask, by hand or by an API key that they made? Two eyes stay two, whatever they hold."""
-        is_same = (self.asked_by_kind, self.asked_by_id) == (actor.kind, actor.id)
-        return is_same or (self.key_of != "" and self.key_of == actor.name)
+        return _is_same_person(self, actor)
 
 
 class Repayment(TenantOwned, Base):
@@ -696,12 +705,15 @@ class VoucherBatch(TenantOwned, Base):
     """Codes of one amount, issued together: each fills `uses_per_code` drivers' wallets once, through `valid_until` by
     the brand's clock.
 
-    `paid_by`: the brand gives them away, or a buyer pays for them (`paid_at`: the money is there).
+    `paid_by`: the brand gives them away, or a buyer pays for them (`paid_at`: the money is there). `state`: issued, or
+    above what one person may give away alone waiting, then issued (`decided_by`) or rejected (`note` says why); there
+    are no codes before it is issued. `asked_by_…` and `key_of` as in `RefundRequest`.
     """
 
     __tablename__ = "voucher_batch"
     __table_args__ = (
         CheckConstraint("paid_by in ('brand','buyer')", name="paid_by"),
+        CheckConstraint("state in ('waiting','issued','rejected')", name="state"),
         {"schema": "livery"},
     )
 
@@ -715,6 +727,17 @@ class VoucherBatch(TenantOwned, Base):
     issued_by: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     paid_at: Mapped[datetime | None]
+    state: Mapped[str] = mapped_column(server_default="issued")
+    asked_by_kind: Mapped[str] = mapped_column(server_default="")
+    asked_by_id: Mapped[UUID | None]
+    key_of: Mapped[str] = mapped_column(server_default="")
+    decided_by: Mapped[str] = mapped_column(server_default="")
+    decided_at: Mapped[datetime | None]
+    note: Mapped[str] = mapped_column(server_default="")
+
+    def is_of(self, actor: Actor) -> bool:
+        """As `RefundRequest.is_of`."""
+        return _is_same_person(self, actor)
 
 
 class Voucher(TenantOwned, Base):

@@ -83,6 +83,8 @@ _RANK = {
 OPEN = ("created", "requires_action", "processing")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAKEN = ("captured", "partially_refunded", "refunded")
+# `Payment.is_due`: a saved card did not pay it.
+IS_DUE = Payment.saved_card_id.is_not(None) & Payment.state.in_(OPEN) & (Payment.failure != "")
 # A provider that is the driver's own balance, and a source that fills one (`wallets`).
 WALLET = "wallet"
 LESS_USED = "Less was used than had been taken on the way."
@@ -244,6 +246,11 @@ async def has_no_answer(scope: Scope, payment: Payment) -> bool:
     state = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
     is_long = payment.created_at < scope.now - ANSWER_TAKES
     return payment.checkout_ref is None and (state == "unknown" or is_long)
+
+
+async def lock(scope: Scope, payment_id: UUID) -> Payment:
+    """One leg, whichever it is."""
+    return await _locked(scope, payment_id)
 
 
 async def _locked(scope: Scope, payment_id: UUID) -> Payment:
@@ -553,9 +560,7 @@ async def list_ahead(scope: Scope) -> list[tuple[Payment, int]]:
 
 async def list_due(scope: Scope, driver_id: UUID | None = None) -> list[tuple[Payment, int]]:
     """(payment, minor units on its papers) of what saved cards did not pay, oldest first; of all drivers for None."""
-    query = select(Payment).where(
-        Payment.saved_card_id.is_not(None), Payment.state.in_(OPEN), Payment.failure != ""
-    )
+    query = select(Payment).where(IS_DUE)
     if driver_id is not None:
         own = select(SavedCard.id).join(SavedCard.payer).where(Payer.driver_id == driver_id)
         query = query.where(Payment.saved_card_id.in_(own))
@@ -919,26 +924,31 @@ async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
 
 async def record_repayment(scope: Scope, payment_id: UUID, reference: str) -> Repayment:
     """Staff paid what waits to be given back by other means, all of it: nobody is asked for it again. `not_refundable`,
-    `charge_disputed`, or Invalid of `reference`: required, too_long."""
-    payment, reference = await _locked(scope, payment_id), reference.strip()
+    `charge_disputed`, or Invalid of `reference`: required, too_long. (What had filled a wallet: `wallets.repay`.)"""
+    payment = await _locked(scope, payment_id)
+    return await repay(scope, payment, (await find_back(scope, payment)).refused_minor, reference)
+
+
+async def repay(scope: Scope, payment: Payment, amount_minor: int, reference: str) -> Repayment:
+    """So much of a locked payment was paid back by other means; errors as `record_repayment`."""
+    reference = reference.strip()
     if not reference or len(reference) > 200:
         code = "too_long" if reference else "required"
         raise Invalid.field("reference", code, "Give the transfer's reference, in up to 200 characters.")
     refuse_disputed(payment)
-    waiting = (await find_back(scope, payment)).refused_minor
-    if not waiting:
+    if amount_minor <= 0:
         raise Refused("not_refundable", "Nothing that was refused waits to be given back.")
     row = Repayment(
-        id=uuid7(), payment_id=payment.id, amount_minor=waiting, currency=payment.currency, reference=reference,
+        id=uuid7(), payment_id=payment.id, amount_minor=amount_minor, currency=payment.currency, reference=reference,
         recorded_by=scope.actor.name, created_at=scope.now,
     )  # fmt: skip
     scope.db.add(row)
-    payment.repaid_minor += waiting
+    payment.repaid_minor += amount_minor
     payment.version_no += 1
-    await ledger.post(scope, "repaid", "repayment", row.id, scope.now, [
-        Posting("driver_receivable", waiting, payment.currency), Posting("bank", -waiting, payment.currency),
-    ])  # fmt: skip
-    news = {"amount_minor": waiting, "currency": payment.currency, "reference": reference}
+    _came, owed = _taken(payment, -amount_minor)
+    bank = Posting("bank", -amount_minor, payment.currency)
+    await ledger.post(scope, "repaid", "repayment", row.id, scope.now, [owed, bank])
+    news = {"amount_minor": amount_minor, "currency": payment.currency, "reference": reference}
     await audit.record(scope, "payment.repaid", "payment", payment.id, news)
     await events.emit(scope, "PaymentRepaid", "payment", payment.id, news)
     scope.publish(f"payment:{payment.source_id}", {"what": "repaid"})

@@ -6,7 +6,8 @@ months that are over, and lays them into the tenant's own rows. Each step is a t
 again: a fee is posted once by the posting that it mirrors, a month is closed in the transaction that writes its papers.
 
 A fee is `tenant_receivable` (of the slug) until its month's invoice says how much of it is VAT, so that VAT is rounded
-once and the invoice is the book's to the cent. Errors: `no_platform`, Invalid of `vat_id`, `reference`, `consulted_on`.
+once and the invoice is the book's to the cent. Errors: `no_platform`, Invalid of `vat_id`, `reference`,
+`consulted_on`, `country`, `basis`.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date
-from sqlalchemy import func, select, text
+from sqlalchemy import case, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
@@ -67,14 +68,16 @@ class Treatment:
 
 def treat(seller: TenantProfile, billed: BilledTenant, on: date) -> Treatment:
     """Services between businesses are taxed where the recipient is (Directive 2006/112/EC, Articles 44 and 196);
-    who shows no VAT id is none (Article 45). Errors: `no_vat_rate`, `vat_id_unproven`."""
+    who shows no VAT id is none (Article 45). Where they are is no word of their own: outside the Union it counts once
+    the platform's staff have confirmed it (`record_country`), until then ours does. Errors: `no_vat_rate`,
+    `vat_id_unproven`."""
     buyer, evidence = billed.buyer, billed.evidence
     ours, theirs, vat_id = tax.alpha_2(seller.country), tax.alpha_2(buyer["country"]), buyer["vat_id"]
     told = {"seller_country": ours, "buyer_country": theirs, "buyer_vat_id": vat_id}
     is_union = {ours, theirs} <= tax.EU
-    if ours != theirs and not is_union:
-        return Treatment(code="O", rate=Decimal(0), evidence=told)
-    if ours != theirs and vat_id[:2] == ("EL" if theirs == "GR" else theirs):
+    if ours != theirs and not is_union and evidence.get("country") == theirs:
+        return Treatment(code="O", rate=Decimal(0), evidence=told | evidence)
+    if is_union and ours != theirs and vat_id[:2] == ("EL" if theirs == "GR" else theirs):
         if evidence.get("vat_id") != vat_id:
             raise Refused(
                 "vat_id_unproven", f"Nobody has checked yet that the VAT id {vat_id} is theirs (VIES)."
@@ -255,41 +258,48 @@ class Fees:
     back_minor: dict[tuple[date, Key], int]
 
 
-async def fees_of(scope: Scope, slug: str, month: date) -> Fees:
-    """Of the platform's own book, by its own clock. What was given back in the month that took it lessens that."""
+_NO_FEES = Fees({}, {}, {})
+
+
+async def fees_of(scope: Scope, month: date, slug: str | None = None) -> dict[str, Fees]:
+    """By slug (of one tenant, or all): of the platform's own book, by its own clock, summed by the database. What was
+    given back in the month that took it lessens that."""
     zone = await _zone(scope)
-    owed, kept = aliased(LedgerAccount), aliased(LedgerAccount)
+    owed, kept, first = aliased(LedgerAccount), aliased(LedgerAccount), aliased(LedgerTxn)
     theirs, ours = aliased(LedgerEntry), aliased(LedgerEntry)
-    query = (
-        select(LedgerTxn.source_type, kept.party, ours.currency, ours.amount_minor)
+    taken_at = (
+        select(func.min(first.effective_at))
+        .where(first.kind == COLLECTED, first.source_type == LedgerTxn.source_type)
+        .scalar_subquery()
+    )
+    taken_in = func.date_trunc("month", func.timezone(zone.key, taken_at))
+    moved = (
+        select(
+            owed.party.label("slug"), kept.party.label("account"), ours.currency, ours.amount_minor.label("minor"),
+            LedgerTxn.source_type.label("source"), case((ours.amount_minor < 0, taken_in)).label("taken_in"),
+        )
         .join(theirs, theirs.txn_id == LedgerTxn.id).join(owed, owed.id == theirs.account_id)
         .join(ours, ours.txn_id == LedgerTxn.id).join(kept, kept.id == ours.account_id)
-        .where(owed.code == "tenant_receivable", owed.party == slug, kept.code == "psp_platform")
+        .where(owed.code == "tenant_receivable", kept.code == "psp_platform")
         .where(LedgerTxn.effective_at >= datetime.combine(month, time(), zone))
         .where(LedgerTxn.effective_at < datetime.combine(month_after(month), time(), zone))
     )  # fmt: skip
-    rows = (await scope.db.execute(query)).all()
-    months = await _months_of(scope, {row.source_type for row in rows if row.amount_minor < 0}, zone)
-    collected: dict[Key, int] = defaultdict(int)
-    payments: dict[Key, set[str]] = defaultdict(set)
-    back: dict[tuple[date, Key], int] = defaultdict(int)
-    for source, party, currency, minor in rows:
-        key = (party, currency)
-        if minor < 0 and months[source] < month:
-            back[months[source], key] -= minor
+    if slug is not None:
+        moved = moved.where(owed.party == slug)
+    rows = moved.subquery()
+    of_before = case((rows.c.taken_in < datetime.combine(month, time()), rows.c.taken_in)).label("of_before")
+    query = select(
+        rows.c.slug, rows.c.account, rows.c.currency, of_before, func.sum(rows.c.minor),
+        func.count(rows.c.source.distinct()),
+    ).group_by(rows.c.slug, rows.c.account, rows.c.currency, of_before)  # fmt: skip
+    found: dict[str, Fees] = defaultdict(lambda: Fees({}, {}, {}))
+    for name, account, currency, before, minor, count in (await scope.db.execute(query)).all():
+        fees, key = found[name], (account, currency)
+        if before is not None:
+            fees.back_minor[before.date(), key] = -int(minor)
         else:
-            collected[key] += minor
-            payments[key].add(source)
-    return Fees(dict(collected), {key: len(found) for key, found in payments.items()}, dict(back))
-
-
-async def _months_of(scope: Scope, sources: Iterable[str], zone: ZoneInfo) -> dict[str, date]:
-    """In which month a payment's fee was collected."""
-    query = select(LedgerTxn.source_type, func.min(LedgerTxn.effective_at)).where(
-        LedgerTxn.kind == COLLECTED, LedgerTxn.source_type.in_(list(sources))
-    )
-    rows = await scope.db.execute(query.group_by(LedgerTxn.source_type))
-    return {source: at.astimezone(zone).date().replace(day=1) for source, at in rows}
+            fees.collected_minor[key], fees.payments_count[key] = int(minor), count
+    return dict(found)
 
 
 async def _close_months(scope: Scope, billed: BilledTenant) -> None:
@@ -304,7 +314,7 @@ async def _close_months(scope: Scope, billed: BilledTenant) -> None:
         billed.closed_until = first
     while billed.closed_until < this_month:
         month = billed.closed_until
-        fees = await fees_of(scope, billed.slug, month)
+        fees = (await fees_of(scope, month, billed.slug)).get(billed.slug, _NO_FEES)
         if fees.collected_minor or fees.back_minor:
             last_day = month_after(month) - timedelta(days=1)
             if seller is None or lacks(seller, billed, last_day):
@@ -432,9 +442,9 @@ async def month_lines(scope: Scope, month: date) -> list[Line]:
     papers: dict[str, list[Invoice]] = defaultdict(list)
     for one in (await scope.db.execute(query.order_by(Invoice.id))).scalars():
         papers[one.buyer["tenant"]].append(one)
-    found = []
+    found, all_fees = [], await fees_of(scope, month)
     for billed in (await scope.db.execute(select(BilledTenant).order_by(BilledTenant.slug))).scalars():
-        fees = await fees_of(scope, billed.slug, month)
+        fees = all_fees.get(billed.slug, _NO_FEES)
         if not fees.collected_minor and not fees.back_minor and billed.slug not in papers:
             continue
         is_closed = billed.closed_until is not None and billed.closed_until > month
@@ -475,9 +485,29 @@ async def record_evidence(scope: Scope, slug: str, *, vat_id: str, reference: st
         day = None
     if day is None or day > scope.now.date():
         raise Invalid.field("consulted_on", "range", "Say on which day you asked: today or before.")
-    billed.evidence = {
+    kept = {name: value for name, value in billed.evidence.items() if name.startswith("country")}
+    billed.evidence = kept | {
         "vat_id": vat_id, "reference": reference, "consulted_on": day.isoformat(), "recorded_by": scope.actor.name,
         "recorded_at": scope.now.isoformat(),
     }  # fmt: skip
     await audit.record(scope, "vat_evidence.recorded", "tenant", billed.billed_id, billed.evidence)
+    await scope.db.flush()
+
+
+async def record_country(scope: Scope, slug: str, *, country: str, basis: str) -> None:
+    """Somebody has seen where they are established (an extract of a register, a certificate): `basis` says what. It
+    holds for this country (ISO 3166-1 alpha-2), until they name another."""
+    billed = await find_billed(scope, slug)
+    if billed is None:
+        raise NotFound("tenant")
+    basis = basis.strip()
+    if country != tax.alpha_2(billed.buyer["country"]):
+        raise Invalid.field("country", "other", "They name another country by now: look again.")
+    if not 5 <= len(basis) <= 200 or not basis.isprintable():
+        raise Invalid.field("basis", "required", "Say what shows it: a register's number, a certificate.")
+    billed.evidence = billed.evidence | {
+        "country": country, "country_basis": basis, "country_recorded_by": scope.actor.name,
+        "country_recorded_at": scope.now.isoformat(),
+    }  # fmt: skip
+    await audit.record(scope, "country_evidence.recorded", "tenant", billed.billed_id, billed.evidence)
     await scope.db.flush()

@@ -1,5 +1,6 @@
 """Console pages of the platform's own book: what each tenant's payments brought, its papers, and who the seller is."""
 
+from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from app.brands.models import TenantProfile
 from app.kernel.errors import Invalid, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import NavItem, form_again, page, read_form, redirect, visit_of
+from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
 nav = [
@@ -104,24 +106,46 @@ async def change_profile(request: AnyRequest) -> Response[Any]:
 
 @post("/tenants/{slug:str}/vat-evidence", opt={"permission": "platform_book.manage"})
 async def record_evidence(request: AnyRequest, slug: str) -> Response[Any]:
-    visit, form = visit_of(request), await read_form(request)
-    path = f"/tenants/{slug}/fees"
+    form = await read_form(request)
+    vat_id, reference, day = form.text("vat_id"), form.text("reference"), form.text("consulted_on")
+
+    async def record(scope: Scope) -> None:
+        await platform_book.record_evidence(scope, slug, vat_id=vat_id, reference=reference, consulted_on=day)
+
+    told = {"vat_id": vat_id, "reference": reference[:60]}
+    said = "Recorded: their next invoice is by reverse charge."
+    return await _record(request, slug, "vat_evidence.recorded", told, record, said)
+
+
+@post("/tenants/{slug:str}/country-evidence", opt={"permission": "platform_book.manage"})
+async def record_country(request: AnyRequest, slug: str) -> Response[Any]:
+    form = await read_form(request)
+    country, basis = form.text("country"), form.text("basis")
+
+    async def record(scope: Scope) -> None:
+        await platform_book.record_country(scope, slug, country=country, basis=basis)
+
+    told = {"country": country[:2], "basis": basis[:200]}
+    said = "Recorded: their next invoice is taxed as that country's."
+    return await _record(request, slug, "country_evidence.recorded", told, record, said)
+
+
+async def _record(
+    request: AnyRequest, slug: str, deed: str, told: dict[str, str], record: Callable[[Scope], Awaitable[None]],
+    said: str,
+) -> Response[Any]:  # fmt: skip
+    visit, path, why = visit_of(request), f"/tenants/{slug}/fees", "record what their VAT rests on"
     tenant_id = await brands.find_tenant(visit.database, visit.actor, slug)
-    vat_id, reference = form.text("vat_id"), form.text("reference")
-    async with visit.database.platform_scope(
-        visit.actor, "record who has a VAT id", tenant_id=tenant_id
-    ) as scope:
-        await scope.write_audit("vat_evidence.recorded", {"vat_id": vat_id, "reference": reference[:60]})
-    platform_id = await brands.find_platform(visit.database, visit.actor, "record who has a VAT id")
+    async with visit.database.platform_scope(visit.actor, why, tenant_id=tenant_id) as scope:
+        await scope.write_audit(deed, told)
+    platform_id = await brands.find_platform(visit.database, visit.actor, why)
     try:
         async with visit.database.scope(platform_id, visit.actor) as scope:
-            await platform_book.record_evidence(
-                scope, slug, vat_id=vat_id, reference=reference, consulted_on=form.text("consulted_on")
-            )
+            await record(scope)
     except (Invalid, Refused) as error:
         words = error.faults[0].message if error.faults else error.message
         return redirect(request, path, flash=words, kind="error")
-    return redirect(request, path, flash="Recorded: their next invoice is by reverse charge.")
+    return redirect(request, path, flash=said)
 
 
-routes = [show_book, download_invoice, show_profile, change_profile, record_evidence]
+routes = [show_book, download_invoice, show_profile, change_profile, record_evidence, record_country]

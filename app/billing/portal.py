@@ -18,6 +18,7 @@ from app.billing import (
     received_pages,
     service,
     wallet_pages,
+    wallets,
 )
 from app.billing.models import Invoice
 from app.billing.paper import NAMES
@@ -193,10 +194,23 @@ async def list_payments(request: AnyRequest, tenant_scope: Scope) -> Response[st
         account=await payments.find_account(tenant_scope), state=state, outcome=outcomes.outcome,
         refused=[(public_id("payment", row.id), row, minor)
                  for row, minor in await payments.list_refused_refunds(tenant_scope)],
+        owed_count=len(await payments.list_due(tenant_scope)),
+        stuck=[(public_id("payment", row.id), row, minor) for row, minor in await wallets.list_stuck(tenant_scope)],
         unpapered=[(public_id("payment", row.id), row, minor)
                    for row, minor in await payments.list_unpapered(tenant_scope)],
         waiting=[(public_id("payment", one.payment_id), one) for one in waiting], actor=tenant_scope.actor,
         disputes=[(public_id("dispute", one.id), one) for one in await disputes.list_open(tenant_scope)],
+    )  # fmt: skip
+
+
+@get("/payments/owed", opt={"permission": "invoices.view"})
+async def list_owed(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
+    """What saved cards did not pay, with whom to ask."""
+    return page(
+        request, tenant_scope, "billing/owed.html", title="Owed by drivers",
+        rows=[(public_id("payment", one.payment.id), public_id("driver", one.driver.id),
+               public_id("charging_session", one.payment.source_id), one, outcomes.outcome(one.payment))
+              for one in await queries.list_debts(tenant_scope)],
     )  # fmt: skip
 
 
@@ -211,6 +225,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
     left = 0 if is_top_up else sum(payments.refundable_minor(leg, of_all.get(leg.id, [])) for leg in legs)
     back = await payments.find_back(tenant_scope, row)
     promised = (await payments.find_back_by(tenant_scope, legs)).refused_minor
+    stuck = dict(await wallets.find_stuck(tenant_scope, row.source_id)) if is_top_up else {}
     refused = next((op for op in reversed(ops) if op.kind == "refund" and op.state == "failed"), None)
     asked = await queries.refund_requests_of(tenant_scope, [leg.id for leg in legs])
     requests = [one for own in asked.values() for one in own]
@@ -219,7 +234,8 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
         request, tenant_scope, "billing/payment.html", title="Payment", payment=row, id=payment_id, values={},
         ops=ops, errors={}, alert=None, words=OP_WORDS, answer=outcomes.answer,
         settled=await payments.find_settled(tenant_scope, row), waived_words=outcomes.WAIVED_WORDS,
-        outcome=outcomes.outcome(row), back=back, why_refused=outcomes.why_refused(refused),
+        outcome=outcomes.outcome(row), back=back,
+        stuck_minor=stuck.get(row, 0), why_refused=outcomes.why_refused(refused),
         has_come_back=refused is None or bool((refused.response or {}).get("came_back")),
         repayments=await payments.list_repayments(tenant_scope, row.id),
         left_minor=max(left - promised, 0), actor=tenant_scope.actor,
@@ -248,10 +264,10 @@ async def retry_refund(request: AnyRequest, tenant_scope: Scope, payment_id: str
 @post("/payments/{payment_id:str}/repayments", opt={"permission": "invoices.manage"})
 async def record_repayment(request: AnyRequest, tenant_scope: Scope, payment_id: str) -> Response[Any]:
     path, form = f"/payments/{payment_id}", await read_form(request)
+    row = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
+    record = wallets.repay if row.source_type == payments.WALLET else payments.record_repayment
     try:
-        row = await payments.record_repayment(
-            tenant_scope, parse_id("payment", payment_id), form.text("reference")
-        )
+        row = await record(tenant_scope, row.id, form.text("reference"))
     except Refused as error:
         visit_of(request).is_spoiled = True
         return redirect(request, path, flash=error.message, kind="error")
@@ -289,7 +305,7 @@ def _source(source_type: str, source_id: Any) -> str | None:
 
 
 routes = [
-    list_payments, show_payment, retry_refund, record_repayment, list_invoices, export_invoices,
+    list_payments, list_owed, show_payment, retry_refund, record_repayment, list_invoices, export_invoices,
     show_invoice, download_invoice, download_xml, show_ledger, *account_pages.routes, *books_pages.routes,
     *received_pages.routes,
     *wallet_pages.routes,

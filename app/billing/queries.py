@@ -2,26 +2,29 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy import ColumnElement, func, select, text, tuple_
 from sqlalchemy.orm import selectinload
 
+from app.access.models import Driver
 from app.billing.models import (
     Invoice,
     LedgerAccount,
     LedgerEntry,
     LedgerTxn,
+    Payer,
     Payment,
     PaymentOp,
     Payout,
     ProviderBalanceTxn,
     ReconItem,
     RefundRequest,
+    SavedCard,
 )
 from app.billing.outcomes import PAYMENT_STATES
-from app.billing.payments import WALLET
+from app.billing.payments import IS_DUE, WALLET, list_due
 from app.kernel.errors import NotFound
 from tenants.scope import Scope
 
@@ -57,17 +60,60 @@ async def list_invoices(
 async def list_payments(
     scope: Scope, state: str = "", *, after: UUID | None = None, limit: int = 50
 ) -> list[Payment]:
-    """Newest first. `state` is `open` (waiting for a card), `held` (money waits on cards), `taken`, `ended` (nothing
-    came of it), or empty."""
+    """Newest first. `state` is `open` (waiting for a card), `held` (money waits on cards), `taken`, `owed` (a card
+    on file did not pay it), `ended` (nothing came of it), or empty."""
     query = select(Payment).order_by(Payment.id.desc()).limit(limit)
+    if state == "owed":
+        query = query.where(IS_DUE)
     if state in PAYMENT_STATES:
         found = Payment.state.in_(PAYMENT_STATES[state])
         # Until the provider has closed its page such a payment is open there, and over as far as we know.
         is_over = Payment.state.in_(PAYMENT_STATES["open"]) & (Payment.failure != "")
-        query = query.where({"open": found & ~is_over, "ended": found | is_over}.get(state, found))
+        query = query.where(
+            {"open": found & ~is_over, "ended": found | (is_over & ~IS_DUE)}.get(state, found)
+        )
     if after is not None:
         query = query.where(Payment.id < after)
     return list((await scope.db.execute(query)).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """What a saved card did not pay: `owed_minor` stands on its papers (0: its session still runs), `since` is when the
+    card gave nothing, `told_at` when its driver was last sent the link, None for never."""
+
+    payment: Payment
+    driver: Driver
+    owed_minor: int
+    since: datetime
+    told_at: datetime | None
+
+
+async def list_debts(scope: Scope) -> list[Debt]:
+    """Oldest first."""
+    due = await list_due(scope)
+    ids = [payment.id for payment, _minor in due]
+    query = (
+        select(Payment.id, Driver)
+        .join(SavedCard, SavedCard.id == Payment.saved_card_id)
+        .join(Payer, Payer.id == SavedCard.payer_id)
+        .join(Driver, Driver.id == Payer.driver_id)
+        .where(Payment.id.in_(ids))
+    )
+    drivers = {row[0]: row[1] for row in (await scope.db.execute(query)).all()}
+    asked = select(PaymentOp.payment_id, func.max(PaymentOp.updated_at)).where(
+        PaymentOp.payment_id.in_(ids), PaymentOp.kind.in_(("create", "confirm")), PaymentOp.state == "failed"
+    )
+    since = {row[0]: row[1] for row in (await scope.db.execute(asked.group_by(PaymentOp.payment_id))).all()}
+    # Mails are of a slice above: their rows are read, not their code.
+    mails = text(
+        "select source_id, max(sent_at) from livery.mail where kind = 'payment_due' group by source_id"
+    )
+    told = {row[0]: row[1] for row in (await scope.db.execute(mails)).all()} if due else {}
+    return [
+        Debt(one, drivers[one.id], minor, since.get(one.id, one.created_at), told.get(one.source_id))
+        for one, minor in due
+    ]
 
 
 async def held(scope: Scope) -> list[tuple[str, int, int]]:

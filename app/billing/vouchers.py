@@ -1,19 +1,22 @@
 """Vouchers: codes of an amount that fill a driver's wallet (docs/decisions/0034).
 
-What is issued is owed from then on: `voucher_liability` in the ledger, until the code is redeemed (then the wallet
+What comes to more than one person gives away alone in a day waits for a second one, as refunds do; what is issued is
+owed from then on: `voucher_liability` in the ledger, until the code is redeemed (then the wallet
 owes it) or revoked. VAT falls due where a session is paid from the wallet, as with any other money.
 Errors: `voucher_unknown`, `voucher_expired`, `voucher_used`, `voucher_paid`, `single_purpose`, `wallet_off`,
-`wallet_full`, TooMany `too_many_codes`, Invalid of `name`, `amount`, `code_count`, `uses_per_code`, `valid_until`.
+`wallet_full`, `vouchers_wait`, `vouchers_decided`, `own_request`, TooMany `too_many_codes`, Invalid of `name`,
+`amount`, `code_count`, `uses_per_code`, `valid_until`, `note`.
 """
 
 import secrets as stdlib_secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import selectinload
 
 from app.access import accounts
@@ -22,6 +25,7 @@ from app.billing.ledger import Posting
 from app.billing.models import Voucher, VoucherBatch, VoucherRedemption
 from app.brands.models import TenantProfile
 from app.identity import limits
+from app.identity.models import ApiKey
 from app.kernel import audit
 from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused, TooMany
@@ -65,7 +69,8 @@ async def issue(
     scope: Scope, *, name: str, amount: str, code_count: int | None, uses_per_code: int | None, valid_until: str,
     paid_by: str,
 ) -> VoucherBatch:  # fmt: skip
-    """The batch with its codes; what they come to is owed from now on. `paid_by`: `brand` (given away) or `buyer`."""
+    """The batch with its codes; what they come to is owed from now on. `paid_by`: `brand` (given away) or `buyer`.
+    Above the limit (`state` waiting) there are neither, until somebody else approves it."""
     currency = (await scope.db.execute(select(TenantProfile.currency))).scalar_one()
     faults = list[FieldFault]()
     try:
@@ -89,26 +94,101 @@ async def issue(
         raise Invalid("invalid", "These vouchers cannot be issued.", faults=faults)
     if paid_by == "buyer":
         await _check_multi_purpose(scope)
+    key = (
+        await scope.db.get(ApiKey, (scope.tenant_id, scope.actor.id))
+        if scope.actor.kind == "api_key"
+        else None
+    )
     batch = VoucherBatch(
         id=uuid7(), name=check_name(name), amount_minor=minor, currency=currency, paid_by=paid_by,
         code_count=code_count, uses_per_code=uses_per_code, valid_until=ends, issued_by=scope.actor.name,
-        created_at=scope.now,
+        created_at=scope.now, state="issued", asked_by_kind=scope.actor.kind, asked_by_id=scope.actor.id,
+        key_of=key.created_by if key else "",
     )  # fmt: skip
+    limit = await wallets.limit_minor(scope)
+    if limit is not None and worth_minor(batch) + await _issued_lately(scope) > limit:
+        batch.state = "waiting"
     scope.db.add(batch)
     await scope.db.flush()
+    if batch.state == "waiting":
+        await audit.record(scope, "vouchers.requested", "voucher_batch", batch.id, _told(batch))
+    else:
+        await _issue(scope, batch)
+    return batch
+
+
+def worth_minor(batch: VoucherBatch) -> int:
+    return batch.amount_minor * batch.code_count * batch.uses_per_code
+
+
+def _told(batch: VoucherBatch) -> dict[str, Any]:
+    return {
+        "name": batch.name, "amount_minor": batch.amount_minor, "currency": batch.currency, "codes": batch.code_count,
+        "uses_per_code": batch.uses_per_code, "paid_by": batch.paid_by,
+    }  # fmt: skip
+
+
+async def _issued_lately(scope: Scope) -> int:
+    """By who acts, and approved by nobody else: a limit is not passed in parts, nor by two at once."""
+    await scope.db.execute(
+        text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext('vouchers'))"),
+        {"tenant": str(scope.tenant_id)},
+    )
+    query = select(VoucherBatch).where(
+        VoucherBatch.state == "issued", VoucherBatch.decided_at.is_(None),
+        VoucherBatch.created_at > scope.now - timedelta(days=1),
+    )  # fmt: skip
+    return sum(
+        worth_minor(one) for one in (await scope.db.execute(query)).scalars() if one.is_of(scope.actor)
+    )
+
+
+async def _issue(scope: Scope, batch: VoucherBatch) -> None:
     keys = scope.settings.secret_keys
-    for code in [new_code() for _ in range(code_count)]:
+    for code in [new_code() for _ in range(batch.code_count)]:
         scope.db.add(Voucher(
             id=uuid7(), batch_id=batch.id, code_digest=digest(keys, PURPOSE, code), masked=f"…{code[-GROUP_LENGTH:]}",
             code_sealed=seal(keys, PURPOSE, code), used_count=0,
         ))  # fmt: skip
     await scope.db.flush()
-    await _post_owed(scope, "vouchers_issued", "voucher_batch", batch.id, batch, code_count * uses_per_code)
+    uses = batch.code_count * batch.uses_per_code
+    await _post_owed(scope, "vouchers_issued", "voucher_batch", batch.id, batch, uses)
+    await audit.record(scope, "vouchers.issued", "voucher_batch", batch.id, _told(batch))
+
+
+async def approve(scope: Scope, batch_id: UUID) -> VoucherBatch:
+    """The second pair of eyes: it is issued as it was asked for."""
+    batch = await _lock_waiting(scope, batch_id)
+    if batch.is_of(scope.actor):
+        raise Refused("own_request", "You asked for these vouchers: a colleague decides.")
+    if await _today(scope) > batch.valid_until:
+        raise Refused("voucher_expired", "Their last day is past by now: reject them and ask anew.")
+    batch.state, batch.decided_by, batch.decided_at = "issued", scope.actor.name, scope.now
+    await _issue(scope, batch)
+    return batch
+
+
+async def reject(scope: Scope, batch_id: UUID, note: str) -> VoucherBatch:
+    """Nothing is issued. Who asked may take it back so."""
+    batch = await _lock_waiting(scope, batch_id)
+    if not note.strip():
+        raise Invalid.field("note", "required", "Say in a sentence why not.")
+    batch.state, batch.note = "rejected", note.strip()[:1000]
+    batch.decided_by, batch.decided_at = scope.actor.name, scope.now
     await audit.record(
-        scope, "vouchers.issued", "voucher_batch", batch.id,
-        {"name": batch.name, "amount_minor": minor, "currency": currency, "codes": code_count,
-         "uses_per_code": uses_per_code, "paid_by": paid_by},
-    )  # fmt: skip
+        scope,
+        "vouchers.rejected",
+        "voucher_batch",
+        batch.id,
+        {"asked_by": batch.issued_by, "note": batch.note},
+    )
+    return batch
+
+
+async def _lock_waiting(scope: Scope, batch_id: UUID) -> VoucherBatch:
+    batch = await get_batch(scope, batch_id, lock=True)
+    if batch.state != "waiting":
+        raise Refused("vouchers_decided", f"These vouchers were {batch.state} already.")
     return batch
 
 
@@ -155,7 +235,7 @@ async def _today(scope: Scope) -> date:
 async def mark_paid(scope: Scope, batch_id: UUID) -> VoucherBatch:
     """The buyer's money for all of the batch that stands is on the brand's bank account."""
     batch = await get_batch(scope, batch_id, lock=True)
-    if batch.paid_by != "buyer" or batch.paid_at is not None:
+    if batch.paid_by != "buyer" or batch.paid_at is not None or batch.state != "issued":
         raise Refused("voucher_paid", "Nobody owes anything for these vouchers.")
     party = public_id("voucher_batch", batch.id)
     owed = (await _owed_of(scope, [batch.id], "voucher_receivable"))[batch.id]
@@ -191,6 +271,8 @@ async def revoke(scope: Scope, batch_id: UUID, voucher_id: UUID | None = None) -
 async def reveal(scope: Scope, batch_id: UUID) -> list[tuple[Voucher, str]]:
     """The codes, for print; each look is in the audit log."""
     batch = await get_batch(scope, batch_id)
+    if batch.state != "issued":
+        raise Refused("vouchers_wait", "There are no codes: these vouchers are not issued.")
     await audit.record(scope, "vouchers.revealed", "voucher_batch", batch.id, {"codes": batch.code_count})
     keys = scope.settings.secret_keys
     return [(one, unseal(keys, PURPOSE, one.code_sealed)) for one in await list_vouchers(scope, batch.id)]
@@ -274,7 +356,9 @@ class BatchSeen:
 
 async def get_batch(scope: Scope, batch_id: UUID, *, lock: bool = False) -> VoucherBatch:
     query = select(VoucherBatch).where(VoucherBatch.id == batch_id)
-    batch = (await scope.db.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    batch = (await scope.db.execute(query)).scalar_one_or_none()
     if batch is None:
         raise NotFound("voucher_batch")
     return batch

@@ -1,17 +1,20 @@
 """Portal pages of money paid ahead: vouchers and what they owe, the wallet of a driver, whether wallets are offered."""
 
+from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
 from litestar import Request, Response, get, post
 
-from app.access.service import get_driver
+from app.access.models import Driver
 from app.billing import vouchers, wallets
-from app.kernel.errors import Invalid, Refused
+from app.billing.models import VoucherBatch
+from app.brands.service import get_profile
+from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import Money, to_decimal
 from app.kernel.spreadsheet import csv_file, csv_text
-from app.kernel.web import NavItem, form_again, page, read_form, redirect
+from app.kernel.web import NavItem, form_again, page, read_form, redirect, visit_of
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
@@ -48,6 +51,7 @@ async def _listed(scope: Scope, after: UUID | None = None) -> dict[str, Any]:
         "in_wallets": await wallets.totals(scope, "wallet_liability"),
         "in_vouchers": await wallets.totals(scope, "voucher_liability"),
         "is_offered": await wallets.is_offered(scope), "paid_by": PAID_BY,
+        "limit_minor": await wallets.limit_minor(scope), "currency": (await get_profile(scope)).currency,
     }  # fmt: skip
 
 
@@ -66,7 +70,9 @@ async def issue_vouchers(request: AnyRequest, tenant_scope: Scope) -> Response[A
     return redirect(
         request,
         f"/vouchers/{public_id('voucher_batch', batch.id)}",
-        flash="The vouchers are issued. Now print them.",
+        flash="The vouchers are issued. Now print them."
+        if batch.state == "issued"
+        else "So much needs a second pair of eyes: a colleague approves it.",
     )
 
 
@@ -85,6 +91,7 @@ async def show_batch(request: AnyRequest, tenant_scope: Scope, batch_id: str) ->
     rows = await vouchers.list_vouchers(tenant_scope, batch.id)
     return page(
         request, tenant_scope, "billing/voucher_batch.html", title=batch.name, id=batch_id, batch=batch, seen=seen,
+        is_own=batch.is_of(tenant_scope.actor), worth_minor=vouchers.worth_minor(batch),
         rows=[(public_id("voucher", row.id), row) for row in rows],
     )  # fmt: skip
 
@@ -124,6 +131,33 @@ async def revoke_vouchers(request: AnyRequest, tenant_scope: Scope, batch_id: st
     return redirect(request, f"/vouchers/{batch_id}", flash=said)
 
 
+@post("/vouchers/{batch_id:str}/approvals", opt={"permission": "invoices.manage"})
+async def approve_vouchers(request: AnyRequest, tenant_scope: Scope, batch_id: str) -> Response[Any]:
+    return await _decided(
+        request, batch_id, vouchers.approve(tenant_scope, parse_id("voucher_batch", batch_id))
+    )
+
+
+@post("/vouchers/{batch_id:str}/rejections", opt={"permission": "invoices.manage"})
+async def reject_vouchers(request: AnyRequest, tenant_scope: Scope, batch_id: str) -> Response[Any]:
+    note = (await read_form(request)).text("note")
+    return await _decided(
+        request, batch_id, vouchers.reject(tenant_scope, parse_id("voucher_batch", batch_id), note)
+    )
+
+
+async def _decided(request: AnyRequest, batch_id: str, decision: Awaitable[VoucherBatch]) -> Response[Any]:
+    """Somebody was quicker, or nothing is said: the page says how it stands by now."""
+    try:
+        batch = await decision
+    except (Invalid, Refused) as error:
+        visit_of(request).is_spoiled = True
+        message = error.faults[0].message if isinstance(error, Invalid) else error.message
+        return redirect(request, f"/vouchers/{batch_id}", flash=message, kind="error")
+    said = "The vouchers are issued." if batch.state == "issued" else "These vouchers are not issued."
+    return redirect(request, f"/vouchers/{batch_id}", flash=said)
+
+
 @post("/vouchers/{batch_id:str}/payments", opt={"permission": "invoices.manage"})
 async def mark_paid(request: AnyRequest, tenant_scope: Scope, batch_id: str) -> Response[Any]:
     await vouchers.mark_paid(tenant_scope, parse_id("voucher_batch", batch_id))
@@ -140,11 +174,17 @@ async def show_wallet(request: AnyRequest, tenant_scope: Scope, driver_id: str) 
 
 
 async def _wallet(scope: Scope, driver_id: str) -> dict[str, Any]:
-    driver = await get_driver(scope, parse_id("driver", driver_id))
+    """Of who has closed their account too: what a card sent back since is theirs all the same."""
+    driver = await scope.db.get(Driver, (scope.tenant_id, parse_id("driver", driver_id)))
+    if driver is None:
+        raise NotFound("driver")
     wallet = await wallets.get_wallet(scope, driver.id)
     back = await wallets.find_refundable(scope, wallet)
+    stuck = await wallets.find_stuck(scope, driver.id)
     return {
-        "title": "Wallet", "driver": driver, "id": driver_id, "wallet": wallet, "words": wallets.words_of,
+        "title": "Wallet", "driver": driver, "is_closed": driver.deleted_at is not None,
+        "id": driver_id, "wallet": wallet, "words": wallets.words_of,
+        "stuck": [(public_id("payment", one.id), one, minor) for one, minor in stuck],
         "back_minor": sum(minor for _payment, minor in back), "back_count": len(back),
         "entries": [(one, public_id("charging_session", one.session_id) if one.session_id else None)
                     for one in await wallets.list_entries(scope, wallet)],
@@ -181,6 +221,6 @@ async def pay_back(request: AnyRequest, tenant_scope: Scope, driver_id: str) -> 
 
 
 routes = [
-    list_vouchers, issue_vouchers, offer_wallets, show_batch, reveal_codes, revoke_vouchers, mark_paid, show_wallet,
-    credit_wallet, pay_back,
+    list_vouchers, issue_vouchers, offer_wallets, show_batch, reveal_codes, revoke_vouchers, approve_vouchers,
+    reject_vouchers, mark_paid, show_wallet, credit_wallet, pay_back,
 ]  # fmt: skip

@@ -27,6 +27,7 @@ from app.billing.models import (
     Payment,
     PaymentAccount,
     PaymentOp,
+    Repayment,
     Voucher,
     VoucherBatch,
     VoucherRedemption,
@@ -199,7 +200,8 @@ async def _notes(scope: Scope, rows: Sequence[LedgerTxn]) -> dict[UUID, str]:
         .where(VoucherRedemption.id.in_(ids))
     )
     refunds = select(PaymentOp.id, PaymentOp.request["reason"].astext).where(PaymentOp.id.in_(ids))
-    queries: Iterable[Select[UUID, str]] = (credits, redeemed, refunds)
+    repaid = select(Repayment.id, Repayment.reference).where(Repayment.id.in_(ids))
+    queries: Iterable[Select[UUID, str]] = (credits, redeemed, refunds, repaid)
     return {key: note for query in queries for key, note in (await scope.db.execute(query)).all()}
 
 
@@ -227,6 +229,10 @@ def words_of(entry: Entry) -> str:
         return _("Asked back by your bank") if entry.amount_minor < 0 else _("Given again by your bank")
     if entry.kind == "voucher_redeemed":
         return _("Voucher")
+    if entry.kind == "repaid":
+        return _("Paid back in another way")
+    if entry.kind == "refund_failed":
+        return _("Sent back by your card's bank")
     if entry.kind == "wallet_credited":
         return _("Credit from the operator") if entry.amount_minor > 0 else _("Taken back by the operator")
     return _("Paid in by card") if entry.amount_minor > 0 else _("Paid back to your card")
@@ -251,7 +257,6 @@ async def top_up(
     """By the driver who acts, on the provider's payment page; `amount` as in `30.00`. What is held there is taken at
     once (`top_up_authorized`), and is in the wallet then."""
     driver = await accounts.get_own(scope)
-    await _check_tries(scope, driver, remote)
     if not await is_offered(scope):
         raise Refused("wallet_off", N_("There is no wallet to fill here."))
     wallet = await get_wallet(scope, driver.id, lock=True)
@@ -267,11 +272,12 @@ async def top_up(
         raise Invalid.field("amount", "too_low", message)
     legs = await list_top_ups(scope, driver.id)
     check_room(wallet, minor + await _coming_minor(scope, legs))
-    _payment, op = await payments.open_payment(
+    payment, op = await payments.open_payment(
         scope, source_type=WALLET, source_id=driver.id, leg=legs[-1].leg + 1 if legs else 1, hold_minor=minor,
         currency=wallet.currency, title=_("Your wallet"), success_url=success_url, cancel_url=cancel_url,
         email=driver.email or "", language=language,
     )  # fmt: skip
+    await _check_tries(scope, driver, remote, payment.id)
     return op
 
 
@@ -288,19 +294,21 @@ async def _coming_minor(scope: Scope, top_ups: Sequence[Payment]) -> int:
     return sum((await scope.db.execute(query)).scalars())
 
 
-async def _check_tries(scope: Scope, driver: Driver, remote: str) -> None:
-    """Against card testing, as at the chargers."""
-    for name in (f"top_up:{driver.id}", f"top_up:{limits.network_of(remote)}"):
-        if not await limits.is_within(scope.redis, scope.tenant_id, name, TOP_UPS, TOP_UP_WINDOW):
-            raise TooMany(
-                N_("Too many payments were begun in a short time. Try again in half an hour."),
-                code="too_many_checkouts", retry_after_s=int(TOP_UP_WINDOW.total_seconds()),
-            )  # fmt: skip
+async def _check_tries(scope: Scope, driver: Driver, remote: str, attempt: UUID) -> None:
+    """Against card testing, as at the chargers: what comes to money is forgiven."""
+    names = (f"top_up:{driver.id}", f"top_up:{limits.network_of(remote)}")
+    most = dict.fromkeys(names, TOP_UPS)
+    if not await limits.claim(scope.redis, scope.tenant_id, attempt, most, TOP_UP_WINDOW):
+        raise TooMany(
+            N_("Too many payments were begun in a short time. Try again in half an hour."),
+            code="too_many_checkouts", retry_after_s=int(TOP_UP_WINDOW.total_seconds()),
+        )  # fmt: skip
 
 
 async def top_up_authorized(scope: Scope, event_id: UUID) -> None:
     event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
     if event is not None and event.data.get("source_type") == WALLET:
+        await limits.forgive(scope.redis, scope.tenant_id, event.source_id)
         await payments.capture_hold(scope, event.source_id)
 
 
@@ -330,7 +338,7 @@ async def credit(scope: Scope, driver_id: UUID, amount: str, reason: str) -> Wal
         raise Invalid.field("amount", "too_high", "There is not so much in this wallet.")
     if minor > 0:
         check_room(wallet, minor)
-        limit = await _limit(scope)
+        limit = await limit_minor(scope)
         if limit is not None and minor + await _given_lately(scope, driver.id) > limit:
             most = Money(limit, wallet.currency).format()
             raise Refused(
@@ -362,9 +370,15 @@ async def _given_lately(scope: Scope, driver_id: UUID) -> int:
     return int((await scope.db.execute(query)).scalar_one())
 
 
-async def _limit(scope: Scope) -> int | None:
+async def limit_minor(scope: Scope) -> int | None:
+    """What one person gives away alone: the brand's own limit of refunds, else its currency's usual one. None: a
+    currency of which we know none."""
     account = await payments.find_own_account(scope)
-    return account.refund_limit_minor if account else None
+    if account is not None:
+        return account.refund_limit_minor
+    currency = (await scope.db.execute(select(TenantProfile.currency))).scalar_one()
+    known = CARD_CURRENCIES.get(currency)
+    return known.refund_limit_minor if known else None
 
 
 async def post_in(
@@ -483,6 +497,45 @@ async def pay_back(scope: Scope, driver_id: UUID, reason: str) -> int:
         {"amount_minor": total, "currency": wallet.currency, "reason": reason.strip()[:500]},
     )  # fmt: skip
     return total
+
+
+async def find_stuck(scope: Scope, driver_id: UUID) -> list[tuple[Payment, int]]:
+    """(top-up, minor units) of `find_refundable` whose card took no refund: the provider refused it, or the card's bank
+    sent it back. It lies in the wallet again, whoever has closed their account meanwhile."""
+    found = await find_refundable(scope, await get_wallet(scope, driver_id))
+    refunds = await payments.list_refunds(scope, [one.id for one, _minor in found])
+    return [
+        (one, minor)
+        for one, minor in found
+        if one.refund_failed_minor or any(op.state == "failed" for op in refunds.get(one.id, [])[-1:])
+    ]
+
+
+async def list_stuck(scope: Scope) -> list[tuple[Payment, int]]:
+    """The same of all drivers, oldest first."""
+    newest = (
+        select(PaymentOp.payment_id, PaymentOp.state)
+        .where(PaymentOp.kind == "refund").distinct(PaymentOp.payment_id)
+        .order_by(PaymentOp.payment_id, PaymentOp.id.desc()).subquery()
+    )  # fmt: skip
+    failed = select(newest.c.payment_id).where(newest.c.state == "failed")
+    query = select(Payment.source_id).where(
+        Payment.source_type == WALLET, Payment.id.in_(failed) | (Payment.refund_failed_minor > 0),
+        Payment.refunded_minor + Payment.repaid_minor < Payment.captured_minor,
+    )  # fmt: skip
+    drivers = (await scope.db.execute(query.distinct())).scalars().all()
+    found = [one for driver_id in drivers for one in await find_stuck(scope, driver_id)]
+    return sorted(found, key=lambda one: one[0].id)
+
+
+async def repay(scope: Scope, payment_id: UUID, reference: str) -> Repayment:
+    """Staff paid by other means what a top-up's card did not take back, all of it: it leaves the wallet. Errors as
+    `payments.record_repayment`."""
+    driver_id = (await payments.get_payment(scope, payment_id)).source_id
+    await get_wallet(scope, driver_id, lock=True)
+    payment = await payments.lock(scope, payment_id)
+    stuck = {one.id: minor for one, minor in await find_stuck(scope, driver_id)}
+    return await payments.repay(scope, payment, stuck.get(payment.id, 0), reference)
 
 
 async def check_empty(scope: Scope, driver_id: UUID) -> None:

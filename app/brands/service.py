@@ -198,12 +198,15 @@ async def get_profile(scope: Scope) -> TenantProfile:
 
 async def update_profile(scope: Scope, changes: Mapping[str, Any]) -> TenantProfile:
     """Any of: name, legal_name, address, postal_code, city, country, currency, time_zone, language, vat_id,
-    tax_number, ocpi_country_code, ocpi_party_id, support_email, support_phone, card_use."""
+    tax_number, ocpi_country_code, ocpi_party_id, support_email, support_phone, card_use. Another currency only once
+    nothing is under way in the one until now (`currency_in_use`)."""
     profile = await get_profile(scope)
     cleaned = check_profile(changes)
     await _check_time_zone(scope, cleaned)
     if cleaned.get("language", profile.language) != profile.language:
         await _check_language(scope, cleaned["language"])
+    if cleaned.get("currency", profile.currency) != profile.currency:
+        await _check_currency(scope, profile.currency)
     for field, value in cleaned.items():
         setattr(profile, field, value)
     if "name" in cleaned:
@@ -244,6 +247,42 @@ _FIRST = ("name", "country", "currency", "time_zone")
 async def _check_time_zone(scope: Scope, cleaned: Mapping[str, Any]) -> None:
     if "time_zone" in cleaned and not await is_known(scope, cleaned["time_zone"]):
         raise Invalid.field("time_zone", "time_zone", _MESSAGES["time_zone"])
+
+
+_OPEN_MONEY = {
+    "drivers' wallets or vouchers": """
+        select from livery.ledger_entry e
+          join livery.ledger_account a on a.tenant_id = e.tenant_id and a.id = e.account_id
+         where a.code in ('wallet_liability', 'voucher_liability') and a.currency = :currency
+         group by a.id having sum(e.amount_minor) <> 0""",
+    "payments that are not over": """
+        select from livery.payment where currency = :currency
+           and state in ('created', 'requires_action', 'processing', 'authorized', 'capturing')""",
+    "sessions that are not settled": """
+        select from livery.charging_session s
+          left join livery.price_snapshot f on f.tenant_id = s.tenant_id and f.session_id = s.id
+         where coalesce(f.currency, :currency) = :currency
+           and (s.status in ('PENDING', 'ACTIVE') or s.status = 'COMPLETED' and s.settled_at is null)""",
+    "sessions that wait for their monthly invoice": """
+        select from livery.cdr c where c.kind = 'cdr' and c.collection = 'monthly' and c.incl_vat_minor <> 0
+           and c.currency = :currency
+           and not exists (select from livery.cdr k where k.tenant_id = c.tenant_id and k.corrects_id = c.id)
+           and not exists (select from livery.invoice_line l where l.tenant_id = c.tenant_id
+                            and l.source_type = 'cdr' and l.source_id = c.id)""",
+}
+
+
+async def _check_currency(scope: Scope, currency: str) -> None:
+    """Money that is under way in the currency until now would be nobody's: it is brought to its end first."""
+    asked = ", ".join(f"exists ({query})" for query in _OPEN_MONEY.values())
+    found = (await scope.db.execute(text(f"select {asked}"), {"currency": currency})).one()  # noqa: S608
+    open_ones = [words for words, is_open in zip(_OPEN_MONEY, found, strict=True) if is_open]
+    if open_ones:
+        raise Invalid.field(
+            "currency",
+            "currency_in_use",
+            f"There are still {', '.join(open_ones)} in {currency}: they come first.",
+        )
 
 
 async def _check_language(scope: Scope, language: str) -> None:

@@ -9,7 +9,7 @@ from app.billing import cards, payments
 from app.billing.models import Payer, SavedCard
 from app.billing.provider import OutcomeUnknown
 from app.billing.sandbox import SAVED_CARDS
-from app.kernel.errors import Refused
+from app.kernel.errors import Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Visit, page, redirect, visit_of
 from tenants.scope import Scope
@@ -46,7 +46,7 @@ async def _look(visit: Visit) -> dict[str, Any]:
         known = {card.id for card in await cards.list_cards(scope, driver.id)}
         waiting = await cards.list_waiting(scope, driver.id)
     try:
-        for card_id in waiting:
+        for card_id in [card_id for card_id, may_ask in waiting if may_ask]:
             await cards.observe(visit.database, visit.tenant, card_id)
     except OutcomeUnknown:
         pass  # news or the janitor bring it
@@ -63,9 +63,11 @@ async def add_card(request: AnyRequest) -> Response[Any]:
     try:
         async with visit.database.scope(visit.tenant, visit.actor) as scope:
             driver = await accounts.get_own(scope)
-            card = await cards.begin(scope, driver, url=f"{visit.origin}{PATH}", language=visit.language)
+            card = await cards.begin(
+                scope, driver, url=f"{visit.origin}{PATH}", language=visit.language, remote=visit.remote
+            )
             card_id = card.id
-    except Refused as error:
+    except (Refused, TooMany) as error:
         return redirect(request, PATH, flash=_(error.message), kind="error")
     url = await _page_of(visit, card_id)
     if url is None:

@@ -31,6 +31,7 @@ from app.identity.service import is_email
 from app.kernel import audit, tax
 from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused
+from app.kernel.ids import public_id
 from app.kernel.money import exponent, half_up, split
 from app.stations.models import ChargingStation, Location
 from app.stations.service import get_location
@@ -337,9 +338,9 @@ async def _write(
         gross_minor=net + vat_minor,
     )  # fmt: skip
     await ledger.post(scope, "host_share", "host_statement", row.id, scope.now, [
-        Posting("site_host_expense", net, currency, host.name),
+        Posting("site_host_expense", net, currency, public_id("site_host", host.id)),
         Posting("vat_receivable", vat_minor, currency, vat.code if vat else ""),
-        Posting("site_host_payable", -net - vat_minor, currency, host.name),
+        Posting("site_host_payable", -net - vat_minor, currency, public_id("site_host", host.id)),
     ])  # fmt: skip
     taken = await billing.next_number(scope, SERIES, issued_on.year)
     row.number = f"{SERIES}-{issued_on.year}-{taken:06d}"
@@ -453,10 +454,11 @@ async def mark_paid(scope: Scope, statement_id: UUID, paid_on: str) -> HostState
         raise Invalid.field("paid_on", "day", "Say on which day it was paid: today or before.")
     if row.paid_on is not None:
         raise Refused("already_paid", "This statement was paid already.")
-    host = await get_host(scope, row.site_host_id)
     row.paid_on, row.paid_by = on, scope.actor.name
+    # Where it was booked: in books from before hosts were known by their ids, under a name.
+    party = await ledger.party_of(scope, "site_host_payable", "host_statement", row.id)
     await ledger.post(scope, "host_paid", "host_statement", row.id, scope.now, [
-        Posting("site_host_payable", row.gross_minor, row.currency, host.name),
+        Posting("site_host_payable", row.gross_minor, row.currency, party),
         Posting("bank", -row.gross_minor, row.currency),
     ])  # fmt: skip
     await audit.record(scope, "host_statement.paid", "host_statement", row.id, {"paid_on": on.isoformat()})

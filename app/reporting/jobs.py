@@ -50,6 +50,9 @@ select
      'failed_count', (select count(*) from livery.payment_op o where o.state = 'failed' and o.updated_at > :day))
      from livery.payment_account a left join livery.payment p on p.tenant_id = a.tenant_id
       and p.account_ref = a.account_ref and p.currency = a.currency
+      -- Of what is long over nothing is told.
+      and (p.created_at > :disputable or p.dispute = 'open'
+        or p.state in ('created', 'requires_action', 'processing', 'authorized', 'capturing'))
     where a.provider = :provider group by a.tenant_id, a.id) as money
 """)
 

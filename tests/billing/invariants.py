@@ -4,6 +4,7 @@
 | --- | --- |
 | I1 postings balance, and so does everything | `book_faults`; the database's own trigger in `test_invoices.py` |
 | I2 a CDR stands on one paper; what is paid, waived and waits makes its gross | `cdr_faults`, `paper_faults` |
+| I2 a wallet holds what came into it less what went, never less than what it keeps | `wallet_faults` |
 | I3 taken <= held, here and at the provider | `payment_faults`, `provider_faults` |
 | I4 given back <= taken, here and at the provider | `payment_faults`, `provider_faults` |
 | I5 fee <= taken | `payment_faults` |
@@ -12,7 +13,8 @@
 | | `provider_faults` (from an empty projection), `replay_faults` |
 | I8 no row of the books ever changes | `Unchanged`; refused by the database in `test_invoices.py` |
 | I9 no call that moves money without its `payment_op`, committed and sent, under that op's key | `WatchedWire` |
-| I10 nobody owes anything that was settled, but for what a saved card did not pay | `book_faults` |
+| I10 nobody owes anything that was settled, but for what a saved card did not pay, and for papers without payment |
+| | `book_faults` |
 | I11 a tenant's calls and objects are its own account's | `WatchedWire`, `account_faults` |
 | I12 one capture per session, whoever dies | `provider_faults`; the matrix of `tests/charging/test_crashes.py` |
 | I13 the books say what the provider's balance says | `book_faults` |
@@ -32,7 +34,7 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from app.billing import payments, sandbox
+from app.billing import payments, sandbox, wallets
 from app.billing import service as billing
 from app.billing.models import Invoice, InvoiceLine, Payment
 from app.charging.models import CDR, ChargingSession
@@ -116,7 +118,7 @@ async def money_faults(
 
 
 async def book_faults(scope: Scope, database: Database) -> list[str]:
-    """I1, I6, I10, I13."""
+    """I1, I2 of wallets, I6, I10, I13."""
     found = [f"posting {one} does not balance" for one in await billing.unbalanced_postings(scope)]
     found += [f"series {one} is broken" for one in await billing.find_broken_series(scope)]
     books = await balances(scope)
@@ -129,10 +131,14 @@ async def book_faults(scope: Scope, database: Database) -> list[str]:
     owed = sum(minor for (code, _currency), minor in books.items() if code == "driver_receivable")
     due = sum(minor for _payment, minor in await payments.list_due(scope))
     ahead = sum([minor for _payment, minor in await payments.list_ahead(scope)])
-    if owed != unpapered - refused + due - ahead:
+    papers = select(Invoice.gross_minor).where(Invoice.buyer["payment"].astext.is_(None))
+    invoiced = sum((await scope.db.execute(papers)).scalars())
+    if owed != unpapered - refused + due - ahead + invoiced:
         found.append(
-            f"drivers owe {owed}, given back without paper {unpapered}, refused {refused}, due {due}, ahead {ahead}"
+            f"drivers owe {owed}, given back without paper {unpapered}, refused {refused}, due {due}, ahead {ahead},"
+            f" invoiced {invoiced}"
         )
+    found += await wallet_faults(scope, books)
     account = await payments.find_account(scope)
     shown = await provider_balance(database, account.account_ref) if account else {}
     booked = {
@@ -151,6 +157,36 @@ async def balances(scope: Scope) -> dict[tuple[str, str], int]:
                  " join livery.ledger_account a on a.tenant_id = e.tenant_id and a.id = e.account_id"
                  " group by a.code, e.currency")  # fmt: skip
     return {(row.code, row.currency): row.total for row in await scope.db.execute(query)}
+
+
+async def wallet_faults(scope: Scope, books: Mapping[tuple[str, str], int]) -> list[str]:
+    """I2: each wallet holds what came into it less what went, as payments, gifts and vouchers tell it, and no less than
+    what sessions keep of it and what is on its way back; all of them come to what the brand owes."""
+    query = text("""
+        select driver_id, currency, sum(minor)::bigint as minor from (
+          select source_id as driver_id, currency, captured_minor - refunded_minor - repaid_minor
+                 - case when dispute = 'lost' then disputed_minor else 0 end as minor
+            from livery.payment where source_type = 'wallet'
+          union all select d.id, p.currency, p.refunded_minor - p.captured_minor
+            from livery.payment p join livery.driver d on d.tenant_id = p.tenant_id and d.id = :id
+           where p.provider = 'wallet' and p.account_ref = :party
+          union all select driver_id, currency, amount_minor from livery.wallet_credit
+          union all select driver_id, currency, amount_minor from livery.voucher_redemption
+        ) moved where driver_id = :id group by 1, 2""")
+    found, total = list[str](), 0
+    for driver_id in (await scope.db.execute(text("select id from livery.driver"))).scalars():
+        wallet, party = await wallets.get_wallet(scope, driver_id), public_id("driver", driver_id)
+        rows = await scope.db.execute(query, {"id": driver_id, "party": party})
+        told = {row.currency: row.minor for row in rows}.get(wallet.currency, 0)
+        total += wallet.balance_minor
+        if wallet.balance_minor != told:
+            found.append(f"the wallet {party} holds {wallet.balance_minor}, into it went {told}")
+        if wallet.balance_minor < wallet.kept_minor + wallet.frozen_minor:
+            found.append(
+                f"of a wallet's {wallet.balance_minor}, {wallet.kept_minor + wallet.frozen_minor} are kept"
+            )
+    owed = -sum(minor for (code, _currency), minor in books.items() if code == "wallet_liability")
+    return found + ([f"wallets hold {total}, the books owe {owed}"] if owed != total else [])
 
 
 async def provider_balance(database: Database, account_ref: str) -> dict[str, int]:

@@ -19,13 +19,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from app.access.verdict import IdTokenValue
-from app.billing import payments, sandbox
-from app.billing.models import Payment
+from app.access import accounts
+from app.access import service as access
+from app.access.models import Driver
+from app.access.verdict import Accepted, IdTokenValue
+from app.billing import cards, payments, sandbox, vouchers, wallets
+from app.billing.models import Payment, SavedCard
 from app.billing.provider import OutcomeUnknown, Rejected
 from app.billing.stripe_connect import StripeConnect
 from app.brands.models import TenantProfile
-from app.charging import paid, service, settlement
+from app.charging import paid, service, settlement, wallet_starts
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.demo.cast import NORDLICHT
@@ -41,6 +44,7 @@ from tenants.redis import Redis
 from tenants.scope import Actor
 from tests.billing.conftest import ASKS, DECLINED, GOOD, Jobs
 from tests.billing.invariants import Unchanged, money_faults, replay_faults
+from tests.billing.test_saved_cards import LATER_DECLINED
 from tests.cast import PLATES
 from tests.charging.crashes import PRICES, VAT, Fate, Killed, MortalDatabase, MortalWire, tariff_of
 from tests.conftest import Databases, DatabaseUrls, Proof, settings_environment
@@ -48,14 +52,20 @@ from tests.web import CLI, found_brand
 
 pytestmark = [pytest.mark.anyio, pytest.mark.proof, pytest.mark.timeout(3600)]
 WALKS, STEPS, QUIET_EVERY = 40, 44, 22
+FAILS_LATER = "4000000000005126"  # pays, and sends back what is refunded an hour later
+RIDERS = 2  # of each brand: drivers with an account, a charging card, and what they give of money
 KWH = (0, Decimal("0.4"), Decimal("0.8"), 5, 10, 30, 45, 60)  # below a card's minimum … above the hold
 FAULTS = {
     r"POST /v1/checkout/sessions$": ("before", "after", "500", "409", "429"),
     r"POST .*/(capture|cancel|expire)": ("before", "after", "500", "409", "429"),
+    r"POST /v1/(customers|payment_intents)$": ("before", "after", "500", "409", "429"),
+    r"POST .*/confirm": ("before", "after", "500", "409", "429"),
     r"POST /v1/refunds": ("before", "after", "500", "429", "balance_insufficient"),
     r"GET /v1": ("before", "429"),
 }
 # Minutes: the janitor's, a plug-in's, a payment page's, an hour, a day, a hold's lifetime; mostly a few.
+# What fills a wallet is paid back from it: who refunds that at the provider itself lets the wallet go below zero.
+BY_CARD = "p.provider <> 'wallet' and p.source_type <> 'wallet'"
 CLOCK = (2, 2, 2, 2, 2, 12, 40, 65, 26 * 60, 8 * 24 * 60)
 
 
@@ -70,11 +80,24 @@ class Place:
 
 
 @dataclass
+class Rider:
+    """A driver with an account and a charging card."""
+
+    driver: Driver
+    token: IdTokenValue
+
+    @property
+    def actor(self) -> Actor:
+        return accounts.actor_of(self.driver)
+
+
+@dataclass
 class Brand:
     tenant_id: UUID
     account_ref: str
     tariff_id: UUID
     places: list[Place]
+    riders: list[Rider]
     price: Decimal = PRICES[0]
     sessions: dict[UUID, Decimal] = field(default_factory=dict)  # to the price that was shown
 
@@ -159,7 +182,7 @@ class World:
         )
         if payment is None:
             return None
-        card = self.chance.choice((GOOD, GOOD, GOOD, ASKS, DECLINED))
+        card = self.chance.choice((GOOD, GOOD, GOOD, ASKS, DECLINED, FAILS_LATER))
         ref = payment.checkout_ref or ""
         done = await sandbox.pay_checkout(self.database, payment.account_ref, ref, card, "driver@a.example")
         if done["status"] == "authenticate" and self.chance.random() < 0.8:
@@ -183,6 +206,114 @@ class World:
         async with self.scope(brand) as scope:
             await paid.give_up(scope, session.id)
         return str(session.id)
+
+    # -- drivers with an account ---------------------------------------------------------------------------------------
+
+    async def save_card(self, brand: Brand) -> str | None:
+        """On the provider's page; who reads what became of it comes later where this dies."""
+        self.chance.shuffle(brand.riders)  # who saves a card is who comes next
+        rider = brand.riders[0]
+        async with self.scope(brand, rider.actor) as scope:
+            card = await cards.begin(
+                scope, rider.driver, url="http://a.localhost/account/payment", language="en"
+            )
+        await cards.run_setup(self.database, brand.tenant_id, card.id)
+        async with self.scope(brand) as scope:
+            known = await scope.db.get_one(SavedCard, (brand.tenant_id, card.id))
+        ref, number = known.checkout_ref or "", self.chance.choice((GOOD, LATER_DECLINED, ASKS))
+        said = await sandbox.pay_checkout(self.database, brand.account_ref, ref, number, "")
+        if said["status"] == "authenticate":
+            said = await sandbox.authenticate_checkout(self.database, brand.account_ref, ref, succeeds=True)
+        if self.chance.random() < 0.8:
+            await cards.observe(self.database, brand.tenant_id, card.id)
+            async with self.scope(brand, rider.actor) as scope:
+                await cards.make_default(scope, rider.driver.id, card.id)
+        return f"{number} {said['status']}"
+
+    async def hold_to_reader(self, brand: Brand) -> str | None:
+        """A driver's charging card, where the station lets it charge."""
+        free = [place for place in brand.places if not place.transaction]
+        if not free:
+            return None
+        place, rider = self.chance.choice(free), brand.riders[0]
+        async with self.scope(brand, place.actor) as scope:
+            verdict = await access.plan_authorization(scope, place.station_id, rider.token, 1)
+        if not isinstance(verdict, Accepted):
+            return f"no: {verdict}"
+        return await self._begin(brand, place, rider.token.value)
+
+    async def pay_debt(self, brand: Brand) -> str | None:
+        """By the link, on the provider's page."""
+        async with self.scope(brand) as scope:
+            due = [one for one, _minor in await payments.list_due(scope)]
+        if not due:
+            return None
+        payment = self.chance.choice(due)
+        async with self.scope(brand) as scope:
+            op = await paid.pay_due(scope, payment.source_id, language="en", origin="")
+        if op is not None:
+            await payments.run_op(self.database, brand.tenant_id, op.id)
+        async with self.scope(brand) as scope:
+            ref = (await payments.get_payment(scope, payment.id)).checkout_ref
+        if ref is None:
+            return f"{payment.id} has no page"
+        card = self.chance.choice((GOOD, GOOD, DECLINED))
+        done = await sandbox.pay_checkout(self.database, payment.account_ref, ref, card, "")
+        return f"{payment.id} {done['status']}"
+
+    async def top_up(self, brand: Brand) -> str:
+        rider, amount = self.chance.choice(brand.riders), self.chance.choice(("5.00", "20.00", "50.00"))
+        async with self.scope(brand, rider.actor) as scope:
+            op = await wallets.top_up(
+                scope, amount, success_url="http://a.localhost/w", cancel_url="http://a.localhost/c", language="en",
+                remote=f"203.0.113.{len(self.log) % 250}",
+            )  # fmt: skip
+        await payments.run_op(self.database, brand.tenant_id, op.id)
+        return f"{op.payment_id} {amount}"
+
+    async def voucher(self, brand: Brand) -> str:
+        """Staff give it away, and a driver redeems it."""
+        rider, until = self.chance.choice(brand.riders), f"{self.now + timedelta(days=2):%Y-%m-%d}"
+        async with self.scope(brand) as scope:
+            batch = await vouchers.issue(
+                scope,
+                name="Spring",
+                amount="4.00",
+                code_count=1,
+                uses_per_code=1,
+                valid_until=until,
+                paid_by="brand",
+            )
+            ((_row, code),) = await vouchers.reveal(scope, batch.id)
+        async with self.scope(brand, rider.actor) as scope:
+            await vouchers.redeem(scope, code, remote=f"203.0.113.{len(self.log) % 250}")
+        return code
+
+    async def start_from_wallet(self, brand: Brand) -> str:
+        place, rider, price = self.chance.choice(brand.places), self.chance.choice(brand.riders), brand.price
+        async with self.scope(brand, rider.actor) as scope:
+            session, _op = await paid.request_start(
+                scope, place.evse_id, email="", language="en", origin="", remote=f"203.0.113.{len(self.log) % 250}",
+                driver_id=rider.driver.id, keep=await wallet_starts.keeper(scope),
+            )  # fmt: skip
+            brand.sessions[session.id] = price
+        return str(session.id)
+
+    async def pay_back(self, brand: Brand) -> str:
+        """What is not spent, to the cards that it came from."""
+        rider = self.chance.choice(brand.riders)
+        async with self.scope(brand) as scope:
+            return str(await wallets.pay_back(scope, rider.driver.id, "moves away"))
+
+    async def repay(self, brand: Brand) -> str | None:
+        """By other means, what no card took back."""
+        async with self.scope(brand) as scope:
+            stuck, refused = await wallets.list_stuck(scope), await payments.list_refused_refunds(scope)
+            if not stuck and not refused:
+                return None
+            record = wallets.repay if stuck else payments.record_repayment
+            row = await record(scope, (stuck or refused)[0][0].id, "SEPA 4711")
+            return str(row.amount_minor)
 
     # -- stations ------------------------------------------------------------------------------------------------------
 
@@ -210,6 +341,9 @@ class World:
                 self.counts["deaths"] += 1
             else:
                 place.transaction = verdict.ocpp_transaction_id
+        async with self.scope(brand) as scope:
+            query = select(ChargingSession.id).where(ChargingSession.ocpp_transaction_id == place.transaction)
+            brand.sessions.setdefault((await scope.db.execute(query)).scalar_one(), brand.price)
         return place.transaction
 
     async def end(self, brand: Brand) -> str | None:
@@ -231,7 +365,8 @@ class World:
     # -- the operator --------------------------------------------------------------------------------------------------
 
     async def reprice(self, brand: Brand) -> str:
-        """Whoever has begun pays what they were shown (I14)."""
+        """Whoever has begun pays what they were shown (I14). Nobody dies of it: what is shown now is known here."""
+        self.database.fate.kills = frozenset()
         price = next(price for price in PRICES if price != brand.price)
         async with self.scope(brand) as scope:
             await tariffs.replace_tariff(scope, brand.tariff_id, tariff_of(price))
@@ -240,7 +375,7 @@ class World:
         return str(price)
 
     async def refund(self, brand: Brand) -> str | None:
-        payment = await self._payment(brand, "p.captured_minor > 0")
+        payment = await self._payment(brand, "p.source_type <> 'wallet' and p.captured_minor > 0")
         if payment is None:
             return None
         async with self.scope(brand) as scope:
@@ -267,7 +402,7 @@ class World:
 
     async def refund_outside(self, brand: Brand) -> str | None:
         """In the provider's own dashboard."""
-        payment = await self._payment(brand, "p.captured_minor > p.refunded_minor")
+        payment = await self._payment(brand, f"{BY_CARD} and p.captured_minor > p.refunded_minor")
         if payment is None:
             return None
         seen = await payments.provider_of(self.database.settings).get_payment(
@@ -410,7 +545,8 @@ class World:
                 )
                 found += [f"a session is {status}" for status in (await scope.db.execute(query)).scalars()]
                 query = select(Payment.state).where(
-                    Payment.state.not_in((*payments.TAKEN, "failed", "expired", "canceled"))
+                    Payment.state.not_in((*payments.TAKEN, "failed", "expired", "canceled")),
+                    Payment.saved_card_id.is_(None) | (Payment.failure == ""),  # else its driver owes it
                 )
                 found += [f"a payment is {state}" for state in (await scope.db.execute(query)).scalars()]
         return found
@@ -464,6 +600,13 @@ class World:
             account = await payments.find_account(scope)
             assert account is not None
             account.fee_percent, account.fee_fixed_minor = Decimal(5), 10
+            await wallets.offer(scope, is_on=True)
+            riders = list[Rider]()
+            for number in range(RIDERS):
+                driver = await access.create_driver(scope, name="Jule", email=f"jule{number}@{slug}.example")
+                token = IdTokenValue(f"{slug.upper()}{number}")
+                await access.create_id_token(scope, value=token.value, driver_id=driver.id)
+                riders.append(Rider(driver, token))
             tariff = await tariffs.create_tariff(scope, tariff_of(PRICES[0]), {"default": True})
             made = []
             for number in range(places):
@@ -474,7 +617,7 @@ class World:
                 evse = select(EVSE.id).where(EVSE.station_id == new.station.id)
                 evse_id = (await scope.db.execute(evse)).scalar_one()
                 made.append(Place(new.station.id, evse_id, Actor.station(new.station.id)))
-        brand = Brand(tenant_id, account.account_ref, tariff.id, made)
+        brand = Brand(tenant_id, account.account_ref, tariff.id, made, riders)
         self.wire.tenants[account.account_ref] = tenant_id
         self.brands.append(brand)
         await self._connect(brand)
@@ -486,7 +629,13 @@ WEIGHTS = {
     ("come_back",): 2, ("give_up",): 1, ("reprice",): 2, ("refund", "work"): 2, ("refund",): 1,
     ("correct", "work"): 2, ("correct",): 1, ("refund_outside",): 2, ("refund_again",): 2,
     ("refund_outside", "news", "work", "paper_outside"): 2,
-    ("short", "refund", "work", "refund_again", "work"): 2, ("fault",): 4, ("old_news",): 1, ("clock",): 2,
+    ("short", "refund", "work", "refund_again", "work"): 2, ("fault",): 4,
+    ("save_card", "hold_to_reader", "work"): 4,
+    ("save_card", "hold_to_reader", "work", "end", "work", "pay_debt", "come_back", "work"): 4,
+    ("hold_to_reader", "work"): 5, ("hold_to_reader",): 1,
+    ("pay_debt", "come_back", "work"): 4, ("top_up", "pay", "come_back", "work"): 4, ("voucher",): 3,
+    ("start_from_wallet", "work", "plug_in"): 6, ("pay_back", "work"): 2, ("repay",): 2,
+    ("short", "pay_back", "work", "pay_back", "work"): 1, ("old_news",): 1, ("clock",): 2,
     ("janitor", "work"): 3, ("work",): 3,
 }  # fmt: skip
 DECK = [chain for chain, weight in WEIGHTS.items() for _ in range(weight)]

@@ -15,7 +15,7 @@ from app.billing.reconciliation import reconcile
 from app.brands import service as brands
 from app.brands.models import TenantProfile
 from app.kernel.clock import uuid7
-from app.kernel.errors import Refused
+from app.kernel.errors import Invalid, Refused
 from app.kernel.money import to_decimal
 from app.kernel.settings import Settings
 from tenants.database import Database
@@ -136,13 +136,26 @@ async def test_where_the_recipient_is_taxed_the_invoice_says_so_and_keeps_the_ru
                 scope, "alpha", vat_id=vat_id, reference="WAPIAAAAYfLw", consulted_on=str(date.today())
             )
         await keep(shop, 1)
-    (paper,) = await received(shop)
+    else:  # their own word alone is none
+        first = (await received(shop))[0]
+        assert first.vat_minor and "tax_note" in first.content and not first.content["tax_note"]
+        async with shop.database.scope(platform_id, CLI) as scope:
+            with pytest.raises(Invalid):
+                await platform_book.record_country(scope, "alpha", country="LI", basis="Register CHE-123")
+            await platform_book.record_country(
+                scope, "alpha", country=country, basis="Register CHE-123.456.789"
+            )
+        payment = await sell(shop, 2400)
+        await keep(shop, 2)
+    paper = (await received(shop))[-1]
     assert (paper.vat_minor, paper.gross_minor) == (0, payment.fee_minor)
     assert words in paper.content["tax_note"]
     assert paper.xml is not None and en16931.faults(paper.xml) == []
     assert code in en16931.text_at(paper.xml, "ApplicableTradeTax", "CategoryCode")
     async with shop.database.scope(platform_id, CLI) as scope:
-        sealed = (await scope.db.execute(select(Invoice))).scalar_one().buyer["tax"]
+        newest = select(Invoice).order_by(Invoice.id.desc()).limit(1)
+        sealed = (await scope.db.execute(newest)).scalar_one().buyer["tax"]
+    assert sealed.get("country_basis") == (None if code == "AE" else "Register CHE-123.456.789")
     assert sealed["code"] == code and (sealed.get("reference") == "WAPIAAAAYfLw") == (code == "AE")
 
 
@@ -151,13 +164,15 @@ async def test_where_the_recipient_is_taxed_the_invoice_says_so_and_keeps_the_ru
     [("DE", "DE", "DE129273398", False, "DE19"), ("DE", "FR", "", False, "DE19"),
      ("DE", "FR", "FR83404833048", True, "AE"), ("DE", "FR", "FR83404833048", False, "vat_id_unproven"),
      ("DE", "FR", "DE129273398", True, "DE19"), ("DE", "GR", "EL123456789", True, "AE"),
-     ("CH", "DE", "DE129273398", False, "O"), ("CH", "CH", "", False, "CH8.1"), ("US", "US", "", False, "no_vat_rate")],
+     ("CH", "DE", "DE129273398", True, "O"), ("CH", "DE", "DE129273398", False, "CH8.1"),
+     ("CH", "CH", "", False, "CH8.1"), ("US", "US", "", False, "no_vat_rate")],
 )  # fmt: skip
 def test_the_vat_follows_from_who_and_where_they_are(
     ours: str, theirs: str, vat_id: str, proven: bool, code: str
 ) -> None:
     billed = BilledTenant(
-        buyer={"country": theirs, "vat_id": vat_id}, evidence={"vat_id": vat_id} if proven else {}
+        buyer={"country": theirs, "vat_id": vat_id},
+        evidence={"vat_id": vat_id, "country": theirs} if proven else {},
     )
     try:
         found = platform_book.treat(TenantProfile(country=ours), billed, date(2026, 11, 30)).code

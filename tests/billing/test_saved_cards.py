@@ -15,7 +15,7 @@ from app.billing.models import Payer, SavedCard
 from app.billing.provider import OutcomeUnknown
 from app.charging import account
 from app.kernel.clock import utcnow
-from app.kernel.errors import NotFound, Refused
+from app.kernel.errors import NotFound, Refused, TooMany
 from tests.billing.conftest import ASKS, DECLINED, GOOD, Shop, jobs, shop
 
 __all__ = ["jobs", "shop"]
@@ -208,6 +208,30 @@ async def test_a_page_that_closed_a_day_without_cards_and_one_of_many_end_in_a_w
             await scope.db.flush()
         with pytest.raises(Refused, match="Too many cards"):
             await cards.begin(scope, jule, url="http://a.localhost", language="en")
+
+
+async def test_one_address_opens_few_pages_that_come_to_no_card(shop: Shop) -> None:
+    """Accounts cost nothing: whoever tries stolen cards would take many. What is saved is forgiven."""
+    remote = "203.0.113.7"
+
+    async def ask(number: int) -> UUID:
+        driver = await add_driver(shop, f"driver{number}@example.org")
+        async with shop.scope() as scope:
+            asked = await cards.begin(scope, driver, url="http://a.localhost", language="en", remote=remote)
+            assert (
+                await cards.begin(scope, driver, url="http://a.localhost", language="en", remote=remote)
+                == asked
+            )
+        return asked.id
+
+    first = await ask(0)
+    await cards.run_setup(shop.database, shop.tenant_id, first)
+    assert await give(shop, first, GOOD) == "complete"
+    await cards.observe(shop.database, shop.tenant_id, first)
+    for number in range(1, cards.PAGES_PER_ADDRESS + 1):
+        await ask(number)
+    with pytest.raises(TooMany, match="Too many cards were tried"):
+        await ask(99)
 
 
 async def _account(shop: Shop) -> str:

@@ -21,6 +21,7 @@ from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
 from app.kernel.errors import Refused
+from app.kernel.ids import public_id
 from app.notifications.models import Mail
 from app.stations.models import EVSE, StationCommand
 from tenants.scope import Actor
@@ -203,8 +204,21 @@ async def test_a_declined_card_stops_the_session_and_another_card_pays_it(
     session_id = await reader.start()
     assert await reader.stops() == 1 and await reader.verdict() == "payment_due"
     await reader.stop(Decimal(2))
+    staff = await house.staff("alpha", reader.shop.tenant_id)
+    api = await house.api("alpha", reader.shop.tenant_id)
+    owed = (await staff.open("/payments/owed")).text
+    assert all(
+        one in owed for one in ("jule@example.org", public_id("charging_session", session_id), "€1.20")
+    )
+    row = public_id("payment", (await reader.payment(session_id)).id)
+    for state, is_there in (("owed", True), ("ended", False), ("open", False)):
+        assert (f'/payments/{row}"' in (await staff.open(f"/payments?state={state}")).text) == is_there
+    assert "Owed" in (await staff.open(f"/payments/{row}")).text
+    (shown,) = (await api.get("/api/v1/payments")).json()["data"]
+    assert shown["owed"] == {"amount": "1.20", "currency": "EUR"}
     await reader.pay_by_link(house, session_id, OTHER)
     payment = await reader.payment(session_id)
+    assert "Nobody owes anything" in (await staff.open("/payments/owed")).text
     assert (payment.state, payment.method) == ("captured", "Mastercard •••• 4444")
     assert await reader.shop.captures(payment) == [120] and await reader.verdict() == ""
     assert await reader.faults() == []

@@ -7,10 +7,12 @@ from fractions import Fraction
 import pytest
 from sqlalchemy import select
 
+from app.billing import ledger
 from app.billing import service as billing
 from app.charging import settlement, site_hosts
 from app.charging.models import CDR, HostContract, HostStatement
 from app.kernel.errors import Refused
+from app.kernel.ids import public_id
 from app.stations.models import Location
 from tests.billing.conftest import jobs, shop
 from tests.charging.test_cap import Visit, visit
@@ -109,11 +111,16 @@ async def test_staff_agree_see_print_and_book_the_payment(visit: Visit, house: H
     assert "is no invoice and shows no VAT" in (await owner.open(statement)).text
     assert (await owner.get(f"{statement}/pdf")).content.startswith(b"%PDF")
     assert "To be paid" in listed
+    await owner.post(path, plain | {"name": "Another name"})  # its books are by its id
     assert (await owner.post(f"{statement}/payments", {"paid_on": str(date.today())})).status_code == 303
     await owner.post(f"{statement}/payments", {"paid_on": str(date.today())})
     assert "was paid already" in (await owner.open(statement)).text
     books = await visit.shop.balances()
     assert "site_host_payable" not in books and books["bank"] == -105
+    async with visit.shop.scope() as scope:
+        (host,) = await site_hosts.list_hosts(scope)
+        sums = await ledger.sums(scope, "site_host_payable", [public_id("site_host", host.id)])
+    assert host.name == "Another name" and list(sums.values()) == [0]
 
 
 async def test_a_session_is_shared_by_the_contract_of_its_day(visit: Visit) -> None:
