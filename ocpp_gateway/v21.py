@@ -1,4 +1,5 @@
-"""OCPP 2.1 at the level of 2.0.1: the same messages with 2.1's own schemas; what only 2.1 has is not implemented.
+"""OCPP 2.1 at the level of 2.0.1: the same messages with 2.1's own schemas; of what only 2.1 has,
+NotifySettlement alone is read.
 
 Its tokens may be 255 characters long and of any type; what it lets a station leave out, or say in more words, is read
 as leniently as in 2.0.1. SEND and CALLRESULTERROR (OCPP-J 2.1) are read by `codec` and answered by nobody.
@@ -7,11 +8,12 @@ as leniently as in 2.0.1. SEND and CALLRESULTERROR (OCPP-J 2.1) are read by `cod
 from typing import Any
 
 from app.access.verdict import IdTokenValue
-from ocpp_gateway import v201
-from ocpp_gateway.v201 import GATHERED, HANDLERS, authorize_answer, boot_answer, boot_trigger, outcome
+from ocpp_gateway import terminal_reports, v201
+from ocpp_gateway.v201 import GATHERED, authorize_answer, boot_answer, boot_trigger, outcome
 
 SUBPROTOCOL = "ocpp2.1"
 MAX_TOKEN = 255
+HANDLERS = {**v201.HANDLERS, **terminal_reports.HANDLERS}
 
 
 def token_asked(payload: dict[str, Any]) -> IdTokenValue:

@@ -549,9 +549,20 @@ async def plan_authorization(
             message=N_("This operator takes no new sessions now."),
         )
     token = await find_id_token(scope, presented)
+    if token is None and presented.type == "DirectPayment" and await _has_terminal(scope, station_id):
+        return Accepted(id_token_id=None)  # a bank has said yes, at a terminal that is known here
     if token is None:
         return Refused(status="Invalid", reason="unknown", message="This token is not known here.")
     return await judge(scope, token, station_id)
+
+
+async def _has_terminal(scope: Scope, station_id: UUID) -> bool:
+    query = text("""
+        select exists (select from livery.payment_terminal t
+                         join livery.charging_station s on s.tenant_id = t.tenant_id and s.location_id = t.location_id
+                        where s.id = :station and t.retired_at is null
+                          and (t.station_id is null or t.station_id = s.id))""")
+    return bool((await scope.db.execute(query, {"station": station_id})).scalar_one())
 
 
 async def judge(scope: Scope, token: IdToken, station_id: UUID) -> Accepted | Refused:

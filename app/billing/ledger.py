@@ -20,6 +20,7 @@ NORMAL_SIDES = {
     "wallet_liability": "credit", "voucher_liability": "credit", "voucher_receivable": "debit", "goodwill": "debit",
     "psp_platform": "debit", "tenant_receivable": "debit", "fee_revenue": "credit",
     "site_host_expense": "debit", "site_host_payable": "credit", "vat_receivable": "debit",
+    "terminal_clearing": "debit", "terminal_unmatched": "credit", "acquirer_fee": "debit", "other_income": "credit",
 }  # fmt: skip
 
 
@@ -27,8 +28,8 @@ NORMAL_SIDES = {
 class Posting:
     """One side. `account` is a code of NORMAL_SIDES, `party` narrows it: a VAT code (`DE19`), the account at the
     provider (`acct_…`), the driver whose wallet it is (`drv_…`), the batch of vouchers (`vou_…`), the site host
-    (`hst_…`; in older books its name), and in the platform's own book the tenant's slug. + debit, - credit, minor
-    units."""
+    (`hst_…`; in older books its name), the acquirer's contract or the terminal (`trm_…`), and in the platform's own
+    book the tenant's slug. + debit, - credit, minor units."""
 
     account: str
     amount_minor: int

@@ -12,6 +12,7 @@ from sqlalchemy import CheckConstraint, Date, Index, Numeric, Text, UniqueConstr
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.stations.models import EVSE, ChargingStation, Location
 from tenants.models import Base, TenantOwned, references, same_tenant
 from tenants.scope import Actor
 
@@ -194,7 +195,8 @@ class Payment(TenantOwned, Base):
     `payer_email` is a mailbox as `identity.email_norm` makes it: guests' sessions are found by it. `three_d_secure` is
     the bank's word on who paid (`authenticated`, …), empty where it was not asked.
     The provider `wallet` is the driver's own balance (`wallets`): `account_ref` is then the driver's public id, and
-    nobody outside is asked. Money that fills a wallet has the source `wallet` and the driver's id.
+    nobody outside is asked. Money that fills a wallet has the source `wallet` and the driver's id. Of the provider
+    `terminal` we only hear (`terminals`): `account_ref` is that terminal's public id.
     `dispute` is none, open, won or lost, of money that a bank takes back (an inquiry is none); `disputed_minor` is what
     lies at the bank or was lost to the payer.
     `saved_card_id`: asked of that card while nobody stood by. Where it gave nothing the payment stays open and is due
@@ -775,4 +777,110 @@ class VoucherRedemption(TenantOwned, Base):
     driver_id: Mapped[UUID]
     amount_minor: Mapped[int]
     currency: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+# -- card terminals of others ------------------------------------------------------------------------------------------
+
+
+class PaymentTerminal(TenantOwned, Base):
+    """A card terminal whose money comes by the operator's contract with an acquirer, not by our provider: we only hear
+    of it. It serves the site, or the one station that it is built into."""
+
+    __tablename__ = "payment_terminal"
+    __table_args__ = (
+        references("location_id", "location"),
+        references("station_id", "charging_station"),
+        UniqueConstraint("tenant_id", "serial"),
+        {"schema": "livery"},
+    )
+
+    name: Mapped[str]
+    vendor: Mapped[str]
+    serial: Mapped[str]
+    acquirer: Mapped[str]
+    contract_no: Mapped[str]
+    location_id: Mapped[UUID]
+    station_id: Mapped[UUID | None]
+    retired_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    location: Mapped[Location] = same_tenant("PaymentTerminal.location_id", "Location")
+    station: Mapped[ChargingStation | None] = same_tenant("PaymentTerminal.station_id", "ChargingStation")
+
+    @property
+    def contract(self) -> str:
+        """Whose money it is until it is paid out: a party of `terminal_clearing`."""
+        return f"{self.acquirer} {self.contract_no}"
+
+
+class TerminalRecord(TenantOwned, Base):
+    """One thing that a terminal or its acquirer told, under its own `record_ref`; never changed but for whose it is.
+
+    `kind`: authorized, settled (taken), reversed (given back; before `settled` was, the hold let go). `transaction_ref`
+    joins the records of one card payment: a station that starts by it presents it as its `DirectPayment` token. It is
+    of the payment `payment_id`, or dismissed with the `note`, or waits for staff. `evse_id` and `session_ref` (our id,
+    or the station's own of the transaction) are what the record said of the session.
+    """
+
+    __tablename__ = "terminal_record"
+    __table_args__ = (
+        references("terminal_id", "payment_terminal"),
+        references("evse_id", "evse"),
+        references("payment_id", "payment"),
+        UniqueConstraint("tenant_id", "terminal_id", "record_ref"),
+        Index(
+            "uq_terminal_record_settled", "tenant_id", "terminal_id", "transaction_ref", unique=True,
+            postgresql_where=text("kind = 'settled'"),
+        ),
+        Index("ix_terminal_record_transaction", "tenant_id", "terminal_id", "transaction_ref"),
+        Index("ix_terminal_record_waiting", "tenant_id", "id",
+              postgresql_where=text("payment_id is null and dismissed_at is null")),
+        CheckConstraint("kind in ('authorized','settled','reversed')", name="kind"),
+        CheckConstraint("amount_minor > 0", name="amount"),
+        {"schema": "livery"},
+    )  # fmt: skip
+
+    terminal_id: Mapped[UUID]
+    record_ref: Mapped[str]
+    transaction_ref: Mapped[str]
+    kind: Mapped[str]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    at: Mapped[datetime]
+    card: Mapped[str] = mapped_column(server_default="")
+    approval_code: Mapped[str] = mapped_column(server_default="")
+    evse_id: Mapped[UUID | None]
+    session_ref: Mapped[str] = mapped_column(server_default="")
+    payment_id: Mapped[UUID | None]
+    dismissed_at: Mapped[datetime | None]
+    note: Mapped[str] = mapped_column(server_default="")
+    decided_by: Mapped[str] = mapped_column(server_default="")
+    told_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    terminal: Mapped[PaymentTerminal] = same_tenant("TerminalRecord.terminal_id", "PaymentTerminal")
+    evse: Mapped[EVSE | None] = same_tenant("TerminalRecord.evse_id", "EVSE")
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.payment_id is None and self.dismissed_at is None
+
+
+class AcquirerPayout(TenantOwned, Base):
+    """What an acquirer sent to the operator's bank for a contract, as staff read it off its statement: `amount_minor`
+    arrived, `fee_minor` it had kept."""
+
+    __tablename__ = "acquirer_payout"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "contract", "reference"),
+        CheckConstraint("amount_minor >= 0 and fee_minor >= 0", name="amounts"),
+        {"schema": "livery"},
+    )
+
+    contract: Mapped[str]
+    reference: Mapped[str]
+    paid_on: Mapped[date] = mapped_column(Date())
+    amount_minor: Mapped[int]
+    fee_minor: Mapped[int]
+    currency: Mapped[str]
+    recorded_by: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

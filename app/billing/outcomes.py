@@ -73,6 +73,7 @@ _REFUSED = {
     "unknown": "the card's bank gave no reason",
     "merchant_request": "it was taken back at the provider",
     "canceled": "it was taken back at the provider",
+    "at_the_terminal": "it was paid at a card terminal, and its acquirer gives it back",
 }
 # What was asked for does not fit how the hold stands by now.
 _ENDED = ("payment_intent_unexpected_state", "charge_expired_for_capture")

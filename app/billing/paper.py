@@ -323,6 +323,11 @@ def _paid(
                 "amount": money(payment.captured_minor, payment.currency)
             }
             words = "; ".join([paid, *([words] if words else [])])
+    elif payment.provider == payments.TERMINAL and not invoice.corrects_id:
+        amount = money(payment.captured_minor, payment.currency)
+        words = _("%(amount)s paid at the card terminal") % {"amount": amount}
+        words += f", {payment.method}" if payment.method else ""
+        words += "; " + _("%(amount)s given back") % {"amount": back} if back else ""
     elif invoice.corrects_id:
         is_otherwise = payment.repaid_minor > 0
         given = _("%(amount)s given back") if is_otherwise else _("%(amount)s given back to card %(card)s")

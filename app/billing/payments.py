@@ -81,13 +81,18 @@ _RANK = {
     "canceled": 5, "captured": 6, "partially_refunded": 7, "refunded": 8,
 }  # fmt: skip
 OPEN = ("created", "requires_action", "processing")
+AT_TERMINAL = "at_the_terminal"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAKEN = ("captured", "partially_refunded", "refunded")
 # `Payment.is_due`: a saved card did not pay it.
 IS_DUE = Payment.saved_card_id.is_not(None) & Payment.state.in_(OPEN) & (Payment.failure != "")
+LESS_USED = "Less was used than had been taken on the way."
+HOLDS = ("checkout_create", "create", "wallet_hold", "terminal_told")
 # A provider that is the driver's own balance, and a source that fills one (`wallets`).
 WALLET = "wallet"
-LESS_USED = "Less was used than had been taken on the way."
+# One that is asked by nobody: what it tells of its card payments is all that is known of them (`terminals`).
+TERMINAL = "terminal"
+OWN = (WALLET, TERMINAL)  # of which no provider of ours has anything to say
 
 
 _PROVIDERS: dict[tuple[Any, ...], Provider] = {}
@@ -231,9 +236,7 @@ async def find_payment_of(scope: Scope, invoice: Invoice) -> Payment | None:
 
 async def language_of(scope: Scope, payment_id: UUID) -> str:
     """What the payer read when the hold was asked for."""
-    query = select(PaymentOp.request).where(
-        PaymentOp.payment_id == payment_id, PaymentOp.kind.in_(("checkout_create", "create", "wallet_hold"))
-    )
+    query = select(PaymentOp.request).where(PaymentOp.payment_id == payment_id, PaymentOp.kind.in_(HOLDS))
     request = (await scope.db.execute(query.limit(1))).scalar_one_or_none()
     return request["language"] if request else "en"
 
@@ -617,6 +620,9 @@ async def capture_hold(scope: Scope, payment_id: UUID) -> None:
 
 
 async def _capture(scope: Scope, payment: Payment, gross_minor: int, *, is_one_of_many: bool = False) -> None:
+    if payment.provider == TERMINAL:
+        await _leave_to_terminal(scope, payment, gross_minor, "The terminal took more than was owed.")
+        return
     if payment.state == "capturing" or payment.state in TAKEN:
         return
     if payment.saved_card_id is not None and payment.state in OPEN:
@@ -650,6 +656,28 @@ async def _take(scope: Scope, payment: Payment, amount_minor: int) -> None:
     key = f"cap:{payment.id}:again{failed}" if failed else f"cap:{payment.id}"
     request = {"amount_minor": amount_minor, "fee_minor": fee}
     await _enqueue(scope, await _plan(scope, payment, "capture", key, request))
+
+
+async def _leave_to_terminal(scope: Scope, payment: Payment, gross_minor: int, reason: str) -> None:
+    """Its acquirer takes what it takes, whatever is owed. Too much waits to be given back there, or by other means;
+    what lacks stays owed until it is settled or staff give it up (`find_short`)."""
+    refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
+    gross_minor -= (await written_off(scope, [payment.id]))[payment.id]
+    too_much = payment.captured_minor - _given_back(payment, refunds) - max(gross_minor, 0)
+    if too_much > 0 and not (refunds and refunds[-1].request["amount_minor"] == too_much):
+        await _wait_for_terminal(scope, payment, too_much, reason, len(refunds))
+
+
+async def _wait_for_terminal(
+    scope: Scope, payment: Payment, amount_minor: int, reason: str, number: int
+) -> PaymentOp:
+    """Nobody can be asked for it from here: as a refund that a provider refused, it is owed and told."""
+    request = {"amount_minor": amount_minor, "reason": reason}
+    op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{number}", request)
+    op.state, op.response = "failed", {"code": AT_TERMINAL}
+    news = {"amount_minor": amount_minor, "code": AT_TERMINAL}
+    await events.emit(scope, "RefundRefused", "payment", payment.id, news)
+    return op
 
 
 async def _owe(scope: Scope, payment: Payment, gross_minor: int, *, is_one_of_many: bool = False) -> None:
@@ -716,7 +744,7 @@ async def _release(scope: Scope, payment: Payment, reason: str) -> None:
         await _withdraw(scope, payment, reason)
         return
     payment.failure = payment.failure or reason
-    if payment.provider == WALLET:
+    if payment.provider in OWN:  # a terminal's hold ends there, and is not ours to let go
         await apply(scope, payment, _own_word(payment, "canceled"))
         return
     if payment.provider_ref is not None and payment.state == "authorized":
@@ -761,6 +789,9 @@ async def refund(
     await audit.record(
         scope, "payment.refunded", "payment", payment.id, {"amount_minor": amount, "reason": reason}
     )
+    if payment.provider == TERMINAL:
+        op.state, op.response = "failed", {"code": AT_TERMINAL}
+        return op
     if payment.provider == WALLET:
         op.state = "succeeded"
         await _post_refund(scope, payment, op)
@@ -917,6 +948,10 @@ async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
     waiting = (await find_back(scope, payment)).refused_minor
     if not waiting:
         raise Refused("not_refundable", "Nothing that was refused waits to be given back.")
+    if payment.provider == TERMINAL:
+        raise Refused(
+            AT_TERMINAL, "It was paid at a terminal: give it back at its acquirer, or by other means."
+        )
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
     reason = refunds[-1].request["reason"] if refunds else "The card's bank sent it back."
     return await refund(scope, payment.id, reason, amount_minor=waiting)
@@ -1043,6 +1078,47 @@ async def _find_unpapered(scope: Scope, payments: Sequence[Payment]) -> dict[UUI
     return found
 
 
+async def find_short(scope: Scope, payment: Payment) -> int:
+    """Minor units that the papers of a terminal's payment ask for, that it has not brought and nobody gave up."""
+    return (await _find_short(scope, [payment])).get(payment.id, 0)
+
+
+async def _find_short(scope: Scope, payments: Sequence[Payment]) -> dict[UUID, int]:
+    ids = [one.id for one in payments if one.provider == TERMINAL]
+    if not ids:
+        return {}
+    papers, given_up = await _papers_minor(scope, ids), await written_off(scope, ids)
+    refunds, found = await list_refunds(scope, ids), dict[UUID, int]()
+    for one in payments:
+        kept = one.captured_minor - _given_back(one, refunds.get(one.id, [])) - _lost(one)
+        lacks = papers.get(one.id, 0) - given_up.get(one.id, 0) - kept
+        # What went back at the acquirer before its note is no debt of the payer's.
+        lacks -= (await find_unpapered(scope, one)) if one.refunded_outside_minor else 0
+        if lacks > 0:
+            found[one.id] = lacks
+    return found
+
+
+async def list_short(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, int]]:
+    """(payment, minor units) of `find_short`, oldest first."""
+    query = select(Payment).where(Payment.provider == TERMINAL)
+    return await _first(scope, query, lambda rows: _find_short(scope, rows), limit)
+
+
+async def write_off_short(scope: Scope, payment_id: UUID, reason: str) -> int:
+    """Staff give up what a terminal's payment did not bring; minor units. `nothing_short`, Invalid of `reason`."""
+    payment, reason = await _locked(scope, payment_id), reason.strip()[:500]
+    if not reason:
+        raise Invalid.field("reason", "required", "Say in a sentence why.")
+    lacks = await find_short(scope, payment)
+    if not lacks:
+        raise Refused("nothing_short", "Nothing of this payment lacks.")
+    await _give_up(scope, payment, lacks, _corrections(payment.id), uuid7())
+    news = {"amount_minor": lacks, "currency": payment.currency, "reason": reason}
+    await audit.record(scope, "payment.written_off", "payment", payment.id, news)
+    return lacks
+
+
 async def list_unpapered(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, int]]:
     """(payment, minor units) of `find_unpapered`, oldest first."""
     query = select(Payment).where(Payment.refunded_outside_minor > 0)
@@ -1066,6 +1142,9 @@ async def _correct(scope: Scope, legs: Sequence[Payment], gross_minor: int, reas
         return
     free = [leg for leg in legs if leg.dispute not in disputes.CONTESTED]
     if not free:
+        return
+    if free[0].provider == TERMINAL:  # one leg: nobody here can ask for another
+        await _leave_to_terminal(scope, free[0], gross_minor, reason)
         return
     ids, kept = [leg.id for leg in legs], dict[UUID, int]()
     refunds, given_up = await list_refunds(scope, ids), sum((await written_off(scope, ids)).values())
@@ -1720,6 +1799,8 @@ def _taken(payment: Payment, amount_minor: int) -> list[Posting]:
     """Where it comes from and what it is for; negative where it goes back."""
     currency = payment.currency
     came = Posting("psp_pending", amount_minor, currency, payment.account_ref)
+    if payment.provider == TERMINAL:  # in the books since it was told
+        came = Posting("terminal_unmatched", amount_minor, currency, payment.account_ref)
     if payment.provider == WALLET:
         came = Posting("wallet_liability", amount_minor, currency, payment.account_ref)
     if payment.source_type == WALLET:
@@ -1807,7 +1888,7 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
             await _enqueue(scope, op)
         waiting = select(Payment).where(
             Payment.checkout_ref.is_not(None) | Payment.provider_ref.is_not(None),
-            Payment.provider != WALLET, or_(  # of which nobody else has anything to say
+            Payment.provider.not_in(OWN), or_(  # of which nobody else has anything to say
                 Payment.state.in_((*OPEN, "authorized", "capturing")) & Payment.observed_at.is_(None),
                 Payment.state.in_(OPEN) & (Payment.observed_at < stale),
                 # A hold that stands is looked at each hour: providers let holds go by themselves.

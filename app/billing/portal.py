@@ -51,11 +51,13 @@ ACCOUNTS = {
     "site_host_expense": "Shares of site hosts", "site_host_payable": "Owed to site hosts",
     "vat_receivable": "VAT to get back", "write_off": "Written off", "wallet_liability": "Drivers' wallets",
     "voucher_liability": "Vouchers not redeemed", "voucher_receivable": "Owed for vouchers", "goodwill": "Given away",
+    "terminal_clearing": "At acquirers of card terminals", "terminal_unmatched": "Terminal money without a session",
+    "acquirer_fee": "Fees of acquirers", "other_income": "Other receipts",
 }  # fmt: skip
 OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund", "dispute_evidence": "Evidence", "dispute_accept": "Dispute accepted",
-    "wallet_hold": "Kept in the wallet", "create": "Saved card", "confirm": "Hold",
+    "wallet_hold": "Kept in the wallet", "terminal_told": "Card terminal", "create": "Saved card", "confirm": "Hold",
     "increment": "Hold raised",
 }  # fmt: skip
 KINDS = {
@@ -89,6 +91,10 @@ KINDS = {
     "vouchers_paid": "Vouchers paid for",
     "vouchers_revoked": "Vouchers revoked",
     "voucher_redeemed": "Voucher redeemed",
+    "terminal_settled": "Taken at a card terminal",
+    "terminal_reversed": "Given back at a card terminal",
+    "terminal_dismissed": "Terminal money that is no session's",
+    "acquirer_paid": "Acquirer paid out",
 }
 
 

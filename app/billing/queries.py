@@ -24,7 +24,7 @@ from app.billing.models import (
     SavedCard,
 )
 from app.billing.outcomes import PAYMENT_STATES
-from app.billing.payments import IS_DUE, WALLET, list_due
+from app.billing.payments import IS_DUE, OWN, list_due
 from app.kernel.errors import NotFound
 from tenants.scope import Scope
 
@@ -120,7 +120,7 @@ async def held(scope: Scope) -> list[tuple[str, int, int]]:
     """(currency, holds, minor units) of what waits on drivers' cards right now."""
     query = (
         select(Payment.currency, func.count(), func.sum(Payment.hold_minor))
-        .where(Payment.state.in_(PAYMENT_STATES["held"]), Payment.provider != WALLET)
+        .where(Payment.state.in_(PAYMENT_STATES["held"]), Payment.provider.not_in(OWN))
         .group_by(Payment.currency)
         .order_by(Payment.currency)
     )

@@ -11,7 +11,7 @@ from sqlalchemy.orm import selectinload
 from app.access.verdict import IdTokenValue
 from app.billing import payments
 from app.billing.models import Payment, RefundRequest
-from app.charging import energy_api, readings_api, refunds, service, settlement, signed
+from app.charging import energy_api, readings_api, refunds, service, settlement, signed, terminal_api
 from app.charging.models import CDR, ChargingSession
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.ids import parse_id, public_id
@@ -217,4 +217,5 @@ routes = [
     get_cdr,
     *energy_api.routes,
     *readings_api.routes,
+    *terminal_api.routes,
 ]

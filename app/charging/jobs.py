@@ -14,6 +14,7 @@ from app.charging import (
     settlement,
     site_hosts,
     smart_charging,
+    terminal_sessions,
     transaction_status,
     wallet_starts,
 )
@@ -113,6 +114,7 @@ async def dispute_closed(database: Database, tenant_id: UUID, event_id: str) -> 
 async def session_started(database: Database, tenant_id: UUID, event_id: str) -> None:
     async with database.scope(tenant_id, Actor.job("charging.session_started")) as scope:
         await wallet_starts.session_started(scope, UUID(event_id))
+        await terminal_sessions.session_started(scope, UUID(event_id))
         await paid.session_started(scope, UUID(event_id))
 
 

@@ -31,6 +31,7 @@ from app.charging import (
     settlement,
     signed,
     stickers,
+    terminal_pages,
     transaction_status,
 )
 from app.charging.models import CDR, ChargingSession
@@ -48,7 +49,11 @@ from tenants.resolve import own_url
 from tenants.scope import Scope
 
 AnyRequest = Request[Any, Any, Any]
-nav = [NavItem("Sessions", "/charging-sessions", "activity", "sessions.view", order=30), *host_pages.nav]
+nav = [
+    NavItem("Sessions", "/charging-sessions", "activity", "sessions.view", order=30),
+    *host_pages.nav,
+    *terminal_pages.nav,
+]
 PAGE, EXPORT = 50, 5000
 
 
@@ -514,4 +519,5 @@ routes = [
     *card_pages.routes,
     *rerating_pages.routes,
     *host_pages.routes,
+    *terminal_pages.routes,
 ]  # fmt: skip

@@ -22,7 +22,16 @@ from app.access.verdict import Accepted, AskOutside, IdTokenValue
 from app.access.verdict import Refused as TokenRefused
 from app.billing import payments
 from app.billing.models import Payment
-from app.charging import ingest, plausibility, reservations, signed, smart_charging, snapshot, startable
+from app.charging import (
+    ingest,
+    plausibility,
+    reservations,
+    signed,
+    smart_charging,
+    snapshot,
+    startable,
+    terminal_starts,
+)
 from app.charging.models import ChargingSession, PriceSnapshot, SessionEvent
 from app.charging.reports import ENERGY, Reading, TransactionReport, TransactionVerdict
 from app.charging.smart_charging import Wish
@@ -57,6 +66,8 @@ async def report_transaction(scope: Scope, station_id: UUID, report: Transaction
         session = await _updated(scope, station_id, report)
     else:
         session = await _ended(scope, station_id, report)
+    if report.id_token is not None and report.id_token.type == terminal_starts.TYPE:
+        await terminal_starts.present(scope, session, report.id_token.value)
     return await _verdict(scope, session, report)
 
 

@@ -66,7 +66,8 @@ async def settle(scope: Scope, session_id: UUID, *, is_undecided: bool = False) 
         session.status = "INVALID"  # a token we refused or nobody at all, and nothing was given
         return None
     cdr = await _freeze(scope, session)
-    if cdr.collection == "card" and session.cost_cap_minor is None:  # nobody came to it before the end
+    is_unheld = session.cost_cap_minor is None and not await _is_paid_at_terminal(scope, session)
+    if cdr.collection == "card" and is_unheld:  # nobody came to it before the end
         held = await off_session.place_hold(scope, session, owed_minor=cdr.incl_vat_minor)
         cdr.collection = "card" if held is not None else "per_session"
     await invoice(scope, cdr)
@@ -262,7 +263,7 @@ async def _place(scope: Scope, session: ChargingSession, frozen: PriceSnapshot) 
 async def collection_of(scope: Scope, session: ChargingSession) -> str:
     """`card`, `per_session`, `monthly` or `free`: a held card, the driver's saved one, or the driver group's rule,
     frozen at the start. Without any token there is nobody to collect from."""
-    if session.cost_cap_minor is not None:
+    if session.cost_cap_minor is not None or await _is_paid_at_terminal(scope, session):
         return "card"
     if session.id_token_id is None or (session.id_token is not None and session.id_token.is_single_use):
         return "free"
@@ -270,6 +271,11 @@ async def collection_of(scope: Scope, session: ChargingSession) -> str:
     if frozen is not None and frozen.collection is not None:
         return frozen.collection
     return await accounts.collection_of(scope, session.driver_group_id)
+
+
+async def _is_paid_at_terminal(scope: Scope, session: ChargingSession) -> bool:
+    payment = await payments.find_payment(scope, "charging_session", session.id)
+    return payment is not None and payment.provider == payments.TERMINAL
 
 
 # --- invoices ----------------------------------------------------------------------------------------------------
@@ -299,7 +305,8 @@ async def _buyer(scope: Scope, session: ChargingSession, payment: Payment | None
     if driver is not None and driver.deleted_at is not None:
         for paper in await list_papers(scope, session.id):
             return {name: paper.buyer[name] for name in ("name", "email", "driver_id") if name in paper.buyer}
-    if session.cost_cap_minor is not None and driver is None:
+    is_guest = session.cost_cap_minor is not None or (payment and payment.provider == payments.TERMINAL)
+    if is_guest and driver is None:
         return {"name": _("Guest"), "email": payment.payer_email if payment else ""}
     if driver is not None:
         return {"name": driver.name, "email": driver.email or "", "driver_id": str(driver.id)}

@@ -29,6 +29,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
     "tariffs.manage": _LEADERS,
     "invoices.view": _MONEY,
     "invoices.manage": _MONEY,
+    "terminal_records.manage": _MONEY,
     "ledger.view": _MONEY,
     "events.view": _OPERATIONS,
     "team.view": _EVERYBODY,

@@ -21,6 +21,7 @@ PREFIXES = {
     "reservation": "rsv", "charging_profile": "prf", "meter_key": "mky",
     "saved_card": "crd", "payout": "pyo", "platform_invoice": "pfi", "site_host": "hst", "host_statement": "hsm",
     "recon_run": "rec", "recon_item": "rci", "voucher_batch": "vou", "voucher": "vcd",
+    "payment_terminal": "trm", "terminal_record": "trr",
 }  # fmt: skip
 
 
