@@ -131,7 +131,7 @@ def _payment(
     is_session = row.source_type == "charging_session"
     return {
         "id": public_id("payment", row.id), "state": row.state, "failure": row.failure or None, "is_live": row.is_live,
-        "session_id": public_id("charging_session", row.source_id) if is_session else None,
+        "session_id": public_id("charging_session", row.source_id) if is_session else None, "leg": row.leg,
         "hold": money(row.hold_minor, row.currency), "captured": money(row.captured_minor, row.currency),
         "refunded": money(row.refunded_minor, row.currency), "written_off": money(written_off_minor, row.currency),
         "owed": money(owed_minor, row.currency) if owed_minor is not None else None,

@@ -1333,7 +1333,7 @@ def refund_as_json(payment: Payment, op: PaymentOp, id: UUID | None = None) -> d
     the card's bank sends it back; `failure` says why in the provider's code). `id`: of the request that it came of,
     where it had to wait for one."""
     return {
-        "id": public_id("refund", id or op.id), "payment_id": public_id("payment", payment.id),
+        "id": public_id("refund", id or op.id), "payment_id": public_id("payment", op.payment_id),
         "state": op.state if op.state in ("succeeded", "failed") else "pending", "reason": op.request["reason"],
         "amount": money(op.request["amount_minor"], payment.currency), "created_at": rfc3339(op.created_at),
         "failure": (op.response or {}).get("code") if op.state == "failed" else None,

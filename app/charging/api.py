@@ -141,8 +141,9 @@ def _command(row: StationCommand) -> dict[str, Any]:
       tags=["money"])  # fmt: skip
 async def refund_payment(tenant_scope: Scope, data: dict[str, Any]) -> Response[dict[str, Any]]:
     """All of it, with a credit note over what was supplied, or `amount` of it, with one over that part. The provider is
-    asked after the answer: see `state` in GET /payments. Above the brand's limit it waits for a member of staff (202,
-    `state` waiting), and keeps its id."""
+    asked after the answer: see `state` in GET /payments. Of a session with several payments (`leg`) the latest gives
+    back first, whichever is asked: this is the last of their refunds. Above the brand's limit it waits for a member of
+    staff (202, `state` waiting), and keeps its id."""
     payment_id, reason = read_id("payment", data, "payment_id"), data.get("reason")
     if payment_id is None:
         raise Invalid.field("payment_id", "required", "Say payment_id.")
