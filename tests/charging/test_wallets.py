@@ -265,6 +265,30 @@ async def test_so_many_vouchers_as_one_person_may_not_give_away_in_a_day_wait_fo
     assert (await yard.shop.balances())["voucher_liability"] == -9000 and await faults(yard) == []
 
 
+async def test_machines_issue_print_and_revoke_vouchers_and_read_a_wallet(
+    yard: Yard, jule: Driver, house: House
+) -> None:
+    api = await house.api("alpha", yard.shop.tenant_id)
+    asked = {"name": "Spring", "amount": "10.00", "code_count": 2, "valid_until": TODAY}
+    wrong = await api.send("POST", "/api/v1/vouchers", json=asked | {"code_count": "2"})
+    assert wrong.status_code == 422
+    made = await api.send("POST", "/api/v1/vouchers", json=asked)
+    assert (made.status_code, made.json()["state"], made.json()["owed"]["amount"]) == (201, "issued", "20.00")
+    path = f"/api/v1/vouchers/{made.json()['id']}"
+    told = await api.send("POST", f"{path}/revelations", json={})
+    assert told.headers["cache-control"] == "no-store"
+    first, second = told.json()["vouchers"]
+    await redeem(yard, jule, first["code"])
+    left = await api.send("POST", f"{path}/revocations", json={"voucher_id": second["id"]})
+    assert left.json()["owed"]["amount"] == "0.00" and "code" not in left.json()["vouchers"][0]
+    assert (await api.get("/api/v1/vouchers")).json()["data"][0]["used"] == 1
+    much = await api.send("POST", "/api/v1/vouchers", json=asked | {"code_count": 21})
+    assert (much.status_code, much.json()["state"]) == (202, "waiting")
+    wallet = (await api.get(f"/api/v1/drivers/{public_id('driver', jule.id)}/wallet")).json()
+    assert wallet["available"] == {"amount": "10.00", "currency": "EUR"}
+    assert [(one["kind"], one["note"]) for one in wallet["entries"]] == [("voucher_redeemed", "Spring")]
+
+
 # -- the wallet --------------------------------------------------------------------------------------------------------
 
 
