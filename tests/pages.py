@@ -113,6 +113,7 @@ SHOTS = (
     Shot("domains", "/domains"),
     Shot("payments", "/payments"),
     Shot("payment", "/payments", ("tbody a[href^='/payments/']",)),
+    Shot("payments-owed", "/payments/owed"),
     Shot("vouchers", "/vouchers"),
     Shot("voucher-batch", "/vouchers", ("tbody a[href^='/vouchers/']",)),
     Shot("wallet", "/drivers", ("tbody a[href^='/drivers/']", "main a[href$='/wallet']")),

@@ -26,6 +26,7 @@ from app.kernel.clock import uuid7
 from app.kernel.duplicates import refusing_duplicates
 from app.kernel.errors import FieldFault, Invalid, NotFound
 from app.kernel.errors import Refused as RefusedError
+from app.kernel.ids import public_id
 from app.kernel.names import check_name
 from app.kernel.secrets import digest, digests, seal, unseal
 from app.kernel.spreadsheet import csv_text
@@ -599,7 +600,8 @@ BLOCKED_BY_PAYMENT = {
 
 async def _payment_block(scope: Scope, token: IdToken, group_id: UUID | None, station_id: UUID) -> str | None:
     """Why a driver who pays each session starts none: what their saved card did not pay, or no card where the brand
-    wants one (money.md 1.3). Not where nothing is collected, or once a month."""
+    wants one (money.md 1.3), nor a wallet with what a card would hold. Not where nothing is collected, or once a
+    month."""
     if not scope.settings.takes_cards:
         return None
     query = text("""
@@ -613,7 +615,17 @@ async def _payment_block(scope: Scope, token: IdToken, group_id: UUID | None, st
                  select 1 from livery.saved_card c
                    join livery.payer y on y.tenant_id = c.tenant_id and y.id = c.payer_id
                   where y.driver_id = :driver and y.account_ref = a.account_ref and c.state = 'active'
-                    and (c.exp_year, c.exp_month) >= (:year, :month)) as has_card
+                    and (c.exp_year, c.exp_month) >= (:year, :month)) as has_card,
+               a.card_on_file = 'required'
+               and exists (select 1 from livery.tenant_profile t where 'wallet' = any(t.pays_by))
+               and a.hold_ac_minor <= (
+                 select coalesce(-sum(e.amount_minor), 0) from livery.ledger_entry e
+                   join livery.ledger_account l on l.tenant_id = e.tenant_id and l.id = e.account_id
+                  where l.code = 'wallet_liability' and l.party = :party and l.currency = a.currency
+               ) - (
+                 select coalesce(sum(p.hold_minor), 0) from livery.payment p where p.provider = 'wallet'
+                    and p.account_ref = :party and p.currency = a.currency and p.state in ('authorized', 'capturing')
+               ) as has_wallet
           from livery.payment_account a
          where a.is_ready and a.card_on_file <> 'off' and a.provider = :provider
            and not exists (select 1 from livery.driver_group g where g.id = :group and g.collection <> 'per_session')
@@ -623,14 +635,16 @@ async def _payment_block(scope: Scope, token: IdToken, group_id: UUID | None, st
                   where s.id = :station and l.is_free_vend)""")
     values = {
         "driver": token.driver_id, "group": group_id, "station": station_id, "year": scope.now.year,
-        "month": scope.now.month, "provider": "sandbox" if scope.settings.uses_sandbox else "stripe",
+        "month": scope.now.month, "party": public_id("driver", token.driver_id),
+        "provider": "sandbox" if scope.settings.uses_sandbox else "stripe",
     }  # fmt: skip
     row = (await scope.db.execute(query, values)).first()
     if row is None:
         return None
     if row.is_due:
         return "payment_due"
-    return "no_card_on_file" if row.card_on_file == "required" and not row.has_card else None
+    has_means = row.has_card or row.has_wallet
+    return "no_card_on_file" if row.card_on_file == "required" and not has_means else None
 
 
 def _refusal(token: IdToken, status: AuthorizationStatus, reason: str, message: str) -> Refused:

@@ -9,7 +9,7 @@ from litestar import Request, Response, get
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from app.billing import disputes, einvoice, paper, payments, queries
+from app.billing import disputes, einvoice, paper, payments, queries, wallet_api
 from app.billing.models import (
     Dispute,
     Invoice,
@@ -227,5 +227,5 @@ def _item(row: ReconItem) -> dict[str, Any]:
 
 routes = [
     list_invoices, get_invoice, list_payments, list_disputes, get_dispute, list_entries, list_payouts,
-    list_reconciliations,
+    list_reconciliations, *wallet_api.routes,
 ]  # fmt: skip

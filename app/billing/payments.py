@@ -1136,8 +1136,7 @@ async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
 
 
 async def _correct(scope: Scope, legs: Sequence[Payment], gross_minor: int, reason: str) -> None:
-    """The legs are locked. Too much goes back from the latest first; what a saved card has yet to give is less or more
-    by that."""
+    """The legs are locked. Too much goes back from the latest first."""
     if any(leg.state == "capturing" or leg.dispute == "open" for leg in legs):
         return
     free = [leg for leg in legs if leg.dispute not in disputes.CONTESTED]
@@ -1152,9 +1151,11 @@ async def _correct(scope: Scope, legs: Sequence[Payment], gross_minor: int, reas
         kept[leg.id] = leg.captured_minor - _given_back(leg, refunds.get(leg.id, []))
     wanted = min(gross_minor, sum(kept.values()))
     await _spread(scope, free, kept, sum(kept.values()) - wanted, reason)
+    # What a card has yet to give is less or more by that; so it is of a debt whose hold stands since a moment ago.
     asked = next((leg for leg in legs if leg.saved_card_id is not None and leg.state in OPEN), None)
+    asked = asked or next((leg for leg in legs if leg.state == "authorized"), None)
     if asked is not None:
-        await _owe(scope, asked, gross_minor - wanted - given_up, is_one_of_many=len(legs) > 1)
+        await _capture(scope, asked, gross_minor - wanted - given_up, is_one_of_many=len(legs) > 1)
         return
     lost, last = gross_minor - wanted - given_up, legs[-1]
     if lost:

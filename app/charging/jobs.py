@@ -119,9 +119,10 @@ async def session_started(database: Database, tenant_id: UUID, event_id: str) ->
 
 
 async def hold_session(database: Database, tenant_id: UUID, session_id: str) -> None:
-    """The saved card is asked, and the session watched from then on."""
+    """The wallet keeps what it may cost, or the saved card is asked, and the session is watched from then on."""
     async with database.scope(tenant_id, Actor.job("charging.hold_session")) as scope:
         if await scope.db.get(ChargingSession, (tenant_id, UUID(session_id))) is not None:
+            await wallet_starts.keep_for_running(scope, UUID(session_id))
             await off_session.hold_session(scope, UUID(session_id))
             await paid.watch_cap(scope, UUID(session_id))
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.access import accounts
-from app.billing import cards
+from app.billing import cards, wallets
 from app.brands.models import TenantProfile
 from app.charging.models import ChargingSession, PriceSnapshot
 from app.kernel import queue
@@ -51,7 +51,10 @@ async def freeze(scope: Scope, session: ChargingSession, *, again: bool = False)
         "is_free_vend": is_free_vend, "collection": collection, "hash": digest_of(tariff),
     }  # fmt: skip
     await scope.db.execute(upsert(PriceSnapshot).values(**values).on_conflict_do_nothing())
-    if collection == "card" and session.status != "PENDING":  # a driver who came late to it, too
+    pays = collection == "card" or (
+        collection == "per_session" and session.driver_id is not None and await wallets.is_offered(scope)
+    )
+    if pays and session.status != "PENDING":  # a driver who came late to it, too
         await queue.enqueue(
             scope, "charging.hold_session", session_id=str(session.id), lock=f"session:{session.id}"
         )

@@ -1,6 +1,9 @@
 """Sessions paid from their driver's wallet (`app.billing.wallets`): one begun on the charger's page keeps a part of it
-before the station is asked, one begun by card at the reader as soon as we hear of it. Where there is too little, a card
-is asked on the page, and at the reader the group's own rule holds."""
+before the station is asked, one begun by card at the reader as soon as we hear of it.
+
+One order everywhere (docs/decisions/0038): the wallet, where it has all that a card would be asked to hold; else the
+saved card, where there is one; else the wallet as far as it goes; else a card is asked on the page, and at the reader
+the group's own rule holds."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -10,8 +13,8 @@ from sqlalchemy.orm import selectinload
 
 from app.access import accounts
 from app.access.models import Driver
-from app.billing import wallets
-from app.billing.models import Payment
+from app.billing import cards, wallets
+from app.billing.models import Payment, SavedCard
 from app.brands import faces
 from app.charging import paid, service, settlement
 from app.charging.account import Way
@@ -24,18 +27,27 @@ from tenants.scope import Scope
 
 
 async def prefer(scope: Scope, driver: Driver, evse: EVSE, way: Way) -> Way:
-    """The wallet instead of the checkout, where the beginning of a session leaves something of it."""
+    """The wallet instead of the checkout, where the beginning of a session leaves something of it; instead of a saved
+    card, where it goes as far."""
     if way.collection != "card":
         return way
     found = await wallets.find_available(scope, driver.id)
     if found is None:
         return way
-    by_wallet = replace(way, collection="wallet", most_minor=found[0], saved=None)
-    terms = await paid.find_terms(
-        scope, evse, driver_group_id=way.driver_group_id, collection="wallet", most_minor=found[0]
-    )
-    is_enough = terms.offer is not None and terms.offer.is_enough and terms.offer.currency == found[1]
-    return by_wallet if is_enough else way
+    terms = await paid.find_terms(scope, evse, driver_group_id=way.driver_group_id, collection="wallet")
+    if (
+        terms.offer is None
+        or terms.offer.currency != found[1]
+        or not _is_enough(terms.offer, found[0], way.saved)
+    ):
+        return way
+    return replace(way, collection="wallet", most_minor=found[0], saved=None)
+
+
+def _is_enough(offer: paid.Offer, available_minor: int, saved: SavedCard | None) -> bool:
+    if saved is not None:
+        return available_minor >= offer.hold_minor
+    return replace(offer, hold_minor=min(offer.hold_minor, available_minor)).is_enough
 
 
 async def keeper(scope: Scope) -> paid.Keep:
@@ -56,9 +68,9 @@ async def session_started(scope: Scope, event_id: UUID) -> None:
 
 
 async def keep_for_running(scope: Scope, session_id: UUID) -> None:
-    """A driver's own session by card at the reader that would be invoiced for: what it may cost is kept in their
-    wallet, and it is stopped before that is used up. One that was over before anybody looked is paid so too, before it
-    is settled. Twice is once."""
+    """A driver's own session by card at the reader that they pay for: what it may cost is kept in their wallet, and it
+    is stopped before that is used up. One that was over before anybody looked is paid so too, before it is settled.
+    Twice is once. Where there is too little, their saved card is asked (`off_session`), or an invoice follows."""
     if not await wallets.is_offered(scope):
         return
     await service.lock_settling(scope, session_id)
@@ -66,36 +78,38 @@ async def keep_for_running(scope: Scope, session_id: UUID) -> None:
     is_own = session.driver_id is not None and session.id_token_status == "Accepted"
     if not is_own or session.cost_cap_minor is not None or session.settled_at is not None:
         return
-    if session.status not in ("ACTIVE", "COMPLETED") or session.evse_id is None:
+    if session.status not in ("ACTIVE", "COMPLETED") or session.evse_id is None or session.driver is None:
         return
-    if await settlement.collection_of(scope, session) != "per_session" or session.driver is None:
+    collection = await settlement.collection_of(scope, session)
+    if collection not in ("per_session", "card"):
         return
-    offer = (
-        await _offer_of(scope, session) if await wallets.find_available(scope, session.driver.id) else None
-    )
-    if offer is None:
+    saved = await cards.find_usable(scope, session.driver_id) if collection == "card" else None
+    found = await wallets.find_available(scope, session.driver.id)
+    offer = await _offer_of(scope, session) if found else None
+    if found is None or offer is None:
         return
     if (
         session.status == "COMPLETED"
-    ):  # nothing stopped it: all of it is there, or it is invoiced for as before
+    ):  # nothing stopped it: all of it is there, or it is paid for in another way
         price = await settlement.running_price(scope, session)
         owed_minor = price.total_cost.incl_minor if price else 0
-        found = await wallets.find_available(scope, session.driver.id)
-        if found is None or found[0] < owed_minor:
-            await service.note(scope, session, "wallet_too_small", "wallet_too_small", {})
-            return
+        is_enough = found[0] >= owed_minor
         offer = replace(
             offer, hold_minor=owed_minor, begins_at_minor=min(offer.begins_at_minor, owed_minor - 1)
         )
+    else:
+        is_enough = saved is None or _is_enough(offer, found[0], saved)
     try:
-        payment = await _keep(scope, session, session.driver, offer)
+        payment = await _keep(scope, session, session.driver, offer) if is_enough else None
     except Refused as error:
         if error.code != "wallet_too_small":
             raise
+        payment = None
+    if payment is not None:
+        session.cost_cap_minor = payment.hold_minor
+        await scope.db.flush()
+    elif saved is None:
         await service.note(scope, session, "wallet_too_small", "wallet_too_small", {})
-        return
-    session.cost_cap_minor = payment.hold_minor
-    await scope.db.flush()
 
 
 async def _offer_of(scope: Scope, session: ChargingSession) -> paid.Offer | None:

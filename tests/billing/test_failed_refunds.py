@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.billing import payments, sandbox
+from app.billing import fees, payments, sandbox
 from app.billing.models import Payment
 from app.charging import settlement
 from app.kernel.clock import utcnow
@@ -15,7 +15,7 @@ from tests.billing.conftest import Shop
 from tests.billing.invariants import money_faults
 from tests.billing.test_reconciliation import run, sell, standing
 from tests.billing.test_refunds import driver_page, kinds
-from tests.web import House, open_house
+from tests.web import CLI, House, open_house
 
 pytestmark = pytest.mark.anyio
 FAILS, PENDING = "4000000000005126", "4000000000007726"
@@ -115,6 +115,37 @@ async def test_all_of_a_payment_that_comes_back_is_given_again_by_nobody_but_sta
         assert (await payments.find_back(scope, payment)).refused_minor == taken
         row = await payments.record_repayment(scope, payment.id, "SEPA 4711")
     assert row.amount_minor == taken
+
+
+async def test_the_platforms_fee_goes_back_with_the_retry_of_a_refund_that_was_refused_and_once(
+    shop: Shop,
+) -> None:
+    """Nothing had gone back before. Of one that came back it had."""
+    await fees.plan_fee(
+        shop.database, CLI, shop.tenant_id, percent="5", fixed="0.10", valid_from=f"{utcnow():%Y-%m-%d}",
+        reason="agreed", is_returned=True,
+    )  # fmt: skip
+    good, fails = await test_refunds.paid_session(shop), await sell(shop, 2000, FAILS)
+    kept = (await shop.balances())["platform_fee_expense"]
+    await sandbox.set_faults(
+        shop.database, [{"path": r"POST /v1/refunds", "fault": "balance_insufficient", "times": 1}]
+    )
+    async with shop.scope() as scope:
+        await settlement.refund(scope, good.id, "The charger was broken")
+    await shop.jobs.run()
+    assert (await shop.balances())["platform_fee_expense"] == kept
+    async with shop.scope() as scope:
+        await payments.refund_again(scope, good.id)
+    await shop.jobs.run()
+    await shop.look(good)
+    assert (await shop.balances())["platform_fee_expense"] == kept - good.fee_minor
+    await give_back(shop, fails)
+    await sandbox.set_clock(shop.database, HOUR)
+    await shop.look(fails)
+    async with shop.scope() as scope:
+        op = await payments.refund(scope, fails.id, "Once more")
+        assert "returns_fee" not in op.request
+    assert kept == good.fee_minor + fails.fee_minor and "platform_fee_expense" not in await shop.balances()
 
 
 async def test_without_any_news_the_providers_books_are_the_first_to_tell(shop: Shop) -> None:

@@ -635,7 +635,8 @@ WEIGHTS = {
     ("hold_to_reader", "work"): 5, ("hold_to_reader",): 1,
     ("pay_debt", "come_back", "work"): 4, ("top_up", "pay", "come_back", "work"): 4, ("voucher",): 3,
     ("start_from_wallet", "work", "plug_in"): 6, ("pay_back", "work"): 2, ("repay",): 2,
-    ("short", "pay_back", "work", "pay_back", "work"): 1, ("old_news",): 1, ("clock",): 2,
+    ("short", "pay_back", "work", "pay_back", "work"): 1, ("short", "refund", "work", "repay"): 1,
+    ("short", "top_up", "pay", "come_back", "work", "pay_back", "work", "repay"): 1, ("old_news",): 1, ("clock",): 2,
     ("janitor", "work"): 3, ("work",): 3,
 }  # fmt: skip
 DECK = [chain for chain, weight in WEIGHTS.items() for _ in range(weight)]

@@ -259,6 +259,28 @@ async def test_a_page_that_closed_unpaid_may_be_asked_for_again_and_a_credit_end
     assert await reader.shop.captures(payment) == [] and await reader.faults() == []
 
 
+@pytest.mark.parametrize(("kept_wh", "taken"), [(1_500, [90]), (500, [])])
+async def test_a_correction_between_the_hold_of_a_debt_and_its_capture_is_neither_taken_nor_waived_twice(
+    reader: Reader, kept_wh: int, taken: list[int]
+) -> None:
+    await save(reader.shop, reader.driver, LATER_DECLINED)
+    session_id = await reader.start()
+    await reader.stop(Decimal(2))
+    async with reader.shop.scope() as scope:
+        op = await paid.pay_due(scope, session_id, language="en", origin="http://alpha.localhost")
+        assert op is not None
+    await payments.run_op(reader.shop.database, reader.shop.tenant_id, op.id)
+    payment = await reader.payment(session_id)
+    await reader.shop.pay(payment, GOOD)
+    assert (await reader.shop.look(payment)).state == "authorized"  # and no worker has heard of it
+    async with reader.shop.scope() as scope:
+        cdr = (await scope.db.execute(select(CDR))).scalar_one()
+        await settlement.credit(scope, cdr.id, "The meter was wrong", energy_wh=kept_wh)
+    await reader.shop.jobs.run()
+    assert await reader.shop.captures(await reader.payment(session_id)) == taken
+    assert await reader.faults() == []
+
+
 async def test_a_provider_that_is_down_for_hours_stops_nobody_and_takes_once(reader: Reader) -> None:
     await save(reader.shop, reader.driver)
     await sandbox.set_faults(

@@ -3,14 +3,16 @@
 import asyncio
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select, text
 
 from app.access import accounts
+from app.access import service as access
 from app.access.models import Driver
-from app.access.verdict import IdTokenValue
+from app.access.verdict import Accepted, IdTokenValue
 from app.billing import payments, sandbox, vouchers, wallets
 from app.billing.models import Invoice, Payment, RefundRequest, VoucherBatch
 from app.brands import service as brands
@@ -27,6 +29,7 @@ from tests.billing import invariants
 from tests.billing.conftest import GOOD, Shop, jobs, shop
 from tests.billing.test_disputes import DISPUTES, decide, hear
 from tests.billing.test_failed_refunds import FAILS
+from tests.billing.test_saved_cards import save
 from tests.charging.test_account import Yard, yard
 from tests.surfaces.conftest import house
 from tests.web import CLI, House
@@ -262,6 +265,30 @@ async def test_so_many_vouchers_as_one_person_may_not_give_away_in_a_day_wait_fo
     assert (await yard.shop.balances())["voucher_liability"] == -9000 and await faults(yard) == []
 
 
+async def test_machines_issue_print_and_revoke_vouchers_and_read_a_wallet(
+    yard: Yard, jule: Driver, house: House
+) -> None:
+    api = await house.api("alpha", yard.shop.tenant_id)
+    asked = {"name": "Spring", "amount": "10.00", "code_count": 2, "valid_until": TODAY}
+    wrong = await api.send("POST", "/api/v1/vouchers", json=asked | {"code_count": "2"})
+    assert wrong.status_code == 422
+    made = await api.send("POST", "/api/v1/vouchers", json=asked)
+    assert (made.status_code, made.json()["state"], made.json()["owed"]["amount"]) == (201, "issued", "20.00")
+    path = f"/api/v1/vouchers/{made.json()['id']}"
+    told = await api.send("POST", f"{path}/revelations", json={})
+    assert told.headers["cache-control"] == "no-store"
+    first, second = told.json()["vouchers"]
+    await redeem(yard, jule, first["code"])
+    left = await api.send("POST", f"{path}/revocations", json={"voucher_id": second["id"]})
+    assert left.json()["owed"]["amount"] == "0.00" and "code" not in left.json()["vouchers"][0]
+    assert (await api.get("/api/v1/vouchers")).json()["data"][0]["used"] == 1
+    much = await api.send("POST", "/api/v1/vouchers", json=asked | {"code_count": 21})
+    assert (much.status_code, much.json()["state"]) == (202, "waiting")
+    wallet = (await api.get(f"/api/v1/drivers/{public_id('driver', jule.id)}/wallet")).json()
+    assert wallet["available"] == {"amount": "10.00", "currency": "EUR"}
+    assert [(one["kind"], one["note"]) for one in wallet["entries"]] == [("voucher_redeemed", "Spring")]
+
+
 # -- the wallet --------------------------------------------------------------------------------------------------------
 
 
@@ -354,6 +381,61 @@ async def test_a_card_at_the_reader_is_paid_from_the_wallet_where_all_of_it_is_t
     assert wallet.balance_minor == 400
     assert await faults(yard) == []
     assert (entries[0].session_id, wallets.words_of(entries[0])) == (second, "Charging")
+
+
+async def test_wallet_and_saved_card_have_one_order_at_the_reader_and_on_the_page(
+    yard: Yard, jule: Driver
+) -> None:
+    """The wallet where it has all that a card would hold, 30.00; else the card; without one the wallet as it is. A
+    brand that wants a means on file takes either. Whoever comes late, cable first, is capped too."""
+    shop, station = yard.shop, Actor.station(yard.station_id)
+    transaction = 0
+
+    async def tell(kind: Any, **told: Any) -> None:
+        report = TransactionReport(kind=kind, at=utcnow(), received_at=utcnow(), ocpp_transaction_id=f"t{transaction}",
+                                   seq_no=told.pop("seq_no", 0), evse_no=1, connector_no=1, **told)  # fmt: skip
+        async with shop.database.scope(shop.tenant_id, station) as scope:
+            await service.report_transaction(scope, yard.station_id, report)
+
+    async def visit() -> tuple[str, int | None, str]:
+        """By whom a session begun cable first is paid, its cap, and how the page would have begun it."""
+        nonlocal transaction
+        transaction += 1
+        async with yard.scope(jule) as scope:
+            evse = await stations.find_place(scope, await code_of(yard))
+            way = await wallet_starts.prefer(
+                scope, jule, evse, await account.find_way(scope, jule, yard.station_id)
+            )
+        async with shop.database.scope(shop.tenant_id, station) as scope:
+            verdict = await access.plan_authorization(scope, yard.station_id, IdTokenValue("CARD1"), 1)
+        assert isinstance(verdict, Accepted)
+        await tell("Started", meter_start_wh=Decimal(0), trigger_reason="CablePluggedIn")
+        await tell("Updated", seq_no=1, id_token=IdTokenValue("CARD1"), trigger_reason="Authorized")
+        await shop.jobs.run()
+        async with shop.scope() as scope:
+            query = select(ChargingSession).where(ChargingSession.status == "ACTIVE")
+            session = (await scope.db.execute(query)).scalar_one()
+            payment = await payments.find_payment(scope, "charging_session", session.id)
+        await tell("Ended", seq_no=2, meter_stop_wh=Decimal(0))
+        await shop.jobs.run()
+        assert payment is not None
+        by = "wallet" if payment.provider == "wallet" else "card"
+        return by, session.cost_cap_minor, "card" if way.saved else way.collection
+
+    async with shop.scope() as scope:
+        (await payments.get_own_account(scope)).card_on_file = "required"
+    with pytest.raises(AssertionError):
+        await visit()
+    await fill(yard, jule, "31.00")
+    assert await visit() == ("wallet", 3000, "wallet")
+    await save(shop, jule)
+    assert await visit() == ("wallet", 3000, "wallet")
+    async with shop.scope() as scope:
+        await wallets.credit(scope, jule.id, "-10.00", "Mistake")
+    assert await visit() == ("card", 3000, "card")
+    async with shop.scope() as scope:
+        (await payments.get_own_account(scope)).card_on_file = "off"
+    assert await visit() == ("wallet", 2100, "wallet") and await faults(yard) == []
 
 
 async def test_gifts_are_no_money_to_be_paid_out_whenever_they_came(yard: Yard, jule: Driver) -> None:

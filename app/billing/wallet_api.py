@@ -1,0 +1,119 @@
+"""REST: vouchers, and the wallet of a driver (contract.md)."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Response, get, post
+from sqlalchemy import select
+
+from app.access.service import get_driver
+from app.billing import vouchers, wallets
+from app.billing.models import Voucher, VoucherBatch
+from app.billing.vouchers import BatchSeen
+from app.kernel.errors import Invalid
+from app.kernel.ids import parse_id, public_id
+from app.kernel.rest import listed, money, rfc3339
+from tenants.scope import Scope
+
+
+@get(
+    "/vouchers",
+    opt={"permission": "invoices.view"},
+    summary="Batches of vouchers, newest first",
+    tags=["money"],
+)
+async def list_vouchers(tenant_scope: Scope, limit: int = 50, after: str | None = None) -> dict[str, Any]:
+    found = await listed(tenant_scope, select(VoucherBatch), VoucherBatch.id, "voucher_batch", limit, after)
+    return found.answer([_batch(seen) for seen in await vouchers.look(tenant_scope, found.rows)])
+
+
+@get("/vouchers/{batch_id:str}", opt={"permission": "invoices.view"}, tags=["money"],
+     summary="One batch with its vouchers, masked")  # fmt: skip
+async def get_vouchers(tenant_scope: Scope, batch_id: str) -> dict[str, Any]:
+    return await _shown(tenant_scope, parse_id("voucher_batch", batch_id))
+
+
+async def _shown(scope: Scope, batch_id: UUID) -> dict[str, Any]:
+    (seen,) = await vouchers.look(scope, [await vouchers.get_batch(scope, batch_id)])
+    rows = await vouchers.list_vouchers(scope, batch_id)
+    return _batch(seen) | {"vouchers": [_voucher(row) for row in rows]}
+
+
+@post("/vouchers", status_code=201, opt={"permission": "invoices.manage"}, tags=["money"],
+      summary="Issue a batch; 202 where it waits for a second member of staff")  # fmt: skip
+async def issue_vouchers(tenant_scope: Scope, data: dict[str, Any]) -> Response[dict[str, Any]]:
+    """`name`, `amount` of each as `"10.00"` in the brand's currency, `code_count`, `uses_per_code` (1), `valid_until`
+    (a day), `paid_by`: `brand` (given away) or `buyer`."""
+    batch = await vouchers.issue(
+        tenant_scope, name=str(data.get("name") or ""), amount=str(data.get("amount") or ""),
+        code_count=_whole(data, "code_count"), uses_per_code=_whole(data, "uses_per_code", 1),
+        valid_until=str(data.get("valid_until") or ""), paid_by=str(data.get("paid_by") or "brand"),
+    )  # fmt: skip
+    return Response(await _shown(tenant_scope, batch.id), status_code=201 if batch.state == "issued" else 202)
+
+
+def _whole(data: dict[str, Any], name: str, default: int | None = None) -> int | None:
+    value = data.get(name, default)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise Invalid.field(name, "range", "A whole number.")
+    return value
+
+
+@post("/vouchers/{batch_id:str}/revelations", status_code=200, opt={"permission": "invoices.manage"}, tags=["money"],
+      summary="The codes of a batch; each look is in the audit log")  # fmt: skip
+async def reveal_vouchers(tenant_scope: Scope, batch_id: str) -> Response[dict[str, Any]]:
+    found = await vouchers.reveal(tenant_scope, parse_id("voucher_batch", batch_id))
+    shown = {"vouchers": [_voucher(row) | {"code": code} for row, code in found]}
+    return Response(shown, headers={"Cache-Control": "no-store"})
+
+
+@post("/vouchers/{batch_id:str}/revocations", status_code=200, opt={"permission": "invoices.manage"}, tags=["money"],
+      summary="Revoke what is left of a batch, or of one voucher_id")  # fmt: skip
+async def revoke_vouchers(tenant_scope: Scope, batch_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    key, only = parse_id("voucher_batch", batch_id), data.get("voucher_id")
+    await vouchers.revoke(tenant_scope, key, parse_id("voucher", str(only)) if only else None)
+    return await _shown(tenant_scope, key)
+
+
+def _batch(seen: BatchSeen) -> dict[str, Any]:
+    row = seen.batch
+    return {
+        "id": public_id("voucher_batch", row.id), "name": row.name, "state": row.state,
+        "amount": money(row.amount_minor, row.currency), "code_count": row.code_count,
+        "uses_per_code": row.uses_per_code, "used": seen.used, "owed": money(seen.owed_minor, row.currency),
+        "valid_until": row.valid_until.isoformat(), "paid_by": row.paid_by, "paid_at": rfc3339(row.paid_at),
+        "note": row.note or None, "created_at": rfc3339(row.created_at),
+    }  # fmt: skip
+
+
+def _voucher(row: Voucher) -> dict[str, Any]:
+    return {
+        "id": public_id("voucher", row.id), "masked": row.masked, "used": row.used_count,
+        "revoked_at": rfc3339(row.revoked_at),
+    }  # fmt: skip
+
+
+@get("/drivers/{driver_id:str}/wallet", opt={"permission": "invoices.view"}, tags=["money"],
+     summary="What a driver has paid ahead, and the newest of what came and went")  # fmt: skip
+async def get_wallet(tenant_scope: Scope, driver_id: str, limit: int = 50) -> dict[str, Any]:
+    """`available` is what may be spent; `kept` waits for the end of sessions, `frozen` is on its way back to a card or
+    disputed. Of `entries`, + came and - went; `kind` is the posting's."""
+    driver = await get_driver(tenant_scope, parse_id("driver", driver_id))
+    wallet = await wallets.get_wallet(tenant_scope, driver.id)
+    entries = await wallets.list_entries(tenant_scope, wallet, limit=max(1, min(limit, 200)))
+    amounts = {
+        "balance": wallet.balance_minor, "available": wallet.available_minor, "kept": wallet.kept_minor,
+        "frozen": wallet.frozen_minor,
+    }  # fmt: skip
+    return {
+        "driver_id": driver_id, **{name: money(minor, wallet.currency) for name, minor in amounts.items()},
+        "entries": [
+            {"at": rfc3339(one.at), "kind": one.kind, "amount": money(one.amount_minor, wallet.currency),
+             "balance": money(one.balance_minor, wallet.currency), "note": one.note or None,
+             "session_id": public_id("charging_session", one.session_id) if one.session_id else None}
+            for one in entries
+        ],
+    }  # fmt: skip
+
+
+routes = [list_vouchers, get_vouchers, issue_vouchers, reveal_vouchers, revoke_vouchers, get_wallet]
