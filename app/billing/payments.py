@@ -1155,7 +1155,7 @@ async def _correct(scope: Scope, legs: Sequence[Payment], gross_minor: int, reas
     asked = next((leg for leg in legs if leg.saved_card_id is not None and leg.state in OPEN), None)
     asked = asked or next((leg for leg in legs if leg.state == "authorized"), None)
     if asked is not None:
-        await _capture(scope, asked, gross_minor - wanted - given_up, is_one_of_many=len(legs) > 1)
+        await _capture(scope, asked, max(gross_minor - wanted - given_up, 0), is_one_of_many=len(legs) > 1)
         return
     lost, last = gross_minor - wanted - given_up, legs[-1]
     if lost:
