@@ -335,9 +335,11 @@ async def list_records(
 
 
 async def count_waiting(scope: Scope) -> int:
-    query = select(func.count()).select_from(TerminalRecord).where(
+    """Card payments that wait for staff, however many records tell of each."""
+    waiting = select(TerminalRecord.terminal_id, TerminalRecord.transaction_ref).where(
         TerminalRecord.payment_id.is_(None), TerminalRecord.dismissed_at.is_(None)
     )  # fmt: skip
+    query = select(func.count()).select_from(waiting.distinct().subquery())
     return int((await scope.db.execute(query)).scalar_one())
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import selectinload
 
 from app.billing import payments, terminals
 from app.billing.models import Payment, PaymentTerminal, TerminalRecord
@@ -250,7 +251,7 @@ async def _near(
 ) -> Sequence[ChargingSession]:
     """Running at that time, or about it; the nearest start first."""
     ends = func.coalesce(ChargingSession.ended_at, scope.now)
-    query = select(ChargingSession).where(
+    query = select(ChargingSession).options(selectinload(ChargingSession.station)).where(
         where, ChargingSession.status.in_(RUNS), ChargingSession.driver_id.is_(None),
         ChargingSession.started_at <= row.at + within, ends >= row.at - within,
     )  # fmt: skip
