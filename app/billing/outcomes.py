@@ -22,6 +22,8 @@ class Outcome:
 def outcome(payment: Payment) -> Outcome:
     """A payer who gave up, or whose card was declined, waits for nothing, whatever state the provider's page is in."""
     failure = payment.failure
+    if payment.provider == "terminal" and payment.state == "created":
+        return Outcome("created", "Nothing told yet", "The card terminal has told nothing of it")
     if not failure or payment.state not in (*PAYMENT_STATES["open"], *PAYMENT_STATES["ended"]):
         return Outcome(payment.state, why=_why(failure))
     if failure == "given_up":

@@ -206,6 +206,7 @@ async def session_started(scope: Scope, event_id: UUID) -> None:
 
 async def _give(scope: Scope, row: TerminalRecord, session: ChargingSession) -> None:
     """Where it turns out that it cannot be, it waits for staff."""
+    await terminals.lock(scope, row.terminal_id)  # before the session's: so does whoever takes a record
     await service.lock_settling(scope, session.id)
     await scope.db.refresh(session)
     terminal, currency = (
@@ -298,6 +299,7 @@ async def match(scope: Scope, record_id: UUID, session_id: UUID) -> Payment:
     """Staff know which session it paid. One that is settled gets its paper anew: the one that stands, if any, does not
     say that it was paid so."""
     row = await terminals.get_record(scope, record_id)
+    await terminals.lock(scope, row.terminal_id)
     await service.lock_settling(scope, session_id)
     await scope.db.refresh(row)
     if not row.is_waiting:

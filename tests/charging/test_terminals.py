@@ -218,7 +218,7 @@ async def test_what_no_session_is_certain_for_waits_until_staff_match_or_dismiss
 
 
 async def test_too_little_stays_owed_until_written_off_and_too_much_until_it_is_given_back(
-    gate: Gate,
+    gate: Gate, house: House
 ) -> None:
     began = utcnow() - timedelta(hours=3)
     session_id = await gate.charge(began, PSP)
@@ -242,6 +242,9 @@ async def test_too_little_stays_owed_until_written_off_and_too_much_until_it_is_
         with pytest.raises(Refused) as refused:
             await payments.refund_again(scope, payment.id)
         assert refused.value.code == "at_the_terminal"
+    staff = await house.staff("alpha", gate.yard.shop.tenant_id)
+    shown = (await staff.open(f"/payments/{public_id('payment', payment.id)}")).text
+    assert "What the acquirer gives back" in shown and "Try again" not in shown
     assert await gate.faults() == []
     # Staff credit all of it; the acquirer gives back 1.00, and the rest is sent by transfer.
     async with gate.yard.shop.scope() as scope:
