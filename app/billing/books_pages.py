@@ -32,6 +32,7 @@ CATEGORY_WORDS = {
     "unknown_type": ("Of an unknown kind", "A movement that we have no rule for: nothing was booked."),
     "balance": ("The balance differs", "The provider's balance is not what its own lines come to."),
     "books": ("Our books differ", "Our accounts at the provider are not what its lines come to."),
+    "stale_clearing": ("Not paid out", "An acquirer of card terminals has owed this for more than two weeks."),
 }  # fmt: skip
 LINE_WORDS = {
     "charge": "Payment", "partial_capture_reversal": "Not captured", "refund": "Refund",

@@ -836,7 +836,7 @@ class TerminalRecord(TenantOwned, Base):
         Index("ix_terminal_record_waiting", "tenant_id", "id",
               postgresql_where=text("payment_id is null and dismissed_at is null")),
         CheckConstraint("kind in ('authorized','settled','reversed')", name="kind"),
-        CheckConstraint("amount_minor > 0", name="amount"),
+        CheckConstraint("amount_minor >= 0", name="amount"),
         {"schema": "livery"},
     )  # fmt: skip
 

@@ -23,6 +23,8 @@ def outcome(payment: Payment) -> Outcome:
     """A payer who gave up, or whose card was declined, waits for nothing, whatever state its page is in. What
     a saved card did not pay is owed."""
     failure = payment.failure
+    if payment.provider == "terminal" and payment.state == "created":
+        return Outcome("created", "Nothing told yet", "The card terminal has told nothing of it")
     if payment.is_due:
         return Outcome("owed", why=_why(failure) if failure not in DECLINED else DECLINED[failure])
     if not failure or payment.state not in (*PAYMENT_STATES["open"], *PAYMENT_STATES["ended"]):

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from app.billing import ledger, payments, provider
+from app.billing import ledger, payments, provider, terminals
 from app.billing.ledger import Posting
 from app.billing.models import (
     Dispute,
@@ -67,7 +67,7 @@ OF_PAYOUTS = ("payout", "payout_reversal")
 PROVIDERS_OWN = "fee"  # what the provider bills the account itself
 CATEGORIES = (
     "missing_in_ledger", "missing_in_stripe", "amount", "fee", "currency", "duplicate", "stale_pending",
-    "payout_items", "unknown_type", "balance", "books",
+    "payout_items", "unknown_type", "balance", "books", "stale_clearing",
 )  # fmt: skip
 
 
@@ -277,6 +277,7 @@ async def _write(scope: Scope, ref: str, since: datetime, read: _Read, until: da
     scope.db.add(run)
     await scope.db.flush()
     found = [*compared.differences, *unknown, *_stale(rows.values(), scope.now), *_unequal(payouts), *more]
+    found += await _stale_clearing(scope)
     standing, is_new = await _keep_items(scope, run, standing, found)
     differs = _counts(one for one in standing if one.resolved_at is None)
     run.is_green = not differs
@@ -545,6 +546,17 @@ def _stale(rows: Iterable[ProviderBalanceTxn], now: datetime) -> list[Difference
         )
         for row in rows if row.is_pending and max(row.available_at, row.created_at + STALE) < now
     ]  # fmt: skip
+
+
+async def _stale_clearing(scope: Scope) -> list[Difference]:
+    """What acquirers of card terminals should have paid out long ago; their payouts are booked by staff."""
+    return [
+        Difference(
+            category="stale_clearing", key=one.contract, delta_minor=-one.stale_minor, currency=one.currency
+        )
+        for one in await terminals.list_clearing(scope)
+        if one.stale_minor
+    ]
 
 
 def _unequal(payouts: Iterable[Payout]) -> list[Difference]:

@@ -235,7 +235,7 @@ async def own_currency(scope: Scope) -> str:
 async def take(scope: Scope, told: Told) -> tuple[TerminalRecord, bool]:
     """The record, and whether it is new. The same told again is the one that stands (`record_differs` where it says
     something else now); its money is in the books from here on."""
-    await _lock(scope, told.terminal_id)
+    await lock(scope, told.terminal_id)
     query = select(TerminalRecord).filter_by(terminal_id=told.terminal_id, record_ref=told.record_ref)
     known = (await scope.db.execute(query)).scalar_one_or_none()
     if known is not None:
@@ -295,7 +295,7 @@ def _check(told: Told, before: Sequence[TerminalRecord]) -> None:
         raise Refused("reversed_too_high", "More would be given back than was settled.")
 
 
-async def _lock(scope: Scope, what: UUID | str) -> None:
+async def lock(scope: Scope, what: UUID | str) -> None:
     """What one terminal tells is taken one after the other; so are the payouts of a contract."""
     await scope.db.execute(
         text("select pg_advisory_xact_lock(hashtext(:tenant), hashtext(:terminal))"),
@@ -335,9 +335,11 @@ async def list_records(
 
 
 async def count_waiting(scope: Scope) -> int:
-    query = select(func.count()).select_from(TerminalRecord).where(
+    """Card payments that wait for staff, however many records tell of each."""
+    waiting = select(TerminalRecord.terminal_id, TerminalRecord.transaction_ref).where(
         TerminalRecord.payment_id.is_(None), TerminalRecord.dismissed_at.is_(None)
     )  # fmt: skip
+    query = select(func.count()).select_from(waiting.distinct().subquery())
     return int((await scope.db.execute(query)).scalar_one())
 
 
@@ -371,7 +373,7 @@ async def open_payment(
         request={"terminal": terminal.serial, "language": language}, created_at=scope.now, updated_at=scope.now,
     ))  # fmt: skip
     await scope.db.flush()
-    await _lock(scope, terminal.id)
+    await lock(scope, terminal.id)
     found = await list_transaction(scope, terminal.id, transaction_ref)
     if any(one.currency != currency for one in found):
         raise Refused(
@@ -416,7 +418,7 @@ async def dismiss(scope: Scope, record_id: UUID, note: str) -> TerminalRecord:
     if not note:
         raise Invalid.field("note", "required", "Say in a sentence what it was for.")
     row = await get_record(scope, record_id)
-    await _lock(scope, row.terminal_id)
+    await lock(scope, row.terminal_id)
     await scope.db.refresh(row, ["payment_id", "dismissed_at"])
     if not row.is_waiting:
         raise Refused("not_waiting", "This record was decided already.")
@@ -498,7 +500,7 @@ async def record_payout(
         faults.append(
             FieldFault("reference", "required", f"The statement's own, in up to {LONGEST} characters.")
         )
-    await _lock(scope, contract)
+    await lock(scope, contract)
     owed = {(one.contract, one.currency): one.owed_minor for one in await list_clearing(scope)}
     if (contract, currency) not in owed:
         faults.append(FieldFault("contract", "unknown", "Choose a contract that has brought money."))

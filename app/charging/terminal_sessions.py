@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import selectinload
 
 from app.billing import payments, terminals
 from app.billing.models import Payment, PaymentTerminal, TerminalRecord
@@ -205,6 +206,7 @@ async def session_started(scope: Scope, event_id: UUID) -> None:
 
 async def _give(scope: Scope, row: TerminalRecord, session: ChargingSession) -> None:
     """Where it turns out that it cannot be, it waits for staff."""
+    await terminals.lock(scope, row.terminal_id)  # before the session's: so does whoever takes a record
     await service.lock_settling(scope, session.id)
     await scope.db.refresh(session)
     terminal, currency = (
@@ -250,7 +252,7 @@ async def _near(
 ) -> Sequence[ChargingSession]:
     """Running at that time, or about it; the nearest start first."""
     ends = func.coalesce(ChargingSession.ended_at, scope.now)
-    query = select(ChargingSession).where(
+    query = select(ChargingSession).options(selectinload(ChargingSession.station)).where(
         where, ChargingSession.status.in_(RUNS), ChargingSession.driver_id.is_(None),
         ChargingSession.started_at <= row.at + within, ends >= row.at - within,
     )  # fmt: skip
@@ -297,6 +299,7 @@ async def match(scope: Scope, record_id: UUID, session_id: UUID) -> Payment:
     """Staff know which session it paid. One that is settled gets its paper anew: the one that stands, if any, does not
     say that it was paid so."""
     row = await terminals.get_record(scope, record_id)
+    await terminals.lock(scope, row.terminal_id)
     await service.lock_settling(scope, session_id)
     await scope.db.refresh(row)
     if not row.is_waiting:

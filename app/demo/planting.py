@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from app.access import accounts
 from app.access import service as access
-from app.billing import fees, payments, vouchers, wallets
+from app.billing import fees, payments, terminals, vouchers, wallets
 from app.billing.provider import OutcomeUnknown
 from app.brands import faces
 from app.brands import service as brands
@@ -106,6 +106,7 @@ async def _found(database: Database, company: Company) -> None:
             where = {"location_id": sites[assign["site"]]} if "site" in assign else assign
             await tariffs.create_tariff(scope, tariff, where)
         await _share_with_host(scope, company, sites[0])
+        await _hear_terminal(scope, sites[0])
         code = await _pay_ahead(scope, company)
         driver = await accounts.find_by_mailbox(scope, company.drivers[0][1])
     if driver is not None:
@@ -138,6 +139,21 @@ async def _share_with_host(scope: Scope, company: Company, location_id: UUID) ->
         location_id,
         {"valid_from": today.replace(day=1).isoformat(), "percent": "10", "per_kwh": "0.02"},
     )
+
+
+async def _hear_terminal(scope: Scope, location_id: UUID) -> None:
+    """A card terminal at the first site: of one payment nobody knows yet what it was for."""
+    terminal = await terminals.register(scope, {
+        "name": "Kartenterminal an der Einfahrt", "vendor": "Payter", "serial": f"P68-{str(location_id)[-6:]}",
+        "acquirer": "Worldline", "contract_no": "4711-08",
+    }, location_id=location_id, station_id=None)  # fmt: skip
+    currency, at = await terminals.own_currency(scope), scope.now - timedelta(hours=3)
+    for kind, amount_minor, minutes in (("authorized", 5000, 0), ("settled", 1240, 42)):
+        await terminals.take(scope, terminals.Told(
+            terminal_id=terminal.id, record_ref=f"{kind}-1", transaction_ref="0042-7781", kind=kind,
+            amount_minor=amount_minor, currency=currency, at=at + timedelta(minutes=minutes), card="Visa •••• 1881",
+            approval_code="K41902",
+        ))  # fmt: skip
 
 
 async def _pay_ahead(scope: Scope, company: Company) -> str:

@@ -70,7 +70,7 @@ def upgrade() -> None:
             "tenant_id", "terminal_id", "record_ref", name=op.f("uq_terminal_record_tenant_id_terminal_id_record_ref")
         ),
         sa.CheckConstraint("kind in ('authorized','settled','reversed')", name=op.f("ck_terminal_record_kind")),
-        sa.CheckConstraint("amount_minor > 0", name=op.f("ck_terminal_record_amount")),
+        sa.CheckConstraint("amount_minor >= 0", name=op.f("ck_terminal_record_amount")),
         schema="livery",
     )
     transaction = ["tenant_id", "terminal_id", "transaction_ref"]

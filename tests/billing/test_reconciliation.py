@@ -343,10 +343,19 @@ async def _books(shop: Shop, payment: Payment) -> int:
     return -42
 
 
+async def _stale_clearing(shop: Shop, _payment: Payment) -> int:
+    """A terminal settled weeks ago, and nobody booked what its acquirer paid out."""
+    async with shop.scope() as scope:
+        await ledger.post(scope, "terminal_settled", "test", uuid7(), scope.now - timedelta(days=15), [
+            Posting("terminal_clearing", 700, "EUR", "Worldline 1"), Posting("terminal_unmatched", -700, "EUR"),
+        ])  # fmt: skip
+    return -700
+
+
 SEEDS: dict[str, Callable[[Shop, Payment], Any]] = {
     "missing_in_ledger": _missing_in_ledger, "missing_in_stripe": _missing_in_stripe, "amount": _amount, "fee": _fee,
     "currency": _currency, "duplicate": _duplicate, "stale_pending": _stale_pending, "payout_items": _payout_items,
-    "unknown_type": _unknown_type, "balance": _balance, "books": _books,
+    "unknown_type": _unknown_type, "balance": _balance, "books": _books, "stale_clearing": _stale_clearing,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from tests.billing import invariants
 from tests.billing.conftest import jobs, shop
 from tests.charging.test_account import Yard, yard
 from tests.surfaces.conftest import house
-from tests.web import CLI
+from tests.web import CLI, House
 
 __all__ = ["house", "jobs", "shop", "yard"]
 pytestmark = pytest.mark.anyio
@@ -218,7 +218,7 @@ async def test_what_no_session_is_certain_for_waits_until_staff_match_or_dismiss
 
 
 async def test_too_little_stays_owed_until_written_off_and_too_much_until_it_is_given_back(
-    gate: Gate,
+    gate: Gate, house: House
 ) -> None:
     began = utcnow() - timedelta(hours=3)
     session_id = await gate.charge(began, PSP)
@@ -242,6 +242,9 @@ async def test_too_little_stays_owed_until_written_off_and_too_much_until_it_is_
         with pytest.raises(Refused) as refused:
             await payments.refund_again(scope, payment.id)
         assert refused.value.code == "at_the_terminal"
+    staff = await house.staff("alpha", gate.yard.shop.tenant_id)
+    shown = (await staff.open(f"/payments/{public_id('payment', payment.id)}")).text
+    assert "What the acquirer gives back" in shown and "Try again" not in shown
     assert await gate.faults() == []
     # Staff credit all of it; the acquirer gives back 1.00, and the rest is sent by transfer.
     async with gate.yard.shop.scope() as scope:
@@ -305,3 +308,53 @@ async def test_a_token_of_a_terminal_is_accepted_only_where_one_stands(yard: Yar
             await terminals.register(scope, {}, location_id=None, station_id=None)
     assert len(invalid.value.faults) == 6 and public_id("payment_terminal", row.id).startswith("trm_")
     assert transaction
+
+
+async def test_staff_register_take_in_match_and_book_by_pages_and_a_vendor_tells_by_its_own_key(
+    gate: Gate, house: House
+) -> None:
+    tenant_id, began = gate.yard.shop.tenant_id, utcnow() - timedelta(hours=3)
+    api = await house.api("alpha", tenant_id, "terminal_records.manage")
+    body = {"terminal": "P66-1", "record_id": "v1", "transaction_id": "psp-1", "kind": "settled",
+            "amount": {"amount": "5.95", "currency": "EUR"}, "at": began.isoformat(), "card": "Visa 4242"}  # fmt: skip
+    told = await api.send("POST", "/api/v1/terminal-records", json=body)
+    again = await api.send("POST", "/api/v1/terminal-records", json=body)
+    assert (told.status_code, again.status_code, told.json()) == (201, 200, again.json())
+    assert told.json()["state"] == "unmatched" and told.json()["amount"] == {
+        "amount": "5.95",
+        "currency": "EUR",
+    }
+    other = await api.send("POST", "/api/v1/terminal-records", json=body | {"amount": "6.00"})
+    assert (other.status_code, other.json()["code"]) == (409, "record_differs")
+    assert (await api.send("GET", "/api/v1/terminal-records")).status_code == 403
+
+    staff = await house.staff("alpha", tenant_id)
+    assert "Gate" in (await staff.open("/terminals")).text
+    location = public_id("location", gate.yard.location_id)
+    form = FIELDS | {"name": "Kiosk", "serial": "P66-2", "location_id": location}
+    wrong = await staff.post("/terminals", form | {"location_id": "", "vendor": ""})
+    assert wrong.status_code == 422 and wrong.text.count('class="fault"') == 2
+    assert (await staff.post("/terminals", form)).status_code == 303
+    head = ",".join(terminal_sessions.COLUMNS)
+    line = f"P66-2,f1,psp-7,settled,3.00,,{began.isoformat()},*1234,,,"
+    send = {"files": {"file": ("r.csv", f"{head}\n{line}\nP99,f2\n".encode())}}
+    wrong = await staff.post("/terminal-records", {}, **send)
+    assert wrong.status_code == 422 and "nothing was taken" in wrong.text and "serial number" in wrong.text
+    assert "psp-7" not in (await staff.open("/terminal-records")).text
+    send = {"files": {"file": ("r.csv", f"{head}\n{line}\n".encode())}}
+    assert (await staff.post("/terminal-records", {}, **send)).status_code == 303
+    session_id = await gate.charge(began)
+    path = f"/terminal-records/{told.json()['id']}"
+    shown = public_id("charging_session", session_id)
+    assert shown in (await staff.open(path)).text
+    assert (await staff.post(f"{path}/dismissals", {"note": ""})).status_code == 422
+    assert (await staff.post(f"{path}/matches", {"session_id": "x"})).status_code == 422
+    assert (await staff.post(f"{path}/matches", {"session_id": shown})).status_code == 303
+    assert (await gate.payment(session_id)).captured_minor == 595
+    assert "Visa 4242" in (await staff.open(path)).text
+    owed = {"contract": f"{CONTRACT}|EUR", "amount": "8.90", "fee": "0.05", "paid_on": f"{utcnow():%Y-%m-%d}"}
+    assert (await staff.post("/terminals/payouts", owed | {"reference": ""})).status_code == 422
+    assert (await staff.post("/terminals/payouts", owed | {"reference": "S1"})).status_code == 303
+    again = await staff.post("/terminals/payouts", owed | {"reference": "S1"})
+    assert again.status_code == 409
+    assert "terminal_clearing" not in await gate.yard.shop.balances()

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from app.billing import terminals
+from app.billing.models import Payment
+from app.kernel.ids import parse_id
 from app.stations import ocpp_schemas, schema_forms
+from app.stations import service as stations
 from app.stations.models import OCPPMessage, StationAlert
 from ocpp_gateway import codec, hot, v16, v21
 from ocpp_gateway.handshake import VERSIONS
+from tests.cast import STAFF
 from tests.conformance.conftest import rows, until
 from tests.conformance.stage import Stage
 from tests.foreign_stations import stamp
@@ -72,6 +77,32 @@ async def test_a_station_of_21_boots_authorises_charges_and_is_billed(stage21: S
     assert ">2.1<" in (await stage.portal(stage.station_path)).replace(" ", "").replace("\n", "")
 
 
+async def test_a_station_with_a_card_terminal_is_settled_by_what_it_notifies(stage21: Stage):
+    """2.1 C: the payment's reference is the DirectPayment token, and NotifySettlement says what was taken."""
+    stage, begun = stage21, datetime.now(UTC) - timedelta(minutes=30)
+    async with stage.yard.database.scope(stage.cast.tenant_id, STAFF) as scope:
+        station = await stations.get_station(
+            scope, parse_id("charging_station", stage.station_path.split("/")[-1])
+        )
+        fields = dict.fromkeys(terminals.FIELDS, "T1")
+        assert station.location_id is not None
+        await terminals.register(scope, fields, location_id=station.location_id, station_id=station.id)
+    settled = {"transactionId": "t1", "pspRef": "psp-1", "status": "Settled", "settlementAmount": 2.5,
+               "settlementTime": stamp(begun + timedelta(minutes=21))}  # fmt: skip
+    answer = await stage.box.event(
+        "Started", "t1", 0, token="psp-1", token_type="DirectPayment", meter_wh=1_000, at=begun
+    )
+    assert answer.id_token_info["status"] == "Accepted"
+    await stage.box.event("Ended", "t1", 1, meter_wh=6_000, at=begun + timedelta(minutes=20), reason="Local")
+    await stage.settled()
+    for _twice in range(2):
+        assert await stage.box.say("NotifySettlement", settled) == {}
+    (payment,) = await rows(stage.yard, stage.cast, Payment, Payment.provider == "terminal")
+    assert (payment.provider_ref, payment.captured_minor) == ("psp-1", 250)
+    failed = settled | {"pspRef": "psp-2", "status": "Failed"}
+    assert await stage.box.say("NotifySettlement", failed) == {}
+
+
 def smallest(schema: dict[str, Any], root: dict[str, Any]) -> Any:
     """The least that fits."""
     while "$ref" in schema:
@@ -112,7 +143,7 @@ async def test_every_command_of_201_is_taken_by_a_station_of_21(stage21: Stage):
 async def test_what_only_21_has_is_not_implemented_and_never_left_unanswered(stage21: Stage):
     """And it cannot be asked for: with the reason."""
     additions = [
-        "NotifyDERAlarm", "BatterySwap", "NotifySettlement", "VatNumberValidation", "OpenPeriodicEventStream",
+        "NotifyDERAlarm", "BatterySwap", "VatNumberValidation", "OpenPeriodicEventStream",
         "PullDynamicScheduleUpdate", "GetCertificateChainStatus", "NotifyPriorityCharging",
     ]  # fmt: skip
     for action in [*additions, "NoSuchThing"]:

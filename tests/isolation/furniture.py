@@ -11,8 +11,9 @@ from sqlalchemy import select
 from app.access import local_lists
 from app.access import service as access
 from app.access.verdict import IdTokenValue
-from app.billing import paper, sandbox, vouchers, wallets
+from app.billing import paper, sandbox, terminals, vouchers, wallets
 from app.billing.models import (
+    AcquirerPayout,
     BilledTenant,
     Dispute,
     Invoice,
@@ -130,6 +131,7 @@ async def furnish(database: Database, slug: str) -> Furnished:
     ids |= await _session(database, tenant_id, station.id, canary, ids["driver_id"])
     async with database.scope(tenant_id, CLI) as scope:
         ids |= await _host(scope, location.id, canary)
+        ids |= await _terminal(scope, location.id, canary)
     ids["template_id"] = await _device_model(database, tenant_id, station.id, canary)
     ids |= await _energy(database, tenant_id, station.id, canary)
     async with database.scope(tenant_id, CLI) as scope:
@@ -412,6 +414,25 @@ async def _host(scope: Scope, location_id: UUID, canary: str) -> dict[str, str]:
     return {
         "site_host_id": public_id("site_host", host.id),
         "host_statement_id": public_id("host_statement", statement.id),
+    }
+
+
+async def _terminal(scope: Scope, location_id: UUID, canary: str) -> dict[str, str]:
+    """A card terminal, a payment there that waits for its session, and a payout of its acquirer."""
+    fields = dict.fromkeys(terminals.FIELDS, canary)
+    terminal = await terminals.register(scope, fields, location_id=location_id, station_id=None)
+    told = terminals.Told(
+        terminal_id=terminal.id, record_ref=canary, transaction_ref=canary, kind="settled", amount_minor=500,
+        currency="EUR", at=scope.now, card=canary, approval_code=canary, session_ref=canary,
+    )  # fmt: skip
+    record, _is_new = await terminals.take(scope, told)
+    scope.db.add(AcquirerPayout(
+        contract=canary, reference=canary, paid_on=scope.now.date(), amount_minor=1, fee_minor=0, currency="EUR",
+        recorded_by=canary,
+    ))  # fmt: skip
+    return {
+        "terminal_id": public_id("payment_terminal", terminal.id),
+        "record_id": public_id("terminal_record", record.id),
     }
 
 
