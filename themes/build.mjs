@@ -83,14 +83,14 @@ const own = (name) => readFileSync(join(here, "static", "src", name), "utf8");
 put("app.js", [htmx("htmx.min.js"), htmx("ext/hx-sse.min.js"), `(() => {\n${own("app.js")}})();\n`].join("\n;"));
 put("uplot.js", readFileSync(join(packages, "uplot", "dist", "uPlot.iife.min.js")));
 put("sprite.svg", sprite());
-// Only the map page loads these.
+// Only the pages that need them load these.
 const maplibre = (name) => readFileSync(join(packages, "maplibre-gl", "dist", name), "utf8").replace(/\/\/# sourceMappingURL=\S+/, "");
 put("maplibre-worker.js", maplibre("maplibre-gl-worker.mjs"));
 put("maplibre.js", maplibre("maplibre-gl.mjs"));
 put("maplibre.css", minified(maplibre("maplibre-gl.css")));
 put("world.json", world());
 put("towns.json", towns());
-for (const name of ["map.js", "sw.js"]) put(name, own(name));
+for (const name of ["map.js", "onboarding.js", "sw.js"]) put(name, own(name));
 // Not for browsers: what icons and labels are set in on the server (themes/fonts.py).
 mkdirSync(join(out, "fonts"));
 for (const name of ["DejaVuSansCondensed.ttf", "DejaVuSansCondensed-Bold.ttf"]) {

@@ -23,6 +23,22 @@ INTERVALS = ("daily", "weekly", "monthly", "manual")
 
 async def begin(database: Database, tenant_id: UUID, actor: Actor, *, portal_url: str) -> str:
     """The address at the provider where the operator goes on; the account is made where there is none."""
+    ref = await _open(database, tenant_id, actor)
+    return await payments.provider_of(database.settings).create_onboarding(
+        ref, return_url=f"{portal_url}/payment-account/returned",
+        refresh_url=f"{portal_url}/payment-account?expired=1", key=f"onboarding:{uuid7()}",
+    )  # fmt: skip
+
+
+async def begin_embedded(database: Database, tenant_id: UUID, actor: Actor) -> str:
+    """The same within our own page: the secret that the provider's script asks for, good for minutes."""
+    ref = await _open(database, tenant_id, actor)
+    return await payments.provider_of(database.settings).create_account_session(
+        ref, key=f"account_session:{uuid7()}"
+    )
+
+
+async def _open(database: Database, tenant_id: UUID, actor: Actor) -> str:
     if not database.settings.takes_cards:
         raise Refused("payments_off", "This installation takes no cards.")
     await payments.make_account(database, tenant_id)
@@ -32,10 +48,7 @@ async def begin(database: Database, tenant_id: UUID, actor: Actor, *, portal_url
             known = ", ".join(sorted(CARD_CURRENCIES))
             raise Refused("no_account", f"The provider takes cards in {known} only.")
         await audit.record(scope, "payment_account.onboarding", "payment_account", account.id, {})
-    return await payments.provider_of(database.settings).create_onboarding(
-        account.account_ref, return_url=f"{portal_url}/payment-account/returned",
-        refresh_url=f"{portal_url}/payment-account?expired=1", key=f"onboarding:{uuid7()}",
-    )  # fmt: skip
+    return account.account_ref
 
 
 async def observe(database: Database, tenant_id: UUID) -> None:

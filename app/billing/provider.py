@@ -237,6 +237,8 @@ class Provider(Protocol):
         self, account: str, *, return_url: str, refresh_url: str, key: str
     ) -> str: ...
 
+    async def create_account_session(self, account: str, *, key: str) -> str: ...
+
     async def create_checkout(
         self, account: str, *, amount_minor: int, currency: str, title: str, success_url: str, cancel_url: str,
         expires_at: datetime, metadata: dict[str, str], email: str, language: str, key: str,

@@ -393,6 +393,29 @@ async def _create_link(engine: Engine, params: dict[str, Any]) -> dict[str, Any]
     return body
 
 
+async def _create_account_session(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    """Nothing shows it here: the sandbox has no pages to embed. Stripe's own class says which parts there are."""
+    from stripe import AccountSession  # a second to import
+
+    parts: dict[str, Any] = AccountSession.Components._inner_class_types
+    account = await _get_account(engine, str(params.get("account")), {})
+    wanted = params.get("components") or {}
+    if not wanted:
+        raise WireError(400, "invalid_request_error", "Missing required param: components.")
+    return {
+        "object": "account_session", "account": account["id"], "livemode": False,
+        "client_secret": f"accs_secret__{secrets.token_hex(16)}",
+        "expires_at": int(utcnow().timestamp()) + LINK_LIFETIME_S,
+        "components": {
+            name: {
+                "enabled": str((wanted.get(name) or {}).get("enabled")).lower() == "true",
+                "features": dict.fromkeys(vars(part.Features).get("__annotations__", ()), False),
+            }
+            for name, part in parts.items()
+        },
+    }  # fmt: skip
+
+
 async def find_link(database: Database, ref: str) -> dict[str, Any] | None:
     """For the hosted onboarding: {"account": its name, "is_good", "return_url", "refresh_url"}."""
     async with database.sandbox() as db:
@@ -1477,6 +1500,7 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("POST", "/v2/core/accounts", _create_account),
     ("GET", "/v2/core/accounts/{id}", _get_account),
     ("POST", "/v2/core/account_links", _create_link),
+    ("POST", "/v1/account_sessions", _create_account_session),
     ("POST", "/v1/checkout/sessions", _create_checkout),
     ("GET", "/v1/checkout/sessions/{id}", _get_checkout),
     ("POST", "/v1/checkout/sessions/{id}/expire", _expire_checkout),
@@ -1516,7 +1540,8 @@ def _route(wire: Wire) -> tuple[Endpoint, tuple[str, ...]]:
     for method, pattern, endpoint in _ROUTES:
         found = pattern.fullmatch(wire.path)
         if found and method == wire.method:
-            return (_of_account(endpoint) if wire.path.startswith("/v1/") else endpoint), found.groups()
+            is_of_account = wire.path.startswith("/v1/") and endpoint is not _create_account_session
+            return (_of_account(endpoint) if is_of_account else endpoint), found.groups()
     message = f"Unrecognized request URL ({wire.method}: {wire.path})."
     raise WireError(404, "invalid_request_error", message, code="resource_missing")
 

@@ -133,6 +133,14 @@ class StripeConnect(Provider):
         }, {"idempotency_key": key}))  # fmt: skip
         return made.url
 
+    async def create_account_session(self, account: str, *, key: str) -> str:
+        """The secret by which the operator's browser shows the provider's onboarding and notices within our page."""
+        shown: Any = {"account_onboarding": {"enabled": True}, "notification_banner": {"enabled": True}}
+        made = await _called(self._client.v1.account_sessions.create_async(
+            {"account": account, "components": shown}, {"idempotency_key": key}
+        ))  # fmt: skip
+        return made.client_secret
+
     # -- checkout ------------------------------------------------------------------------------------------------------
 
     async def create_checkout(

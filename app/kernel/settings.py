@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     smtp_url: str | None = _named("SMTP_URL")
     otel_endpoint: str | None = _named("OTEL_EXPORTER_OTLP_ENDPOINT")
     stripe_secret_key: str | None = _named("STRIPE_SECRET_KEY")
+    stripe_publishable_key: str | None = _named("STRIPE_PUBLISHABLE_KEY")
     stripe_api_base: str | None = _named("STRIPE_API_BASE")
     stripe_webhook_secret: str | None = _named("STRIPE_WEBHOOK_SECRET")
     stripe_connect_webhook_secret: str | None = _named("STRIPE_CONNECT_WEBHOOK_SECRET")

@@ -28,7 +28,7 @@ def provider_policy(settings: Settings, provider: str) -> str:
 
 
 def with_headers(send: Any, *, request_id: str, policy: str = POLICY, hsts_s: int = 0) -> Any:
-    """A `send` that adds them; what an answer says itself about caching or as its policy stays. `hsts_s`:
+    """A `send` that adds them; what an answer says itself about caching, its opener or as its policy stays. `hsts_s`:
     how long a browser insists on TLS for this host, 0 where it was not asked by TLS."""
 
     async def send_safely(message: Any) -> None:
@@ -48,9 +48,10 @@ def _completed(headers: Any, request_id: str, policy: str, hsts_s: int) -> list[
     known += [
         (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"same-origin"),
-        (b"cross-origin-opener-policy", b"same-origin"),
         (b"x-request-id", request_id.encode()),
     ]
+    if b"cross-origin-opener-policy" not in names:
+        known.append((b"cross-origin-opener-policy", b"same-origin"))
     if any(name == b"content-type" and value.startswith(_HTML) for name, value in known):
         known.append((b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=()"))
         if b"content-security-policy" not in names:
