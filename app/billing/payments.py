@@ -546,21 +546,6 @@ async def pay_due(
     return await _plan(scope, payment, "checkout_create", f"co:{payment.id}:{len(pages) + 1}", request)
 
 
-async def list_ahead(scope: Scope) -> list[tuple[Payment, int]]:
-    """(leg, minor units) of what was taken on the way of sessions that have no paper yet, less what went back."""
-    later = aliased(Payment)
-    query = select(Payment).where(
-        Payment.captured_minor > 0, Payment.source_type != WALLET,
-        select(later.id).where(
-            later.source_type == Payment.source_type, later.source_id == Payment.source_id, later.leg > 1
-        ).exists(),
-    )  # fmt: skip
-    legs = list((await scope.db.execute(query.order_by(Payment.id))).scalars())
-    papers = await _papers_minor(scope, [leg.id for leg in legs])
-    found = [(leg, await kept_minor(scope, leg)) for leg in legs if papers[leg.id] == 0]
-    return [(leg, minor) for leg, minor in found if minor]
-
-
 async def list_due(scope: Scope, driver_id: UUID | None = None) -> list[tuple[Payment, int]]:
     """(payment, minor units on its papers) of what saved cards did not pay, oldest first; of all drivers for None."""
     query = select(Payment).where(IS_DUE)
@@ -586,14 +571,24 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     back.
     """
     legs = await lock_legs(scope, source_type, source_id)
-    left, taken = gross_minor, await _taken_or_asked(scope, legs)
+    left, kept = gross_minor, {leg.id: await kept_minor(scope, leg) for leg in legs}
     for leg in legs:
-        most = {"authorized": leg.hold_minor, "capturing": taken[leg.id]}.get(leg.state, leg.captured_minor)
+        most = leg.hold_minor if _holds(leg) else kept[leg.id]
         share = left if leg is legs[-1] or leg.state in OPEN else min(left, most)
         await _capture(scope, leg, share, is_one_of_many=len(legs) > 1)
         left -= share
-    if len(legs) > 1 and sum(taken.values()) > gross_minor:
+    if len(legs) > 1 and sum(kept.values()) > gross_minor:
         await _correct(scope, legs, gross_minor, LESS_USED)
+
+
+def _holds(leg: Payment) -> bool:
+    """It stands, and nobody has let it go (`failure` says why) though the provider has not heard that yet."""
+    return leg.state == "authorized" and leg.failure == ""
+
+
+async def most_minor(scope: Scope, legs: Sequence[Payment]) -> int:
+    """What these can bring: what is held, and what was taken already and kept."""
+    return sum([leg.hold_minor if _holds(leg) else await kept_minor(scope, leg) for leg in legs])
 
 
 async def capture_ahead(scope: Scope, payment_id: UUID, cost_minor: int) -> None:
@@ -603,9 +598,10 @@ async def capture_ahead(scope: Scope, payment_id: UUID, cost_minor: int) -> None
     first = await get_payment(scope, payment_id)
     legs = await lock_legs(scope, first.source_type, first.source_id)
     payment = next(leg for leg in legs if leg.id == payment_id)
-    if payment.state != "authorized":
+    if not _holds(payment):
         return
-    amount = min(cost_minor - sum((await _taken_or_asked(scope, legs)).values()), payment.hold_minor)
+    taken = sum([await kept_minor(scope, leg) for leg in legs])
+    amount = min(cost_minor - taken, payment.hold_minor)
     if amount < minimum_minor(payment.currency):
         await _release(scope, payment, "followed")
     else:
@@ -925,12 +921,6 @@ async def _taken_or_asked(scope: Scope, legs: Sequence[Payment]) -> dict[UUID, i
         if leg.state == "capturing":
             found[leg.id] = await _asked(scope, leg)
     return found
-
-
-async def most_minor(scope: Scope, legs: Sequence[Payment]) -> int:
-    """What these can bring: what is held, and what was taken already."""
-    taken = await _taken_or_asked(scope, legs)
-    return sum(leg.hold_minor if leg.state == "authorized" else taken[leg.id] for leg in legs)
 
 
 async def _asked(scope: Scope, payment: Payment) -> int:

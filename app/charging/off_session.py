@@ -107,8 +107,9 @@ async def grow(
     lacks is no time (`needs_time`), else by the next leg; over `owed_minor` where that is known. False where it may not
     be, or somebody was quicker."""
     await service.lock_settling(scope, session.id)
+    await scope.db.refresh(session, ["status"])
     legs = await payments.list_legs(scope, "charging_session", session.id)
-    if not await may_grow(scope, legs):
+    if (owed_minor is None and session.status != "ACTIVE") or not await may_grow(scope, legs):
         return False
     first_minor = await payments.asked_minor(scope, legs[0])
     if owed_minor is None and not needs_time:

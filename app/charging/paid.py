@@ -401,7 +401,7 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
     if session.cost_cap_minor is None or session.status != "ACTIVE":
         return
     legs = await payments.list_legs(scope, "charging_session", session_id)
-    session.cost_cap_minor = cap = await session_legs.cap_minor(scope, session, legs)
+    cap = await session_legs.cap_minor(scope, session, legs)
     if not any(off_session.is_covered(leg) for leg in legs):  # there is nothing left to pay from
         await _stop(scope, session, "hold_gone", comes_back=comes_back)
         return
@@ -417,6 +417,7 @@ async def watch_cap(scope: Scope, session_id: UUID, *, comes_back: bool = True) 
     ):
         await off_session.grow(scope, session)
         legs = await payments.list_legs(scope, "charging_session", session_id)
+    session.cost_cap_minor = cap  # not before: whoever settles it locks it in another order
     if cost >= cap and not await session_legs.waits_for_bank(scope, legs):
         await _stop(scope, session, "hold_used", comes_back=comes_back)
         return

@@ -130,7 +130,7 @@ async def book_faults(scope: Scope, database: Database) -> list[str]:
     refused = sum(minor for _payment, minor in await payments.list_refused_refunds(scope, limit=10_000))
     owed = sum(minor for (code, _currency), minor in books.items() if code == "driver_receivable")
     due = sum(minor for _payment, minor in await payments.list_due(scope))
-    ahead = sum([minor for _payment, minor in await payments.list_ahead(scope)])
+    ahead = await taken_ahead(scope)
     short = sum(minor for _payment, minor in await payments.list_short(scope, limit=10_000))
     papers = select(Invoice.gross_minor).where(Invoice.buyer["payment"].astext.is_(None))
     invoiced = sum((await scope.db.execute(papers)).scalars())
@@ -175,6 +175,16 @@ async def terminal_faults(scope: Scope, books: dict[tuple[str, str], int]) -> li
         if booked != {currency: minor for currency, minor in wanted.items() if minor}:
             found.append(f"{code} is {booked}, terminals told {wanted}")
     return found
+
+
+async def taken_ahead(scope: Scope) -> int:
+    """What was taken on the way of sessions that are not settled yet, less what went back: nobody owes it so far."""
+    query = (
+        select(Payment)
+        .join(ChargingSession, ChargingSession.id == Payment.source_id)
+        .where(ChargingSession.settled_at.is_(None), Payment.captured_minor > 0)
+    )
+    return sum([await payments.kept_minor(scope, leg) for leg in (await scope.db.execute(query)).scalars()])
 
 
 async def balances(scope: Scope) -> dict[tuple[str, str], int]:
