@@ -569,7 +569,7 @@ async def judge(scope: Scope, token: IdToken, station_id: UUID) -> Accepted | Re
         return _refusal(
             token, "NotAtThisLocation", "not_at_this_location", N_("This token may not charge at this site.")
         )
-    if token.driver_id is not None and (why := await _payment_block(scope, token, group_id, station_id)):
+    if why := await _payment_block(scope, token, group_id, station_id):
         return _refusal(token, "NoCredit", why, BLOCKED_BY_PAYMENT[why])
     if await second_use(scope, token.id, station_id) == "refuse":
         return _refusal(
@@ -591,7 +591,7 @@ async def _payment_block(scope: Scope, token: IdToken, group_id: UUID | None, st
     """Why a driver who pays each session starts none: what their saved card did not pay, or no card where the brand
     wants one (money.md 1.3), nor a wallet with what a card would hold. Not where nothing is collected, or once a
     month."""
-    if not scope.settings.takes_cards:
+    if token.driver_id is None or not scope.settings.takes_cards:
         return None
     query = text("""
         select a.card_on_file, exists (

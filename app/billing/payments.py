@@ -853,9 +853,8 @@ async def correct(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
     if payment.saved_card_id is not None and payment.state in OPEN:
         await _owe(scope, payment, gross_minor)
         return
-    if (
-        payment.state == "authorized"
-    ):  # a debt's hold stands since a moment ago: that much is taken of it, and is all
+    if payment.state == "authorized":
+        # Of a debt, and nobody has heard of its hold yet: so much is taken, and nothing is waived twice.
         await _capture(scope, payment, gross_minor)
         return
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
