@@ -580,9 +580,7 @@ async def judge(scope: Scope, token: IdToken, station_id: UUID) -> Accepted | Re
         return _refusal(
             token, "NotAtThisLocation", "not_at_this_location", N_("This token may not charge at this site.")
         )
-    if token.driver_id is not None and (
-        why := await _payment_block(scope, token.driver_id, group_id, station_id)
-    ):
+    if why := await _payment_block(scope, token, group_id, station_id):
         return _refusal(token, "NoCredit", why, BLOCKED_BY_PAYMENT[why])
     if await second_use(scope, token.id, station_id) == "refuse":
         return _refusal(
@@ -600,13 +598,11 @@ BLOCKED_BY_PAYMENT = {
 }
 
 
-async def _payment_block(
-    scope: Scope, driver_id: UUID, group_id: UUID | None, station_id: UUID
-) -> str | None:
+async def _payment_block(scope: Scope, token: IdToken, group_id: UUID | None, station_id: UUID) -> str | None:
     """Why a driver who pays each session starts none: what their saved card did not pay, or no card where the brand
     wants one (money.md 1.3), nor a wallet with what a card would hold. Not where nothing is collected, or once a
     month."""
-    if not scope.settings.takes_cards:
+    if token.driver_id is None or not scope.settings.takes_cards:
         return None
     query = text("""
         select a.card_on_file, exists (
@@ -638,8 +634,8 @@ async def _payment_block(
                    join livery.location l on l.tenant_id = s.tenant_id and l.id = s.location_id
                   where s.id = :station and l.is_free_vend)""")
     values = {
-        "driver": driver_id, "group": group_id, "station": station_id, "year": scope.now.year,
-        "month": scope.now.month, "party": public_id("driver", driver_id),
+        "driver": token.driver_id, "group": group_id, "station": station_id, "year": scope.now.year,
+        "month": scope.now.month, "party": public_id("driver", token.driver_id),
         "provider": "sandbox" if scope.settings.uses_sandbox else "stripe",
     }  # fmt: skip
     row = (await scope.db.execute(query, values)).first()

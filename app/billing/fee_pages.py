@@ -70,12 +70,12 @@ async def _tax(request: AnyRequest, slug: str) -> dict[str, Any] | None:
             "billed": billed, "why_not": why_not, "code": "", "evidence": billed.evidence, "theirs": theirs,
             "is_confirmed": billed.evidence.get("country") == theirs,
         }  # fmt: skip
-        if seller is None or why_not:
+        if seller is None:
             return shown | {"may_confirm": False}
         ours = alpha_2(seller.country)
         may_confirm = ours != theirs and not {ours, theirs} <= EU and not shown["is_confirmed"]
-        found = platform_book.treat(seller, billed, today)
-        return shown | {"code": found.code, "may_confirm": may_confirm}
+        code = "" if why_not else platform_book.treat(seller, billed, today).code
+        return shown | {"code": code, "may_confirm": may_confirm}
 
 
 @post("/tenants/{slug:str}/fees", opt={"permission": "tenants.manage"})

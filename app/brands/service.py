@@ -249,34 +249,36 @@ async def _check_time_zone(scope: Scope, cleaned: Mapping[str, Any]) -> None:
         raise Invalid.field("time_zone", "time_zone", _MESSAGES["time_zone"])
 
 
-_OPEN_MONEY = {
-    "drivers' wallets or vouchers": """
+_OPEN_MONEY = text("""
+    select exists (
         select from livery.ledger_entry e
           join livery.ledger_account a on a.tenant_id = e.tenant_id and a.id = e.account_id
          where a.code in ('wallet_liability', 'voucher_liability') and a.currency = :currency
-         group by a.id having sum(e.amount_minor) <> 0""",
-    "payments that are not over": """
+         group by a.id having sum(e.amount_minor) <> 0) as "drivers' wallets or vouchers",
+      exists (
         select from livery.payment where currency = :currency
-           and state in ('created', 'requires_action', 'processing', 'authorized', 'capturing')""",
-    "sessions that are not settled": """
+           and state in ('created', 'requires_action', 'processing', 'authorized', 'capturing')
+        ) as "payments that are not over",
+      exists (
         select from livery.charging_session s
           left join livery.price_snapshot f on f.tenant_id = s.tenant_id and f.session_id = s.id
          where coalesce(f.currency, :currency) = :currency
-           and (s.status in ('PENDING', 'ACTIVE') or s.status = 'COMPLETED' and s.settled_at is null)""",
-    "sessions that wait for their monthly invoice": """
+           and (s.status in ('PENDING', 'ACTIVE') or s.status = 'COMPLETED' and s.settled_at is null)
+        ) as "sessions that are not settled",
+      exists (
         select from livery.cdr c where c.kind = 'cdr' and c.collection = 'monthly' and c.incl_vat_minor <> 0
            and c.currency = :currency
            and not exists (select from livery.cdr k where k.tenant_id = c.tenant_id and k.corrects_id = c.id)
            and not exists (select from livery.invoice_line l where l.tenant_id = c.tenant_id
-                            and l.source_type = 'cdr' and l.source_id = c.id)""",
-}
+                            and l.source_type = 'cdr' and l.source_id = c.id)
+        ) as "sessions that wait for their monthly invoice"
+""")
 
 
 async def _check_currency(scope: Scope, currency: str) -> None:
     """Money that is under way in the currency until now would be nobody's: it is brought to its end first."""
-    asked = ", ".join(f"exists ({query})" for query in _OPEN_MONEY.values())
-    found = (await scope.db.execute(text(f"select {asked}"), {"currency": currency})).one()  # noqa: S608
-    open_ones = [words for words, is_open in zip(_OPEN_MONEY, found, strict=True) if is_open]
+    found = (await scope.db.execute(_OPEN_MONEY, {"currency": currency})).mappings().one()
+    open_ones = [words for words, is_open in found.items() if is_open]
     if open_ones:
         raise Invalid.field(
             "currency",
