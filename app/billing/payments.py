@@ -5,7 +5,7 @@ A hold is opened for an opaque source (`source_type`, `source_id`); whoever owns
 `PaymentAuthorized` and `PaymentEnded`, and says `capture` or `release` once; `PaymentCaptured` or `PaymentWaived` is
 how that ended for the payer. Correct with zero webhooks: news only make `observe` come sooner.
 Errors: `payments_off`, `no_account`, `no_payment`, `not_refundable`, `refund_too_high`, `charge_disputed`,
-`not_answerable`.
+`not_answerable`, `at_the_terminal`, `nothing_short`.
 """
 
 import hashlib
@@ -660,20 +660,14 @@ async def _leave_to_terminal(scope: Scope, payment: Payment, gross_minor: int, r
     refunds = (await list_refunds(scope, [payment.id])).get(payment.id, [])
     gross_minor -= (await written_off(scope, [payment.id]))[payment.id]
     too_much = payment.captured_minor - _given_back(payment, refunds) - max(gross_minor, 0)
-    if too_much > 0 and not (refunds and refunds[-1].request["amount_minor"] == too_much):
-        await _wait_for_terminal(scope, payment, too_much, reason, len(refunds))
-
-
-async def _wait_for_terminal(
-    scope: Scope, payment: Payment, amount_minor: int, reason: str, number: int
-) -> PaymentOp:
-    """Nobody can be asked for it from here: as a refund that a provider refused, it is owed and told."""
-    request = {"amount_minor": amount_minor, "reason": reason}
-    op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{number}", request)
+    if too_much <= 0 or (refunds and refunds[-1].request["amount_minor"] == too_much):
+        return
+    # Nobody can be asked for it from here: as a refund that a provider refused, it is owed and told.
+    request = {"amount_minor": too_much, "reason": reason}
+    op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{len(refunds)}", request)
     op.state, op.response = "failed", {"code": AT_TERMINAL}
-    news = {"amount_minor": amount_minor, "code": AT_TERMINAL}
+    news = {"amount_minor": too_much, "code": AT_TERMINAL}
     await events.emit(scope, "RefundRefused", "payment", payment.id, news)
-    return op
 
 
 async def _owe(scope: Scope, payment: Payment, gross_minor: int, *, is_one_of_many: bool = False) -> None:

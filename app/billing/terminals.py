@@ -4,8 +4,8 @@
 Money that a record tells of lies at the acquirer (`terminal_clearing`) from then on, and is nobody's
 (`terminal_unmatched`) until the transaction is a session's payment or staff dismiss it; the acquirer's payouts bring
 the first to zero. Whose session it is decides `app.charging.terminal_sessions`.
-Errors: `serial_taken`, `terminal_retired`, `record_differs`, `already_settled`, `reversed_too_high`, `other_currency`,
-`not_waiting`, `payout_known`, `payout_too_high`, Invalid of the fields.
+Errors: `serial_taken`, `record_differs`, `already_settled`, `reversed_too_high`, `other_currency`,
+`not_waiting`, `transaction_used`, `payout_known`, `payout_too_high`, Invalid of the fields.
 """
 
 import re
@@ -375,6 +375,8 @@ async def open_payment(
     await scope.db.flush()
     await lock(scope, terminal.id)
     found = await list_transaction(scope, terminal.id, transaction_ref)
+    if any(one.dismissed_at is not None for one in found):
+        raise Refused("not_waiting", "Staff decided already that this card payment is no session's.")
     if any(one.currency != currency for one in found):
         raise Refused(
             "other_currency", "This session is priced in another currency than the card was charged in."

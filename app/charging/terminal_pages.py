@@ -222,9 +222,9 @@ async def dismiss_record(request: AnyRequest, tenant_scope: Scope, record_id: st
 async def write_off(request: AnyRequest, tenant_scope: Scope, record_id: str) -> Response[Any]:
     form, path = await read_form(request), f"/terminal-records/{record_id}"
     row = await terminals.get_record(tenant_scope, parse_id("terminal_record", record_id))
-    if row.payment_id is None:
-        raise NotFound("payment")
     try:
+        if row.payment_id is None:
+            raise Refused("nothing_short", "This card payment is no session's yet: nothing of it lacks.")
         await payments.write_off_short(tenant_scope, row.payment_id, form.text("reason"))
     except Invalid as error:
         return form_again(
