@@ -393,11 +393,34 @@ async def _create_link(engine: Engine, params: dict[str, Any]) -> dict[str, Any]
     return body
 
 
-async def _create_account_session(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
-    """Nothing shows it here: the sandbox has no pages to embed. Stripe's own class says which parts there are."""
-    from stripe import AccountSession  # a second to import
+_USER, _BANK = "disable_stripe_user_authentication", "external_account_collection"
+_PAYOUTS = (_USER, "edit_payout_schedule", _BANK, "instant_payouts", "standard_payouts")
+_DISPUTES = ("destination_on_behalf_of_charge_management", "dispute_management", "refund_management",
+             "smart_disputes_management")  # fmt: skip
+_ISSUING = (
+    "card_management",
+    "card_spend_dispute_management",
+    "cardholder_management",
+    "spend_control_management",
+)
+# What an account session can show, each with its features (Stripe's `AccountSession.components`).
+EMBEDDED_PARTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("account_management", "account_onboarding", "notification_banner"), (_USER, _BANK)),
+    **dict.fromkeys(("balances", "payouts"), _PAYOUTS),
+    **dict.fromkeys(("disputes_list", "payment_details", "payments"), ("capture_payments", *_DISPUTES)),
+    "payment_disputes": _DISPUTES, "payment_method_settings": (_USER,), "issuing_card": _ISSUING,
+    "issuing_cards_list": (*_ISSUING, _USER), "instant_payouts_promotion": (_USER, _BANK, "instant_payouts"),
+    "financial_account": (_USER, _BANK, "send_money", "transfer_balance"),
+    "financial_account_transactions": ("card_spend_dispute_management",),
+    **dict.fromkeys(
+        ("balance_report", "documents", "payout_details", "payout_reconciliation_report", "payouts_list", "reporting_chart",
+         "tax_registrations", "tax_settings", "terminal_hardware_orders", "terminal_hardware_shop"), (),
+    ),
+}  # fmt: skip
 
-    parts: dict[str, Any] = AccountSession.Components._inner_class_types
+
+async def _create_account_session(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    """Nothing shows it here: the sandbox has no pages to embed."""
     account = await _get_account(engine, str(params.get("account")), {})
     wanted = params.get("components") or {}
     if not wanted:
@@ -409,9 +432,9 @@ async def _create_account_session(engine: Engine, params: dict[str, Any]) -> dic
         "components": {
             name: {
                 "enabled": str((wanted.get(name) or {}).get("enabled")).lower() == "true",
-                "features": dict.fromkeys(vars(part.Features).get("__annotations__", ()), False),
+                "features": dict.fromkeys(features, False),
             }
-            for name, part in parts.items()
+            for name, features in EMBEDDED_PARTS.items()
         },
     }  # fmt: skip
 
