@@ -414,7 +414,8 @@ EMBEDDED_PARTS: dict[str, tuple[str, ...]] = {
     "financial_account_transactions": ("card_spend_dispute_management",),
     **dict.fromkeys(
         ("balance_report", "documents", "payout_details", "payout_reconciliation_report", "payouts_list",
-         "reporting_chart", "tax_registrations", "tax_settings", "terminal_hardware_orders", "terminal_hardware_shop"), (),
+         "reporting_chart", "tax_registrations", "tax_settings", "terminal_hardware_orders", "terminal_hardware_shop"),
+        (),
     ),
 }  # fmt: skip
 
