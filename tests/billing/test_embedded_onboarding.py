@@ -78,6 +78,7 @@ async def test_with_a_real_key_an_operator_is_onboarded_in_the_portal_and_never_
             await page.route(f"**{PATH}/sessions", lambda route: route.fulfill(status=502, json={}))
             await person.open(PATH)
             await expect(page.get_by_text("did not load")).to_be_visible()
+            await expect(page.get_by_text("comes from Stripe")).to_have_count(0)
             await page.route("https://connect-js.stripe.com/v1.0/connect.js", lambda route: route.abort())
             page = await person.open(PATH)
             await expect(page.get_by_text("did not load")).to_be_visible()

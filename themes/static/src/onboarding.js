@@ -1,7 +1,7 @@
 // The provider's own pages within ours (docs.stripe.com/connect). Where they do not come, the button below leads to them.
 const place = document.getElementById("onboarding");
 const { key, leave } = place.dataset;
-const fail = () => { place.hidden = true; document.getElementById("not-embedded").hidden = false; };
+const fail = () => { place.remove(); document.getElementById("not-embedded").hidden = false; };
 
 async function fetchClientSecret() {
   const token = document.querySelector('meta[name="csrf-token"]').content;
