@@ -577,7 +577,9 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
         share = left if leg is legs[-1] or leg.state in OPEN else min(left, most)
         await _capture(scope, leg, share, is_one_of_many=len(legs) > 1)
         left -= share
-    if len(legs) > 1 and sum(kept.values()) > gross_minor:
+    if (
+        len(legs) > 1 and sum(kept.values()) != gross_minor
+    ):  # too much was taken, or the last took less than is left
         await _correct(scope, legs, gross_minor, LESS_USED)
 
 
@@ -1137,7 +1139,7 @@ async def _correct(scope: Scope, legs: Sequence[Payment], gross_minor: int, reas
     await _spread(scope, free, kept, sum(kept.values()) - wanted, reason)
     # What a card has yet to give is less or more by that; so it is of a debt whose hold stands since a moment ago.
     asked = next((leg for leg in legs if leg.saved_card_id is not None and leg.state in OPEN), None)
-    asked = asked or next((leg for leg in legs if leg.state == "authorized"), None)
+    asked = asked or next((leg for leg in legs if _holds(leg)), None)
     if asked is not None:
         await _capture(scope, asked, max(gross_minor - wanted - given_up, 0), is_one_of_many=len(legs) > 1)
         return

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import selectinload
 
@@ -115,17 +115,25 @@ async def list_terminals(scope: Scope) -> list[PaymentTerminal]:
     return list((await scope.db.execute(query)).scalars())
 
 
+def serving(station_id: UUID) -> Select[UUID]:
+    """Terminals that were ever registered for it: the one built into it, and those of its site."""
+    return (
+        select(PaymentTerminal.id)
+        .join(ChargingStation, ChargingStation.location_id == PaymentTerminal.location_id)
+        .where(
+            ChargingStation.id == station_id,
+            PaymentTerminal.station_id.is_(None) | (PaymentTerminal.station_id == station_id),
+        )
+    )
+
+
 async def find_serving(scope: Scope, station_id: UUID) -> PaymentTerminal | None:
     """The one that is built into the station, else the one of its site; of several there the oldest."""
     query = (
         select(PaymentTerminal)
-        .join(ChargingStation, ChargingStation.location_id == PaymentTerminal.location_id)
-        .where(
-            ChargingStation.id == station_id, PaymentTerminal.retired_at.is_(None),
-            PaymentTerminal.station_id.is_(None) | (PaymentTerminal.station_id == station_id),
-        )
+        .where(PaymentTerminal.id.in_(serving(station_id)), PaymentTerminal.retired_at.is_(None))
         .order_by(PaymentTerminal.station_id.is_(None), PaymentTerminal.id)
-    )  # fmt: skip
+    )
     return (await scope.db.execute(query)).scalars().first()
 
 
@@ -171,7 +179,7 @@ def add_up(records: Sequence[Told | TerminalRecord]) -> Sums:
     reversals = [one for one in records if one.kind == "reversed"]
     if settled is None:
         let_go = sum(one.amount_minor for one in reversals)
-        return Sums(held, 0, 0, is_void=let_go > 0 and let_go >= held)
+        return Sums(held, 0, 0, is_void=0 < held <= let_go)
     back = sum(one.amount_minor for one in reversals if one.at >= settled.at)
     return Sums(max(held, settled.amount_minor), settled.amount_minor, back)
 
@@ -243,6 +251,10 @@ async def take(scope: Scope, told: Told) -> tuple[TerminalRecord, bool]:
             raise Refused("record_differs", f"Record {told.record_ref} was told before, and otherwise.")
         return known, False
     before = await list_transaction(scope, told.terminal_id, told.transaction_ref)
+    if told.kind == "settled":  # station and acquirer tell of the same one, each under a number of its own
+        for one in before:
+            if (one.kind, one.amount_minor, one.currency) == (told.kind, told.amount_minor, told.currency):
+                return one, False
     _check(told, before)
     terminal = await get_terminal(scope, told.terminal_id)
     row = TerminalRecord(
@@ -352,9 +364,19 @@ async def open_payment(
 ) -> Payment:  # fmt: skip
     """The source is paid by that transaction, whatever was told of it so far. Twice is once; a transaction pays for one
     source."""
+    await lock(scope, terminal.id)
     standing = await payments.find_payment(scope, source_type, source_id)
-    if standing is not None:
+    if standing is not None and not await is_unheard(scope, standing):
         return standing
+    if standing is not None and standing.provider_ref != transaction_ref:
+        # A terminal that presents one token for all its cards: now it is known which card it was.
+        known = select(Payment.id).filter_by(account_ref=standing.account_ref, provider_ref=transaction_ref)
+        if (await scope.db.execute(known)).first() is not None:
+            raise Refused(*_used(transaction_ref))
+        standing.provider_ref = transaction_ref
+        await scope.db.flush()
+    if standing is not None:
+        return await _join(scope, standing.id, terminal, transaction_ref, currency)
     statement = (
         upsert(Payment)
         .values(
@@ -367,13 +389,31 @@ async def open_payment(
     )  # fmt: skip
     payment_id = (await scope.db.execute(statement)).scalar_one_or_none()
     if payment_id is None:
-        raise Refused("transaction_used", f"Transaction {transaction_ref} pays for another session already.")
+        raise Refused(*_used(transaction_ref))
     scope.db.add(PaymentOp(
         id=uuid7(), payment_id=payment_id, kind="terminal_told", idem_key=f"trm:{payment_id}", state="succeeded",
         request={"terminal": terminal.serial, "language": language}, created_at=scope.now, updated_at=scope.now,
     ))  # fmt: skip
     await scope.db.flush()
-    await lock(scope, terminal.id)
+    return await _join(scope, payment_id, terminal, transaction_ref, currency)
+
+
+def _used(transaction_ref: str) -> tuple[str, str]:
+    return "transaction_used", f"Transaction {transaction_ref} pays for another session already."
+
+
+async def is_unheard(scope: Scope, payment: Payment) -> bool:
+    """A terminal presented it, and nothing was told of it: it may turn out to be another card payment."""
+    if payment.provider != payments.TERMINAL or payment.state != "created":
+        return False
+    query = select(TerminalRecord.id).where(TerminalRecord.payment_id == payment.id).limit(1)
+    return (await scope.db.execute(query)).first() is None
+
+
+async def _join(
+    scope: Scope, payment_id: UUID, terminal: PaymentTerminal, transaction_ref: str, currency: str
+) -> Payment:
+    """What was told of the transaction is that payment's."""
     found = await list_transaction(scope, terminal.id, transaction_ref)
     if any(one.dismissed_at is not None for one in found):
         raise Refused("not_waiting", "Staff decided already that this card payment is no session's.")

@@ -156,7 +156,9 @@ async def evse_of(scope: Scope, session: ChargingSession) -> EVSE | None:
 
 def is_covered(payment: Payment) -> bool:
     """There is a hold to pay from; or one is being asked for, or the bank only wants to see its payer first."""
-    if payment.state == "authorized":
-        return True
+    if payment.state == "authorized" or (
+        payment.provider == payments.TERMINAL and payment.state in payments.TAKEN
+    ):
+        return True  # some terminals take the money before the car charges
     is_asked = payment.saved_card_id is not None and payment.state in payments.OPEN
     return is_asked and payment.failure in ("", "authentication_required")

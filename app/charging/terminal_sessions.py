@@ -108,6 +108,9 @@ class Fault:
 async def import_file(scope: Scope, raw: bytes) -> tuple[int, int, list[Fault]]:
     """(new records, known ones, faults): with a fault nothing is taken. Invalid of `file` for what is no such table."""
     rows = await asyncio.to_thread(_read_table, raw)
+    await terminals.lock(
+        scope, "file"
+    )  # one after the other: each takes its terminals in the order of its lines
     async with scope.db.begin_nested() as all_or_nothing:
         new, known, faults = await _take_rows(scope, rows)
         if faults:
@@ -194,8 +197,9 @@ async def session_started(scope: Scope, event_id: UUID) -> None:
     waiting = select(TerminalRecord).where(
         TerminalRecord.payment_id.is_(None), TerminalRecord.dismissed_at.is_(None),
         TerminalRecord.created_at > scope.now - timedelta(days=1),
+        TerminalRecord.terminal_id.in_(terminals.serving(session.station_id)),
     )  # fmt: skip
-    for row in (await scope.db.execute(waiting.order_by(TerminalRecord.id).limit(200))).scalars():
+    for row in (await scope.db.execute(waiting.order_by(TerminalRecord.id.desc()).limit(200))).scalars():
         await scope.db.refresh(row)
         if not row.is_waiting:
             continue
@@ -264,7 +268,12 @@ async def _is_open(scope: Scope, session: ChargingSession) -> bool:
     """Nobody is known to pay for it, and it is not settled yet."""
     if session.status not in RUNS or session.settled_at is not None or session.driver_id is not None:
         return False
-    return await payments.find_payment(scope, "charging_session", session.id) is None
+    return await _is_free(scope, session.id)
+
+
+async def _is_free(scope: Scope, session_id: UUID) -> bool:
+    paid = await payments.find_payment(scope, "charging_session", session_id)
+    return paid is None or await terminals.is_unheard(scope, paid)
 
 
 # -- staff say ---------------------------------------------------------------------------------------------------------
@@ -287,8 +296,7 @@ async def list_candidates(scope: Scope, row: TerminalRecord) -> list[Candidate]:
         where &= ChargingSession.evse_id == row.evse_id
     found = list[Candidate]()
     for session in await _near(scope, row, where, within=timedelta(days=1)):
-        paid = await payments.find_payment(scope, "charging_session", session.id)
-        if paid is None:
+        if await _is_free(scope, session.id):
             cdr = await settlement.find_cdr(scope, session.id)
             found.append(Candidate(session, cdr.incl_vat_minor if cdr else None,
                                    await currency_of(scope, session) or ""))  # fmt: skip
@@ -307,7 +315,7 @@ async def match(scope: Scope, record_id: UUID, session_id: UUID) -> Payment:
     session = await service.get_session(scope, session_id)
     if session.status not in RUNS or session.driver_id is not None:
         raise Refused("no_session", "This is no session that somebody could pay at a terminal.")
-    if await payments.find_payment(scope, "charging_session", session.id) is not None:
+    if not await _is_free(scope, session.id):
         raise Refused("session_paid", "Another payment pays for this session.")
     currency = await currency_of(scope, session)
     if currency is None or currency != row.currency:

@@ -38,9 +38,10 @@ async def present(scope: Scope, session: ChargingSession, token: str) -> None:
 
 
 async def cap(scope: Scope, session: ChargingSession, payment: Payment) -> None:
-    """It stops before it costs more than the card holds."""
-    if session.status == "ACTIVE" and payment.state == "authorized":
-        session.cost_cap_minor = payment.hold_minor
+    """It stops before it costs more than the card holds, or has paid."""
+    most = await payments.most_minor(scope, [payment])
+    if session.status == "ACTIVE" and most:
+        session.cost_cap_minor = most
         await scope.db.flush()
         await queue.enqueue(scope, "charging.watch_cap", session_id=str(session.id), lock=f"cap:{session.id}")
 

@@ -12,8 +12,8 @@ from sqlalchemy import select
 from app.access.verdict import IdTokenValue
 from app.billing import paper, payments, terminals
 from app.billing.models import Payment, PaymentTerminal
-from app.charging import service, settlement, terminal_sessions
-from app.charging.models import ChargingSession
+from app.charging import paid, service, settlement, terminal_sessions
+from app.charging.models import ChargingSession, SessionEvent
 from app.charging.reports import TransactionReport
 from app.kernel.clock import utcnow
 from app.kernel.errors import Invalid, Refused
@@ -159,12 +159,14 @@ async def test_told_twice_is_once_told_otherwise_is_refused_and_any_order_comes_
     assert await gate.tell("settled", "6.00", settled, record_id="s") == ("matched", True)
     assert await gate.tell("authorized", "50.00", began, record_id="a") == ("matched", True)
     assert await gate.tell("settled", "6.00", settled, record_id="s") == ("matched", False)
+    # The acquirer's file tells the same settlement under a number of its own.
+    assert await gate.tell("settled", "6.00", settled, record_id="file-1") == ("matched", False)
     payment = await gate.payment(session_id)
     assert (payment.hold_minor, payment.captured_minor, payment.refunded_minor) == (5000, 600, 200)
     assert (await gate.yard.shop.balances())["terminal_clearing"] == 400
     for code, kind, amount, more in (
         ("record_differs", "settled", "7.00", {"record_id": "s"}),
-        ("already_settled", "settled", "6.00", {"record_id": "s2"}),
+        ("already_settled", "settled", "7.00", {"record_id": "s2"}),
         ("reversed_too_high", "reversed", "4.01", {}),
         ("other_currency", "reversed", "1.00", {"currency": "CHF"}),
     ):
@@ -275,7 +277,7 @@ async def test_a_file_is_taken_whole_or_not_at_all_and_says_what_is_wrong_with_w
             return new, known, [(one.line, one.message) for one in faults]
 
     _new, _known, faults = await take(
-        good[0], good[0].replace("f1", "f3"), good[1].replace("12.50", "12.505")
+        good[0], good[0].replace("f1", "f3").replace("12.50", "12.60"), good[1].replace("12.50", "12.505")
     )
     assert faults == [
         (3, "Transaction psp-1 is settled already."),
@@ -360,3 +362,43 @@ async def test_staff_register_take_in_match_and_book_by_pages_and_a_vendor_tells
     again = await staff.post("/terminals/payouts", owed | {"reference": "S1"})
     assert again.status_code == 409
     assert "terminal_clearing" not in await gate.yard.shop.balances()
+
+
+async def test_a_terminal_that_takes_the_money_first_caps_its_session_by_that_and_stops_no_car(
+    gate: Gate,
+) -> None:
+    began = utcnow() - timedelta(minutes=2)
+    session_id, _transaction = await gate.begin(began, PSP)
+    assert await gate.tell("settled", "20.00", began) == ("matched", True)
+    shop = gate.yard.shop
+    async with shop.scope() as scope:
+        assert (await service.get_session(scope, session_id)).cost_cap_minor == 2000
+        await paid.watch_cap(scope, session_id, comes_back=False)
+    async with shop.scope() as scope:
+        told = select(SessionEvent.kind).where(SessionEvent.session_id == session_id)
+        assert not {"hold_gone", "cap_reached"} & set((await scope.db.execute(told)).scalars())
+
+
+async def test_one_token_for_all_cards_is_given_up_for_the_payment_that_was_told(gate: Gate) -> None:
+    """The terminal presents a token of its own; its acquirer tells the payment under another number."""
+    began = utcnow() - timedelta(hours=3)
+    session_id, transaction = await gate.begin(began, IdTokenValue("TERMINAL", "DirectPayment"))
+    at = began + timedelta(minutes=1)
+    assert await gate.tell("authorized", "50.00", at, evse="1", transaction_id="psp-77") == ("matched", True)
+    payment = await gate.payment(session_id)
+    assert (payment.provider_ref, payment.state, payment.hold_minor) == ("psp-77", "authorized", 5000)
+    await gate.end(session_id, transaction, began + timedelta(hours=1))
+    assert await gate.faults() == []
+
+
+async def test_a_part_let_go_before_its_hold_is_told_leaves_the_hold_standing(gate: Gate) -> None:
+    began = utcnow() - timedelta(hours=3)
+    session_id, _transaction = await gate.begin(began, PSP)
+    assert await gate.tell("reversed", "20.00", began + timedelta(minutes=1), record_id="r") == (
+        "matched",
+        True,
+    )
+    assert (await gate.payment(session_id)).state == "created"
+    assert await gate.tell("authorized", "50.00", began, record_id="a") == ("matched", True)
+    payment = await gate.payment(session_id)
+    assert (payment.state, payment.hold_minor) == ("authorized", 5000)
