@@ -175,7 +175,7 @@ async def list_legs(scope: Scope, source_type: str, source_id: UUID) -> list[Pay
 async def lock_legs(scope: Scope, source_type: str, source_id: UUID) -> list[Payment]:
     """The same, locked: before any paper and any audit entry of the same transaction, for news of them are booked in
     that order too."""
-    return [await _locked(scope, leg.id) for leg in await list_legs(scope, source_type, source_id)]
+    return [await lock(scope, leg.id) for leg in await list_legs(scope, source_type, source_id)]
 
 
 async def legs_beside(scope: Scope, payment: Payment) -> list[Payment]:
@@ -253,10 +253,6 @@ async def has_no_answer(scope: Scope, payment: Payment) -> bool:
 
 async def lock(scope: Scope, payment_id: UUID) -> Payment:
     """One leg, whichever it is."""
-    return await _locked(scope, payment_id)
-
-
-async def _locked(scope: Scope, payment_id: UUID) -> Payment:
     query = (
         select(Payment)
         .where(Payment.id == payment_id)
@@ -487,7 +483,7 @@ async def open_saved(
 async def raise_hold(scope: Scope, payment_id: UUID, by_minor: int) -> PaymentOp | None:
     """Its bank is asked to hold that much more on it; `HoldChanged` tells that it answered. None for a hold that cannot
     be raised: once it was refused nobody asks again."""
-    payment = await _locked(scope, payment_id)
+    payment = await lock(scope, payment_id)
     asked = (await list_increments(scope, [payment])).get(payment.id, [])
     is_over = len(asked) >= MOST_INCREMENTS or any(op.state != "succeeded" for op in asked)
     if payment.state != "authorized" or not payment.is_incremental or is_over:
@@ -522,7 +518,7 @@ async def pay_due(
 ) -> PaymentOp | None:
     """The way to pay what a saved card did not: after commit `run_op` makes the hosted page. None where that page is
     open already, or nothing is due any more."""
-    payment = await _locked(scope, payment_id)
+    payment = await lock(scope, payment_id)
     if not payment.is_due:
         return None
     is_open = payment.checkout_expires_at is None or payment.checkout_expires_at > scope.now + timedelta(
@@ -577,9 +573,8 @@ async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: 
         share = left if leg is legs[-1] or leg.state in OPEN else min(left, most)
         await _capture(scope, leg, share, is_one_of_many=len(legs) > 1)
         left -= share
-    if (
-        len(legs) > 1 and sum(kept.values()) != gross_minor
-    ):  # too much was taken, or the last took less than is left
+    # Too much was taken on the way, or the last leg took less than is left.
+    if len(legs) > 1 and sum(kept.values()) != gross_minor:
         await _correct(scope, legs, gross_minor, LESS_USED)
 
 
@@ -612,7 +607,7 @@ async def capture_ahead(scope: Scope, payment_id: UUID, cost_minor: int) -> None
 
 async def capture_hold(scope: Scope, payment_id: UUID) -> None:
     """All of what is held, of this leg: what was paid ahead has no supply to wait for."""
-    payment = await _locked(scope, payment_id)
+    payment = await lock(scope, payment_id)
     if payment.state == "authorized":
         await _capture(scope, payment, payment.hold_minor)
 
@@ -764,7 +759,7 @@ async def refund(
 ) -> PaymentOp:
     """Gives back `amount_minor`, or all that is left. The credit note is the caller's affair. The platform's fee goes
     back in proportion where the plan that holds now says so (Stripe's `refund_application_fee`)."""
-    payment = await _locked(scope, payment_id)
+    payment = await lock(scope, payment_id)
     refuse_disputed(payment)
     account = await find_own_account(scope)
     plan = await find_plan(scope, account) if account is not None else None
@@ -930,7 +925,7 @@ async def _asked(scope: Scope, payment: Payment) -> int:
 async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
     """What the provider refused to give back, or the card's bank sent back, is asked for once more; its credit note
     stands."""
-    payment = await _locked(scope, payment_id)
+    payment = await lock(scope, payment_id)
     waiting = (await find_back(scope, payment)).refused_minor
     if not waiting:
         raise Refused("not_refundable", "Nothing that was refused waits to be given back.")
@@ -946,7 +941,7 @@ async def refund_again(scope: Scope, payment_id: UUID) -> PaymentOp:
 async def record_repayment(scope: Scope, payment_id: UUID, reference: str) -> Repayment:
     """Staff paid what waits to be given back by other means, all of it: nobody is asked for it again. `not_refundable`,
     `charge_disputed`, or Invalid of `reference`: required, too_long. (What had filled a wallet: `wallets.repay`.)"""
-    payment = await _locked(scope, payment_id)
+    payment = await lock(scope, payment_id)
     return await repay(scope, payment, (await find_back(scope, payment)).refused_minor, reference)
 
 
@@ -1093,7 +1088,7 @@ async def list_short(scope: Scope, *, limit: int = 50) -> list[tuple[Payment, in
 
 async def write_off_short(scope: Scope, payment_id: UUID, reason: str) -> int:
     """Staff give up what a terminal's payment did not bring; minor units. `nothing_short`, Invalid of `reason`."""
-    payment, reason = await _locked(scope, payment_id), reason.strip()[:500]
+    payment, reason = await lock(scope, payment_id), reason.strip()[:500]
     if not reason:
         raise Invalid.field("reason", "required", "Say in a sentence why.")
     lacks = await find_short(scope, payment)
@@ -1354,7 +1349,7 @@ async def accept_dispute(scope: Scope, dispute_id: UUID) -> PaymentOp:
 
 async def _answer_dispute(scope: Scope, dispute_id: UUID, kind: str, request: dict[str, Any]) -> PaymentOp:
     row = await disputes.get_dispute(scope, dispute_id)
-    payment = await _locked(scope, row.payment_id)
+    payment = await lock(scope, row.payment_id)
     await scope.db.refresh(row)
     if row.state not in disputes.ANSWERABLE:
         raise Refused("not_answerable", "The bank takes no answer to this dispute any more.")
@@ -1437,7 +1432,7 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         await _rejected(database, tenant_id, op_id, error)
         return
     async with database.scope(tenant_id, ACTOR) as scope:
-        payment = await _locked(scope, op.payment_id)
+        payment = await lock(scope, op.payment_id)
         done = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
         done.state, done.updated_at = "succeeded", scope.now
         await _conclude(scope, payment, done, found, op.provider_ref)
@@ -1523,7 +1518,7 @@ async def _was_refunded(database: Database, tenant_id: UUID, op_id: UUID) -> boo
         payment_id = (await scope.db.get_one(PaymentOp, (tenant_id, op_id))).payment_id
     await observe(database, tenant_id, payment_id)
     async with database.scope(tenant_id, ACTOR) as scope:
-        payment = await _locked(scope, payment_id)
+        payment = await lock(scope, payment_id)
         op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
         if not await _has_refunded(scope, payment, op):
             return False
@@ -1608,7 +1603,7 @@ async def _rejected(database: Database, tenant_id: UUID, op_id: UUID, error: Rej
         payment = await get_payment(scope, op.payment_id)
     await observe(database, tenant_id, payment.id)
     async with database.scope(tenant_id, ACTOR) as scope:
-        payment = await _locked(scope, payment.id)
+        payment = await lock(scope, payment.id)
         op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
         answered = await disputes.find_by_ref(scope, payment, op.request.get("ref", ""))
         has_happened = {
@@ -1709,7 +1704,7 @@ async def observe(database: Database, tenant_id: UUID, payment_id: UUID) -> None
         if seen.is_disputed or is_disputed:
             found = await provider.list_disputes(payment.account_ref, payment_ref=payment.provider_ref)
     async with database.scope(tenant_id, ACTOR) as scope:
-        payment = await _locked(scope, payment_id)
+        payment = await lock(scope, payment_id)
         payment.observed_at = scope.now
         if checkout is not None:
             await _see_checkout(scope, payment, checkout)
@@ -1912,7 +1907,7 @@ async def find_disputes(database: Database, tenant_id: UUID) -> None:
             )
             payment_id = (await scope.db.execute(query)).scalar_one_or_none()
             if payment_id is not None:
-                await take_disputes(scope, await _locked(scope, payment_id), seen)
+                await take_disputes(scope, await lock(scope, payment_id), seen)
 
 
 async def sweep(database: Database, tenant_id: UUID) -> None:

@@ -108,9 +108,8 @@ class Fault:
 async def import_file(scope: Scope, raw: bytes) -> tuple[int, int, list[Fault]]:
     """(new records, known ones, faults): with a fault nothing is taken. Invalid of `file` for what is no such table."""
     rows = await asyncio.to_thread(_read_table, raw)
-    await terminals.lock(
-        scope, "file"
-    )  # one after the other: each takes its terminals in the order of its lines
+    # One file after the other: each takes its terminals in the order of its lines.
+    await terminals.lock(scope, "file")
     async with scope.db.begin_nested() as all_or_nothing:
         new, known, faults = await _take_rows(scope, rows)
         if faults:

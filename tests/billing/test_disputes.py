@@ -457,7 +457,7 @@ async def test_an_appeal_that_is_won_takes_the_loss_back(shop: Shop) -> None:
     async def take(**changes: Any) -> dict[str, int]:
         values = {name: getattr(seen, name) for name in seen.__slots__} | changes
         async with shop.scope() as scope:
-            locked = await payments._locked(scope, payment.id)
+            locked = await payments.lock(scope, payment.id)
             await payments.take_disputes(scope, locked, [payments.DisputeSeen(**values)])
         return await shop.balances()
 
