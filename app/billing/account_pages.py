@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Request, Response, get, post
 
 from app.billing import onboarding, payments
-from app.billing.provider import ProviderError
+from app.billing.provider import NO_ANSWER, ProviderError
 from app.kernel.errors import Invalid, Refused
 from app.kernel.web import NavItem, form_again, page, read_form, redirect, visit_of
 from tenants.database import Database
@@ -26,7 +26,6 @@ EMBEDDED_HEADERS = {
     )),
     "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
 }  # fmt: skip
-NO_ANSWER = "The payment provider did not answer, or refused. Nothing has changed: try again in a moment."
 
 
 @get("/payment-account", opt={"permission": "settings.view"})

@@ -136,7 +136,7 @@ def _payment(
         "refunded": money(row.refunded_minor, row.currency), "written_off": money(written_off_minor, row.currency),
         "owed": money(owed_minor, row.currency) if owed_minor is not None else None,
         "refunds": refunds, "dispute": row.dispute, "disputed": money(row.disputed_minor, row.currency),
-        "platform_fee": money(row.fee_minor, row.currency),
+        "platform_fee": money(row.platform_fee_minor, row.currency),
         "method": row.method, "created_at": rfc3339(row.created_at),
         "capture_before": rfc3339(row.capture_before) if row.capture_before else None,
     }  # fmt: skip

@@ -121,9 +121,10 @@ async def preview(scope: Scope, account: PaymentAccount, percent: Decimal, fixed
     would = func.least(
         func.round(Payment.captured_minor * percent / 100) + fixed_minor, Payment.captured_minor
     )
+    own = Payment.fee_minor - func.least(Payment.host_minor, Payment.fee_minor)  # without a site host's share
     query = select(
         func.count(), func.coalesce(func.sum(Payment.captured_minor), 0),
-        func.coalesce(func.sum(Payment.fee_minor), 0), func.coalesce(func.sum(would), 0),
+        func.coalesce(func.sum(own), 0), func.coalesce(func.sum(would), 0),
     ).where(
         Payment.account_ref == account.account_ref, Payment.state.in_(TAKEN),
         Payment.created_at >= datetime.combine(begins, time(), zone),

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from app.billing import cards, onboarding, payments, platform_book, reconciliation, wallets
+from app.billing import cards, host_shares, onboarding, payments, platform_book, reconciliation, wallets
 from tenants.database import Database
 
 LOOKED = timedelta(minutes=1)
@@ -11,6 +11,14 @@ LOOKED = timedelta(minutes=1)
 
 async def run_op(database: Database, tenant_id: UUID, op_id: str) -> None:
     await payments.run_op(database, tenant_id, UUID(op_id))
+
+
+async def run_host_op(database: Database, tenant_id: UUID, op_id: str) -> None:
+    await host_shares.run_op(database, tenant_id, UUID(op_id))
+
+
+async def settle_host_share(database: Database, tenant_id: UUID, payment_id: str) -> None:
+    await host_shares.settle(database, tenant_id, UUID(payment_id))
 
 
 async def observe(database: Database, tenant_id: UUID, payment_id: str) -> None:
@@ -63,6 +71,8 @@ JOBS = {
     "billing.tidy_cards": cards.tidy,
     "billing.open_account": open_account,
     "billing.run_op": run_op,
+    "billing.run_host_op": run_host_op,
+    "billing.settle_host_share": settle_host_share,
     "billing.observe": observe,
     "billing.tidy": payments.tidy,
     "billing.sweep": payments.sweep,

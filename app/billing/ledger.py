@@ -19,7 +19,8 @@ NORMAL_SIDES = {
     "dispute_loss": "debit", "dispute_fee": "debit", "write_off": "debit", "revenue": "credit", "vat_payable": "credit",
     "wallet_liability": "credit", "voucher_liability": "credit", "voucher_receivable": "debit", "goodwill": "debit",
     "psp_platform": "debit", "tenant_receivable": "debit", "fee_revenue": "credit",
-    "site_host_expense": "debit", "site_host_payable": "credit", "vat_receivable": "debit",
+    "site_host_expense": "debit", "site_host_payable": "credit", "host_share_held": "debit",
+    "host_share_payable": "credit", "vat_receivable": "debit",
     "terminal_clearing": "debit", "terminal_unmatched": "credit", "acquirer_fee": "debit", "other_income": "credit",
 }  # fmt: skip
 
@@ -78,14 +79,18 @@ async def post(
     return txn_id
 
 
-async def sums(scope: Scope, code: str, parties: Sequence[str]) -> dict[str, int]:
-    """What stands on an account, by party: + debit, - credit, minor units of the party's one currency."""
+async def sums(
+    scope: Scope, code: str, parties: Sequence[str], currency: str | None = None
+) -> dict[str, int]:
+    """What stands on an account, by party: + debit, - credit, minor units of that currency, or of the party's one."""
     query = (
         select(LedgerAccount.party, func.sum(LedgerEntry.amount_minor))
         .join(LedgerEntry, LedgerEntry.account_id == LedgerAccount.id)
         .where(LedgerAccount.code == code, LedgerAccount.party.in_(parties))
         .group_by(LedgerAccount.party)
     )
+    if currency is not None:
+        query = query.where(LedgerEntry.currency == currency)
     return {party: int(minor) for party, minor in (await scope.db.execute(query)).all()}
 
 

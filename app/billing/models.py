@@ -199,6 +199,8 @@ class Payment(TenantOwned, Base):
     `terminal` we only hear (`terminals`): `account_ref` is that terminal's public id.
     `dispute` is none, open, won or lost, of money that a bank takes back (an inquiry is none); `disputed_minor` is what
     lies at the bank or was lost to the payer.
+    `host_minor` of `fee_minor` is passed on to the site host `host_party` (`hst_…`), whose account at the provider is
+    `host_account_ref` (`host_shares`).
     `saved_card_id`: asked of that card while nobody stood by. Where it gave nothing the payment stays open and is due
     (`is_due`): the driver pays on a hosted page like others. `is_incremental`: its bank lets the hold be raised;
     `is_extended`: it stands for longer than usual.
@@ -213,6 +215,7 @@ class Payment(TenantOwned, Base):
         Index("ix_payment_list", "tenant_id", "created_at", "id"),
         Index("ix_payment_payer", "tenant_id", "payer_email"),
         Index("ix_payment_standing", "tenant_id", "id", postgresql_where=text(STANDING)),
+        Index("ix_payment_host", "tenant_id", "host_party", postgresql_where=text("host_party <> ''")),
         Index(
             "ix_payment_saved_card",
             "tenant_id",
@@ -244,6 +247,9 @@ class Payment(TenantOwned, Base):
     repaid_minor: Mapped[int] = mapped_column(server_default="0")
     disputed_minor: Mapped[int] = mapped_column(server_default="0")
     fee_minor: Mapped[int] = mapped_column(server_default="0")
+    host_minor: Mapped[int] = mapped_column(server_default="0", default=0)
+    host_party: Mapped[str] = mapped_column(server_default="", default="")
+    host_account_ref: Mapped[str] = mapped_column(server_default="", default="")
     capture_before: Mapped[datetime | None]
     version_no: Mapped[int] = mapped_column(server_default="0")
     checkout_ref: Mapped[str | None]
@@ -264,6 +270,15 @@ class Payment(TenantOwned, Base):
     ops: Mapped[list["PaymentOp"]] = same_tenant(
         "PaymentOp.payment_id", "Payment", viewonly=True, order_by="PaymentOp.id"
     )
+
+    @property
+    def passed_on_minor(self) -> int:
+        """Of the fee that was taken, what is the site host's."""
+        return min(self.host_minor, self.fee_minor)
+
+    @property
+    def platform_fee_minor(self) -> int:
+        return self.fee_minor - self.passed_on_minor
 
     @property
     def is_due(self) -> bool:

@@ -87,6 +87,8 @@ TAKEN = ("captured", "partially_refunded", "refunded")
 # `Payment.is_due`: a saved card did not pay it.
 IS_DUE = Payment.saved_card_id.is_not(None) & Payment.state.in_(OPEN) & (Payment.failure != "")
 LESS_USED = "Less was used than had been taken on the way."
+# Calls of the platform's own account, by which a site host's share is passed on and comes back (`host_shares`).
+HOST_OPS = ("host_transfer", "host_reversal", "fee_refund")
 HOLDS = ("checkout_create", "create", "wallet_hold", "terminal_told")
 # A provider that is the driver's own balance, and a source that fills one (`wallets`).
 WALLET = "wallet"
@@ -96,6 +98,10 @@ OWN = (WALLET, TERMINAL)  # of which no provider of ours has anything to say
 
 
 _PROVIDERS: dict[tuple[Any, ...], Provider] = {}
+
+
+def provider_name(settings: Settings) -> str:
+    return "sandbox" if settings.uses_sandbox else "stripe"
 
 
 def provider_of(settings: Settings) -> Provider:
@@ -197,7 +203,7 @@ def as_one(legs: Sequence[Payment]) -> Payment | None:
     whole.id, whole.leg = legs[0].id, legs[0].leg
     for name in (
         "captured_minor", "refunded_minor", "refunded_outside_minor", "refund_failed_minor", "repaid_minor",
-        "disputed_minor", "fee_minor", "provider_fee_minor",
+        "disputed_minor", "fee_minor", "host_minor", "provider_fee_minor",
     ):  # fmt: skip
         setattr(whole, name, sum(getattr(leg, name) for leg in legs))
     # Of a leg that was taken on the way the rest of its hold is gone.
@@ -275,8 +281,7 @@ async def find_account(scope: Scope) -> PaymentAccount | None:
 
 async def find_own_account(scope: Scope) -> PaymentAccount | None:
     """The same, whether or not it may take cards yet."""
-    name = "sandbox" if scope.settings.uses_sandbox else "stripe"
-    query = select(PaymentAccount).where(PaymentAccount.provider == name)
+    query = select(PaymentAccount).where(PaymentAccount.provider == provider_name(scope.settings))
     return (await scope.db.execute(query)).scalar_one_or_none()
 
 
@@ -421,6 +426,15 @@ async def _lock_tenant(scope: Scope) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class HostShare:
+    """What of a payment is a site host's (`party`: `hst_…`), minor units, and their account at the provider."""
+
+    party: str
+    account_ref: str
+    minor: int
+
+
 # -- what others ask for ---------------------------------------------------------------------------------------------
 
 
@@ -559,19 +573,23 @@ def minimum_minor(currency: str) -> int:
     return known.minimum_minor if known else 1
 
 
-async def capture(scope: Scope, source_type: str, source_id: UUID, gross_minor: int) -> None:
+async def capture(
+    scope: Scope, source_type: str, source_id: UUID, gross_minor: int, *, host: HostShare | None = None
+) -> None:
     """Takes what the supply cost, never more than the holds; the rest of them is released by that.
 
     Legs pay in their order, those that are not needed are let go. What no hold covers, or is too little for a card, is
     the tenant's loss and stands in the books as one. What was taken on the way (`capture_ahead`) and is too much goes
-    back.
+    back. The share of a `host` is taken with the last leg, beside the platform's fee, as far as that leaves room.
     """
     legs = await lock_legs(scope, source_type, source_id)
     left, kept = gross_minor, {leg.id: await kept_minor(scope, leg) for leg in legs}
     for leg in legs:
         most = leg.hold_minor if _holds(leg) else kept[leg.id]
         share = left if leg is legs[-1] or leg.state in OPEN else min(left, most)
-        await _capture(scope, leg, share, is_one_of_many=len(legs) > 1)
+        await _capture(
+            scope, leg, share, is_one_of_many=len(legs) > 1, host=host if leg is legs[-1] else None
+        )
         left -= share
     # Too much was taken on the way, or the last leg took less than is left.
     if len(legs) > 1 and sum(kept.values()) != gross_minor:
@@ -612,7 +630,9 @@ async def capture_hold(scope: Scope, payment_id: UUID) -> None:
         await _capture(scope, payment, payment.hold_minor)
 
 
-async def _capture(scope: Scope, payment: Payment, gross_minor: int, *, is_one_of_many: bool = False) -> None:
+async def _capture(
+    scope: Scope, payment: Payment, gross_minor: int, *, is_one_of_many: bool = False, host: HostShare | None = None
+) -> None:  # fmt: skip
     if payment.provider == TERMINAL:
         await _leave_to_terminal(scope, payment, gross_minor, "The terminal took more than was owed.")
         return
@@ -634,20 +654,23 @@ async def _capture(scope: Scope, payment: Payment, gross_minor: int, *, is_one_o
         await _release(scope, payment, "below_minimum" if gross_minor else nothing)
         await _waive(scope, payment, gross_minor)
         return
-    await _take(scope, payment, amount)
+    await _take(scope, payment, amount, host)
     await _give_up(scope, payment, gross_minor - amount, "payment", payment.id)
 
 
-async def _take(scope: Scope, payment: Payment, amount_minor: int) -> None:
+async def _take(scope: Scope, payment: Payment, amount_minor: int, host: HostShare | None = None) -> None:
     """A second time where the first was refused and its payer paid the same leg otherwise."""
     fee = await _platform_fee(scope, payment, amount_minor)
+    if host is not None:
+        payment.host_minor = max(min(host.minor, amount_minor - fee), 0)
+        payment.host_party, payment.host_account_ref = host.party, host.account_ref
     payment.state = "capturing"
     query = select(func.count()).select_from(PaymentOp).where(
         PaymentOp.payment_id == payment.id, PaymentOp.kind == "capture", PaymentOp.state == "failed"
     )  # fmt: skip
     failed = (await scope.db.execute(query)).scalar_one()
     key = f"cap:{payment.id}:again{failed}" if failed else f"cap:{payment.id}"
-    request = {"amount_minor": amount_minor, "fee_minor": fee}
+    request = {"amount_minor": amount_minor, "fee_minor": fee + payment.host_minor}
     await _enqueue(scope, await _plan(scope, payment, "capture", key, request))
 
 
@@ -770,7 +793,9 @@ async def refund(
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
     request = {"amount_minor": amount, "reason": reason}
     # Once: of a refund that came back the fee stays given back, and the next try must not give it a second time.
-    if plan is not None and plan.is_returned and payment.fee_minor and not payment.refund_failed_minor:
+    # What is a site host's is no fee of the platform's: there both go back by calls of their own (`host_shares`).
+    is_once = payment.fee_minor and not payment.refund_failed_minor and not payment.host_minor
+    if plan is not None and plan.is_returned and is_once:
         request["returns_fee"] = True
     op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{len(refunds)}", request)
     await audit.record(
@@ -1388,8 +1413,16 @@ async def _plan(scope: Scope, payment: Payment, kind: str, key: str, request: di
     return op
 
 
+async def plan_op(scope: Scope, payment: Payment, kind: str, key: str, request: dict[str, Any]) -> PaymentOp:
+    """A call that is made soon; the same key is the same call."""
+    op = await _plan(scope, payment, kind, key, request)
+    await _enqueue(scope, op)
+    return op
+
+
 async def _enqueue(scope: Scope, op: PaymentOp) -> None:
-    await queue.enqueue(scope, "billing.run_op", op_id=str(op.id), lock=f"payment:{op.payment_id}")
+    job = "billing.run_host_op" if op.kind in HOST_OPS else "billing.run_op"
+    await queue.enqueue(scope, job, op_id=str(op.id), lock=f"payment:{op.payment_id}")
 
 
 # -- calls to the provider -------------------------------------------------------------------------------------------
@@ -1767,6 +1800,10 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
         await _post_fees_back(scope, payment, dict(seen.fees_back))
     has_failed = await _take_refunds(scope, payment, seen.refunds)
     await _book_outside(scope, payment, has_failed=has_failed)
+    if payment.host_minor and after != before:
+        await queue.enqueue(
+            scope, "billing.settle_host_share", payment_id=str(payment.id), lock=f"payment:{payment.id}"
+        )
     await _tell(scope, payment, before.state)
 
 
@@ -1809,13 +1846,15 @@ async def _post_fees(scope: Scope, payment: Payment) -> None:
         .group_by(LedgerAccount.code)
     )
     booked = {code: int(minor) for code, minor in await scope.db.execute(query)}
-    platform = payment.fee_minor - booked.get("platform_fee_expense", 0)
+    platform = payment.platform_fee_minor - booked.get("platform_fee_expense", 0)
+    host = payment.passed_on_minor - booked.get("host_share_held", 0)
     provider = payment.provider_fee_minor - booked.get("stripe_fee_expense", 0)
     source = (later, uuid7()) if booked else ("payment", payment.id)
     await ledger.post(scope, "fees", *source, scope.now, [
         Posting("platform_fee_expense", platform, payment.currency),
+        Posting("host_share_held", host, payment.currency, payment.host_party),
         Posting("stripe_fee_expense", provider, payment.currency),
-        Posting("psp_pending", -platform - provider, payment.currency, payment.account_ref),
+        Posting("psp_pending", -platform - host - provider, payment.currency, payment.account_ref),
     ])  # fmt: skip
 
 
@@ -1864,8 +1903,11 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         ):
             await queue.enqueue(scope, "billing.observe_account", lock="payment_account")
         ops = select(PaymentOp).where(
-            PaymentOp.state.in_(("planned", "sent", "unknown")), PaymentOp.updated_at < stale
-        )
+            PaymentOp.state.in_(("planned", "sent", "unknown")), PaymentOp.updated_at < stale,
+            # Of what waits until the platform has the money, nobody asks each minute.
+            PaymentOp.kind.not_in(HOST_OPS) | PaymentOp.response.is_(None)
+            | (PaymentOp.updated_at < scope.now - LOOKED_AT_EACH),
+        )  # fmt: skip
         for op in (await scope.db.execute(ops.order_by(PaymentOp.id).limit(200))).scalars():
             await _enqueue(scope, op)
         waiting = select(Payment).where(

@@ -51,6 +51,7 @@ ACTOR = Actor.job("billing.platform_book")
 OVERLAP = timedelta(hours=1)  # a posting is seen when its transaction has ended, not at the time it bears
 CHUNK = 500
 COLLECTED, GIVEN_BACK = "fee_collected", "fee_given_back"
+HOST_SHARE = "host_share_moved"
 
 
 # -- which VAT (pure) ------------------------------------------------------------------------------------------------
@@ -152,8 +153,10 @@ def _buyer_of(profile: TenantProfile) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A posting of a tenant's book: what the platform kept of a payment, or gave back of that (then below 0)."""
+    """A posting of a tenant's book: what the platform kept of a payment, or gave back of that (then below 0).
+    `kind`: of its own fee, or what it holds for a site host until it has passed it on."""
 
+    kind: str
     txn_id: UUID
     payment_id: UUID
     at: datetime
@@ -166,10 +169,10 @@ async def _read_kept(database: Database, tenant_id: UUID, since: datetime | None
     """Oldest first."""
     query = (
         select(LedgerTxn.id, LedgerTxn.source_type, LedgerTxn.source_id, LedgerTxn.effective_at,
-               LedgerEntry.amount_minor, LedgerEntry.currency)
+               LedgerEntry.amount_minor, LedgerEntry.currency, LedgerAccount.code)
         .join(LedgerEntry, LedgerEntry.txn_id == LedgerTxn.id)
         .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
-        .where(LedgerAccount.code == "platform_fee_expense")
+        .where(LedgerAccount.code.in_(("platform_fee_expense", "host_share_held")))
         .order_by(LedgerTxn.effective_at, LedgerTxn.id)
     )  # fmt: skip
     if since is not None:
@@ -191,7 +194,19 @@ async def _read_kept(database: Database, tenant_id: UUID, since: datetime | None
             )
         }
     return [
-        Kept(row.id, payment_id, row.effective_at, row.amount_minor, row.currency, accounts[payment_id])
+        Kept(
+            HOST_SHARE
+            if row.code == "host_share_held"
+            else COLLECTED
+            if row.amount_minor > 0
+            else GIVEN_BACK,
+            row.id,
+            payment_id,
+            row.effective_at,
+            row.amount_minor,
+            row.currency,
+            accounts[payment_id],
+        )
         for row, payment_id in zip(rows, of, strict=True)
     ]
 
@@ -219,23 +234,24 @@ async def _last_mirrored(scope: Scope, slug: str) -> datetime | None:
 
 
 async def _mirror(scope: Scope, billed: BilledTenant, kept: Sequence[Kept]) -> None:
-    """Dr psp_platform / Cr tenant_receivable, once per posting of the tenant's. What comes into the books after its
-    month was closed belongs to the next."""
+    """Dr psp_platform / Cr tenant_receivable, or host_share_payable for what is passed on; once per posting of the
+    tenant's. What comes into the books after its month was closed belongs to the next."""
     open_since = (
         datetime.combine(billed.closed_until, time(), await _zone(scope)) if billed.closed_until else None
     )
-    query = select(LedgerTxn.source_id).where(
-        LedgerTxn.kind.in_((COLLECTED, GIVEN_BACK)), LedgerTxn.source_id.in_([one.txn_id for one in kept])
+    query = select(LedgerTxn.kind, LedgerTxn.source_id).where(
+        LedgerTxn.kind.in_((COLLECTED, GIVEN_BACK, HOST_SHARE)),
+        LedgerTxn.source_id.in_([one.txn_id for one in kept]),
     )
-    known = set((await scope.db.execute(query)).scalars())
+    known = {(row.kind, row.source_id) for row in await scope.db.execute(query)}
     for one in kept:
-        if one.txn_id in known:
+        if (one.kind, one.txn_id) in known:
             continue
-        kind = COLLECTED if one.minor > 0 else GIVEN_BACK
+        owed = "host_share_payable" if one.kind == HOST_SHARE else "tenant_receivable"
         at = max(one.at, open_since) if open_since else one.at
-        await ledger.post(scope, kind, f"platform_fee:{one.payment_id}", one.txn_id, at, [
+        await ledger.post(scope, one.kind, f"platform_fee:{one.payment_id}", one.txn_id, at, [
             Posting("psp_platform", one.minor, one.currency, one.account),
-            Posting("tenant_receivable", -one.minor, one.currency, billed.slug),
+            Posting(owed, -one.minor, one.currency, billed.slug),
         ])  # fmt: skip
 
 

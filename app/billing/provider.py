@@ -17,6 +17,10 @@ class ProviderError(Exception):
         self.code = code
 
 
+# What staff read where a page of theirs needs an answer at once.
+NO_ANSWER = "The payment provider did not answer, or refused. Nothing has changed: try again in a moment."
+
+
 class Rejected(ProviderError):
     """The provider says no and nothing happened: trying the same again would be told the same."""
 
@@ -122,6 +126,15 @@ class RefundSeen:
     marked: str
     is_failed: bool = False
     failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What the platform passed on of its fees, took back, or gave back: `marked` is what we gave it with us."""
+
+    ref: str
+    marked: str
+    amount_minor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +245,26 @@ class Provider(Protocol):
     ) -> Account: ...
 
     async def get_account(self, ref: str) -> Account: ...
+
+    async def open_recipient(
+        self, *, name: str, email: str, country: str, currency: str, key: str
+    ) -> Account: ...
+
+    async def get_recipient(self, ref: str) -> Account: ...
+
+    async def transfer(
+        self, destination: str, *, amount_minor: int, currency: str, group: str, marked: str, key: str
+    ) -> Moved: ...
+
+    async def list_transfers(self, group: str) -> list[tuple[Moved, list[Moved]]]: ...
+
+    async def reverse_transfer(self, ref: str, *, amount_minor: int, marked: str, key: str) -> Moved: ...
+
+    async def refund_fee(
+        self, account: str, charge_ref: str, *, amount_minor: int, marked: str, key: str
+    ) -> Moved: ...
+
+    async def list_fee_refunds(self, account: str, charge_ref: str) -> list[Moved]: ...
 
     async def create_onboarding(
         self, account: str, *, return_url: str, refresh_url: str, key: str

@@ -47,6 +47,7 @@ STALE = timedelta(days=7)
 SETTLES_WITHIN = timedelta(hours=1)
 # Our postings that move the account at the provider, by what they are about; FEES are kept of it.
 OURS = {
+    "host_share_back": "fee_refund",
     "captured": "charge", "fees": "charge", "refunded": "refund", "fee_refunded": "refund", "refund_failed": "refund",
     "refunded_outside": "refund_outside", "refund_outside_failed": "refund_outside",
     "dispute_opened": "dispute", "dispute_won": "dispute", "dispute_fee": "dispute",
@@ -388,9 +389,16 @@ def _payout_lines(payouts: Iterable[Payout]) -> list[Line]:
     return lines
 
 
+def _is_fee_back(row: ProviderBalanceTxn) -> bool:
+    """What the platform gave back of its fee, by a call of its own: `fr_…` is Stripe's FeeRefund."""
+    return row.reporting_category == PROVIDERS_OWN and (row.source_ref or "").startswith("fr_")
+
+
 def _key(row: ProviderBalanceTxn, ops: set[str]) -> str:
     """A refund that none of our calls made is known by its charge alone; a dispute is one thing with its end, a refund
     with its failure, and a charge with what was not captured of it."""
+    if _is_fee_back(row):
+        return f"fee_refund:{row.source_ref}"
     category = _ENDS.get(row.reporting_category, row.reporting_category)
     if category == "refund" and row.source_ref not in ops:
         return f"refund_outside:{row.charge_ref}"
@@ -405,7 +413,9 @@ _ENDS = {
 
 def _told_lines(rows: Iterable[ProviderBalanceTxn], ops: set[str]) -> list[Line]:
     lines, sums, at = list[Line](), dict[str, Line](), dict[str, int]()
-    known = [row for row in rows if row.reporting_category in (*OF_PAYMENTS, *OF_PAYOUTS)]
+    known = [
+        row for row in rows if row.reporting_category in (*OF_PAYMENTS, *OF_PAYOUTS) or _is_fee_back(row)
+    ]
     for row in sorted(known, key=lambda row: row.reporting_category in _ENDS):
         line = Line(
             key=_key(row, ops), amount_minor=row.amount_minor, fee_minor=row.fee_minor, currency=row.currency,
@@ -472,6 +482,10 @@ async def _booked(
         op.id: op.provider_ref
         for ops in (await payments.list_refunds(scope, rows)).values() for op in ops if op.provider_ref
     }  # fmt: skip
+    backs = select(PaymentOp.id, PaymentOp.provider_ref).where(
+        PaymentOp.payment_id.in_(rows), PaymentOp.kind == "fee_refund", PaymentOp.provider_ref.is_not(None)
+    )
+    refunds |= {row.id: row.provider_ref for row in await scope.db.execute(backs)}
     disputes = select(Dispute.id, Dispute.ref).where(Dispute.payment_id.in_(rows))
     refs: dict[UUID, str] = {row.id: row.charge_ref or str(row.id) for row in rows.values()} | refunds
     refs |= {row.id: row.ref for row in await scope.db.execute(disputes)}
@@ -512,7 +526,7 @@ async def _move(
     What our books have never had stays out of them."""
     for row in rows:
         net = row.net_minor
-        if row.reporting_category == PROVIDERS_OWN:
+        if row.reporting_category == PROVIDERS_OWN and not _is_fee_back(row):
             await ledger.post(scope, "provider_fee", "balance_txn", row.id, row.created_at, [
                 Posting("stripe_fee_expense", -net, row.currency), Posting("psp_pending", net, row.currency, ref),
             ])  # fmt: skip

@@ -316,7 +316,7 @@ class Engine:
 _KIND_OF = {
     "pi": "payment_intent", "ch": "charge", "cs": "checkout.session", "re": "refund", "txn": "balance_transaction",
     "po": "payout",
-    "du": "dispute", "cus": "customer", "seti": "setup_intent", "pm": "payment_method",
+    "fr": "fee_refund", "du": "dispute", "cus": "customer", "seti": "setup_intent", "pm": "payment_method",
 }  # fmt: skip
 
 
@@ -333,12 +333,20 @@ def _integer(params: Mapping[str, Any], name: str, default: int | None = None) -
 # -- accounts --------------------------------------------------------------------------------------------------------
 
 
+_CAPABILITIES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "merchant": lambda status: {"card_payments": status},
+    "recipient": lambda status: {"stripe_balance": {"stripe_transfers": status}},
+}
+
+
 async def _create_account(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
-    """v2. Card payments are active at once, or after the hosted onboarding where the panel says so (`set_accounts`)."""
+    """v2. What is asked for (card payments, transfers) is active at once, or after the hosted onboarding where the
+    panel says so (`set_accounts`)."""
     ref = "acct_" + secrets.token_hex(8)
     created = utcnow().isoformat()
+    wanted = [name for name in _CAPABILITIES if name in (params.get("configuration") or {})]
     body = {
-        "id": ref, "object": "v2.core.account", "applied_configurations": ["merchant"], "created": created,
+        "id": ref, "object": "v2.core.account", "applied_configurations": wanted, "created": created,
         "display_name": params.get("display_name"), "contact_email": params.get("contact_email"),
         "dashboard": params.get("dashboard"), "livemode": False, "metadata": params.get("metadata") or {},
         "defaults": _with_collector(params.get("defaults")), "identity": params.get("identity"),
@@ -353,7 +361,10 @@ async def _put_account(engine: Engine, body: dict[str, Any], *, is_active: bool)
         details = [{"code": "requirements_past_due", "resolution": "provide_info"}]
         status = {"status": "restricted", "status_details": details}
     body |= {
-        "configuration": {"merchant": {"applied": True, "capabilities": {"card_payments": status}}},
+        "configuration": {
+            name: {"applied": True, "capabilities": _CAPABILITIES[name](status)}
+            for name in body["applied_configurations"]
+        },
         "requirements": {"entries": [] if is_active else [_asked(what) for what in ASKED], "summary": None},
     }
     await engine.run(
@@ -1055,6 +1066,7 @@ async def _take(
     kept += [_fee("application_fee", fee, intent["currency"], "Platform fee")] if fee else []
     txn = await _book(engine, "charge", "charge", amount, intent["currency"], charge["id"], fees=kept)
     charge |= {
+        "application_fee": await _collect(engine, charge, txn, fee) if fee else None,
         # The rest of the hold is released, and Stripe counts it as given back.
         "captured": True, "amount_captured": amount, "amount_refunded": charge["amount"] - amount,
         "balance_transaction": txn["id"], "application_fee_amount": fee or None,
@@ -1065,6 +1077,142 @@ async def _take(
     }  # fmt: skip
     for body in (charge, intent):
         await engine.put(body)
+
+
+# -- what the platform keeps, and passes on ---------------------------------------------------------------------------
+
+PLATFORM = ""  # the account that no header names
+
+
+async def _collect(engine: Engine, charge: dict[str, Any], txn: dict[str, Any], fee: int) -> str:
+    """The fee as the platform has it: available there when the charge is."""
+    made = {
+        "id": "fee_" + secrets.token_hex(12), "object": "application_fee", "account": engine.account, "amount": fee,
+        "amount_refunded": 0, "application": "ca_sandbox", "balance_transaction": None, "charge": charge["id"],
+        "created": txn["created"], "currency": charge["currency"], "fee_source": None, "livemode": False,
+        "originating_transaction": None, "refunded": False,
+        "livery": {"available_on": txn["available_on"], "refunds": []},
+    }  # fmt: skip
+    await Engine(engine.db, PLATFORM).put(made)
+    return made["id"]
+
+
+async def _available(engine: Engine, currency: str) -> int:
+    """The platform's own balance: fees that are available, less what was given back or passed on."""
+    rows = await engine.run(
+        "select kind, body from sandbox.object where account = :account and kind in ('application_fee', 'transfer')"
+        " and body->>'currency' = :currency", currency=currency,
+    )  # fmt: skip
+    now, found = await engine.now(), 0
+    for kind, body in rows.all():
+        if kind == "transfer":
+            found -= body["amount"] - body["amount_reversed"]
+        else:
+            found += (body["amount"] if body["livery"]["available_on"] <= now else 0) - body[
+                "amount_refunded"
+            ]
+    return found
+
+
+async def _give_back(engine: Engine, charge: dict[str, Any], amount: int) -> None:
+    """With a refund of the charge, which says so by its own balance transaction."""
+    platform = Engine(engine.db, PLATFORM)
+    fee = await platform.get("application_fee", charge["application_fee"])
+    fee["amount_refunded"] += amount
+    await platform.put(fee)
+
+
+def _within(path: str, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"object": "list", "url": path, "has_more": False, "data": list(items)}
+
+
+def _shown_fee(fee: dict[str, Any]) -> dict[str, Any]:
+    refunds = _within(f"/v1/application_fees/{fee['id']}/refunds", fee["livery"]["refunds"])
+    return _without_own(fee) | {"refunds": refunds}
+
+
+async def _get_fee(engine: Engine, ref: str, _params: dict[str, Any]) -> dict[str, Any]:
+    return _shown_fee(await engine.get("application_fee", ref))
+
+
+async def _refund_fee(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    """A platform fee comes back as a line of its own in the account's books (category `fee`, docs.stripe.com/reports/
+    reporting-categories)."""
+    fee = await engine.get("application_fee", ref)
+    amount, left = _integer(params, "amount", fee["amount"]), fee["amount"] - fee["amount_refunded"]
+    if not 0 < amount <= left:
+        message = f"Refund amount ({amount}) is greater than fee amount left ({left})."
+        raise WireError(400, "invalid_request_error", message, param="amount")
+    back = {
+        "id": "fr_" + secrets.token_hex(12), "object": "fee_refund", "amount": amount, "balance_transaction": None,
+        "created": await engine.now(), "currency": fee["currency"], "fee": fee["id"],
+        "metadata": params.get("metadata") or {},
+    }  # fmt: skip
+    fee["amount_refunded"] += amount
+    fee["refunded"] = fee["amount_refunded"] == fee["amount"]
+    fee["livery"]["refunds"].insert(0, back)
+    await engine.put(fee)
+    merchant = Engine(engine.db, fee["account"])
+    await merchant.lock()
+    await _book(merchant, "adjustment", "fee", amount, fee["currency"], back["id"], available_in=timedelta())
+    await merchant.put(back)
+    return back
+
+
+def _shown_transfer(transfer: dict[str, Any]) -> dict[str, Any]:
+    reversals = _within(f"/v1/transfers/{transfer['id']}/reversals", transfer["livery"]["reversals"])
+    return _without_own(transfer) | {"reversals": reversals}
+
+
+async def _create_transfer(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    """From the platform's available balance to an account that may receive."""
+    amount, currency = _integer(params, "amount"), str(params.get("currency"))
+    target = await _get_account(engine, str(params.get("destination")), {})
+    receives = target["configuration"].get("recipient", {}).get("capabilities", {}).get("stripe_balance", {})
+    if receives.get("stripe_transfers", {}).get("status") != "active":
+        message = (
+            "Your destination account needs to have at least one of the following capabilities: transfers."
+        )
+        raise WireError(400, "invalid_request_error", message, code="insufficient_capabilities_for_transfer")
+    if not 0 < amount <= await _available(engine, currency):
+        message = "You have insufficient available funds in your Stripe account."
+        raise WireError(400, "invalid_request_error", message, code="balance_insufficient")
+    made = {
+        "id": "tr_" + secrets.token_hex(12), "object": "transfer", "amount": amount, "amount_reversed": 0,
+        "balance_transaction": None, "created": await engine.now(), "currency": currency, "description": None,
+        "destination": target["id"], "destination_payment": None, "livemode": False,
+        "metadata": params.get("metadata") or {}, "reversed": False, "source_transaction": None,
+        "source_type": "card", "transfer_group": params.get("transfer_group"), "livery": {"reversals": []},
+    }  # fmt: skip
+    await engine.put(made)
+    return _shown_transfer(made)
+
+
+async def _reverse_transfer(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
+    transfer = await engine.get("transfer", ref)
+    left = transfer["amount"] - transfer["amount_reversed"]
+    amount = _integer(params, "amount", left)
+    if not 0 < amount <= left:
+        message = f"Reversal amount ({amount}) is greater than transfer amount left ({left})."
+        raise WireError(400, "invalid_request_error", message, param="amount")
+    back = {
+        "id": "trr_" + secrets.token_hex(12), "object": "transfer_reversal", "amount": amount,
+        "balance_transaction": None, "created": await engine.now(), "currency": transfer["currency"],
+        "destination_payment_refund": None, "metadata": params.get("metadata") or {}, "source_refund": None,
+        "transfer": transfer["id"],
+    }  # fmt: skip
+    transfer["amount_reversed"] += amount
+    transfer["reversed"] = transfer["amount_reversed"] == transfer["amount"]
+    transfer["livery"]["reversals"].insert(0, back)
+    await engine.put(transfer)
+    return back
+
+
+async def _list_transfers(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    part = {name: params[name] for name in ("transfer_group", "destination") if name in params}
+    found, has_more = await _newest_of(engine, "transfer", params, part)
+    data = [_shown_transfer(one) for one in found]
+    return {"object": "list", "url": "/v1/transfers", "has_more": has_more, "data": data}
 
 
 # -- the account's own books -----------------------------------------------------------------------------------------
@@ -1294,6 +1442,7 @@ async def _create_refund(engine: Engine, params: dict[str, Any]) -> dict[str, An
     fees = []
     if params.get("refund_application_fee") in (True, "true"):
         fees = [_fee_back(charge, amount)]
+        await _give_back(engine, charge, -fees[0]["amount"])
     txn = await _book(engine, "refund", "refund", -amount, charge["currency"], refund["id"], fees=fees)
     refund["balance_transaction"] = txn["id"]
     charge["amount_refunded"] += amount
@@ -1543,6 +1692,11 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("POST", "/v1/refunds", _create_refund),
     ("GET", "/v1/refunds", _list_refunds),
     ("GET", "/v1/refunds/{id}", _get_refund),
+    ("GET", "/v1/application_fees/{id}", _get_fee),
+    ("POST", "/v1/application_fees/{id}/refunds", _refund_fee),
+    ("GET", "/v1/transfers", _list_transfers),
+    ("POST", "/v1/transfers", _create_transfer),
+    ("POST", "/v1/transfers/{id}/reversals", _reverse_transfer),
     ("GET", "/v1/balance", _get_balance),
     ("GET", "/v1/balance_transactions", _list_txns),
     ("GET", "/v1/payouts", _list_payouts),
@@ -1554,6 +1708,9 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("POST", "/v1/disputes/{id}", _update_dispute),
     ("POST", "/v1/disputes/{id}/close", _accept_dispute),
 ]
+_OF_PLATFORM = (
+    _create_account_session, _get_fee, _refund_fee, _list_transfers, _create_transfer, _reverse_transfer,
+)  # fmt: skip
 _ROUTES = [
     (method, re.compile(re.sub(r"\{id\}", r"([A-Za-z0-9_]{1,120})", path)), endpoint)
     for method, path, endpoint in ENDPOINTS
@@ -1564,7 +1721,7 @@ def _route(wire: Wire) -> tuple[Endpoint, tuple[str, ...]]:
     for method, pattern, endpoint in _ROUTES:
         found = pattern.fullmatch(wire.path)
         if found and method == wire.method:
-            is_of_account = wire.path.startswith("/v1/") and endpoint is not _create_account_session
+            is_of_account = wire.path.startswith("/v1/") and endpoint not in _OF_PLATFORM
             return (_of_account(endpoint) if is_of_account else endpoint), found.groups()
     message = f"Unrecognized request URL ({wire.method}: {wire.path})."
     raise WireError(404, "invalid_request_error", message, code="resource_missing")

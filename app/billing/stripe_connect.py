@@ -23,6 +23,7 @@ from app.billing.provider import (
     Checkout,
     DisputeSeen,
     Hold,
+    Moved,
     News,
     Observation,
     OutcomeUnknown,
@@ -39,6 +40,7 @@ TOLERANCE_S = 300
 TIMEOUT_S = 20
 MERCHANT_CATEGORY = "5552"  # electric vehicle charging
 _OF_ACCOUNT: Any = ["configuration.merchant", "requirements"]
+_OF_RECIPIENT: Any = ["configuration.recipient", "requirements"]
 _EXPAND_SETUP = ["setup_intent.payment_method"]
 # Whoever's plan with Stripe and whose bank allow it; what became of it the charge says (money.md 1.3).
 _LONGER = {"request_extended_authorization": "if_available"}
@@ -140,6 +142,76 @@ class StripeConnect(Provider):
             {"account": account, "components": shown}, {"idempotency_key": key}
         ))  # fmt: skip
         return made.client_secret
+
+    # -- what the platform passes on of its fees: of its own account, no header ----------------------------------------
+
+    async def open_recipient(
+        self, *, name: str, email: str, country: str, currency: str, key: str
+    ) -> Account:
+        """Accounts v2, of somebody who only receives: profile `saas_express`, the platform bears what is lost there."""
+        made: Any = await _called(self._client.v2.core.accounts.create_async({
+            "contact_email": email, "display_name": name, "dashboard": "express",
+            "identity": {"country": country.lower(), "entity_type": "company"},
+            "configuration": {"recipient": {"capabilities": {
+                "stripe_balance": {"stripe_transfers": {"requested": True}}}}},
+            "defaults": {"currency": currency.lower(),
+                         "responsibilities": {"fees_collector": "application", "losses_collector": "application"}},
+            "include": _OF_RECIPIENT,
+        }, {"idempotency_key": key}))  # fmt: skip
+        return _recipient(made)
+
+    async def get_recipient(self, ref: str) -> Account:
+        params: Any = {"include": _OF_RECIPIENT}
+        return _recipient(await _called(self._client.v2.core.accounts.retrieve_async(ref, params)))
+
+    async def transfer(
+        self, destination: str, *, amount_minor: int, currency: str, group: str, marked: str, key: str
+    ) -> Moved:
+        """Rejected `balance_insufficient` while the platform's fees are not available yet: the same again later."""
+        params: Any = {
+            "amount": amount_minor, "currency": currency.lower(), "destination": destination, "transfer_group": group,
+            "metadata": {"op": marked},
+        }  # fmt: skip
+        return _moved(await _called(self._client.v1.transfers.create_async(params, {"idempotency_key": key})))
+
+    async def list_transfers(self, group: str) -> list[tuple[Moved, list[Moved]]]:
+        """Of that group, each with what was taken back of it: one transfer is what a group has, seldom two."""
+        params: Any = {"transfer_group": group, "limit": 100}
+        found = await _called(self._client.v1.transfers.list_async(params))
+        return [(_moved(one), [_moved(back) for back in one.reversals.data]) for one in found.data]
+
+    async def reverse_transfer(self, ref: str, *, amount_minor: int, marked: str, key: str) -> Moved:
+        params: Any = {"amount": amount_minor, "metadata": {"op": marked}}
+        return _moved(
+            await _called(
+                self._client.v1.transfers.reversals.create_async(ref, params, {"idempotency_key": key})
+            )
+        )
+
+    async def refund_fee(
+        self, account: str, charge_ref: str, *, amount_minor: int, marked: str, key: str
+    ) -> Moved:
+        params: Any = {"amount": amount_minor, "metadata": {"op": marked}}
+        fee = await self._fee_of(account, charge_ref)
+        return _moved(
+            await _called(
+                self._client.v1.application_fees.refunds.create_async(fee, params, {"idempotency_key": key})
+            )
+        )
+
+    async def list_fee_refunds(self, account: str, charge_ref: str) -> list[Moved]:
+        fee = await self._fee_of(account, charge_ref)
+        found = await _called(self._client.v1.application_fees.retrieve_async(fee))
+        return [_moved(one) for one in found.refunds.data]
+
+    async def _fee_of(self, account: str, charge_ref: str) -> str:
+        options: Any = {"stripe_account": account}
+        charge = await _called(self._client.v1.charges.retrieve_async(charge_ref, {}, options))
+        if charge.application_fee is None:
+            raise Rejected("no_fee", "This charge has no application fee.")
+        return (
+            charge.application_fee if isinstance(charge.application_fee, str) else charge.application_fee.id
+        )
 
     # -- checkout ------------------------------------------------------------------------------------------------------
 
@@ -430,7 +502,21 @@ def _time(seconds: int) -> datetime:
 
 
 def _account(found: Any) -> Account:
-    status = found.configuration.merchant.capabilities.card_payments.status
+    return _as_account(found, found.configuration.merchant.capabilities.card_payments.status)
+
+
+def _recipient(found: Any) -> Account:
+    return _as_account(
+        found, found.configuration.recipient.capabilities.stripe_balance.stripe_transfers.status
+    )
+
+
+def _moved(found: Any) -> Moved:
+    metadata = found.metadata.to_dict() if found.metadata else {}
+    return Moved(ref=found.id, marked=metadata.get("op", ""), amount_minor=found.amount)
+
+
+def _as_account(found: Any, status: str) -> Account:
     entries = (found.requirements.entries or []) if found.requirements else []
     due = tuple(one.description for one in entries if one.awaiting_action_from == "user")
     return Account(ref=found.id, is_ready=status == "active", is_live=bool(found.livemode), due=due)

@@ -1,4 +1,5 @@
-"""Portal pages of site hosts: who they are, what was agreed per site, and what each month left them."""
+"""Portal pages of site hosts: who they are, what was agreed per site, what each month left them, and what of it was
+passed on to their own account at the payment provider."""
 
 import asyncio
 from typing import Any
@@ -6,9 +7,10 @@ from uuid import UUID
 
 from litestar import Request, Response, get, post
 
-from app.billing import einvoice
+from app.billing import einvoice, host_shares
+from app.billing.provider import NO_ANSWER, ProviderError
 from app.brands import faces
-from app.charging import site_hosts
+from app.charging import host_accounts, site_hosts
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.web import Form, NavItem, form_again, page, read_form, redirect, visit_of
@@ -73,6 +75,11 @@ async def _host(scope: Scope, site_host_id: str) -> dict[str, Any]:
         "contracts": await site_hosts.list_contracts(scope, host.id),
         "places": [(public_id("location", one.id), one.name) for one in places],
         "statements": _shown(await site_hosts.list_statements(scope, host.id)),
+        "passes_on": scope.settings.host_transfers and scope.settings.takes_cards,
+        "moves": [
+            (public_id("payment", payment.id), payment.currency, op, host_shares.WORDS[op.kind], is_stuck)
+            for payment, op, is_stuck in await host_shares.list_moves(scope, site_host_id)
+        ],
     }  # fmt: skip
 
 
@@ -105,6 +112,60 @@ def _location(form: Form) -> UUID:
         return parse_id("location", form.text("location_id"))
     except NotFound:
         raise Invalid.field("location_id", "unknown", "Choose one of your sites.") from None
+
+
+@post("/site-hosts/{site_host_id:str}/account", opt={"permission": "invoices.manage"})
+async def open_account(request: AnyRequest, site_host_id: str) -> Response[Any]:
+    """To the provider's pages, where the host says who they are."""
+    visit, path = visit_of(request), f"/site-hosts/{site_host_id}"
+    try:
+        url = await host_accounts.begin(
+            visit.database, visit.tenant, visit.actor, parse_id("site_host", site_host_id),
+            page_url=f"{str(request.base_url).rstrip('/')}{path}",
+        )  # fmt: skip
+    except Refused as error:
+        return redirect(request, path, flash=error.message, kind="error")
+    except ProviderError:
+        return redirect(request, path, flash=NO_ANSWER, kind="error")
+    return Response(None, status_code=303, headers={"Location": url})
+
+
+@get("/site-hosts/{site_host_id:str}/account/returned", opt={"permission": "invoices.view"})
+async def come_back(request: AnyRequest, site_host_id: str) -> Response[Any]:
+    return await _observed(request, site_host_id, "")
+
+
+@post("/site-hosts/{site_host_id:str}/account/checks", opt={"permission": "invoices.manage"})
+async def check_account(request: AnyRequest, site_host_id: str) -> Response[Any]:
+    return await _observed(request, site_host_id, "This is what the provider says now.")
+
+
+async def _observed(request: AnyRequest, site_host_id: str, flash: str) -> Response[Any]:
+    visit, path = visit_of(request), f"/site-hosts/{site_host_id}"
+    try:
+        await host_accounts.observe(visit.database, visit.tenant, parse_id("site_host", site_host_id))
+    except Refused as error:
+        return redirect(request, path, flash=error.message, kind="error")
+    except ProviderError:
+        return redirect(request, path, flash=NO_ANSWER, kind="error")
+    return redirect(request, path, flash=flash) if flash else redirect(request, path)
+
+
+@post("/site-hosts/{site_host_id:str}/shares/{payment_id:str}", opt={"permission": "invoices.manage"})
+async def decide_share(
+    request: AnyRequest, tenant_scope: Scope, site_host_id: str, payment_id: str
+) -> Response[Any]:
+    """`deed`: retry, or give_up."""
+    form, path = await read_form(request), f"/site-hosts/{site_host_id}"
+    host = await site_hosts.get_host(tenant_scope, parse_id("site_host", site_host_id))
+    verb = host_shares.give_up if form.text("deed") == "give_up" else host_shares.retry
+    try:
+        await verb(tenant_scope, public_id("site_host", host.id), parse_id("payment", payment_id))
+    except Refused as error:
+        visit_of(request).is_spoiled = True
+        return redirect(request, path, flash=error.message, kind="error")
+    given_up = "The platform gives this share back to you. Pay the host yourself: the next statement says so."
+    return redirect(request, path, flash=given_up if verb is host_shares.give_up else "It is tried again.")
 
 
 @get("/host-statements/{host_statement_id:str}", opt={"permission": "invoices.view"})
@@ -141,5 +202,6 @@ async def mark_paid(request: AnyRequest, tenant_scope: Scope, host_statement_id:
 
 
 routes = [
-    list_hosts, create_host, show_host, change_host, add_contract, show_statement, download_statement, mark_paid,
+    list_hosts, create_host, show_host, change_host, add_contract, open_account, come_back, check_account, decide_share,
+    show_statement, download_statement, mark_paid,
 ]  # fmt: skip

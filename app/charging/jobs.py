@@ -6,6 +6,7 @@ from uuid import UUID
 from app.charging import (
     cost,
     holds,
+    host_accounts,
     off_session,
     paid,
     reservations,
@@ -220,6 +221,7 @@ JOBS = {
     "charging.watch": watch,
     "charging.invoice_month": invoice_month,
     "charging.write_host_statements": write_host_statements,
+    "charging.observe_host_accounts": host_accounts.observe_all,
     "charging.command_ended": command_ended,
     "charging.payment_authorized": payment_authorized,
     "charging.payment_ended": payment_ended,
@@ -245,6 +247,7 @@ LISTENERS = {
 }
 RECURRING = [
     ("* * * * *", "charging.tell_costs"),
+    ("33 * * * *", "charging.observe_host_accounts"),
     ("*/10 * * * *", "charging.watch"),
     ("20 3 * * *", "charging.invoice_month"),
     ("40 4 * * *", "charging.write_host_statements"),

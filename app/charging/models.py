@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Numeric,
+    Text,
     UniqueConstraint,
     text,
 )
@@ -520,7 +521,10 @@ class ChargingNeed(TenantOwned, Base):
 
 class SiteHost(TenantOwned, Base):
     """Whose ground a location stands on. `self_billing_since` is the day from which they agreed that we write their
-    invoices (Directive 2006/112/EC, Article 224); without it, or without a VAT id, they get a statement only."""
+    invoices (Directive 2006/112/EC, Article 224); without it, or without a VAT id, they get a statement only.
+
+    `account_ref` is their own account at the provider, which shares are passed on to once `is_account_ready`;
+    `account_due` is what the provider still asks them for."""
 
     __tablename__ = "site_host"
     __table_args__ = (
@@ -538,6 +542,11 @@ class SiteHost(TenantOwned, Base):
     email: Mapped[str] = mapped_column(server_default="")
     language: Mapped[str] = mapped_column(server_default="en")
     self_billing_since: Mapped[date | None] = mapped_column(Date())
+    account_provider: Mapped[str] = mapped_column(server_default="")
+    account_ref: Mapped[str] = mapped_column(server_default="")
+    is_account_ready: Mapped[bool] = mapped_column(server_default=text("false"))
+    account_due: Mapped[list[str]] = mapped_column(ARRAY(Text()), server_default="{}", default=list)
+    account_seen_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
@@ -566,7 +575,8 @@ class HostContract(TenantOwned, Base):
 
 class HostStatement(TenantOwned, Base):
     """What a host gets of a month; `content` is the sheet as it was issued (`paper.content_of` has the same shape).
-    Corrections of earlier months are lines of a later one: only `paid_…` is ever written again."""
+    Corrections of earlier months are lines of a later one: only `paid_…` is ever written again. `transferred_minor` of
+    it was passed on of the payments already; the rest is to be paid."""
 
     __tablename__ = "host_statement"
     __table_args__ = (
@@ -589,6 +599,12 @@ class HostStatement(TenantOwned, Base):
     net_minor: Mapped[int]
     vat_minor: Mapped[int]
     gross_minor: Mapped[int]
+    transferred_minor: Mapped[int] = mapped_column(server_default="0", default=0)
     content: Mapped[dict[str, Any]] = mapped_column(deferred=True)
     paid_on: Mapped[date | None] = mapped_column(Date())
     paid_by: Mapped[str] = mapped_column(server_default="")
+
+    @property
+    def left_minor(self) -> int:
+        """To be paid; below 0 where more was passed on than the host is owed."""
+        return self.gross_minor - self.transferred_minor

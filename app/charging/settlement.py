@@ -22,7 +22,7 @@ from app.billing import service as billing
 from app.billing.models import Invoice, Payment, PaymentOp
 from app.brands import faces
 from app.brands.models import TenantProfile
-from app.charging import off_session, service
+from app.charging import host_accounts, off_session, service
 from app.charging.models import CDR, ChargingSession, PriceSnapshot, SessionEvent
 from app.charging.periods import Sample, StateChange, Stretch, stretches
 from app.charging.snapshot import digest_of
@@ -73,8 +73,13 @@ async def settle(scope: Scope, session_id: UUID, *, is_undecided: bool = False) 
     await invoice(scope, cdr)
     if cdr.collection == "card":
         await off_session.cover(scope, session, cdr.incl_vat_minor)
-        await payments.capture(scope, "charging_session", session.id, cdr.incl_vat_minor)
+        await _capture(scope, session.id, cdr, cdr.incl_vat_minor)
     return cdr
+
+
+async def _capture(scope: Scope, session_id: UUID, cdr: CDR | None, gross_minor: int) -> None:
+    host = await host_accounts.share_of(scope, cdr) if cdr is not None else None
+    await payments.capture(scope, "charging_session", session_id, gross_minor, host=host)
 
 
 async def find_cdr(scope: Scope, session_id: UUID) -> CDR | None:
@@ -459,7 +464,8 @@ async def capture(scope: Scope, session_id: UUID) -> None:
     await service.lock_settling(scope, session_id)
     session = await service.get_session(scope, session_id)
     if session.settled_at is not None:
-        await payments.capture(scope, "charging_session", session_id, await papers_minor(scope, session_id))
+        cdr = await find_cdr(scope, session_id)
+        await _capture(scope, session_id, cdr, await papers_minor(scope, session_id))
 
 
 async def papers_minor(scope: Scope, session_id: UUID) -> int:

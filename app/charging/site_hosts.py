@@ -1,10 +1,11 @@
 """Site hosts: their contracts per location, and what each month leaves them (money.md 1.2, site-host split).
 
-Paid outside the payment provider: a statement says how much, the ledger owes it, staff say when it was paid. A month is
+Paid outside the payment provider, or passed on from each card payment (`host_accounts`): a statement says how much, the
+ledger owes what is left of it, staff say when that was paid. A month is
 what was booked in it, by the tenant's calendar: papers issued, sessions settled and corrected. So what is credited
 after a month was closed stands on the next statement by itself, at the terms of the day on which the session ended.
 A session belongs to the location that its station has now.
-Errors: `host_month_closed`, `already_paid`, Invalid by field.
+Errors: `host_month_closed`, `already_paid`, `nothing_left`, Invalid by field.
 """
 
 from collections import defaultdict
@@ -22,7 +23,7 @@ from sqlalchemy import func, select, text
 from app.billing import ledger
 from app.billing import service as billing
 from app.billing.ledger import Posting
-from app.billing.models import Invoice, InvoiceLine
+from app.billing.models import Invoice, InvoiceLine, LedgerAccount, LedgerEntry, LedgerTxn
 from app.billing.paper import REASONS
 from app.brands.models import TenantProfile
 from app.brands.service import check_profile
@@ -311,7 +312,7 @@ class _Tax:
     rate: Decimal
 
 
-def _tax_of(profile: TenantProfile, host: SiteHost, last_day: date) -> _Tax | None:
+def tax_of(profile: TenantProfile, host: SiteHost, last_day: date) -> _Tax | None:
     """Of a self-billed invoice: the host supplies, we receive. None: a statement, and the host invoices, or not."""
     if not host.vat_id or host.self_billing_since is None or host.self_billing_since > last_day:
         return None
@@ -327,7 +328,7 @@ async def _write(
 ) -> HostStatement:
     """Dr site_host_expense, Dr vat_receivable / Cr site_host_payable; the number is taken last."""
     last_day, net = month_after(month) - timedelta(days=1), found.net_minor
-    vat = _tax_of(profile, host, last_day)
+    vat = tax_of(profile, host, last_day)
     vat_minor = half_up(Fraction(net) * Fraction(vat.rate) / 100) if vat else 0
     issued_on = scope.now.astimezone(ZoneInfo(profile.time_zone)).date()
     row = HostStatement(
@@ -337,6 +338,7 @@ async def _write(
         revenue_minor=sum(one.revenue_minor for one in found.entries), net_minor=net, vat_minor=vat_minor,
         gross_minor=net + vat_minor,
     )  # fmt: skip
+    row.transferred_minor = await _passed_on(scope, host, currency)
     await ledger.post(scope, "host_share", "host_statement", row.id, scope.now, [
         Posting("site_host_expense", net, currency, public_id("site_host", host.id)),
         Posting("vat_receivable", vat_minor, currency, vat.code if vat else ""),
@@ -353,6 +355,24 @@ async def _write(
     )  # fmt: skip
     await scope.db.flush()
     return row
+
+
+async def _passed_on(scope: Scope, host: SiteHost, currency: str) -> int:
+    """What left the operator for this host and no statement counted yet, minor units: by the books, so that what came
+    back, or could not be taken back, is in it too."""
+    party, moved = public_id("site_host", host.id), 0
+    for code in ("site_host_payable", "host_share_held"):
+        moved += (await ledger.sums(scope, code, [party], currency)).get(party, 0)
+    # Of those that were booked under this party: in books from before hosts were known by their ids, under a name.
+    booked = (
+        select(LedgerTxn.source_id).join(LedgerEntry, LedgerEntry.txn_id == LedgerTxn.id)
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(LedgerTxn.kind == "host_share", LedgerAccount.party == party)
+    )  # fmt: skip
+    query = select(func.coalesce(func.sum(HostStatement.gross_minor - HostStatement.transferred_minor), 0)).where(
+        HostStatement.id.in_(booked), HostStatement.currency == currency, HostStatement.paid_on.is_(None)
+    )  # fmt: skip
+    return moved + int((await scope.db.execute(query)).scalar_one())
 
 
 def _content(
@@ -395,6 +415,8 @@ def _content(
             [_("Net"), money(row.net_minor, currency), False],
             *([[f"{_('VAT')} {rate}", money(row.vat_minor, currency), False]] if vat else []),
             [_("Total"), money(row.gross_minor, currency), True],
+            *([[_("Passed on already"), money(row.transferred_minor, currency), False],
+               [_("Left to pay"), money(row.left_minor, currency), True]] if row.transferred_minor else []),
         ],
         "paid": _("Invoiced by the recipient in the name of the supplier, as agreed on %(day)s.")
                 % {"day": day(host.self_billing_since)} if vat and host.self_billing_since
@@ -443,7 +465,7 @@ async def get_statement(scope: Scope, statement_id: UUID) -> HostStatement:
 
 
 async def mark_paid(scope: Scope, statement_id: UUID, paid_on: str) -> HostStatement:
-    """The bank transfer was made: Dr site_host_payable / Cr bank. Once."""
+    """The bank transfer of what is left was made: Dr site_host_payable / Cr bank. Once."""
     query = select(HostStatement).where(HostStatement.id == statement_id).with_for_update()
     row = (await scope.db.execute(query)).scalar_one_or_none()
     if row is None:
@@ -454,12 +476,14 @@ async def mark_paid(scope: Scope, statement_id: UUID, paid_on: str) -> HostState
         raise Invalid.field("paid_on", "day", "Say on which day it was paid: today or before.")
     if row.paid_on is not None:
         raise Refused("already_paid", "This statement was paid already.")
+    if not row.left_minor:
+        raise Refused("nothing_left", "All of this statement was passed on already.")
     row.paid_on, row.paid_by = on, scope.actor.name
     # Where it was booked: in books from before hosts were known by their ids, under a name.
     party = await ledger.party_of(scope, "site_host_payable", "host_statement", row.id)
     await ledger.post(scope, "host_paid", "host_statement", row.id, scope.now, [
-        Posting("site_host_payable", row.gross_minor, row.currency, party),
-        Posting("bank", -row.gross_minor, row.currency),
+        Posting("site_host_payable", row.left_minor, row.currency, party),
+        Posting("bank", -row.left_minor, row.currency),
     ])  # fmt: skip
     await audit.record(scope, "host_statement.paid", "host_statement", row.id, {"paid_on": on.isoformat()})
     await scope.db.flush()

@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     stripe_api_base: str | None = _named("STRIPE_API_BASE")
     stripe_webhook_secret: str | None = _named("STRIPE_WEBHOOK_SECRET")
     stripe_connect_webhook_secret: str | None = _named("STRIPE_CONNECT_WEBHOOK_SECRET")
+    host_transfers: bool = False
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

@@ -34,9 +34,9 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from app.billing import payments, sandbox, terminals, wallets
+from app.billing import host_shares, payments, sandbox, terminals, wallets
 from app.billing import service as billing
-from app.billing.models import AcquirerPayout, Invoice, InvoiceLine, Payment, TerminalRecord
+from app.billing.models import AcquirerPayout, Invoice, InvoiceLine, Payment, PaymentOp, TerminalRecord
 from app.charging.models import CDR, ChargingSession
 from app.kernel.clock import utcnow
 from app.kernel.ids import public_id
@@ -269,6 +269,7 @@ async def payment_faults(database: Database, tenant_id: UUID, payment_id: UUID, 
         found.append(
             f"held {payment.hold_minor}, taken {payment.captured_minor}, back {payment.refunded_minor}"
         )
+    found += await host_faults(database, payment)
     if payment.fee_minor > payment.captured_minor:
         found.append(f"a fee of {payment.fee_minor} for {payment.captured_minor}")
     found += await provider_faults(database, payment)
@@ -285,6 +286,29 @@ async def payment_faults(database: Database, tenant_id: UUID, payment_id: UUID, 
     ):
         found.append(f"{payment.state} more than a day after its session")
     return [f"payment {payment.id} ({payment.state}): {one}" for one in found]
+
+
+async def host_faults(database: Database, payment: Payment) -> list[str]:
+    """A site host's share is with the platform, with the host or with the operator again, as the provider has it."""
+    if not payment.host_party:
+        return []
+    async with database.scope(payment.tenant_id, payments.ACTOR) as scope:
+        query = select(PaymentOp).where(
+            PaymentOp.payment_id == payment.id, PaymentOp.kind.in_(payments.HOST_OPS)
+        )
+        ops = list((await scope.db.execute(query.order_by(PaymentOp.id))).scalars())
+    at = host_shares.position(payment, ops)
+    query = text(
+        "select (body->>'amount')::int - (body->>'amount_reversed')::int as net, body->>'destination' as target"
+        " from sandbox.object where account = '' and kind = 'transfer' and body->>'transfer_group' = :mark"
+    )
+    async with database.sandbox() as db:
+        sent = [(row.target, row.net) for row in await db.execute(query, {"mark": f"payment_{payment.id}"})]
+    told = [(payment.host_account_ref, at.at_host_minor)] if at.transfer == "made" else []
+    found = [f"passed on {sent}, known is {told}"] if sent != told else []
+    if min(at.held_minor, at.at_host_minor, at.given_back_minor) < 0:
+        found.append(f"of a share's {at.share_minor}: {at}")
+    return found
 
 
 async def provider_faults(database: Database, payment: Payment) -> list[str]:
@@ -405,15 +429,20 @@ async def replay_faults(
 async def inter_book_faults(database: Database, tenant_ids: Iterable[UUID], platform_id: UUID) -> list[str]:
     """What the tenants' books call the platform's fee is what the platform's book says it got, by currency; and what
     it has not invoiced yet is what is owed (money.md 4.3)."""
-    spent: dict[str, int] = {}
+    spent, held = dict[str, int](), dict[str, int]()
     for tenant_id in tenant_ids:
         async with database.scope(tenant_id, payments.ACTOR) as scope:
             for (code, currency), minor in (await balances(scope)).items():
-                if code == "platform_fee_expense":
+                if code in ("platform_fee_expense", "host_share_held"):
                     spent[currency] = spent.get(currency, 0) + minor
+                if code == "host_share_held":
+                    held[currency] = held.get(currency, 0) + minor
     async with database.scope(platform_id, payments.ACTOR) as scope:
         books = await balances(scope)
         found = [f"posting {one} does not balance" for one in await billing.unbalanced_postings(scope)]
         found += [f"series {one} is broken" for one in await billing.find_broken_series(scope)]
     got = {currency: minor for (code, currency), minor in books.items() if code == "psp_platform"}
+    owed = {currency: -minor for (code, currency), minor in books.items() if code == "host_share_payable"}
+    if owed != held:
+        found.append(f"tenants' shares on their way are {held}, the platform holds {owed}")
     return found + ([f"tenants paid {spent}, the platform got {got}"] if spent != got else [])
