@@ -1081,7 +1081,17 @@ async def _take(
 
 # -- what the platform keeps, and passes on ---------------------------------------------------------------------------
 
-PLATFORM = ""  # the account that no header names
+# A fee lies with the account that it was kept of, a transfer with the account that it went to: all of them are the
+# platform's, which no header names.
+
+
+async def _find(engine: Engine, kind: str, ref: str) -> tuple[Engine, dict[str, Any]]:
+    """Whosever it is: (its account, itself)."""
+    row = await engine.one(
+        "select account from sandbox.object where id = :id and kind = :kind", id=ref, kind=kind
+    )
+    owner = Engine(engine.db, row.account if row else "")
+    return owner, await owner.get(kind, ref)
 
 
 async def _collect(engine: Engine, charge: dict[str, Any], txn: dict[str, Any], fee: int) -> str:
@@ -1093,14 +1103,14 @@ async def _collect(engine: Engine, charge: dict[str, Any], txn: dict[str, Any], 
         "originating_transaction": None, "refunded": False,
         "livery": {"available_on": txn["available_on"], "refunds": []},
     }  # fmt: skip
-    await Engine(engine.db, PLATFORM).put(made)
+    await engine.put(made)
     return made["id"]
 
 
 async def _available(engine: Engine, currency: str) -> int:
     """The platform's own balance: fees that are available, less what was given back or passed on."""
     rows = await engine.run(
-        "select kind, body from sandbox.object where account = :account and kind in ('application_fee', 'transfer')"
+        "select kind, body from sandbox.object where kind in ('application_fee', 'transfer')"
         " and body->>'currency' = :currency", currency=currency,
     )  # fmt: skip
     now, found = await engine.now(), 0
@@ -1116,10 +1126,9 @@ async def _available(engine: Engine, currency: str) -> int:
 
 async def _give_back(engine: Engine, charge: dict[str, Any], amount: int) -> None:
     """With a refund of the charge, which says so by its own balance transaction."""
-    platform = Engine(engine.db, PLATFORM)
-    fee = await platform.get("application_fee", charge["application_fee"])
+    fee = await engine.get("application_fee", charge["application_fee"])
     fee["amount_refunded"] += amount
-    await platform.put(fee)
+    await engine.put(fee)
 
 
 def _within(path: str, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -1132,13 +1141,14 @@ def _shown_fee(fee: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _get_fee(engine: Engine, ref: str, _params: dict[str, Any]) -> dict[str, Any]:
-    return _shown_fee(await engine.get("application_fee", ref))
+    return _shown_fee((await _find(engine, "application_fee", ref))[1])
 
 
 async def _refund_fee(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
     """A platform fee comes back as a line of its own in the account's books (category `fee`, docs.stripe.com/reports/
     reporting-categories)."""
-    fee = await engine.get("application_fee", ref)
+    merchant, fee = await _find(engine, "application_fee", ref)
+    await merchant.lock()
     amount, left = _integer(params, "amount", fee["amount"]), fee["amount"] - fee["amount_refunded"]
     if not 0 < amount <= left:
         message = f"Refund amount ({amount}) is greater than fee amount left ({left})."
@@ -1151,9 +1161,7 @@ async def _refund_fee(engine: Engine, ref: str, params: dict[str, Any]) -> dict[
     fee["amount_refunded"] += amount
     fee["refunded"] = fee["amount_refunded"] == fee["amount"]
     fee["livery"]["refunds"].insert(0, back)
-    await engine.put(fee)
-    merchant = Engine(engine.db, fee["account"])
-    await merchant.lock()
+    await merchant.put(fee)
     await _book(merchant, "adjustment", "fee", amount, fee["currency"], back["id"], available_in=timedelta())
     await merchant.put(back)
     return back
@@ -1184,12 +1192,12 @@ async def _create_transfer(engine: Engine, params: dict[str, Any]) -> dict[str, 
         "metadata": params.get("metadata") or {}, "reversed": False, "source_transaction": None,
         "source_type": "card", "transfer_group": params.get("transfer_group"), "livery": {"reversals": []},
     }  # fmt: skip
-    await engine.put(made)
+    await Engine(engine.db, target["id"]).put(made)
     return _shown_transfer(made)
 
 
 async def _reverse_transfer(engine: Engine, ref: str, params: dict[str, Any]) -> dict[str, Any]:
-    transfer = await engine.get("transfer", ref)
+    owner, transfer = await _find(engine, "transfer", ref)
     left = transfer["amount"] - transfer["amount_reversed"]
     amount = _integer(params, "amount", left)
     if not 0 < amount <= left:
@@ -1204,15 +1212,17 @@ async def _reverse_transfer(engine: Engine, ref: str, params: dict[str, Any]) ->
     transfer["amount_reversed"] += amount
     transfer["reversed"] = transfer["amount_reversed"] == transfer["amount"]
     transfer["livery"]["reversals"].insert(0, back)
-    await engine.put(transfer)
+    await owner.put(transfer)
     return back
 
 
 async def _list_transfers(engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
-    part = {name: params[name] for name in ("transfer_group", "destination") if name in params}
-    found, has_more = await _newest_of(engine, "transfer", params, part)
-    data = [_shown_transfer(one) for one in found]
-    return {"object": "list", "url": "/v1/transfers", "has_more": has_more, "data": data}
+    """Of a group."""
+    rows = await engine.run(
+        "select body from sandbox.object where kind = 'transfer' and body->>'transfer_group' = :mark"
+        " order by created desc, id desc limit 100", mark=str(params.get("transfer_group")),
+    )  # fmt: skip
+    return _within("/v1/transfers", [_shown_transfer(row.body) for row in rows.all()])
 
 
 # -- the account's own books -----------------------------------------------------------------------------------------

@@ -299,11 +299,11 @@ async def host_faults(database: Database, payment: Payment) -> list[str]:
         ops = list((await scope.db.execute(query.order_by(PaymentOp.id))).scalars())
     at = host_shares.position(payment, ops)
     query = text(
-        "select (body->>'amount')::int - (body->>'amount_reversed')::int as net, body->>'destination' as target"
-        " from sandbox.object where account = '' and kind = 'transfer' and body->>'transfer_group' = :mark"
+        "select (body->>'amount')::int - (body->>'amount_reversed')::int as net, body->>'destination' as to"
+        " from sandbox.object where kind = 'transfer' and body->>'transfer_group' = :mark"
     )
     async with database.sandbox() as db:
-        sent = [(row.target, row.net) for row in await db.execute(query, {"mark": f"payment_{payment.id}"})]
+        sent = [(row.to, row.net) for row in await db.execute(query, {"mark": f"payment_{payment.id}"})]
     told = [(payment.host_account_ref, at.at_host_minor)] if at.transfer == "made" else []
     found = [f"passed on {sent}, known is {told}"] if sent != told else []
     if min(at.held_minor, at.at_host_minor, at.given_back_minor) < 0:

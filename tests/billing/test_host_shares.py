@@ -1,4 +1,4 @@
-"""A share is with the platform, with the host or with the operator: never twice, never lost, in proportion at the end."""
+"""A share is with the platform, the host or the operator: never twice, never lost, in proportion at the end."""
 
 from dataclasses import replace
 from fractions import Fraction
