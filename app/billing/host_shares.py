@@ -13,7 +13,8 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import aliased
 
 from app.billing import ledger, payments
 from app.billing.ledger import Posting
@@ -184,21 +185,41 @@ async def _stuck(scope: Scope, party: str, payment_id: UUID) -> tuple[Payment, l
     return payment, ops
 
 
-async def list_moves(scope: Scope, party: str, limit: int = 30) -> list[tuple[Payment, PaymentOp, bool]]:
-    """(payment, call, is it stuck) of a host, newest first."""
-    latest = (
-        select(PaymentOp.payment_id, PaymentOp.kind, func.max(PaymentOp.created_at).label("at"))
-        .where(PaymentOp.kind.in_(payments.HOST_OPS)).group_by(PaymentOp.payment_id, PaymentOp.kind).subquery()
-    )  # fmt: skip
+async def list_moves(
+    scope: Scope, party: str, payments_count: int = 20
+) -> list[tuple[Payment, PaymentOp, bool]]:
+    """(payment, call, does it wait for staff) of a host's latest payments, newest first."""
     query = (
-        select(Payment, PaymentOp, latest.c.at == PaymentOp.created_at)
-        .join(PaymentOp, PaymentOp.payment_id == Payment.id)
-        .join(latest, (latest.c.payment_id == Payment.id) & (latest.c.kind == PaymentOp.kind))
-        .where(Payment.host_party == party, PaymentOp.kind.in_(payments.HOST_OPS))
-        .order_by(PaymentOp.id.desc()).limit(limit)
+        select(Payment).where(Payment.host_party == party, Payment.host_minor > 0)
+        .order_by(Payment.id.desc()).limit(payments_count)
     )  # fmt: skip
-    rows = (await scope.db.execute(query)).all()
-    return [(payment, op, op.state == "failed" and is_last) for payment, op, is_last in rows]
+    rows = {row.id: row for row in (await scope.db.execute(query)).scalars()}
+    ops = select(PaymentOp).where(PaymentOp.payment_id.in_(rows), PaymentOp.kind.in_(payments.HOST_OPS))
+    found = list((await scope.db.execute(ops.order_by(PaymentOp.id.desc()))).scalars())
+    stuck = {op.id for op in await _list_stuck(scope, PaymentOp.payment_id.in_(rows))}
+    return [(rows[op.payment_id], op, op.id in stuck) for op in found]
+
+
+async def list_waiting(scope: Scope) -> set[str]:
+    """The hosts (`hst_…`) of whose shares something was refused and waits for staff."""
+    ops = [op.payment_id for op in await _list_stuck(scope, PaymentOp.kind.in_(payments.HOST_OPS))]
+    query = select(Payment.host_party).where(Payment.id.in_(ops))
+    return set((await scope.db.execute(query)).scalars())
+
+
+async def _list_stuck(scope: Scope, which: ColumnElement[bool]) -> list[PaymentOp]:
+    """Each payment's latest call of a kind, where it was refused, and nobody has given the share up."""
+    given_up = select(PaymentOp.payment_id).where(
+        PaymentOp.kind == "fee_refund", PaymentOp.request["gives_up"].astext == "true"
+    )
+    query = (
+        select(PaymentOp).where(which, PaymentOp.kind.in_(payments.HOST_OPS))
+        .distinct(PaymentOp.payment_id, PaymentOp.kind)
+        .order_by(PaymentOp.payment_id, PaymentOp.kind, PaymentOp.id.desc())
+    )  # fmt: skip
+    left = aliased(PaymentOp, query.subquery())
+    is_open = (left.kind != "host_transfer") | left.payment_id.not_in(given_up)
+    return list((await scope.db.execute(select(left).where(left.state == "failed", is_open))).scalars())
 
 
 # -- the calls ---------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ async def _hosts(scope: Scope) -> dict[str, Any]:
     hosts = await site_hosts.list_hosts(scope)
     return {
         "title": "Site hosts", "hosts": [(public_id("site_host", one.id), one) for one in hosts],
+        "waiting": await host_shares.list_waiting(scope),
         "statements": _shown(await site_hosts.list_statements(scope)),
     }  # fmt: skip
 

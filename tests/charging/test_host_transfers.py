@@ -17,7 +17,7 @@ from tests.billing.conftest import Shop, jobs, shop
 from tests.billing.invariants import inter_book_faults, money_faults
 from tests.billing.test_platform_book import found_platform
 from tests.charging.test_cap import Visit, begin
-from tests.charging.test_site_hosts import HOST, agree, write
+from tests.charging.test_site_hosts import HOST, agree, month_later, write
 from tests.surfaces.conftest import house
 from tests.web import CLI, House
 
@@ -125,7 +125,8 @@ async def test_a_share_is_taken_with_the_fee_passed_on_and_comes_back_with_the_p
     assert "site_host_payable" not in await books(shop)
     assert (await shop.balances())["bank"] == -row.left_minor == SHARE - back - row.gross_minor
 
-    async with shop.scope() as scope:  # after the month was paid: the next one claims it
+    later = month_later(1)  # after the month was paid: the next one claims it
+    async with shop.database.scope(shop.tenant_id, CLI, now=later) as scope:
         await settlement.refund(scope, payment.id, "More of it.", amount_minor=390)
     await shop.jobs.run()
     made = [
@@ -215,13 +216,16 @@ async def test_what_cannot_be_passed_on_is_given_up_and_paid_by_the_operator(
     staff = await house.staff("alpha", shop.tenant_id)
     shown = (await staff.open(f"/site-hosts/{host}")).text
     assert "Refused" in shown and "Give up" in shown
+    assert "A share waits for you" in (await staff.open("/site-hosts")).text
     deed = f"/site-hosts/{host}/shares/{public_id('payment', payment.id)}"
     assert (await staff.post(deed, {"deed": "give_up"})).status_code == 303
     await shop.jobs.run()
     assert (await calls(visit))[1:] == [("fee_refund", "succeeded", SHARE)]
     assert await books(shop) == {"platform_fee_expense": FEE}
     await staff.post(deed, {"deed": "retry"})
-    assert "Nothing of this share waits" in (await staff.open(f"/site-hosts/{host}")).text
+    shown = (await staff.open(f"/site-hosts/{host}")).text
+    assert "Nothing of this share waits" in shown and "Give up" not in shown
+    assert "A share waits for you" not in (await staff.open("/site-hosts")).text
     await check(visit)
     (row,) = await write(visit, 1)
     assert (row.transferred_minor, row.left_minor) == (0, row.gross_minor)
