@@ -28,11 +28,11 @@ async def begin(database: Database, tenant_id: UUID, actor: Actor, host_id: UUID
     """The address of the provider's pages where the host says who they are, good once and for minutes; the account is
     opened where there is none yet."""
     provider = payments.provider_of(database.settings)
-    if not database.settings.host_transfers or not database.settings.takes_cards:
-        raise Refused("transfers_off", "This installation does not pass shares on.")
     async with database.scope(tenant_id, actor) as scope:
         host = await site_hosts.get_host(scope, host_id)
         currency = (await scope.db.execute(select(TenantProfile.currency))).scalar_one()
+    if not database.settings.host_transfers or not database.settings.takes_cards:
+        raise Refused("transfers_off", "This installation does not pass shares on.")
     if not host.email:
         raise Refused("no_email", "The provider writes to the host: give their e-mail address first.")
     ref = host.account_ref if host.account_provider == provider.name else ""
