@@ -47,6 +47,7 @@ from tests.billing.stripe_contract import ContractWire
 AT_PROVIDER = ("psp_pending", "psp_available")  # together what the account's balance shows
 APPEND_ONLY = ("ledger_txn", "ledger_entry", "invoice", "invoice_line")
 WITHOUT_MONEY = ("failed", "expired", "canceled")
+OF_PLATFORM = re.compile(r"(transfers|application_fees)(/|$)")
 MOVES_MONEY = re.compile(r"POST /v1/(checkout/sessions|payment_intents|refunds)")
 
 
@@ -67,22 +68,28 @@ class WatchedWire(ContractWire):
     ) -> tuple[str, int, Mapping[str, str]]:
         path = url.split("?")[0].partition("/v1/")[2]
         account, key = headers.get("Stripe-Account", ""), headers.get("Idempotency-Key", "")
-        if path and account not in self.tenants:
+        if not account and OF_PLATFORM.match(path):
+            if method.upper() == "POST":
+                await self._check_op(f"{method} {path}", None, key)
+        elif path and account not in self.tenants:
             self.faults.append(f"{method} {path} of an unknown account {account!r}")
         elif MOVES_MONEY.match(f"{method.upper()} /v1/{path}") and key not in self.of_the_dashboard:
             await self._check_op(f"{method} {path}", account, key)
         return await super().request_with_retries_async(method, url, headers, post_data)
 
-    async def _check_op(self, what: str, account: str, key: str) -> None:
+    async def _check_op(self, what: str, account: str | None, key: str) -> None:
+        """`account` None: of the platform itself, for a payment of any."""
         query = text("select o.state, p.account_ref from livery.payment_op o"
                      " join livery.payment p on p.tenant_id = o.tenant_id and p.id = o.payment_id"
                      " where o.idem_key = :key or o.idem_key || ':' || o.n = :key"
                      " union all select 'sent', y.account_ref from livery.saved_card c"
                      " join livery.payer y on y.tenant_id = c.tenant_id and y.id = c.payer_id"
                      " where c.state = 'pending' and :key like 'setup:' || c.id || '%'")  # fmt: skip
-        async with self.database.scope(self.tenants[account], payments.ACTOR) as scope:
-            found = [tuple(row) for row in await scope.db.execute(query, {"key": key})]
-        if found != [("sent", account)]:
+        found = list[tuple[str, str]]()
+        for tenant_id in set(self.tenants.values()) if account is None else [self.tenants[account]]:
+            async with self.database.scope(tenant_id, payments.ACTOR) as scope:
+                found += [(row[0], row[1]) for row in await scope.db.execute(query, {"key": key})]
+        if [state for state, _of in found] != ["sent"] or account not in (None, found[0][1]):
             self.faults.append(f"{what} under {key}: its op is {found}")
 
 

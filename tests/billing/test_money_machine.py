@@ -17,18 +17,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from app.access import accounts
 from app.access import service as access
 from app.access.models import Driver
 from app.access.verdict import Accepted, IdTokenValue
 from app.billing import cards, payments, sandbox, vouchers, wallets
-from app.billing.models import Payment, SavedCard
+from app.billing.models import Payment, PaymentOp, SavedCard
 from app.billing.provider import OutcomeUnknown, Rejected
 from app.billing.stripe_connect import StripeConnect
 from app.brands.models import TenantProfile
-from app.charging import paid, service, settlement, wallet_starts
+from app.charging import host_accounts, paid, service, settlement, site_hosts, wallet_starts
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.demo.cast import NORDLICHT
@@ -47,6 +47,7 @@ from tests.billing.invariants import Unchanged, money_faults, replay_faults
 from tests.billing.test_saved_cards import LATER_DECLINED
 from tests.cast import PLATES
 from tests.charging.crashes import PRICES, VAT, Fate, Killed, MortalDatabase, MortalWire, tariff_of
+from tests.charging.test_site_hosts import HOST, TERMS
 from tests.conftest import Databases, DatabaseUrls, Proof, settings_environment
 from tests.web import CLI, found_brand
 
@@ -61,6 +62,14 @@ FAULTS = {
     r"POST /v1/(customers|payment_intents)$": ("before", "after", "500", "409", "429"),
     r"POST .*/confirm": ("before", "after", "500", "409", "429"),
     r"POST /v1/refunds": ("before", "after", "500", "429", "balance_insufficient"),
+    r"POST /v1/(transfers|application_fees)": (
+        "before",
+        "after",
+        "500",
+        "409",
+        "429",
+        "balance_insufficient",
+    ),
     r"GET /v1": ("before", "429"),
 }
 # Minutes: the janitor's, a plug-in's, a payment page's, an hour, a day, a hold's lifetime; mostly a few.
@@ -515,8 +524,9 @@ class World:
             found += await money_faults(self.database, brand.tenant_id, now=self.now)
             async with self.scope(brand) as scope:
                 found += await self.unchanged.faults(scope)
-                query = text(
+                query = text(  # a share may wait until the platform has the money
                     "select kind, state from livery.payment_op where state not in ('succeeded','failed')"
+                    " and not (kind in ('host_transfer','fee_refund') and state = 'planned' and response is not null)"
                 )
                 found += [f"{row.kind} is {row.state}" for row in await scope.db.execute(query)]
                 for cdr in (await scope.db.execute(select(CDR).where(CDR.kind == "cdr"))).scalars():
@@ -535,6 +545,8 @@ class World:
         await self.settle()
         await self.pass_time(25 * 60)
         await self.settle()
+        await self.pass_time(3 * 24 * 60)  # now the platform has its fees
+        await self.settle()
 
     async def open_ends(self) -> list[str]:
         found = []
@@ -549,6 +561,16 @@ class World:
                     Payment.saved_card_id.is_(None) | (Payment.failure == ""),  # else its driver owes it
                 )
                 found += [f"a payment is {state}" for state in (await scope.db.execute(query)).scalars()]
+                query = select(PaymentOp.kind).where(PaymentOp.state.not_in(("succeeded", "failed")))
+                found += [f"a share waits: {kind}" for kind in (await scope.db.execute(query)).scalars()]
+                query = select(func.count()).where(
+                    PaymentOp.state == "succeeded", PaymentOp.kind == "host_transfer"
+                )
+                self.counts["shares passed on"] += (await scope.db.execute(query)).scalar_one()
+                query = select(func.count()).where(
+                    PaymentOp.state == "succeeded", PaymentOp.kind == "host_reversal"
+                )
+                self.counts["shares taken back"] += (await scope.db.execute(query)).scalar_one()
         return found
 
     # -- helpers -------------------------------------------------------------------------------------------------------
@@ -608,15 +630,22 @@ class World:
                 await access.create_id_token(scope, value=token.value, driver_id=driver.id)
                 riders.append(Rider(driver, token))
             tariff = await tariffs.create_tariff(scope, tariff_of(PRICES[0]), {"default": True})
+            site = await stations.create_location(
+                scope, name="Hafen", address="Weg 1", city="Berlin", postal_code="10115", country="DEU",
+                time_zone="Europe/Berlin",
+            )  # fmt: skip
+            host = await site_hosts.save_host(scope, HOST | {"email": f"host@{slug}.example"})
+            await site_hosts.add_contract(scope, host.id, site.id, TERMS)
             made = []
             for number in range(places):
                 new = await stations.create_station(
-                    scope, identity=f"{slug}{number}",
+                    scope, identity=f"{slug}{number}", location_id=site.id,
                     evses=[{"evse_no": 1, "connectors": [{"connector_no": 1, **PLATES["ac22"]}]}],
                 )  # fmt: skip
                 evse = select(EVSE.id).where(EVSE.station_id == new.station.id)
                 evse_id = (await scope.db.execute(evse)).scalar_one()
                 made.append(Place(new.station.id, evse_id, Actor.station(new.station.id)))
+        await host_accounts.begin(self.database, tenant_id, CLI, host.id, page_url="http://p.localhost/h")
         brand = Brand(tenant_id, account.account_ref, tariff.id, made, riders)
         self.wire.tenants[account.account_ref] = tenant_id
         self.brands.append(brand)
@@ -647,7 +676,10 @@ async def world_of(
     urls: DatabaseUrls, redis_url: str, chance: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[World]:
     redis = Redis(redis_url)
-    database = MortalDatabase(load_settings(settings_environment(urls, redis_url)), redis, Fate())
+    settings = load_settings(settings_environment(urls, redis_url)).model_copy(
+        update={"host_transfers": True}
+    )
+    database = MortalDatabase(settings, redis, Fate())
     wire = MortalWire(database, database.fate)
     provider = StripeConnect(database.settings, wire=wire)
     monkeypatch.setattr(payments, "provider_of", lambda _settings: provider)
