@@ -8,13 +8,15 @@ counts it. A lost dispute takes nothing from the host: the operator bears it, as
 Errors: `nothing_waits`.
 """
 
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import select
 
 from app.billing import ledger, payments
 from app.billing.ledger import Posting
@@ -27,7 +29,7 @@ from tenants.database import Database
 from tenants.scope import Scope
 
 # The platform's fees are there in a day or two, as the operator's own money is: asked again each hour until then.
-WAITS = "balance_insufficient"
+WAITS, WAITS_AT_MOST = "balance_insufficient", timedelta(days=14)  # then staff are told
 WORDS = {
     "host_transfer": "Share to the site host", "host_reversal": "Share taken back", "fee_refund": "Share given back",
 }  # fmt: skip
@@ -36,12 +38,14 @@ WORDS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """Where a share is; minor units. `fee_minor` is the platform's own. `transfer`: none, made, failed or given_up;
-    `refused`: what a call of that kind was last refused for, and nobody asked for since."""
+    `refused`: what a call of that kind was last refused for, and nobody asked for since. With `fee_returned_minor` of
+    what the payer got back the platform's own fee goes back too."""
 
     share_minor: int
     fee_minor: int = 0
     captured_minor: int
     returned_minor: int = 0
+    fee_returned_minor: int = 0
     sent_minor: int = 0
     taken_back_minor: int = 0
     given_back_minor: int = 0
@@ -78,7 +82,7 @@ def _in_proportion(minor: int, part: int, whole: int) -> int:
     return half_up(Fraction(minor * min(part, whole), whole))
 
 
-def next_step(at: Position, *, returns_fee: bool = False) -> Step | None:
+def next_step(at: Position) -> Step | None:
     """Pure. First the transfer, whatever came of the payment since; then what is too much comes back, and goes on to
     the operator. What was refused is not asked for again before the amount is another."""
     over, waits = at.at_host_minor - at.left_minor, 0
@@ -90,41 +94,56 @@ def next_step(at: Position, *, returns_fee: bool = False) -> Step | None:
     if at.transfer == "failed":  # staff have it tried again, or give it up
         waits = at.left_minor
     if found is None or (found.kind, found.minor) in at.refused:
-        fee = _in_proportion(at.fee_minor, at.returned_minor, at.captured_minor) if returns_fee else 0
+        fee = _in_proportion(at.fee_minor, at.fee_returned_minor, at.captured_minor)
         fee = max(fee - at.fee_given_back_minor, 0)
         back = max(at.held_minor - waits, 0)
         found = Step("fee_refund", back + fee, fee) if back + fee else None
     return found if found and (found.kind, found.minor) not in at.refused else None
 
 
+def stuck_step(at: Position) -> Step | None:
+    """What staff can have tried again; None where nothing that was refused waits any more."""
+    if not at.refused:
+        return None
+    return next_step(replace(at, refused=(), transfer="none" if at.transfer == "failed" else at.transfer))
+
+
 # -- what is known -----------------------------------------------------------------------------------------------------
 
 
-async def _ops(scope: Scope, payment: Payment) -> list[PaymentOp]:
-    query = select(PaymentOp).where(PaymentOp.payment_id == payment.id, PaymentOp.kind.in_(payments.HOST_OPS))
+async def _ops(scope: Scope, *payment_ids: UUID) -> list[PaymentOp]:
+    """Oldest first, the refunds among them."""
+    kinds = (*payments.HOST_OPS, "refund")
+    query = select(PaymentOp).where(PaymentOp.payment_id.in_(payment_ids), PaymentOp.kind.in_(kinds))
     return list((await scope.db.execute(query.order_by(PaymentOp.id))).scalars())
 
 
-def position(payment: Payment, ops: list[PaymentOp]) -> Position:
+def position(payment: Payment, ops: Sequence[PaymentOp]) -> Position:
+    """`ops`: the payment's, its refunds among them."""
+
     def made(kind: str, part: str = "amount_minor") -> int:
         return sum(op.request[part] for op in ops if op.kind == kind and op.state == "succeeded")
 
     transfers = [op for op in ops if op.kind == "host_transfer"]
-    fees = made("fee_refund", "fee_minor")
-    found = Position(
-        share_minor=payment.passed_on_minor, fee_minor=payment.platform_fee_minor,
-        captured_minor=payment.captured_minor, returned_minor=payment.refunded_minor + payment.repaid_minor,
-        sent_minor=made("host_transfer"), taken_back_minor=made("host_reversal"),
-        given_back_minor=made("fee_refund") - fees, fee_given_back_minor=fees,
-    )  # fmt: skip
-    last = {op.kind: op for op in ops}
-    refused = [(op.kind, op.request["amount_minor"]) for op in last.values() if op.state == "failed"]
+    fees, latest = made("fee_refund", "fee_minor"), {op.kind: op for op in ops if op.kind != "refund"}
+    with_fee = [op for op in ops if op.kind == "refund" and op.request.get(payments.FEE_LATER)]
     transfer = (
         {"succeeded": "made", "failed": "failed"}.get(transfers[-1].state, "none") if transfers else "none"
     )
     if any(op.request.get("gives_up") for op in ops):
         transfer = "given_up"
-    return replace(found, transfer=transfer, refused=tuple(refused))
+    return Position(
+        share_minor=payment.passed_on_minor, fee_minor=payment.platform_fee_minor,
+        captured_minor=payment.captured_minor, returned_minor=payment.refunded_minor + payment.repaid_minor,
+        fee_returned_minor=sum(op.request["amount_minor"] for op in with_fee if op.state == "succeeded"),
+        sent_minor=made("host_transfer"), taken_back_minor=made("host_reversal"),
+        given_back_minor=made("fee_refund") - fees, fee_given_back_minor=fees, transfer=transfer,
+        refused=tuple((op.kind, op.request["amount_minor"]) for op in latest.values() if op.state == "failed"),
+    )  # fmt: skip
+
+
+def _is_under_way(ops: Iterable[PaymentOp]) -> bool:
+    return any(op.kind != "refund" and op.state not in ("succeeded", "failed") for op in ops)
 
 
 # -- what happens next -------------------------------------------------------------------------------------------------
@@ -137,18 +156,15 @@ async def settle(database: Database, tenant_id: UUID, payment_id: UUID) -> None:
 
 
 async def _go_on(scope: Scope, payment: Payment) -> None:
-    ops = await _ops(scope, payment)
-    is_under_way = any(op.state not in ("succeeded", "failed") for op in ops)
-    if is_under_way or payment.state not in payments.TAKEN or not payment.passed_on_minor:
+    ops = await _ops(scope, payment.id)
+    if _is_under_way(ops) or payment.state not in payments.TAKEN or not payment.passed_on_minor:
         return
-    account = await payments.find_own_account(scope)
-    plan = await payments.find_plan(scope, account) if account is not None else None
-    step = next_step(position(payment, ops), returns_fee=plan is not None and plan.is_returned)
+    step = next_step(position(payment, ops))
     if step is not None:
         await _ask(scope, payment, ops, step)
 
 
-async def _ask(scope: Scope, payment: Payment, ops: list[PaymentOp], step: Step, **more: Any) -> None:
+async def _ask(scope: Scope, payment: Payment, ops: Sequence[PaymentOp], step: Step, **more: Any) -> None:
     request = {"amount_minor": step.minor, "fee_minor": step.fee_minor, **more}
     key = f"{step.kind}:{payment.id}:{len([op for op in ops if op.kind == step.kind])}"
     await payments.plan_op(scope, payment, step.kind, key, request)
@@ -157,9 +173,7 @@ async def _ask(scope: Scope, payment: Payment, ops: list[PaymentOp], step: Step,
 async def retry(scope: Scope, party: str, payment_id: UUID) -> None:
     """Staff have what was refused asked for once more, for the whole of it. `nothing_waits`."""
     payment, ops = await _stuck(scope, party, payment_id)
-    at = position(payment, ops)
-    again = replace(at, refused=(), transfer="none" if at.transfer == "failed" else at.transfer)
-    step = next_step(again)
+    step = stuck_step(position(payment, ops))
     if step is None:
         raise Refused("nothing_waits", "Nothing of this share waits to be tried again.")
     await _ask(scope, payment, ops, step)
@@ -179,8 +193,8 @@ async def give_up(scope: Scope, party: str, payment_id: UUID) -> None:
 
 async def _stuck(scope: Scope, party: str, payment_id: UUID) -> tuple[Payment, list[PaymentOp]]:
     payment = await payments.lock(scope, payment_id)
-    ops = await _ops(scope, payment)
-    if payment.host_party != party or not ops or any(op.state not in ("succeeded", "failed") for op in ops):
+    ops = await _ops(scope, payment.id)
+    if payment.host_party != party or not ops or _is_under_way(ops):
         raise Refused("nothing_waits", "Nothing of this share was refused.")
     return payment, ops
 
@@ -194,32 +208,32 @@ async def list_moves(
         .order_by(Payment.id.desc()).limit(payments_count)
     )  # fmt: skip
     rows = {row.id: row for row in (await scope.db.execute(query)).scalars()}
-    ops = select(PaymentOp).where(PaymentOp.payment_id.in_(rows), PaymentOp.kind.in_(payments.HOST_OPS))
-    found = list((await scope.db.execute(ops.order_by(PaymentOp.id.desc()))).scalars())
-    stuck = {op.id for op in await _list_stuck(scope, PaymentOp.payment_id.in_(rows))}
-    return [(rows[op.payment_id], op, op.id in stuck) for op in found]
+    ops = await _ops(scope, *rows)
+    stuck = _stuck_ops(rows, ops)
+    return [(rows[op.payment_id], op, op.id in stuck) for op in reversed(ops) if op.kind != "refund"]
 
 
 async def list_waiting(scope: Scope) -> set[str]:
     """The hosts (`hst_…`) of whose shares something was refused and waits for staff."""
-    ops = [op.payment_id for op in await _list_stuck(scope, PaymentOp.kind.in_(payments.HOST_OPS))]
-    query = select(Payment.host_party).where(Payment.id.in_(ops))
-    return set((await scope.db.execute(query)).scalars())
-
-
-async def _list_stuck(scope: Scope, which: ColumnElement[bool]) -> list[PaymentOp]:
-    """Each payment's latest call of a kind, where it was refused, and nobody has given the share up."""
-    given_up = select(PaymentOp.payment_id).where(
-        PaymentOp.kind == "fee_refund", PaymentOp.request["gives_up"].astext == "true"
+    refused = select(PaymentOp.payment_id).where(
+        PaymentOp.kind.in_(payments.HOST_OPS), PaymentOp.state == "failed"
     )
-    query = (
-        select(PaymentOp).where(which, PaymentOp.kind.in_(payments.HOST_OPS))
-        .distinct(PaymentOp.payment_id, PaymentOp.kind)
-        .order_by(PaymentOp.payment_id, PaymentOp.kind, PaymentOp.id.desc())
-    )  # fmt: skip
-    left = aliased(PaymentOp, query.subquery())
-    is_open = (left.kind != "host_transfer") | left.payment_id.not_in(given_up)
-    return list((await scope.db.execute(select(left).where(left.state == "failed", is_open))).scalars())
+    query = select(Payment).where(Payment.id.in_(refused))
+    rows = {row.id: row for row in (await scope.db.execute(query)).scalars()}
+    ops = await _ops(scope, *rows)
+    stuck = _stuck_ops(rows, ops)
+    return {rows[op.payment_id].host_party for op in ops if op.id in stuck}
+
+
+def _stuck_ops(rows: Mapping[UUID, Payment], ops: Iterable[PaymentOp]) -> set[UUID]:
+    """Of each payment the refused call that staff can have tried again."""
+    by_payment, found = defaultdict[UUID, list[PaymentOp]](list), set[UUID]()
+    for op in ops:
+        by_payment[op.payment_id].append(op)
+    for payment_id, own in by_payment.items():
+        step = None if _is_under_way(own) else stuck_step(position(rows[payment_id], own))
+        found |= {op.id for op in own[::-1] if step and op.kind == step.kind and op.state == "failed"}
+    return found
 
 
 # -- the calls ---------------------------------------------------------------------------------------------------------
@@ -232,13 +246,16 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
         if op is None or op.state in ("succeeded", "failed"):
             return
         payment = await payments.get_payment(scope, op.payment_id)
-        sent = [one for one in await _ops(scope, payment) if one.kind == "host_transfer"]
-        is_repeated = op.state in ("sent", "unknown")
+        ops = await _ops(scope, payment.id)
+        before = [one for one in ops if one.kind == op.kind and one.state == "failed"]
+        is_repeated = op.state in ("sent", "unknown") or bool(before)
         op.state, op.updated_at = "sent", scope.now
     provider = payments.provider_of(database.settings)
-    ref = next((one.provider_ref for one in reversed(sent) if one.provider_ref), None) or ""
+    made = [one.provider_ref for one in ops if one.kind == "host_transfer" and one.provider_ref]
+    ref = made[-1] if made else ""
     try:
-        moved = await _find(provider, payment, op, ref) if is_repeated else None
+        marks = {str(one.id) for one in (op, *before)}
+        moved = await _find(provider, payment, op, ref, marks) if is_repeated else None
         moved = moved or await _call(provider, payment, op, ref)
     except OutcomeUnknown as error:
         async with database.scope(tenant_id, payments.ACTOR) as scope:
@@ -278,16 +295,23 @@ async def _call(provider: Provider, payment: Payment, op: PaymentOp, transfer_re
     )
 
 
-async def _find(provider: Provider, payment: Payment, op: PaymentOp, transfer_ref: str) -> Moved | None:
-    """What an earlier try made without our hearing of it: a key is remembered for a day only."""
-    if op.kind == "fee_refund":
-        known = await provider.list_fee_refunds(payment.account_ref, payment.charge_ref or "")
-    else:
-        listed = await provider.list_transfers(_group(payment))
-        known = [one for one, _back in listed]
-        if op.kind == "host_reversal":
-            known = [back for one, taken_back in listed if one.ref == transfer_ref for back in taken_back]
-    return next((one for one in known if one.marked == str(op.id)), None)
+async def _find(
+    provider: Provider, payment: Payment, op: PaymentOp, transfer_ref: str, marks: Collection[str]
+) -> Moved | None:
+    """What an earlier try made without our hearing of it: a key is remembered for a day only. Who may not look knows
+    nothing: OutcomeUnknown."""
+    try:
+        if op.kind == "fee_refund":
+            known = await provider.list_fee_refunds(payment.account_ref, payment.charge_ref or "")
+        else:
+            listed = await provider.list_transfers(_group(payment))
+            known = [one for one, _back in listed]
+            if op.kind == "host_reversal":
+                known = [back for one, taken_back in listed if one.ref == transfer_ref for back in taken_back]
+    except Rejected as error:
+        raise OutcomeUnknown(error.code, str(error)) from error
+    amount = op.request["amount_minor"]
+    return next((one for one in known if one.marked in marks and one.amount_minor == amount), None)
 
 
 def _group(payment: Payment) -> str:
@@ -298,8 +322,12 @@ async def _refused(database: Database, tenant_id: UUID, op_id: UUID, error: Reje
     async with database.scope(tenant_id, payments.ACTOR) as scope:
         op = await scope.db.get_one(PaymentOp, (tenant_id, op_id))
         payment = await payments.lock(scope, op.payment_id)
+        await scope.db.refresh(op)
+        if op.state in ("succeeded", "failed"):
+            return
         op.updated_at, op.response = scope.now, {"code": error.code, "message": str(error)[:500]}
-        if error.code == WAITS and op.kind != "host_reversal":
+        is_patient = op.created_at > scope.now - WAITS_AT_MOST
+        if error.code == WAITS and op.kind != "host_reversal" and is_patient:
             op.state, op.n = (
                 "planned",
                 op.n + 1,

@@ -94,8 +94,8 @@ async def sums(
     return {party: int(minor) for party, minor in (await scope.db.execute(query)).all()}
 
 
-async def party_of(scope: Scope, code: str, source_type: str, source_id: UUID) -> str:
-    """Under whom a source's first posting stands on an account."""
+async def party_of(scope: Scope, code: str, source_type: str, source_id: UUID) -> str | None:
+    """Under whom a source's first posting stands on an account; None where there is none."""
     query = (
         select(LedgerAccount.party)
         .join(LedgerEntry, LedgerEntry.account_id == LedgerAccount.id)
@@ -106,7 +106,7 @@ async def party_of(scope: Scope, code: str, source_type: str, source_id: UUID) -
         .order_by(LedgerTxn.id)
         .limit(1)
     )
-    return (await scope.db.execute(query)).scalar_one()
+    return (await scope.db.execute(query)).scalar_one_or_none()
 
 
 async def _account(scope: Scope, posting: Posting) -> UUID:

@@ -88,6 +88,9 @@ TAKEN = ("captured", "partially_refunded", "refunded")
 IS_DUE = Payment.saved_card_id.is_not(None) & Payment.state.in_(OPEN) & (Payment.failure != "")
 LESS_USED = "Less was used than had been taken on the way."
 # Calls of the platform's own account, by which a site host's share is passed on and comes back (`host_shares`).
+FEE_LATER = (
+    "fee_later"  # of a refund: the platform's fee goes back by a call of its own, beside a host's share
+)
 HOST_OPS = ("host_transfer", "host_reversal", "fee_refund")
 HOLDS = ("checkout_create", "create", "wallet_hold", "terminal_told")
 # A provider that is the driver's own balance, and a source that fills one (`wallets`).
@@ -203,9 +206,10 @@ def as_one(legs: Sequence[Payment]) -> Payment | None:
     whole.id, whole.leg = legs[0].id, legs[0].leg
     for name in (
         "captured_minor", "refunded_minor", "refunded_outside_minor", "refund_failed_minor", "repaid_minor",
-        "disputed_minor", "fee_minor", "host_minor", "provider_fee_minor",
+        "disputed_minor", "fee_minor", "provider_fee_minor",
     ):  # fmt: skip
         setattr(whole, name, sum(getattr(leg, name) for leg in legs))
+    whole.host_minor = sum(leg.passed_on_minor for leg in legs)
     # Of a leg that was taken on the way the rest of its hold is gone.
     whole.hold_minor = sum(
         leg.captured_minor if leg.state in TAKEN and leg is not held[-1] else leg.hold_minor for leg in held
@@ -661,9 +665,9 @@ async def _capture(
 async def _take(scope: Scope, payment: Payment, amount_minor: int, host: HostShare | None = None) -> None:
     """A second time where the first was refused and its payer paid the same leg otherwise."""
     fee = await _platform_fee(scope, payment, amount_minor)
-    if host is not None:
-        payment.host_minor = max(min(host.minor, amount_minor - fee), 0)
-        payment.host_party, payment.host_account_ref = host.party, host.account_ref
+    host = host or HostShare("", "", 0)
+    payment.host_minor = max(min(host.minor, amount_minor - fee), 0)
+    payment.host_party, payment.host_account_ref = host.party, host.account_ref
     payment.state = "capturing"
     query = select(func.count()).select_from(PaymentOp).where(
         PaymentOp.payment_id == payment.id, PaymentOp.kind == "capture", PaymentOp.state == "failed"
@@ -793,10 +797,9 @@ async def refund(
         raise Refused("not_refundable", "There is nothing left of this payment that could be given back.")
     request = {"amount_minor": amount, "reason": reason}
     # Once: of a refund that came back the fee stays given back, and the next try must not give it a second time.
-    # What is a site host's is no fee of the platform's: there both go back by calls of their own (`host_shares`).
-    is_once = payment.fee_minor and not payment.refund_failed_minor and not payment.host_minor
+    is_once = payment.fee_minor and not payment.refund_failed_minor
     if plan is not None and plan.is_returned and is_once:
-        request["returns_fee"] = True
+        request[FEE_LATER if payment.host_minor else "returns_fee"] = True
     op = await _plan(scope, payment, "refund", f"ref:{payment.id}:{len(refunds)}", request)
     await audit.record(
         scope, "payment.refunded", "payment", payment.id, {"amount_minor": amount, "reason": reason}
@@ -993,6 +996,7 @@ async def repay(scope: Scope, payment: Payment, amount_minor: int, reference: st
     await audit.record(scope, "payment.repaid", "payment", payment.id, news)
     await events.emit(scope, "PaymentRepaid", "payment", payment.id, news)
     scope.publish(f"payment:{payment.source_id}", {"what": "repaid"})
+    await _settle_share(scope, payment)
     return row
 
 
@@ -1800,11 +1804,15 @@ async def apply(scope: Scope, payment: Payment, seen: Observation) -> None:
         await _post_fees_back(scope, payment, dict(seen.fees_back))
     has_failed = await _take_refunds(scope, payment, seen.refunds)
     await _book_outside(scope, payment, has_failed=has_failed)
-    if payment.host_minor and after != before:
-        await queue.enqueue(
-            scope, "billing.settle_host_share", payment_id=str(payment.id), lock=f"payment:{payment.id}"
-        )
+    if after != before:
+        await _settle_share(scope, payment)
     await _tell(scope, payment, before.state)
+
+
+async def _settle_share(scope: Scope, payment: Payment) -> None:
+    if payment.host_minor:
+        lock = f"payment:{payment.id}"
+        await queue.enqueue(scope, "billing.settle_host_share", payment_id=str(payment.id), lock=lock)
 
 
 async def _post_capture(scope: Scope, payment: Payment) -> None:

@@ -46,7 +46,8 @@ class Account:
     due: tuple[str, ...] = ()
 
 
-# Of each account that is opened here (money.md 0.2, profile `saas`): who pays where its balance is below 0 for good.
+# Of each operator's account that is opened here (money.md 0.2, profile `saas`): who pays where its balance is below 0
+# for good. For site hosts, who only receive, it is the platform.
 LOSSES_BORNE_BY = "stripe"
 
 

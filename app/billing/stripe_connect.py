@@ -151,7 +151,7 @@ class StripeConnect(Provider):
         """Accounts v2, of somebody who only receives: profile `saas_express`, the platform bears what is lost there."""
         made: Any = await _called(self._client.v2.core.accounts.create_async({
             "contact_email": email, "display_name": name, "dashboard": "express",
-            "identity": {"country": country.lower(), "entity_type": "company"},
+            "identity": {"country": country.lower()},
             "configuration": {"recipient": {"capabilities": {
                 "stripe_balance": {"stripe_transfers": {"requested": True}}}}},
             "defaults": {"currency": currency.lower(),

@@ -4,6 +4,9 @@ Only where the installation passes shares on (`HOST_TRANSFERS`), for until they 
 of others. Each verb calls the provider with no transaction open. Errors: `transfers_off`, `no_email`, `no_account`.
 """
 
+import hashlib
+import json
+from contextlib import suppress
 from fractions import Fraction
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -12,6 +15,7 @@ from sqlalchemy import select
 
 from app.billing import payments
 from app.billing.payments import HostShare
+from app.billing.provider import Account, ProviderError, Rejected
 from app.brands.models import TenantProfile
 from app.charging import site_hosts
 from app.charging.models import CDR, ChargingSession, HostContract, SiteHost
@@ -37,10 +41,11 @@ async def begin(database: Database, tenant_id: UUID, actor: Actor, host_id: UUID
         raise Refused("no_email", "The provider writes to the host: give their e-mail address first.")
     ref = host.account_ref if host.account_provider == provider.name else ""
     if not ref:
-        made = await provider.open_recipient(
-            name=host.name, email=host.email, country=tax.alpha_2(host.country), currency=currency,
-            key=f"host:{tenant_id}:{host.id}",
-        )  # fmt: skip
+        asked = {
+            "name": host.name, "email": host.email, "country": tax.alpha_2(host.country), "currency": currency,
+        }  # fmt: skip
+        mark = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+        made = await provider.open_recipient(**asked, key=f"host:{tenant_id}:{host.id}:{mark}")
         async with database.scope(tenant_id, actor) as scope:
             host, ref = await site_hosts.get_host(scope, host_id), made.ref
             host.account_provider, host.account_ref = provider.name, made.ref
@@ -60,7 +65,10 @@ async def observe(database: Database, tenant_id: UUID, host_id: UUID) -> None:
         host = await site_hosts.get_host(scope, host_id)
     if not host.account_ref or host.account_provider != provider.name:
         raise Refused("no_account", "This host has no account at the payment provider yet.")
-    seen = await provider.get_recipient(host.account_ref)
+    try:
+        seen = await provider.get_recipient(host.account_ref)
+    except Rejected:  # closed, or no account of ours any more
+        seen = Account(ref=host.account_ref, is_ready=False, is_live=provider.is_live)
     async with database.scope(tenant_id, payments.ACTOR) as scope:
         host = await site_hosts.get_host(scope, host_id)
         was_ready, host.is_account_ready = host.is_account_ready, seen.is_ready
@@ -77,12 +85,13 @@ async def observe_all(database: Database, tenant_id: UUID) -> None:
         query = select(SiteHost.id).where(SiteHost.account_ref != "", SiteHost.account_provider == name)
         hosts = list((await scope.db.execute(query)).scalars())
     for host_id in hosts:
-        await observe(database, tenant_id, host_id)
+        with suppress(ProviderError):  # one account that cannot be read keeps no other from being looked at
+            await observe(database, tenant_id, host_id)
 
 
 async def share_of(scope: Scope, cdr: CDR) -> HostShare | None:
     """What of a session's money is passed on when its card is charged: the contract's share, with VAT where we write
-    their invoice, rounded down, so that a month never passes on more than its statement comes to."""
+    their invoice, rounded down: what a month's rounding leaves is the statement's."""
     if not scope.settings.host_transfers:
         return None
     profile = (await scope.db.execute(select(TenantProfile))).scalar_one()

@@ -6,10 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from litestar import Request, Response, get, post
+from sqlalchemy import select
 
 from app.billing import einvoice, host_shares
 from app.billing.provider import NO_ANSWER, ProviderError
 from app.brands import faces
+from app.brands.models import TenantProfile
 from app.charging import host_accounts, site_hosts
 from app.kernel.errors import Invalid, NotFound, Refused
 from app.kernel.ids import parse_id, public_id
@@ -71,11 +73,13 @@ async def show_host(request: AnyRequest, tenant_scope: Scope, site_host_id: str)
 async def _host(scope: Scope, site_host_id: str) -> dict[str, Any]:
     host = await site_hosts.get_host(scope, parse_id("site_host", site_host_id))
     places = await stations.list_locations(scope)
+    currency = (await scope.db.execute(select(TenantProfile.currency))).scalar_one()
     return {
         "title": host.name, "host": host, "id": site_host_id,
         "contracts": await site_hosts.list_contracts(scope, host.id),
         "places": [(public_id("location", one.id), one.name) for one in places],
         "statements": _shown(await site_hosts.list_statements(scope, host.id)),
+        "on_account_minor": await site_hosts.passed_on(scope, host, currency), "currency": currency,
         "passes_on": scope.settings.host_transfers and scope.settings.takes_cards,
         "moves": [
             (public_id("payment", payment.id), payment.currency, op, host_shares.WORDS[op.kind], is_stuck)
@@ -115,7 +119,7 @@ def _location(form: Form) -> UUID:
         raise Invalid.field("location_id", "unknown", "Choose one of your sites.") from None
 
 
-@post("/site-hosts/{site_host_id:str}/account", opt={"permission": "invoices.manage"})
+@post("/site-hosts/{site_host_id:str}/account", opt={"permission": "settings.manage"})
 async def open_account(request: AnyRequest, site_host_id: str) -> Response[Any]:
     """To the provider's pages, where the host says who they are."""
     visit, path = visit_of(request), f"/site-hosts/{site_host_id}"
@@ -165,7 +169,9 @@ async def decide_share(
     except Refused as error:
         visit_of(request).is_spoiled = True
         return redirect(request, path, flash=error.message, kind="error")
-    given_up = "The platform gives this share back to you. Pay the host yourself: the next statement says so."
+    given_up = (
+        "The platform gives this share back to you. The next statement has it among what you pay yourself."
+    )
     return redirect(request, path, flash=given_up if verb is host_shares.give_up else "It is tried again.")
 
 

@@ -302,7 +302,14 @@ async def write_statements(scope: Scope) -> int:
         for (host_id, currency), found in (await month_of(scope, month, zone)).items():
             if (month, host_id, currency) not in known and found.net_minor:
                 await _write(scope, profile, await get_host(scope, host_id), month, currency, found)
+                known.add((month, host_id, currency))
                 written += 1
+    # What was counted as passed on and came back is owed again, also where nothing new is shared.
+    for host in await list_hosts(scope):
+        key = (months[-2], host.id, profile.currency)
+        if key not in known and await passed_on(scope, host, profile.currency) < 0:
+            await _write(scope, profile, host, months[-2], profile.currency, Month())
+            written += 1
     return written
 
 
@@ -338,7 +345,8 @@ async def _write(
         revenue_minor=sum(one.revenue_minor for one in found.entries), net_minor=net, vat_minor=vat_minor,
         gross_minor=net + vat_minor,
     )  # fmt: skip
-    row.transferred_minor = await _passed_on(scope, host, currency)
+    # No more than this month comes to: what was passed on since belongs to the next.
+    row.transferred_minor = min(await passed_on(scope, host, currency), max(row.gross_minor, 0))
     await ledger.post(scope, "host_share", "host_statement", row.id, scope.now, [
         Posting("site_host_expense", net, currency, public_id("site_host", host.id)),
         Posting("vat_receivable", vat_minor, currency, vat.code if vat else ""),
@@ -357,20 +365,21 @@ async def _write(
     return row
 
 
-async def _passed_on(scope: Scope, host: SiteHost, currency: str) -> int:
+async def passed_on(scope: Scope, host: SiteHost, currency: str) -> int:
     """What left the operator for this host and no statement counted yet, minor units: by the books, so that what came
-    back, or could not be taken back, is in it too."""
+    back, or could not be taken back, is in it too. Below 0 where more came back than was counted."""
     party, moved = public_id("site_host", host.id), 0
     for code in ("site_host_payable", "host_share_held"):
         moved += (await ledger.sums(scope, code, [party], currency)).get(party, 0)
-    # Of those that were booked under this party: in books from before hosts were known by their ids, under a name.
-    booked = (
+    # Without those that were booked under a name, before hosts were known by their ids.
+    other = (
         select(LedgerTxn.source_id).join(LedgerEntry, LedgerEntry.txn_id == LedgerTxn.id)
         .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
-        .where(LedgerTxn.kind == "host_share", LedgerAccount.party == party)
+        .where(LedgerTxn.kind == "host_share", LedgerAccount.code == "site_host_payable", LedgerAccount.party != party)
     )  # fmt: skip
     query = select(func.coalesce(func.sum(HostStatement.gross_minor - HostStatement.transferred_minor), 0)).where(
-        HostStatement.id.in_(booked), HostStatement.currency == currency, HostStatement.paid_on.is_(None)
+        HostStatement.site_host_id == host.id, HostStatement.currency == currency, HostStatement.paid_on.is_(None),
+        HostStatement.id.not_in(other),
     )  # fmt: skip
     return moved + int((await scope.db.execute(query)).scalar_one())
 
@@ -481,6 +490,7 @@ async def mark_paid(scope: Scope, statement_id: UUID, paid_on: str) -> HostState
     row.paid_on, row.paid_by = on, scope.actor.name
     # Where it was booked: in books from before hosts were known by their ids, under a name.
     party = await ledger.party_of(scope, "site_host_payable", "host_statement", row.id)
+    party = party or public_id("site_host", row.site_host_id)
     await ledger.post(scope, "host_paid", "host_statement", row.id, scope.now, [
         Posting("site_host_payable", row.left_minor, row.currency, party),
         Posting("bank", -row.left_minor, row.currency),

@@ -38,9 +38,10 @@ def test_whatever_is_refunded_and_refused_a_share_is_in_three_places_and_comes_t
     fee = data.draw(st.integers(0, captured - share))
     at = Position(share_minor=share, fee_minor=fee, captured_minor=captured)
     for percent, outcomes in [(0, []), *turns]:
-        at = replace(at, returned_minor=max(at.returned_minor, captured * percent // 100))
+        returned = max(at.returned_minor, captured * percent // 100)
+        at = replace(at, returned_minor=returned, fee_returned_minor=returned if returns_fee else 0)
         answers, calls = iter(outcomes), 0
-        while (step := next_step(at, returns_fee=returns_fee)) is not None:
+        while (step := next_step(at)) is not None:
             assert step.minor > 0 and 0 <= step.fee_minor <= step.minor
             at = done(at, step) if next(answers, True) else refused(at, step)
             calls += 1
@@ -50,7 +51,7 @@ def test_whatever_is_refunded_and_refused_a_share_is_in_three_places_and_comes_t
             assert at.fee_given_back_minor <= (fee if returns_fee else 0)
     # Once all that was refused is asked for again and made, everything is where it belongs.
     at = replace(at, refused=(), transfer="none" if at.transfer == "failed" else at.transfer)
-    while (step := next_step(at, returns_fee=returns_fee)) is not None:
+    while (step := next_step(at)) is not None:
         at = done(at, step)
     back = half_up(Fraction(share * at.returned_minor, captured))
     assert at.at_host_minor == share - back and at.held_minor == 0

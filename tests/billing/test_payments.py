@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from app.access import service as access
-from app.billing import cards, disputes, onboarding, outcomes, payments, queries, reconciliation, sandbox
+from app.billing import (
+    cards,
+    disputes,
+    host_shares,
+    onboarding,
+    outcomes,
+    payments,
+    queries,
+    reconciliation,
+    sandbox,
+)
 from app.billing.models import PaymentOp, SavedCard
 from app.billing.payments import Known, merge
 from app.billing.provider import Observation, OutcomeUnknown, Rejected
@@ -688,17 +698,46 @@ async def test_every_call_we_make_is_on_the_list_and_names_the_account(shop: Sho
     await onboarding.set_schedule(shop.database, shop.tenant_id, CLI, "weekly", ("monday",))
     await onboarding.begin_embedded(shop.database, shop.tenant_id, CLI)
     await _saved_card(shop)
+    await _host_share(shop)
     used = sorted({f"{method} {path}" for method, path, _account in shop.wire.calls})
     assert used == GOLDEN.read_text().split("\n")[:-1]
-    # The platform asks for a session of an account's: which one is in the body.
+    # The platform asks for a session of an account's (which one is in the body), and moves its own fees.
+    platforms = ("/v1/account_sessions", "/v1/transfers", "/v1/application_fees")
     of_accounts = [
-        one for one in shop.wire.calls if one[1].startswith("/v1/") and one[1] != "/v1/account_sessions"
+        one for one in shop.wire.calls if one[1].startswith("/v1/") and not one[1].startswith(platforms)
     ]
     assert all(account for _method, _path, account in of_accounts)
     assert set(used) <= {" ".join(one) for one in endpoints()}
 
 
 RAISES = "4000000000010009"
+
+
+async def _host_share(shop: Shop) -> None:
+    """Taken, passed on, taken back and given back."""
+    provider = payments.provider_of(shop.database.settings)
+    host = await provider.open_recipient(
+        name="Markt", email="m@a.example", country="DE", currency="EUR", key="h"
+    )
+    assert (await provider.get_recipient(host.ref)).is_ready
+    payment = await shop.hold()
+    await shop.pay(payment)
+    await shop.look(payment)
+    async with shop.scope() as scope:
+        share = payments.HostShare("hst_1", host.ref, 300)
+        await payments.capture(scope, "test", shop.source_id, 2000, host=share)
+    await shop.jobs.run()
+    await sandbox.set_clock(shop.database, 3 * 86_400)
+    async with shop.scope() as scope:
+        op_id = (await scope.db.execute(select(PaymentOp.id).filter_by(kind="host_transfer"))).scalar_one()
+    await host_shares.run_op(shop.database, shop.tenant_id, op_id)
+    async with shop.scope() as scope:
+        await payments.refund(scope, payment.id, "test", amount_minor=1000)
+    await shop.jobs.run()
+    ((_made, (back,)),) = await provider.list_transfers(f"payment_{payment.id}")
+    payment = await shop.read(payment.id)
+    (returned,) = await provider.list_fee_refunds(payment.account_ref, payment.charge_ref or "")
+    assert back.amount_minor == returned.amount_minor == 150
 
 
 async def _saved_card(shop: Shop) -> None:

@@ -1,14 +1,16 @@
 """A site host's share goes on to them by itself, comes back in proportion, and is never paid twice."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
 
 from app.billing import host_shares, payments, platform_book, reconciliation, sandbox
+from app.billing.fees import plan_fee
 from app.billing.models import PaymentOp
+from app.billing.provider import Rejected
 from app.charging import host_accounts, settlement, site_hosts
 from app.charging.models import HostStatement, SiteHost
 from app.kernel.errors import Refused
@@ -57,6 +59,15 @@ async def tidy(shop: Shop) -> None:
         await scope.db.execute(update(PaymentOp).where(PaymentOp.state == "planned").values(updated_at=old))
     await payments.tidy(shop.database, shop.tenant_id)
     await shop.jobs.run()
+
+
+async def restrict(shop: Shop) -> None:
+    """The provider lets the host receive nothing any more."""
+    where = "{configuration,recipient,capabilities,stripe_balance,stripe_transfers,status}"
+    query = text("update sandbox.account set body = jsonb_set(body, cast(:where as text[]), '\"restricted\"')"
+                 " where body->'configuration' ? 'recipient'")  # fmt: skip
+    async with shop.database.sandbox() as db:
+        await db.execute(query, {"where": where})
 
 
 async def calls(visit: Visit) -> list[tuple[str, str, int]]:
@@ -204,11 +215,7 @@ async def test_what_cannot_be_passed_on_is_given_up_and_paid_by_the_operator(
 ) -> None:
     shop = visit.shop
     await visit.end(60, 10)
-    async with shop.database.sandbox() as db:  # the provider restricts the host
-        where = "{configuration,recipient,capabilities,stripe_balance,stripe_transfers,status}"
-        query = text("update sandbox.account set body = jsonb_set(body, cast(:where as text[]), '\"restricted\"')"
-                     " where body->'configuration' ? 'recipient'")  # fmt: skip
-        await db.execute(query, {"where": where})
+    await restrict(shop)
     await days_later(shop, 3)
     assert await calls(visit) == [("host_transfer", "failed", SHARE)]
     assert await books(shop) == {"platform_fee_expense": FEE, "host_share_held": SHARE}
@@ -264,3 +271,85 @@ async def test_staff_open_the_hosts_account_and_nothing_is_passed_on_before_the_
     async with shop.scope() as scope:
         rows = (await scope.db.execute(select(HostStatement))).scalars().all()
     assert rows == []
+
+
+async def test_what_a_statement_counted_and_came_back_has_a_statement_of_its_own(visit: Visit) -> None:
+    shop = visit.shop
+    await visit.end(60, 10)
+    (row,) = await write(visit, 1)  # the share is on its way
+    assert (row.transferred_minor, row.left_minor) == (SHARE, row.gross_minor - SHARE)
+    await restrict(shop)
+    await days_later(shop, 3)
+    payment, party = await visit.payment(), public_id("site_host", await host_id(shop))
+    async with shop.scope() as scope:
+        await host_shares.give_up(scope, party, payment.id)
+    await shop.jobs.run()
+    await write(visit, 2)
+    first, second = await write(visit, 2)
+    assert (second.gross_minor, second.transferred_minor, second.left_minor) == (0, -SHARE, SHARE)
+    async with shop.scope() as scope:
+        for one in (first, second):
+            await site_hosts.mark_paid(scope, one.id, str(scope.now.date()))
+    assert "site_host_payable" not in await books(shop)
+    assert (await shop.balances())["bank"] == -first.gross_minor
+    assert len(await write(visit, 3)) == 2
+    await check(visit)
+
+
+async def test_who_may_not_look_asks_for_nothing_twice(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer was made and nobody heard; then the key is refused: that says nothing about the transfer."""
+    shop = visit.shop
+    await visit.end(60, 10)
+    await sandbox.set_clock(shop.database, 3 * DAYS)
+    await sandbox.set_faults(shop.database, [{"path": "/v1/transfers$", "fault": "after", "times": 1}])
+    provider = payments.provider_of(shop.database.settings)
+
+    async def refuse(_group: str) -> Any:
+        raise Rejected("refused", "Expired API Key provided.")
+
+    with monkeypatch.context() as key:
+        key.setattr(provider, "list_transfers", refuse)
+        await tidy(shop)
+    assert await calls(visit) == [("host_transfer", "unknown", SHARE)]
+    await shop.jobs.run()
+    assert await calls(visit) == [("host_transfer", "succeeded", SHARE)]
+    await check(visit)
+
+
+async def test_what_staff_paid_back_by_other_means_comes_back_from_the_host_too(visit: Visit) -> None:
+    shop = visit.shop
+    await visit.end(60, 10)
+    await days_later(shop, 3)
+    payment = await visit.payment()
+    plan = [{"path": "/v1/refunds$", "fault": "balance_insufficient", "times": 1}]
+    await sandbox.set_faults(shop.database, plan)
+    async with shop.scope() as scope:
+        await settlement.refund(scope, payment.id, "Cable was stuck.")
+    await shop.jobs.run()
+    assert len(await calls(visit)) == 1  # the payer has nothing yet
+    async with shop.scope() as scope:
+        await payments.record_repayment(scope, payment.id, "SEPA 1")
+    await shop.jobs.run()
+    assert (await calls(visit))[1:] == [
+        ("host_reversal", "succeeded", SHARE),
+        ("fee_refund", "succeeded", SHARE),
+    ]
+
+
+async def test_the_platforms_fee_goes_back_beside_the_share_where_its_plan_says_so(visit: Visit) -> None:
+    shop = visit.shop
+    await plan_fee(
+        shop.database, CLI, shop.tenant_id, percent="5", fixed="0.10", valid_from=str(date.today()), reason="test",
+        is_returned=True,
+    )  # fmt: skip
+    await visit.end(60, 10)
+    await days_later(shop, 3)
+    payment = await visit.payment()
+    async with shop.scope() as scope:
+        await settlement.refund(scope, payment.id, "Half of it.", amount_minor=300)
+    await shop.jobs.run()
+    assert (await calls(visit))[1:] == [
+        ("host_reversal", "succeeded", SHARE // 2), ("fee_refund", "succeeded", SHARE // 2 + FEE // 2),
+    ]  # fmt: skip
+    assert await books(shop) == {"platform_fee_expense": FEE // 2, "site_host_payable": SHARE // 2}
+    await check(visit)
