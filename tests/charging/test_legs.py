@@ -343,3 +343,87 @@ async def test_a_hold_stands_for_as_long_as_its_charge_says(yard: Yard) -> None:
     assert leg.capture_before > utcnow() + timedelta(days=29)
     await made.end(10)
     assert await made.stand() == [("captured", 3000, 600)] and await made.faults() == []
+
+
+async def over_two_legs(yard: Yard, number: str = GOOD) -> LongReader:
+    """30.00 and 28.80 are taken."""
+    reader = LongReader(yard, await yard.driver("jule@example.org", card="CARD1"))
+    await reader.begin(number)
+    await reader.read(46)
+    await reader.read(98)
+    await reader.end(98)
+    for leg in await reader.legs():  # a disputed charge is seen with its payment
+        await reader.shop.look(leg)
+    return reader
+
+
+async def test_what_was_given_back_of_one_leg_in_the_dashboard_counts_beside_what_is_given_back_here(
+    yard: Yard,
+) -> None:
+    reader = await over_two_legs(yard)
+    first = (await reader.legs())[0]
+    taken = [leg.captured_minor for leg in await reader.legs()]
+    provider = payments.provider_of(reader.shop.database.settings)
+    await provider.refund(
+        first.account_ref, first.provider_ref or "", amount_minor=1000, reason="by phone", key="d1"
+    )
+    await reader.shop.look(first)
+    await reader.refund(2, 500)
+    assert (await reader.back())[:2] == [1000, 500]
+    async with reader.shop.scope() as scope:
+        assert [(leg.id, minor) for leg, minor in await payments.list_unpapered(scope)] == [(first.id, 1000)]
+    left = sum(taken) - 1500
+    with pytest.raises(Refused, match="At most"):
+        await reader.refund(1, left + 1)
+    await reader.refund(1, left)
+    assert await reader.back() == taken and await reader.faults() == []
+    async with reader.shop.scope() as scope:  # now that all is back its paper can be written
+        await settlement.credit_given_back(scope, first.id, "by phone")
+    await reader.shop.jobs.run()
+    assert await reader.back() == taken and "driver_receivable" not in await reader.shop.balances()
+    async with reader.shop.scope() as scope:
+        assert await payments.list_unpapered(scope) == []
+
+
+async def test_a_leg_that_is_lost_in_a_dispute_leaves_the_other_to_give_back(yard: Yard) -> None:
+    reader = await over_two_legs(yard, "4000000000000259")
+    first, second = (await reader.legs())[:2]
+    assert (first.dispute, second.dispute) == ("open", "open")
+    with pytest.raises(Refused, match="disputed"):
+        await reader.refund(1, 500)
+    outcomes = {first.provider_ref: "lost", second.provider_ref: "won"}
+    for account, one in await sandbox.list_disputes(reader.shop.database):
+        await sandbox.decide_dispute(
+            reader.shop.database, account, one["id"], outcomes[one["payment_intent"]]
+        )
+    for leg in (first, second):
+        await reader.shop.look(leg)
+    await reader.shop.jobs.run()
+    assert [leg.dispute for leg in (await reader.legs())[:2]] == ["lost", "won"]
+    assert await reader.faults() == []
+    with pytest.raises(Refused, match="At most"):
+        await reader.refund(1, second.captured_minor + 1)
+    await reader.refund(1, 500)
+    assert (await reader.back())[:2] == [0, 500] and await reader.faults() == []
+
+
+async def test_what_a_last_leg_took_less_than_it_holds_now_is_the_operators_loss_and_nobody_owes_it(
+    reader: LongReader,
+) -> None:
+    """Taken ahead for what was believed then; no other hold came, and the end says more."""
+    await reader.read(46)
+    await reader.read(60)  # 36.00
+    first, second = await reader.legs()
+    async with reader.shop.scope() as scope:
+        await payments.capture_ahead(scope, first.id, 3600)
+    await reader.shop.jobs.run()
+    async with reader.shop.scope() as scope:
+        await payments.capture_ahead(scope, second.id, 3600)
+    await reader.shop.jobs.run()
+    assert await reader.stand() == [("captured", 3000, 3000), ("captured", 3000, 600)]
+    async with reader.shop.scope() as scope:
+        (await payments.get_own_account(scope)).max_legs = 2
+    await reader.end(70)  # 42.00
+    assert await reader.stand() == [("captured", 3000, 3000), ("captured", 3000, 600)]
+    books = await reader.shop.balances()
+    assert "driver_receivable" not in books and books["write_off"] == 600 and await reader.faults() == []
