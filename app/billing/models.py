@@ -882,12 +882,12 @@ class TerminalRecord(TenantOwned, Base):
 
 class AcquirerPayout(TenantOwned, Base):
     """What an acquirer sent to the operator's bank for a contract, as staff read it off its statement: `amount_minor`
-    arrived, `fee_minor` it had kept."""
+    arrived (below 0: was collected), `fee_minor` it had kept."""
 
     __tablename__ = "acquirer_payout"
     __table_args__ = (
         UniqueConstraint("tenant_id", "contract", "reference"),
-        CheckConstraint("amount_minor >= 0 and fee_minor >= 0", name="amounts"),
+        CheckConstraint("fee_minor >= 0", name="amounts"),
         {"schema": "livery"},
     )
 

@@ -202,10 +202,11 @@ def read(data: Mapping[str, Any], *, currency: str, now: datetime) -> dict[str, 
     if texts["kind"] and kind not in KINDS:
         faults.append(FieldFault("kind", "choice", f"kind is one of {', '.join(KINDS)}."))
     # A card's number in full may lie nowhere here (PCI DSS 3.4): the first six and the last four may.
-    if len(re.sub(r"\D", "", texts["card"])) > 10:
-        faults.append(
-            FieldFault("card", "not_masked", "card is masked: no more than ten digits of its number.")
-        )
+    for name in ("card", "approval_code"):
+        if len(re.sub(r"\D", "", texts[name])) > 10:
+            faults.append(
+                FieldFault(name, "not_masked", f"{name} has no more than ten digits: no card's number.")
+            )
     code, minor, at = texts["currency"].upper() or currency, 0, now
     if texts["amount"]:
         try:
@@ -244,8 +245,7 @@ async def take(scope: Scope, told: Told) -> tuple[TerminalRecord, bool]:
     """The record, and whether it is new. The same told again is the one that stands (`record_differs` where it says
     something else now); its money is in the books from here on."""
     await lock(scope, told.terminal_id)
-    query = select(TerminalRecord).filter_by(terminal_id=told.terminal_id, record_ref=told.record_ref)
-    known = (await scope.db.execute(query)).scalar_one_or_none()
+    known = await find_record(scope, told.terminal_id, told.record_ref)
     if known is not None:
         if _content(known) != _content(told):
             raise Refused("record_differs", f"Record {told.record_ref} was told before, and otherwise.")
@@ -283,6 +283,11 @@ async def take(scope: Scope, told: Told) -> tuple[TerminalRecord, bool]:
         await _tell_payment(scope, payment_id)
     scope.publish("terminal_records", {"what": told.kind})
     return row, True
+
+
+async def find_record(scope: Scope, terminal_id: UUID, record_ref: str) -> TerminalRecord | None:
+    query = select(TerminalRecord).filter_by(terminal_id=terminal_id, record_ref=record_ref)
+    return (await scope.db.execute(query)).scalar_one_or_none()
 
 
 async def _find_presented(scope: Scope, told: Told) -> UUID | None:
@@ -522,15 +527,16 @@ async def list_clearing(scope: Scope) -> list[Clearing]:
 async def record_payout(
     scope: Scope, *, contract: str, currency: str, amount: str, fee: str, paid_on: str, reference: str
 ) -> AcquirerPayout:
-    """As the acquirer's statement says: `amount` arrived in the bank, `fee` it kept of what it owed."""
+    """As the acquirer's statement says: `amount` arrived in the bank, `fee` it kept of what it owed. Below 0 where more
+    was given back than taken: then the acquirer collected it."""
     faults, minors = list[FieldFault](), dict[str, int]()
     for field, value in (("amount", amount), ("fee", fee or "0")):
         try:
             minors[field] = Money.parse(value.strip(), currency).amount_minor
         except ValueError:
-            minors[field] = -1
-        if minors[field] < 0:
             faults.append(FieldFault(field, "amount", "An amount such as 120.50."))
+    if minors.get("fee", 0) < 0:
+        faults.append(FieldFault("fee", "amount", "An amount such as 1.50."))
     try:
         day = date.fromisoformat(paid_on.strip())
     except ValueError:
@@ -549,11 +555,11 @@ async def record_payout(
     if faults or day is None:
         raise Invalid("invalid", "This payout cannot be booked.", faults=faults)
     total = minors["amount"] + minors["fee"]
-    if not 0 < total <= owed[contract, currency]:
-        most = Money(owed[contract, currency], currency).format()
+    most = owed[contract, currency]
+    if not (0 < total <= most or most <= total < 0):
+        what = f"This acquirer {'owes' if most >= 0 else 'is owed'} {Money(abs(most), currency).format()}"
         raise Refused(
-            "payout_too_high",
-            f"This acquirer owes {most} by what its terminals told: are records missing? Take them in first.",
+            "payout_too_high", f"{what} by what its terminals told: are records missing? Take them in first."
         )
     statement = upsert(AcquirerPayout).values(
         id=uuid7(), contract=contract, reference=reference, paid_on=day, amount_minor=minors["amount"],

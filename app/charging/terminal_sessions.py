@@ -363,8 +363,11 @@ async def settlement_reported(
         amount = to_decimal(sums.held, await terminals.own_currency(scope))
     if kind is None or (amount.is_finite() and amount <= 0):
         return True
+    record_ref = f"ocpp:{psp_ref}:{kind}"[:255]
+    known = await terminals.find_record(scope, terminal.id, record_ref)
+    at = known.at if known is not None else at  # told again it may bear a time of its own
     told = await read_told(scope, {
-        "record_id": f"ocpp:{psp_ref}:{kind}"[:255], "transaction_id": psp_ref, "kind": kind, "amount": f"{amount:f}",
+        "record_id": record_ref, "transaction_id": psp_ref, "kind": kind, "amount": f"{amount:f}",
         "at": at.isoformat(), "session": transaction_id,
     }, terminal)  # fmt: skip
     await take(scope, told)

@@ -1,4 +1,4 @@
-"""Site hosts with accounts of their own, and what of a payment's fee is passed on to them."""
+"""Site hosts with accounts of their own, and what of a payment's fee is passed on to them; acquirers that collect."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,6 +11,12 @@ down_revision = "0038"
 def _text(table: str, name: str) -> None:
     column = sa.Column(name, sa.Text(), server_default="", nullable=False)
     op.add_column(table, column, schema="livery")
+
+
+def _acquirers_check(rule: str) -> None:
+    name = op.f("ck_acquirer_payout_amounts")
+    op.drop_constraint(name, "acquirer_payout", schema="livery")
+    op.create_check_constraint(name, "acquirer_payout", rule, schema="livery")
 
 
 def upgrade() -> None:
@@ -31,6 +37,7 @@ def upgrade() -> None:
         "host_statement", sa.Column("transferred_minor", sa.BigInteger(), server_default="0", nullable=False),
         schema="livery",
     )  # fmt: skip
+    _acquirers_check("fee_minor >= 0")
     op.create_index(
         "ix_payment_host", "payment", ["tenant_id", "host_party"], schema="livery",
         postgresql_where=sa.text("host_party <> ''"),
@@ -38,6 +45,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    _acquirers_check("amount_minor >= 0 and fee_minor >= 0")
     op.drop_index("ix_payment_host", "payment", schema="livery")
     op.drop_column("host_statement", "transferred_minor", schema="livery")
     for name in ("account_seen_at", "account_due", "is_account_ready", "account_ref", "account_provider"):

@@ -173,7 +173,8 @@ async def test_told_twice_is_once_told_otherwise_is_refused_and_any_order_comes_
         with pytest.raises(Refused) as refused:
             await gate.tell(kind, amount, settled + timedelta(minutes=9), **more)
         assert refused.value.code == code
-    for field, more in (("card", {"card": "4242 4242 4242 4242"}), ("amount", {"amount": "1,0"}),
+    for field, more in (("card", {"card": "4242 4242 4242 4242"}), ("approval_code", {"approval_code": "4" * 16}),
+                        ("amount", {"amount": "1,0"}),
                         ("kind", {"kind": "lost"}), ("at", {"at": "2026-05-01"}), ("terminal", {"terminal": "X"}),
                         ("evse", {"evse": "9"})):  # fmt: skip
         with pytest.raises(Invalid) as invalid:
@@ -402,3 +403,36 @@ async def test_a_part_let_go_before_its_hold_is_told_leaves_the_hold_standing(ga
     assert await gate.tell("authorized", "50.00", began, record_id="a") == ("matched", True)
     payment = await gate.payment(session_id)
     assert (payment.state, payment.hold_minor) == ("authorized", 5000)
+
+
+async def test_an_acquirer_collects_what_was_given_back_after_it_had_paid_out(gate: Gate) -> None:
+    began = utcnow() - timedelta(hours=3)
+    await gate.tell("settled", "6.00", began, record_id="s")
+    book = {
+        "contract": CONTRACT, "currency": "EUR", "fee": "", "paid_on": f"{utcnow():%Y-%m-%d}",
+    }  # fmt: skip
+    shop = gate.yard.shop
+    async with shop.scope() as scope:
+        await terminals.record_payout(scope, **book, amount="6.00", reference="S1")
+    await gate.tell("reversed", "4.00", began + timedelta(minutes=9), record_id="r")
+    assert (await shop.balances())["terminal_clearing"] == -400
+    for amount in ("1.00", "-4.01"):
+        with pytest.raises(Refused, match="is owed €4"):
+            async with shop.scope() as scope:
+                await terminals.record_payout(scope, **book, amount=amount, reference="S2")
+    async with shop.scope() as scope:
+        await terminals.record_payout(scope, **book | {"fee": "0.10"}, amount="-4.10", reference="S2")
+    books = await shop.balances()
+    assert (books["bank"], books["acquirer_fee"]) == (190, 10) and "terminal_clearing" not in books
+
+
+async def test_a_station_tells_its_settlement_again_at_another_time_and_it_is_the_same(gate: Gate) -> None:
+    began = utcnow() - timedelta(hours=3)
+    session_id, _transaction = await gate.begin(began, PSP)
+    for minutes in (60, 61):
+        async with gate.yard.shop.scope() as scope:
+            assert await terminal_sessions.settlement_reported(
+                scope, gate.yard.station_id, status="Settled", psp_ref=PSP.value, transaction_id="",
+                amount=Decimal("6.00"), at=began + timedelta(minutes=minutes),
+            )  # fmt: skip
+    assert (await gate.payment(session_id)).captured_minor == 600
