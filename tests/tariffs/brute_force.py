@@ -1,6 +1,6 @@
 """A price by counting seconds: slow, and built in another way than the engine, so that both err together nowhere.
 
-Nothing is cut and nothing is merged. Each second asks the restrictions anew, from the raw OCPI object.
+Nothing is cut. Each second asks the restrictions anew, from the raw OCPI object.
 """
 
 from collections import Counter
@@ -45,40 +45,64 @@ def payable(case: Case, amount: Decimal) -> Decimal:
 
 
 def _count(case: Case, stretches: list[Stretch]) -> Tally:
+    """Each second asks every element anew. What follows from which of them it falls into is worked out once for as long
+    as the same ones answer."""
     tally, zone = Tally(), ZoneInfo(case.zone)
     elapsed = energy = 0
     for stretch in stretches:
+        asked = [_Asked(number, element, stretch, zone) for number, element in _candidates(case, stretch)]
+        began, same, answers = int(stretch.start.timestamp()), 0, list[bool]()
         for second in range(stretch.seconds):
-            at = datetime.fromtimestamp(int(stretch.start.timestamp()) + second, zone)
-            volumes = {"FLAT": 1}
-            if stretch.kind == "parking":
-                volumes["PARKING_TIME"] = 1
-            else:
-                volumes["TIME"] = 1
-            if stretch.wh_per_s:
-                volumes["ENERGY"] = stretch.wh_per_s
-            _tick(case, tally, stretch, at, energy, elapsed, volumes)
+            now = [one.answers(began + second, energy, elapsed) for one in asked]
+            if now != answers:
+                _tick(tally, stretch, asked, answers, same)
+                same, answers = 0, now
+            same += 1
             elapsed += 1
             energy += stretch.wh_per_s
+        _tick(tally, stretch, asked, answers, same)
     return tally
 
 
-def _tick(
-    case: Case,
-    tally: Tally,
-    stretch: Stretch,
-    at: datetime,
-    energy: int,
-    elapsed: int,
-    volumes: dict[str, int],
-) -> None:
-    for kind, volume in volumes.items():
+class _Asked:
+    """An element's restrictions during one stretch. The clock is read once a minute: no zone's is off by seconds."""
+
+    def __init__(self, number: int, element: dict[str, Any], stretch: Stretch, zone: ZoneInfo) -> None:
+        self.number, self.element, self.zone = number, element, zone
+        self.r = element.get("restrictions", {})
+        self.can_be = _fits_stretch(self.r, stretch)
+        self.bounds = [
+            (name, int(Decimal(str(self.r[f"{side}_{name}"])) * unit), side == "min")
+            for name, unit in (("kwh", 1000), ("duration", 1)) for side in ("min", "max")
+            if f"{side}_{name}" in self.r
+        ]  # fmt: skip
+        self.minute, self.is_time = -1, False
+
+    def answers(self, at_s: int, energy_wh: int, elapsed_s: int) -> bool:
+        if not self.can_be:
+            return False
+        for name, bound, is_least in self.bounds:
+            if ((energy_wh if name == "kwh" else elapsed_s) >= bound) != is_least:
+                return False
+        if at_s // 60 != self.minute:
+            self.minute = at_s // 60
+            self.is_time = _fits_clock(self.r, datetime.fromtimestamp(at_s, self.zone))
+        return self.is_time
+
+
+def _tick(tally: Tally, stretch: Stretch, asked: list[_Asked], answers: list[bool], seconds: int) -> None:
+    """So many seconds alike: of each kind the first element that answers and has a price for it."""
+    volumes = {"FLAT": 1, "PARKING_TIME" if stretch.kind == "parking" else "TIME": seconds}
+    if stretch.wh_per_s:
+        volumes["ENERGY"] = stretch.wh_per_s * seconds
+    for kind, volume in volumes.items() if seconds else ():
         if kind == "FLAT" and "FLAT" in tally.last:
             continue
-        for number, element in _candidates(case, stretch):
-            place = next((i for i, c in enumerate(element["price_components"]) if c["type"] == kind), None)
-            if place is not None and _matches(element.get("restrictions", {}), stretch, at, energy, elapsed):
-                key = (number, place)
+        for one, is_it in zip(asked, answers, strict=True):
+            components = one.element["price_components"]
+            place = next((i for i, c in enumerate(components) if c["type"] == kind), None)
+            if is_it and place is not None:
+                key = (one.number, place)
                 tally.counts[key] += volume
                 tally.kinds[key] = kind
                 tally.last[kind] = key
@@ -96,10 +120,13 @@ def _candidates(case: Case, stretch: Stretch) -> list[tuple[int, dict[str, Any]]
     return (of("RESERVATION_EXPIRES") if case.is_expired else []) + of("RESERVATION")
 
 
-def _matches(r: dict[str, Any], stretch: Stretch, at: datetime, energy: int, elapsed: int) -> bool:
+def _fits_stretch(r: dict[str, Any], stretch: Stretch) -> bool:
     hours = stretch.seconds / 3600
-    current = stretch.current or 0
     power = stretch.power if stretch.power is not None else stretch.wh_per_s * stretch.seconds / 1000 / hours
+    return _between(r, "current", Decimal(stretch.current or 0)) and _between(r, "power", Decimal(str(power)))
+
+
+def _fits_clock(r: dict[str, Any], at: datetime) -> bool:
     clock = f"{at.hour:02d}:{at.minute:02d}"
     start, end = r.get("start_time", "00:00"), r.get("end_time", "00:00")
     if end == "00:00":
@@ -112,10 +139,6 @@ def _matches(r: dict[str, Any], stretch: Stretch, at: datetime, energy: int, ela
         in_window
         and ("day_of_week" not in r or DAYS[at.weekday()] in r["day_of_week"])
         and r.get("start_date", "") <= at.date().isoformat() < r.get("end_date", "9999")
-        and _between(r, "kwh", Decimal(energy) / 1000)
-        and _between(r, "duration", Decimal(elapsed))
-        and _between(r, "current", Decimal(current))
-        and _between(r, "power", Decimal(str(power)))
     )
 
 
