@@ -57,8 +57,8 @@ ACCOUNTS = {
 OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund", "dispute_evidence": "Evidence", "dispute_accept": "Dispute accepted",
-    "wallet_hold": "Kept in the wallet", "terminal_told": "Card terminal", "create": "Saved card", "confirm": "Hold",
-    "increment": "Hold raised",
+    "wallet_hold": "Kept in the wallet", "voucher_hold": "Kept of the voucher", "terminal_told": "Card terminal",
+    "create": "Saved card", "confirm": "Hold", "increment": "Hold raised",
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
@@ -253,6 +253,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
         on_its_way_minor=back.on_its_way_minor,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
         driver_id=public_id("driver", row.source_id) if is_top_up else None,
+        batch_id=row.account_ref if row.provider == payments.VOUCHER else None,
     )  # fmt: skip
 
 
