@@ -50,7 +50,7 @@ ACCOUNTS = {
     "psp_platform": "At the payment provider", "tenant_receivable": "Owed by tenants", "fee_revenue": "Platform fees",
     "site_host_expense": "Shares of site hosts", "site_host_payable": "Owed to site hosts",
     "vat_receivable": "VAT to get back", "write_off": "Written off", "wallet_liability": "Drivers' wallets",
-    "voucher_liability": "Vouchers not redeemed", "voucher_receivable": "Owed for vouchers", "goodwill": "Given away",
+    "voucher_liability": "Vouchers not used", "voucher_receivable": "Owed for vouchers", "goodwill": "Given away",
     "terminal_clearing": "At acquirers of card terminals", "terminal_unmatched": "Terminal money without a session",
     "acquirer_fee": "Fees of acquirers", "other_income": "Other receipts",
 }  # fmt: skip
