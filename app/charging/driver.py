@@ -296,25 +296,24 @@ async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str
 
 
 @get("/c/{code:str}/voucher", opt={"public": True})
-async def show_voucher_form(request: AnyRequest, tenant_scope: Scope, code: str) -> Response[Any]:
+async def show_voucher_form(request: AnyRequest, tenant_scope: Scope, code: str) -> Response[str]:
     """The price, and the form for who pays it by a voucher's code."""
     return await _voucher_page(request, tenant_scope, code, values={}, errors={}, alert=None)
 
 
 async def _voucher_page(
     request: AnyRequest, scope: Scope, code: str, *, status: int = 200, **form: Any
-) -> Response[Any]:
-    """Where nothing can begin, or nothing is to be paid, the place's own page says so."""
+) -> Response[str]:
+    """Without the form where nothing can begin, nothing is to be paid, or a driver starts by their card."""
     evse = await stations.find_place(scope, code)
     way = await voucher_starts.find_way(scope, evse)
     place = places.place_of(evse.station, evse, await startable.look(scope, evse.id))
-    terms = await _terms(scope, evse, way) if way else None
-    if terms is None or terms.offer is None or not terms.offer.is_enough or (place.refusal and status == 200):
-        return redirect(request, f"/c/{evse.code}")
+    terms = await _terms(scope, evse, way or account.Way())
+    offer = terms.offer if way is not None and place.refusal is None else None
     return page(
         request, scope, "charging/place_voucher.html", title=_("Pay with a voucher"), status=status, place=place,
         location=evse.station.location, terms=terms, wish=paid.new_wish(), profile=await brands.get_profile(scope),
-        **await _costs(scope, evse, terms), **form,
+        offer=offer if offer is not None and offer.is_enough else None, **await _costs(scope, evse, terms), **form,
     )  # fmt: skip
 
 
