@@ -33,7 +33,7 @@ from litestar import Response
 from app.billing import service
 from app.billing.models import Invoice, InvoiceLine
 from app.billing.paper import REASONS, Paper, as_archive_pdf, as_pdf, waived, waived_before
-from app.billing.payments import as_it_was
+from app.billing.payments import PAID_AHEAD, as_it_was
 from app.kernel.errors import FieldFault, Invalid, Refused
 from app.kernel.money import exponent, to_decimal
 from app.kernel.tax import alpha_2
@@ -246,7 +246,8 @@ _TERMS = {
 def _payment(paper: Paper) -> Data:
     """BG-16, and the terms where something is due (BR-CO-25). A card is named by its last digits, as on the sheet."""
     payment = paper.settled.payment if paper.settled else paper.paid_by
-    found = re.fullmatch(r"(.*?)\W*(\d{4})", payment.method) if payment else None
+    is_card = payment is not None and payment.provider not in PAID_AHEAD
+    found = re.fullmatch(r"(.*?)\W*(\d{4})", payment.method) if payment and is_card else None
     data = (
         {"BT-81": CARD, "BT-87": found[2], "BT-87-1": found[1] or "card"} if found else {"BT-81": NOT_DEFINED}
     )

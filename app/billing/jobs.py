@@ -3,7 +3,16 @@
 from datetime import timedelta
 from uuid import UUID
 
-from app.billing import cards, host_shares, onboarding, payments, platform_book, reconciliation, wallets
+from app.billing import (
+    cards,
+    host_shares,
+    onboarding,
+    payments,
+    platform_book,
+    reconciliation,
+    vouchers,
+    wallets,
+)
 from tenants.database import Database
 
 LOOKED = timedelta(minutes=1)
@@ -63,6 +72,11 @@ async def top_up_authorized(database: Database, tenant_id: UUID, event_id: str) 
         await wallets.top_up_authorized(scope, UUID(event_id))
 
 
+async def voucher_came_back(database: Database, tenant_id: UUID, event_id: str) -> None:
+    async with database.scope(tenant_id, payments.ACTOR) as scope:
+        await vouchers.came_back(scope, UUID(event_id))
+
+
 JOBS = {
     "billing.set_up_card": set_up_card,
     "billing.observe_card": observe_card,
@@ -82,8 +96,15 @@ JOBS = {
     "billing.find_disputes": payments.find_disputes,
     "billing.keep_platform_book": platform_book.keep,
     "billing.top_up_authorized": top_up_authorized,
+    "billing.voucher_came_back": voucher_came_back,
 }
-LISTENERS = {"TenantCreated": ["billing.open_account"], "PaymentAuthorized": ["billing.top_up_authorized"]}
+LISTENERS = {
+    "TenantCreated": ["billing.open_account"],
+    "PaymentAuthorized": ["billing.top_up_authorized"],
+    "PaymentCaptured": ["billing.voucher_came_back"],
+    "PaymentEnded": ["billing.voucher_came_back"],
+    "PaymentRefunded": ["billing.voucher_came_back"],
+}
 RECURRING = [
     ("* * * * *", "billing.tidy"),
     ("* * * * *", "billing.tidy_cards"),

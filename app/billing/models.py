@@ -196,7 +196,8 @@ class Payment(TenantOwned, Base):
     the bank's word on who paid (`authenticated`, …), empty where it was not asked.
     The provider `wallet` is the driver's own balance (`wallets`): `account_ref` is then the driver's public id, and
     nobody outside is asked. Money that fills a wallet has the source `wallet` and the driver's id. Of the provider
-    `terminal` we only hear (`terminals`): `account_ref` is that terminal's public id.
+    `terminal` we only hear (`terminals`): `account_ref` is that terminal's public id. The provider `voucher` is a code
+    that pays for a guest (`vouchers`): `voucher_id`, and `account_ref` is its batch's public id.
     `dispute` is none, open, won or lost, of money that a bank takes back (an inquiry is none); `disputed_minor` is what
     lies at the bank or was lost to the payer.
     `host_minor` of `fee_minor` is passed on to the site host `host_party` (`hst_…`), whose account at the provider is
@@ -209,6 +210,7 @@ class Payment(TenantOwned, Base):
     __tablename__ = "payment"
     __table_args__ = (
         references("saved_card_id", "saved_card"),
+        references("voucher_id", "voucher"),
         UniqueConstraint("tenant_id", "source_type", "source_id", "leg"),
         UniqueConstraint("tenant_id", "account_ref", "provider_ref"),
         UniqueConstraint("tenant_id", "account_ref", "checkout_ref"),
@@ -221,6 +223,9 @@ class Payment(TenantOwned, Base):
             "tenant_id",
             "saved_card_id",
             postgresql_where=text("saved_card_id is not null"),
+        ),
+        Index(
+            "ix_payment_voucher", "tenant_id", "voucher_id", postgresql_where=text("voucher_id is not null")
         ),
         CheckConstraint(
             "state in ('created','requires_action','processing','authorized','capturing','captured',"
@@ -265,6 +270,7 @@ class Payment(TenantOwned, Base):
     is_incremental: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     is_extended: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     saved_card_id: Mapped[UUID | None]
+    voucher_id: Mapped[UUID | None]
     observed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     ops: Mapped[list["PaymentOp"]] = same_tenant(
@@ -719,8 +725,8 @@ class WalletCredit(TenantOwned, Base):
 
 
 class VoucherBatch(TenantOwned, Base):
-    """Codes of one amount, issued together: each fills `uses_per_code` drivers' wallets once, through `valid_until` by
-    the brand's clock.
+    """Codes of one amount, issued together: each is worth that for `uses_per_code` drivers, through `valid_until` by
+    the brand's clock. `for_guests`: a code also pays for sessions of whoever has it, one use at most each.
 
     `paid_by`: the brand gives them away, or a buyer pays for them (`paid_at`: the money is there). `state`: issued, or
     above what one person may give away alone waiting, then issued (`decided_by`) or rejected (`note` says why); there
@@ -751,6 +757,7 @@ class VoucherBatch(TenantOwned, Base):
     decided_by: Mapped[str] = mapped_column(server_default="")
     decided_at: Mapped[datetime | None]
     note: Mapped[str] = mapped_column(server_default="")
+    for_guests: Mapped[bool] = mapped_column(server_default=text("false"))
 
     def is_of(self, actor: Actor) -> bool:
         """As `RefundRequest.is_of`."""
@@ -758,7 +765,9 @@ class VoucherBatch(TenantOwned, Base):
 
 
 class Voucher(TenantOwned, Base):
-    """One code. It is sealed; `code_digest` finds it, `masked` is what pages show."""
+    """One code. It is sealed; `code_digest` finds it, `masked` is what pages show. What is left of it is reckoned, not
+    stored (`vouchers.left_of`). `used_count`: how often it was redeemed; `revoked_minor`: what is owed no longer;
+    `good_until`: longer than its batch, as something came back to it."""
 
     __tablename__ = "voucher"
     __table_args__ = (
@@ -774,17 +783,19 @@ class Voucher(TenantOwned, Base):
     masked: Mapped[str]
     used_count: Mapped[int] = mapped_column(server_default="0")
     revoked_at: Mapped[datetime | None]
+    revoked_minor: Mapped[int] = mapped_column(server_default="0")
+    good_until: Mapped[date | None] = mapped_column(Date())
     batch: Mapped[VoucherBatch] = same_tenant("Voucher.batch_id", "VoucherBatch")
 
 
 class VoucherRedemption(TenantOwned, Base):
-    """A driver redeems a code once."""
+    """A code, or what is left of it, went into a wallet. Of a code for several a driver redeems one use."""
 
     __tablename__ = "voucher_redemption"
     __table_args__ = (
         references("voucher_id", "voucher"),
         references("driver_id", "driver"),
-        UniqueConstraint("tenant_id", "voucher_id", "driver_id"),
+        Index("ix_voucher_redemption", "tenant_id", "voucher_id", "driver_id"),
         {"schema": "livery"},
     )
 

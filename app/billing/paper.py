@@ -46,6 +46,12 @@ _WAIVED_OF_WALLET = {
     "not_taken": N_("Nothing is to be paid: %(amount)s could not be taken from the wallet any more and is waived."),
     "above_hold": N_("%(amount)s lay above what was kept of the wallet: that part is waived and not to be paid."),
 }  # fmt: skip
+_WAIVED_OF_VOUCHER = {
+    "not_taken": N_("Nothing is to be paid: %(amount)s could not be taken from the voucher any more and is waived."),
+    "above_hold": N_("%(amount)s lay above what was kept of the voucher: that part is waived and not to be paid."),
+}  # fmt: skip
+_WAIVED_OF = {payments.WALLET: _WAIVED_OF_WALLET, payments.VOUCHER: _WAIVED_OF_VOUCHER}
+_PAID_BY = {payments.WALLET: N_("Paid from the wallet"), payments.VOUCHER: N_("Paid by voucher")}
 _FIRM = "\u00a0"  # a space at which no line is broken: a figure and its unit stay together
 
 # All words come in as data; `it.…` are strings and typst shows a string as it is.
@@ -259,11 +265,10 @@ def _remainder(invoice: Invoice, settled: Settled | None) -> list[tuple[str, str
     if settled is None or not settled.why:
         return []
     currency, paid = invoice.currency, settled.paid_minor
-    is_wallet = settled.payment.provider == payments.WALLET
+    paid_by = _PAID_BY.get(settled.payment.provider, N_("Paid by card"))
     left = invoice.gross_minor - paid - settled.waived_minor
     return [
-        *([(_("Paid from the wallet") if is_wallet else _("Paid by card"), money(-paid, currency), False)]
-          if paid else []),
+        *([(_(paid_by), money(-paid, currency), False)] if paid else []),
         (_("Waived"), money(-settled.waived_minor, currency), False),
         (_("To be paid"), money(left, currency), True),
     ]  # fmt: skip
@@ -274,7 +279,7 @@ def waived(settled: Settled | None) -> str:
     to be paid."""
     if settled is None or not settled.why:
         return ""
-    words = _WAIVED | (_WAIVED_OF_WALLET if settled.payment.provider == payments.WALLET else {})
+    words = _WAIVED | _WAIVED_OF.get(settled.payment.provider, {})
     return _(words[settled.why]) % {"amount": money(settled.waived_minor, settled.payment.currency)}
 
 
@@ -322,6 +327,15 @@ def _paid(
             paid = _("%(amount)s paid from the wallet") % {
                 "amount": money(payment.captured_minor, payment.currency)
             }
+            words = "; ".join([paid, *([words] if words else [])])
+    elif payment.provider == payments.VOUCHER:
+        code = payment.method.split()[-1]
+        words = (
+            _("%(amount)s given back to voucher %(code)s") % {"amount": back, "code": code} if back else ""
+        )
+        if not invoice.corrects_id:
+            amount = money(payment.captured_minor, payment.currency)
+            paid = _("%(amount)s paid by voucher %(code)s") % {"amount": amount, "code": code}
             words = "; ".join([paid, *([words] if words else [])])
     elif payment.provider == payments.TERMINAL and not invoice.corrects_id:
         amount = money(payment.captured_minor, payment.currency)

@@ -88,16 +88,18 @@ TAKEN = ("captured", "partially_refunded", "refunded")
 IS_DUE = Payment.saved_card_id.is_not(None) & Payment.state.in_(OPEN) & (Payment.failure != "")
 LESS_USED = "Less was used than had been taken on the way."
 # Calls of the platform's own account, by which a site host's share is passed on and comes back (`host_shares`).
-FEE_LATER = (
-    "fee_later"  # of a refund: the platform's fee goes back by a call of its own, beside a host's share
-)
 HOST_OPS = ("host_transfer", "host_reversal", "fee_refund")
-HOLDS = ("checkout_create", "create", "wallet_hold", "terminal_told")
+# Of a refund: the platform's fee goes back by such a call too, beside a host's share.
+FEE_LATER = "fee_later"
+HOLDS = ("checkout_create", "create", "wallet_hold", "voucher_hold", "terminal_told")
 # A provider that is the driver's own balance, and a source that fills one (`wallets`).
 WALLET = "wallet"
+# One that is a code of an amount (`vouchers`).
+VOUCHER = "voucher"
+PAID_AHEAD = (WALLET, VOUCHER)  # whose balance is the ledger's, so that what we write is what is so
 # One that is asked by nobody: what it tells of its card payments is all that is known of them (`terminals`).
 TERMINAL = "terminal"
-OWN = (WALLET, TERMINAL)  # of which no provider of ours has anything to say
+OWN = (*PAID_AHEAD, TERMINAL)  # of which no provider of ours has anything to say
 
 
 _PROVIDERS: dict[tuple[Any, ...], Provider] = {}
@@ -498,6 +500,31 @@ async def open_saved(
     return payment, op
 
 
+async def keep(
+    scope: Scope, provider: str, account_ref: str, source_type: str, source_id: UUID, *, amount_minor: int,
+    currency: str, method: str, payer_email: str, language: str, voucher_id: UUID | None = None,
+) -> Payment:  # fmt: skip
+    """A hold that stands at once, of money that was paid ahead: `provider` is one of PAID_AHEAD, and its caller has
+    made sure, and keeps it locked until the commit, that so much is there. `PaymentAuthorized` follows."""
+    payment_id = uuid7()
+    live = select(PaymentAccount.is_live).where(PaymentAccount.is_live).limit(1)
+    payment = Payment(
+        id=payment_id, source_type=source_type, source_id=source_id, provider=provider, account_ref=account_ref,
+        provider_ref=str(payment_id), state="authorized", currency=currency, hold_minor=amount_minor,
+        payer_email=payer_email, method=method, is_live=(await scope.db.execute(live)).first() is not None,
+        created_at=scope.now, voucher_id=voucher_id,
+    )  # fmt: skip
+    scope.db.add(payment)
+    await scope.db.flush()
+    scope.db.add(PaymentOp(
+        id=uuid7(), payment_id=payment.id, kind=f"{provider}_hold", idem_key=f"{provider[:3]}:{payment.id}",
+        state="succeeded", request={"amount_minor": amount_minor, "language": language}, created_at=scope.now,
+        updated_at=scope.now,
+    ))  # fmt: skip
+    await _emit(scope, payment, "PaymentAuthorized")
+    return payment
+
+
 async def raise_hold(scope: Scope, payment_id: UUID, by_minor: int) -> PaymentOp | None:
     """Its bank is asked to hold that much more on it; `HoldChanged` tells that it answered. None for a hold that cannot
     be raised: once it was refused nobody asks again."""
@@ -649,7 +676,7 @@ async def _capture(
         await _waive(scope, payment, gross_minor)
         return
     amount = min(gross_minor, payment.hold_minor)
-    if payment.provider == WALLET and amount:
+    if payment.provider in PAID_AHEAD and amount:
         await _give_up(scope, payment, gross_minor - amount, "payment", payment.id)
         await apply(scope, payment, _own_word(payment, "captured", captured_minor=amount))
         return
@@ -708,7 +735,7 @@ async def _owe(scope: Scope, payment: Payment, gross_minor: int, *, is_one_of_ma
 def _own_word(
     payment: Payment, state: str, *, captured_minor: int = 0, refunded_minor: int = 0
 ) -> Observation:
-    """Of a wallet nobody else has anything to say: what we write is what is so."""
+    """Of what was paid ahead nobody else has anything to say: what we write is what is so."""
     return Observation(
         provider_ref=str(payment.id), state=state, captured_minor=captured_minor, refunded_minor=refunded_minor,
     )  # fmt: skip
@@ -807,7 +834,7 @@ async def refund(
     if payment.provider == TERMINAL:
         op.state, op.response = "failed", {"code": AT_TERMINAL}
         return op
-    if payment.provider == WALLET:
+    if payment.provider in PAID_AHEAD:
         op.state = "succeeded"
         await _post_refund(scope, payment, op)
         refunded = payment.refunded_minor + amount
@@ -1828,8 +1855,8 @@ def _taken(payment: Payment, amount_minor: int) -> list[Posting]:
     came = Posting("psp_pending", amount_minor, currency, payment.account_ref)
     if payment.provider == TERMINAL:  # in the books since it was told
         came = Posting("terminal_unmatched", amount_minor, currency, payment.account_ref)
-    if payment.provider == WALLET:
-        came = Posting("wallet_liability", amount_minor, currency, payment.account_ref)
+    if payment.provider in PAID_AHEAD:
+        came = Posting(f"{payment.provider}_liability", amount_minor, currency, payment.account_ref)
     if payment.source_type == WALLET:
         return [
             came,

@@ -52,15 +52,15 @@ ACCOUNTS = {
     "site_host_expense": "Shares of site hosts", "site_host_payable": "Owed to site hosts",
     "host_share_held": "Shares on their way to site hosts", "host_share_payable": "Held for site hosts",
     "vat_receivable": "VAT to get back", "write_off": "Written off", "wallet_liability": "Drivers' wallets",
-    "voucher_liability": "Vouchers not redeemed", "voucher_receivable": "Owed for vouchers", "goodwill": "Given away",
+    "voucher_liability": "Vouchers not used", "voucher_receivable": "Owed for vouchers", "goodwill": "Given away",
     "terminal_clearing": "At acquirers of card terminals", "terminal_unmatched": "Terminal money without a session",
     "acquirer_fee": "Fees of acquirers", "other_income": "Other receipts",
 }  # fmt: skip
 OP_WORDS = {
     "checkout_create": "Payment page", "checkout_expire": "Page closed", "capture": "Capture", "cancel": "Release",
     "refund": "Refund", "dispute_evidence": "Evidence", "dispute_accept": "Dispute accepted",
-    "wallet_hold": "Kept in the wallet", "terminal_told": "Card terminal", "create": "Saved card", "confirm": "Hold",
-    "increment": "Hold raised", **host_shares.WORDS,
+    "wallet_hold": "Kept in the wallet", "voucher_hold": "Kept of the voucher", "terminal_told": "Card terminal",
+    "create": "Saved card", "confirm": "Hold", "increment": "Hold raised", **host_shares.WORDS,
 }  # fmt: skip
 KINDS = {
     "captured": "Payment captured",
@@ -259,6 +259,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
         on_its_way_minor=back.on_its_way_minor,
         session_id=public_id("charging_session", row.source_id) if row.source_type == "charging_session" else None,
         driver_id=public_id("driver", row.source_id) if is_top_up else None,
+        batch_id=row.account_ref if row.provider == payments.VOUCHER else None,
     )  # fmt: skip
 
 

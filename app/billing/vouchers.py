@@ -1,15 +1,17 @@
-"""Vouchers: codes of an amount that fill a driver's wallet (docs/decisions/0034).
+"""Vouchers: codes of an amount that fill a driver's wallet, or pay for a guest's session (docs/decisions/0034, 0040).
 
 What comes to more than one person gives away alone in a day waits for a second one, as refunds do; what is issued is
-owed from then on: `voucher_liability` in the ledger, until the code is redeemed (then the wallet
-owes it) or revoked. VAT falls due where a session is paid from the wallet, as with any other money.
-Errors: `voucher_unknown`, `voucher_expired`, `voucher_used`, `voucher_paid`, `single_purpose`, `wallet_off`,
+owed from then on: `voucher_liability` in the ledger, until the code is redeemed (then the wallet owes it), has paid for
+a session (a `Payment` whose provider is `voucher`) or is revoked. VAT falls due where a session is paid, as with any
+other money. Whoever spends of a code holds its row until the commit.
+Errors: `voucher_unknown`, `voucher_expired`, `voucher_used`, `voucher_held`, `voucher_account`, `voucher_currency`,
+`voucher_too_small`, `voucher_paid`, `single_purpose`, `wallet_off`,
 `wallet_full`, `vouchers_wait`, `vouchers_decided`, `own_request`, TooMany `too_many_codes`, Invalid of `name`,
 `amount`, `code_count`, `uses_per_code`, `valid_until`, `note`.
 """
 
 import secrets as stdlib_secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -20,13 +22,15 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import selectinload
 
 from app.access import accounts
-from app.billing import ledger, wallets
+from app.billing import ledger, payments, wallets
 from app.billing.ledger import Posting
-from app.billing.models import Voucher, VoucherBatch, VoucherRedemption
+from app.billing.models import Payment, Voucher, VoucherBatch, VoucherRedemption
+from app.billing.payments import VOUCHER
 from app.brands.models import TenantProfile
 from app.identity import limits
 from app.identity.models import ApiKey
-from app.kernel import audit
+from app.identity.service import email_norm
+from app.kernel import audit, events
 from app.kernel.clock import uuid7
 from app.kernel.errors import FieldFault, Invalid, NotFound, Refused, TooMany
 from app.kernel.ids import public_id
@@ -35,12 +39,15 @@ from app.kernel.names import check_name
 from app.kernel.secrets import digest, digests, seal, unseal
 from app.stations.models import Location
 from tenants.scope import Scope
-from themes.language import N_
+from themes.language import N_, _
+from themes.render import money
 
 # Crockford's: nobody takes a letter for a figure. 80 bits, in four groups.
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LOOKS_LIKE = str.maketrans("OIL", "011")
 GROUPS, GROUP_LENGTH = 4, 4
+# Money that comes back to a code is of use for so long at least, whenever the code itself ends.
+GOOD_AGAIN = timedelta(days=90)
 MOST_CODES, MOST_USES, LONGEST = 1000, 10_000, timedelta(days=3 * 366)
 # Of an account and of an address, per hour: a code is guessed by nobody, and nobody is to keep trying.
 TRIES, TRIES_PER_ADDRESS, WINDOW = 10, 60, timedelta(hours=1)
@@ -48,7 +55,7 @@ PURPOSE = "voucher"
 
 
 def new_code() -> str:
-    letters = [stdlib_secrets.choice(_LETTERS) for _ in range(GROUPS * GROUP_LENGTH)]
+    letters = [stdlib_secrets.choice(_LETTERS) for _no in range(GROUPS * GROUP_LENGTH)]
     return "-".join(
         "".join(letters[start : start + GROUP_LENGTH]) for start in range(0, len(letters), GROUP_LENGTH)
     )
@@ -67,9 +74,11 @@ def read_code(typed: str) -> str:
 
 async def issue(
     scope: Scope, *, name: str, amount: str, code_count: int | None, uses_per_code: int | None, valid_until: str,
-    paid_by: str,
+    paid_by: str, for_guests: bool | None = None,
 ) -> VoucherBatch:  # fmt: skip
     """The batch with its codes; what they come to is owed from now on. `paid_by`: `brand` (given away) or `buyer`.
+    `for_guests`: whoever has a code may charge with it and have no account (None: where a code has one use only, for
+    nobody can tell whether a guest has used it before).
     Above the limit (`state` waiting) there are neither, until somebody else approves it."""
     currency = (await scope.db.execute(select(TenantProfile.currency))).scalar_one()
     faults = list[FieldFault]()
@@ -104,6 +113,7 @@ async def issue(
         code_count=code_count, uses_per_code=uses_per_code, valid_until=ends, issued_by=scope.actor.name,
         created_at=scope.now, state="issued", asked_by_kind=scope.actor.kind, asked_by_id=scope.actor.id,
         key_of=key.created_by if key else "",
+        for_guests=uses_per_code == 1 if for_guests is None else for_guests,
     )  # fmt: skip
     limit = await wallets.limit_minor(scope)
     if limit is not None and worth_minor(batch) + await _issued_lately(scope) > limit:
@@ -124,7 +134,7 @@ def worth_minor(batch: VoucherBatch) -> int:
 def _told(batch: VoucherBatch) -> dict[str, Any]:
     return {
         "name": batch.name, "amount_minor": batch.amount_minor, "currency": batch.currency, "codes": batch.code_count,
-        "uses_per_code": batch.uses_per_code, "paid_by": batch.paid_by,
+        "uses_per_code": batch.uses_per_code, "paid_by": batch.paid_by, "for_guests": batch.for_guests,
     }  # fmt: skip
 
 
@@ -145,14 +155,13 @@ async def _issued_lately(scope: Scope) -> int:
 
 async def _issue(scope: Scope, batch: VoucherBatch) -> None:
     keys = scope.settings.secret_keys
-    for code in [new_code() for _ in range(batch.code_count)]:
+    for code in [new_code() for _no in range(batch.code_count)]:
         scope.db.add(Voucher(
             id=uuid7(), batch_id=batch.id, code_digest=digest(keys, PURPOSE, code), masked=f"…{code[-GROUP_LENGTH:]}",
             code_sealed=seal(keys, PURPOSE, code), used_count=0,
         ))  # fmt: skip
     await scope.db.flush()
-    uses = batch.code_count * batch.uses_per_code
-    await _post_owed(scope, "vouchers_issued", "voucher_batch", batch.id, batch, uses)
+    await _post_owed(scope, "vouchers_issued", "voucher_batch", batch.id, batch, worth_minor(batch))
     await audit.record(scope, "vouchers.issued", "voucher_batch", batch.id, _told(batch))
 
 
@@ -193,11 +202,10 @@ async def _lock_waiting(scope: Scope, batch_id: UUID) -> VoucherBatch:
 
 
 async def _post_owed(
-    scope: Scope, kind: str, source_type: str, source_id: UUID, batch: VoucherBatch, uses: int
+    scope: Scope, kind: str, source_type: str, source_id: UUID, batch: VoucherBatch, minor: int
 ) -> None:
-    """Owed for so many more redemptions; negative: for so many less."""
+    """So much more is owed; negative: less."""
     party = public_id("voucher_batch", batch.id)
-    minor = uses * batch.amount_minor
     from_whom = Posting("goodwill", minor, batch.currency)
     if batch.paid_by == "buyer":
         from_whom = Posting("voucher_receivable", minor, batch.currency, party)
@@ -249,7 +257,8 @@ async def mark_paid(scope: Scope, batch_id: UUID) -> VoucherBatch:
 
 async def revoke(scope: Scope, batch_id: UUID, voucher_id: UUID | None = None) -> int:
     """One code, or all of the batch: nobody redeems it any more, and what was left of it is owed no longer (by whom it
-    was paid for gets that back from the brand). How many were revoked now; redeemed money stays redeemed."""
+    was paid for gets that back from the brand). How many were revoked now; redeemed money stays redeemed, and what a
+    session holds is still good: what is left of that when it ends is revoked then (`came_back`)."""
     batch = await get_batch(scope, batch_id, lock=True)
     query = select(Voucher).where(Voucher.batch_id == batch.id, Voucher.revoked_at.is_(None))
     if voucher_id is not None:
@@ -257,15 +266,22 @@ async def revoke(scope: Scope, batch_id: UUID, voucher_id: UUID | None = None) -
     found = list((await scope.db.execute(query.order_by(Voucher.id).with_for_update())).scalars())
     if not found:
         return 0
-    left = sum(batch.uses_per_code - one.used_count for one in found)
-    for one in found:
-        one.revoked_at = scope.now
-    await _post_owed(scope, "vouchers_revoked", f"voucher_revocation:{batch.id}", uuid7(), batch, -left)
+    minor = await _revoke(scope, batch, found)
     await audit.record(
-        scope, "vouchers.revoked", "voucher_batch", batch.id,
-        {"codes": len(found), "amount_minor": left * batch.amount_minor},
-    )  # fmt: skip
+        scope, "vouchers.revoked", "voucher_batch", batch.id, {"codes": len(found), "amount_minor": minor}
+    )
     return len(found)
+
+
+async def _revoke(scope: Scope, batch: VoucherBatch, found: Sequence[Voucher]) -> int:
+    """What is left of these, locked, is owed no longer: minor units."""
+    left = await left_of(scope, batch, [one.id for one in found])
+    for one in found:
+        one.revoked_at = one.revoked_at or scope.now
+        one.revoked_minor += left[one.id].minor
+    minor = sum(one.minor for one in left.values())
+    await _post_owed(scope, "vouchers_revoked", f"voucher_revocation:{batch.id}", uuid7(), batch, -minor)
+    return minor
 
 
 async def reveal(scope: Scope, batch_id: UUID) -> list[tuple[Voucher, str]]:
@@ -278,11 +294,141 @@ async def reveal(scope: Scope, batch_id: UUID) -> list[tuple[Voucher, str]]:
     return [(one, unseal(keys, PURPOSE, one.code_sealed)) for one in await list_vouchers(scope, batch.id)]
 
 
+# -- what is left of a code --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Minor units: what may be spent, and what sessions hold beside that."""
+
+    minor: int
+    held_minor: int
+
+
+async def left_of(scope: Scope, batch: VoucherBatch, voucher_ids: Sequence[UUID]) -> dict[UUID, Left]:
+    """Of codes of a batch, in one statement, so of one moment: a capture between two looks would show its money twice.
+    Nobody else spends of a code whose row is locked."""
+    redeemed = (
+        select(func.sum(VoucherRedemption.amount_minor))
+        .where(VoucherRedemption.voucher_id == Voucher.id)
+        .correlate(Voucher)
+    )
+    own = Payment.voucher_id == Voucher.id
+    holds = Payment.state.in_(("authorized", "capturing"))
+    held = select(func.sum(Payment.hold_minor)).where(own, holds).correlate(Voucher)
+    spent = select(func.sum(Payment.captured_minor - Payment.refunded_minor)).where(own).correlate(Voucher)
+    parts = [func.coalesce(one.scalar_subquery(), 0) for one in (redeemed, held, spent)]
+    query = select(Voucher.id, Voucher.revoked_minor, parts[0], parts[1], parts[2])
+    query = query.where(Voucher.id.in_(voucher_ids))
+    worth = batch.amount_minor * batch.uses_per_code
+    return {
+        key: Left(worth - revoked - int(gone) - int(waits) - int(taken), int(waits))
+        for key, revoked, gone, waits, taken in (await scope.db.execute(query)).all()
+    }
+
+
+async def _find_good(scope: Scope, typed: str) -> tuple[Voucher, Left]:
+    """The code, locked, with its batch; refused where nothing can be had for it."""
+    known = digests(scope.settings.secret_keys, PURPOSE, read_code(typed))
+    query = (
+        select(Voucher)
+        .where(Voucher.code_digest.in_(known), Voucher.revoked_at.is_(None))
+        .options(selectinload(Voucher.batch))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    voucher = (await scope.db.execute(query)).scalar_one_or_none()
+    if voucher is None:
+        raise Refused("voucher_unknown", N_("This code is not known here. Look at it once more."))
+    if await _today(scope) > max(voucher.batch.valid_until, voucher.good_until or date.min):
+        raise Refused("voucher_expired", N_("This code is no longer valid."))
+    left = (await left_of(scope, voucher.batch, [voucher.id]))[voucher.id]
+    if left.minor <= 0:
+        if left.held_minor:
+            words = N_("A session is charging with this code. What it leaves can be used when it is over.")
+            raise Refused("voucher_held", words)
+        raise Refused("voucher_used", N_("This code was used already."))
+    return voucher, left
+
+
+# -- charging with it --------------------------------------------------------------------------------------------------
+
+
+async def is_taken(scope: Scope) -> bool:
+    """There are codes that a guest could charge with."""
+    today = await _today(scope)
+    batches = select(VoucherBatch.id).where(
+        VoucherBatch.state == "issued", VoucherBatch.for_guests, VoucherBatch.valid_until >= today
+    )
+    again = select(Voucher.id).where(Voucher.good_until >= today)
+    return bool((await scope.db.execute(select(batches.exists() | again.exists()))).scalar_one())
+
+
+async def check_code(scope: Scope, typed: str, *, remote: str) -> None:
+    """Counts a guess; refused where nothing can be had for the code. Until the commit nobody else spends of it."""
+    await _check_tries(scope, {f"voucher:{limits.network_of(remote)}": TRIES_PER_ADDRESS})
+    await _find_good(scope, typed)
+
+
+async def keep(
+    scope: Scope, typed: str, source_type: str, source_id: UUID, *, most_minor: int, more_than_minor: int,
+    currency: str, email: str, language: str,
+) -> Payment:  # fmt: skip
+    """As much of the code as is left, at most one use of it and `most_minor`, waits for the end of the source, as in
+    `wallets.keep`. Guesses are counted before (`check_code`)."""
+    voucher, left = await _find_good(scope, typed)
+    batch = voucher.batch
+    if not batch.for_guests:
+        raise Refused("voucher_account", N_("This code fills a driver's wallet. Log in and redeem it there."))
+    if batch.currency != currency:
+        raise Refused("voucher_currency", N_("This code is in another currency than the price here."))
+    amount = min(left.minor, batch.amount_minor, most_minor)
+    if amount <= more_than_minor:
+        words = _("There is too little left on this code to start here: %(amount)s.")
+        raise Refused("voucher_too_small", words % {"amount": money(left.minor, currency)})
+    payment = await payments.keep(
+        scope, VOUCHER, public_id("voucher_batch", batch.id), source_type, source_id, amount_minor=amount,
+        currency=currency, method=f"Voucher {voucher.masked}", payer_email=email_norm(email), language=language,
+        voucher_id=voucher.id,
+    )  # fmt: skip
+    await audit.record(
+        scope, "voucher.held", "voucher_batch", batch.id,
+        {"voucher": public_id("voucher", voucher.id), "amount_minor": amount,
+         "payment": public_id("payment", payment.id)},
+    )  # fmt: skip
+    return payment
+
+
+async def came_back(scope: Scope, event_id: UUID) -> None:
+    """A session has ended or gave money back: what of it lies on a code again. Whoever revoked the code has it, at
+    once; else what was given back can be spent for a while, though the code itself may have ended since. Twice is
+    once."""
+    event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
+    payment = await payments.get_payment(scope, event.source_id) if event is not None else None
+    if event is None or payment is None or payment.voucher_id is None:
+        return
+    query = select(Voucher).where(Voucher.id == payment.voucher_id).options(selectinload(Voucher.batch))
+    voucher = (await scope.db.execute(query.with_for_update())).scalar_one()
+    if voucher.revoked_at is not None:
+        minor = await _revoke(scope, voucher.batch, [voucher])
+        if minor:
+            about = {"codes": 1, "amount_minor": minor, "voucher": public_id("voucher", voucher.id)}
+            await audit.record(scope, "vouchers.revoked", "voucher_batch", voucher.batch_id, about)
+    elif event.kind == "PaymentRefunded":
+        until = event.at.date() + GOOD_AGAIN
+        if until > max(voucher.batch.valid_until, voucher.good_until or date.min):
+            voucher.good_until = until
+
+
 # -- redeeming ---------------------------------------------------------------------------------------------------------
 
 
 async def check_tries(scope: Scope, driver_id: UUID, remote: str) -> None:
     most = {f"voucher:{driver_id}": TRIES, f"voucher:{limits.network_of(remote)}": TRIES_PER_ADDRESS}
+    await _check_tries(scope, most)
+
+
+async def _check_tries(scope: Scope, most: Mapping[str, int]) -> None:
     for name, limit in most.items():
         if not await limits.is_within(scope.redis, scope.tenant_id, name, limit, WINDOW):
             raise TooMany(
@@ -292,36 +438,27 @@ async def check_tries(scope: Scope, driver_id: UUID, remote: str) -> None:
 
 
 async def redeem(scope: Scope, typed: str, *, remote: str) -> VoucherRedemption:
-    """By the driver who acts: what the code is worth is in their wallet. Each driver redeems a code once."""
+    """By the driver who acts: what the code is worth, or what is left of it, is in their wallet. Of a code for several
+    each driver redeems one use."""
     driver = await accounts.get_own(scope)
     await check_tries(scope, driver.id, remote)
     if not await wallets.is_offered(scope):
         raise Refused("wallet_off", N_("There is no wallet to fill here."))
-    known = digests(scope.settings.secret_keys, PURPOSE, read_code(typed))
-    query = (
-        select(Voucher)
-        .where(Voucher.code_digest.in_(known), Voucher.revoked_at.is_(None))
-        .options(selectinload(Voucher.batch))
-        .with_for_update()
-    )
-    voucher = (await scope.db.execute(query)).scalar_one_or_none()
-    if voucher is None:
-        raise Refused("voucher_unknown", N_("This code is not known here. Look at it once more."))
+    voucher, left = await _find_good(scope, typed)
     batch = voucher.batch
-    if await _today(scope) > batch.valid_until:
-        raise Refused("voucher_expired", N_("This code is no longer valid."))
     used = select(VoucherRedemption.id).where(
         VoucherRedemption.voucher_id == voucher.id, VoucherRedemption.driver_id == driver.id
     )
-    if voucher.used_count >= batch.uses_per_code or (await scope.db.execute(used)).first() is not None:
+    if batch.uses_per_code > 1 and (await scope.db.execute(used)).first() is not None:
         raise Refused("voucher_used", N_("This code was used already."))
     wallet = await wallets.get_wallet(scope, driver.id, lock=True)
     if batch.currency != wallet.currency:  # the brand changed its own since: nobody could spend it
         raise Refused("voucher_expired", N_("This code is no longer valid."))
-    wallets.check_room(wallet, batch.amount_minor)
+    amount = min(left.minor, batch.amount_minor)
+    wallets.check_room(wallet, amount)
     voucher.used_count += 1
     redemption = VoucherRedemption(
-        id=uuid7(), voucher_id=voucher.id, driver_id=driver.id, amount_minor=batch.amount_minor,
+        id=uuid7(), voucher_id=voucher.id, driver_id=driver.id, amount_minor=amount,
         currency=batch.currency, created_at=scope.now,
     )  # fmt: skip
     scope.db.add(redemption)
@@ -329,11 +466,11 @@ async def redeem(scope: Scope, typed: str, *, remote: str) -> VoucherRedemption:
     party = public_id("voucher_batch", batch.id)
     await wallets.post_in(
         scope, "voucher_redeemed", "voucher_redemption", redemption.id, driver.id,
-        Posting("voucher_liability", batch.amount_minor, batch.currency, party),
+        Posting("voucher_liability", amount, batch.currency, party),
     )  # fmt: skip
     await audit.record(
         scope, "voucher.redeemed", "voucher_batch", batch.id,
-        {"voucher": public_id("voucher", voucher.id), "amount_minor": batch.amount_minor,
+        {"voucher": public_id("voucher", voucher.id), "amount_minor": amount,
          "driver": public_id("driver", driver.id)},
     )  # fmt: skip
     return redemption
@@ -344,14 +481,20 @@ async def redeem(scope: Scope, typed: str, *, remote: str) -> VoucherRedemption:
 
 @dataclass(frozen=True, slots=True)
 class BatchSeen:
-    """`used` counts redemptions, `owed_minor` is what could still be redeemed, in the ledger; `is_over`: its last day
-    is past. `unpaid_minor`: what its buyer owes."""
+    """`used` counts redemptions, `charged_minor` is what sessions took by the codes themselves; `owed_minor` is what
+    could still be spent or is held, in the ledger; `is_over`: its last day is past. `unpaid_minor`: what its buyer
+    owes."""
 
     batch: VoucherBatch
     used: int
+    charged_minor: int
     owed_minor: int
     unpaid_minor: int
-    is_over: bool
+    today: date
+
+    @property
+    def is_over(self) -> bool:
+        return self.batch.valid_until < self.today
 
 
 async def get_batch(scope: Scope, batch_id: UUID, *, lock: bool = False) -> VoucherBatch:
@@ -385,13 +528,20 @@ async def look(scope: Scope, batches: Sequence[VoucherBatch]) -> list[BatchSeen]
         .group_by(Voucher.batch_id)
     )
     used = {key: int(count) for key, count in (await scope.db.execute(counts)).all()}
+    taken = (
+        select(Voucher.batch_id, func.sum(Payment.captured_minor - Payment.refunded_minor))
+        .join(Payment, Payment.voucher_id == Voucher.id)
+        .where(Voucher.batch_id.in_(ids))
+        .group_by(Voucher.batch_id)
+    )
+    charged = {key: int(minor) for key, minor in (await scope.db.execute(taken)).all()}
     owed, unpaid = (
         await _owed_of(scope, ids, "voucher_liability"),
         await _owed_of(scope, ids, "voucher_receivable"),
     )
     today = await _today(scope)
     return [
-        BatchSeen(one, used.get(one.id, 0), -owed[one.id], unpaid[one.id], one.valid_until < today)
+        BatchSeen(one, used.get(one.id, 0), charged.get(one.id, 0), -owed[one.id], unpaid[one.id], today)
         for one in batches
     ]
 

@@ -1,5 +1,6 @@
 """REST: vouchers, and the wallet of a driver (contract.md)."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -36,18 +37,23 @@ async def get_vouchers(tenant_scope: Scope, batch_id: str) -> dict[str, Any]:
 async def _shown(scope: Scope, batch_id: UUID) -> dict[str, Any]:
     (seen,) = await vouchers.look(scope, [await vouchers.get_batch(scope, batch_id)])
     rows = await vouchers.list_vouchers(scope, batch_id)
-    return _batch(seen) | {"vouchers": [_voucher(row) for row in rows]}
+    return _batch(seen) | {"vouchers": await _vouchers(scope, seen.batch, rows)}
 
 
 @post("/vouchers", status_code=201, opt={"permission": "invoices.manage"}, tags=["money"],
       summary="Issue a batch; 202 where it waits for a second member of staff")  # fmt: skip
 async def issue_vouchers(tenant_scope: Scope, data: dict[str, Any]) -> Response[dict[str, Any]]:
     """`name`, `amount` of each as `"10.00"` in the brand's currency, `code_count`, `uses_per_code` (1), `valid_until`
-    (a day), `paid_by`: `brand` (given away) or `buyer`."""
+    (a day), `paid_by`: `brand` (given away) or `buyer`, `for_guests`: whoever has a code may charge with it and have no
+    account (where it is not said: codes of one use)."""
+    guests = data.get("for_guests")
+    if guests is not None and not isinstance(guests, bool):
+        raise Invalid.field("for_guests", "choice", "true or false.")
     batch = await vouchers.issue(
         tenant_scope, name=str(data.get("name") or ""), amount=str(data.get("amount") or ""),
         code_count=_whole(data, "code_count"), uses_per_code=_whole(data, "uses_per_code", 1),
         valid_until=str(data.get("valid_until") or ""), paid_by=str(data.get("paid_by") or "brand"),
+        for_guests=guests,
     )  # fmt: skip
     return Response(await _shown(tenant_scope, batch.id), status_code=201 if batch.state == "issued" else 202)
 
@@ -62,8 +68,11 @@ def _whole(data: dict[str, Any], name: str, default: int | None = None) -> int |
 @post("/vouchers/{batch_id:str}/revelations", status_code=200, opt={"permission": "invoices.manage"}, tags=["money"],
       summary="The codes of a batch; each look is in the audit log")  # fmt: skip
 async def reveal_vouchers(tenant_scope: Scope, batch_id: str) -> Response[dict[str, Any]]:
-    found = await vouchers.reveal(tenant_scope, parse_id("voucher_batch", batch_id))
-    shown = {"vouchers": [_voucher(row) | {"code": code} for row, code in found]}
+    key = parse_id("voucher_batch", batch_id)
+    found = await vouchers.reveal(tenant_scope, key)
+    batch = await vouchers.get_batch(tenant_scope, key)
+    rows = await _vouchers(tenant_scope, batch, [row for row, _code in found])
+    shown = {"vouchers": [row | {"code": code} for row, (_row, code) in zip(rows, found, strict=True)]}
     return Response(shown, headers={"Cache-Control": "no-store"})
 
 
@@ -80,17 +89,25 @@ def _batch(seen: BatchSeen) -> dict[str, Any]:
     return {
         "id": public_id("voucher_batch", row.id), "name": row.name, "state": row.state,
         "amount": money(row.amount_minor, row.currency), "code_count": row.code_count,
-        "uses_per_code": row.uses_per_code, "used": seen.used, "owed": money(seen.owed_minor, row.currency),
+        "uses_per_code": row.uses_per_code, "for_guests": row.for_guests, "used": seen.used,
+        "charged": money(seen.charged_minor, row.currency), "owed": money(seen.owed_minor, row.currency),
         "valid_until": row.valid_until.isoformat(), "paid_by": row.paid_by, "paid_at": rfc3339(row.paid_at),
         "note": row.note or None, "created_at": rfc3339(row.created_at),
     }  # fmt: skip
 
 
-def _voucher(row: Voucher) -> dict[str, Any]:
-    return {
-        "id": public_id("voucher", row.id), "masked": row.masked, "used": row.used_count,
-        "revoked_at": rfc3339(row.revoked_at),
-    }  # fmt: skip
+async def _vouchers(scope: Scope, batch: VoucherBatch, rows: Sequence[Voucher]) -> list[dict[str, Any]]:
+    """`left` may be spent, `held` beside it waits for the end of sessions."""
+    left = await vouchers.left_of(scope, batch, [row.id for row in rows])
+    return [
+        {
+            "id": public_id("voucher", row.id), "masked": row.masked, "used": row.used_count,
+            "left": money(left[row.id].minor, batch.currency), "held": money(left[row.id].held_minor, batch.currency),
+            "good_until": max(batch.valid_until, row.good_until or batch.valid_until).isoformat(),
+            "revoked_at": rfc3339(row.revoked_at),
+        }
+        for row in rows
+    ]  # fmt: skip
 
 
 @get("/drivers/{driver_id:str}/wallet", opt={"permission": "invoices.view"}, tags=["money"],

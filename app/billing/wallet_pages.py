@@ -21,6 +21,7 @@ AnyRequest = Request[Any, Any, Any]
 nav = [NavItem("Vouchers", "/vouchers", "euro", "invoices.view", order=53)]
 PAGE, TITLE = 50, "Vouchers and wallets"
 PAID_BY = [("brand", "The brand: a gift"), ("buyer", "A buyer")]
+WHO = [("guests", "Guests at a charger too"), ("drivers", "Drivers with an account only")]
 
 
 # -- vouchers ----------------------------------------------------------------------------------------------------------
@@ -30,7 +31,7 @@ PAID_BY = [("brand", "The brand: a gift"), ("buyer", "A buyer")]
 async def list_vouchers(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     after = request.query_params.get("after")
     shown = await _listed(tenant_scope, parse_id("voucher_batch", after) if after else None)
-    values = {"code_count": "10", "uses_per_code": "1", "paid_by": "brand"}
+    values = {"code_count": "10", "uses_per_code": "1", "paid_by": "brand", "who": "guests"}
     return page(
         request,
         tenant_scope,
@@ -50,7 +51,7 @@ async def _listed(scope: Scope, after: UUID | None = None) -> dict[str, Any]:
         "next_after": public_id("voucher_batch", rows[PAGE - 1].batch.id) if len(rows) > PAGE else None,
         "in_wallets": await wallets.totals(scope, "wallet_liability"),
         "in_vouchers": await wallets.totals(scope, "voucher_liability"),
-        "is_offered": await wallets.is_offered(scope), "paid_by": PAID_BY,
+        "is_offered": await wallets.is_offered(scope), "paid_by": PAID_BY, "who": WHO,
         "limit_minor": await wallets.limit_minor(scope), "currency": (await get_profile(scope)).currency,
     }  # fmt: skip
 
@@ -62,7 +63,7 @@ async def issue_vouchers(request: AnyRequest, tenant_scope: Scope) -> Response[A
         batch = await vouchers.issue(
             tenant_scope, name=form.text("name"), amount=form.text("amount"), code_count=form.integer("code_count"),
             uses_per_code=form.integer("uses_per_code"), valid_until=form.text("valid_until"),
-            paid_by=form.text("paid_by"),
+            paid_by=form.text("paid_by"), for_guests={"guests": True, "drivers": False}.get(form.text("who")),
         )  # fmt: skip
     except (Invalid, Refused) as error:
         shown = await _listed(tenant_scope)
@@ -89,10 +90,11 @@ async def show_batch(request: AnyRequest, tenant_scope: Scope, batch_id: str) ->
     batch = await vouchers.get_batch(tenant_scope, parse_id("voucher_batch", batch_id))
     (seen,) = await vouchers.look(tenant_scope, [batch])
     rows = await vouchers.list_vouchers(tenant_scope, batch.id)
+    left = await vouchers.left_of(tenant_scope, batch, [row.id for row in rows])
     return page(
         request, tenant_scope, "billing/voucher_batch.html", title=batch.name, id=batch_id, batch=batch, seen=seen,
         is_own=batch.is_of(tenant_scope.actor), worth_minor=vouchers.worth_minor(batch),
-        rows=[(public_id("voucher", row.id), row) for row in rows],
+        rows=[(public_id("voucher", row.id), row, left[row.id]) for row in rows],
     )  # fmt: skip
 
 
@@ -102,19 +104,28 @@ async def reveal_codes(request: AnyRequest, tenant_scope: Scope, batch_id: str) 
     form, key = await read_form(request), parse_id("voucher_batch", batch_id)
     found = await vouchers.reveal(tenant_scope, key)
     batch = await vouchers.get_batch(tenant_scope, key)
+    left = await vouchers.left_of(tenant_scope, batch, [row.id for row, _code in found])
     valid = [(row, code) for row, code in found if row.revoked_at is None]
     if form.text("as") == "csv":
         amount = to_decimal(batch.amount_minor, batch.currency)
-        head = ("code", "amount", "currency", "valid_until", "uses", "used")
+        head = ("code", "amount", "currency", "valid_until", "uses", "used", "left")
         cells = (
-            (code, amount, batch.currency, batch.valid_until, batch.uses_per_code, row.used_count)
+            (
+                code,
+                amount,
+                batch.currency,
+                batch.valid_until,
+                batch.uses_per_code,
+                row.used_count,
+                to_decimal(left[row.id].minor, batch.currency),
+            )
             for row, code in valid
         )
         response: Response[Any] = csv_file("vouchers.csv", csv_text(head, (list(one) for one in cells)))
     else:
         response = page(
             request, tenant_scope, "billing/voucher_codes.html", title=batch.name, id=batch_id, batch=batch,
-            codes=[code for row, code in valid if row.used_count < batch.uses_per_code],
+            codes=[(code, left[row.id].minor) for row, code in valid if left[row.id].minor > 0],
         )  # fmt: skip
     response.headers["Cache-Control"] = "no-store"
     return response

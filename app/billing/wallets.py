@@ -25,7 +25,6 @@ from app.billing.models import (
     LedgerEntry,
     LedgerTxn,
     Payment,
-    PaymentAccount,
     PaymentOp,
     Repayment,
     Voucher,
@@ -417,29 +416,10 @@ async def keep(
     amount = min(wallet.available_minor, most_minor) if wallet.currency == currency else 0
     if amount <= more_than_minor:
         raise Refused("wallet_too_small", N_("There is too little in your wallet to start here."))
-    payment_id = uuid7()
-    payment = Payment(
-        id=payment_id, source_type=source_type, source_id=source_id, provider=WALLET,
-        account_ref=public_id("driver", driver.id), provider_ref=str(payment_id), state="authorized",
-        currency=currency, hold_minor=amount, payer_email=driver.email_norm or "", method="Wallet",
-        is_live=await _is_live(scope), created_at=scope.now,
+    return await payments.keep(
+        scope, WALLET, public_id("driver", driver.id), source_type, source_id, amount_minor=amount, currency=currency,
+        method="Wallet", payer_email=driver.email_norm or "", language=language,
     )  # fmt: skip
-    scope.db.add(payment)
-    await scope.db.flush()
-    scope.db.add(PaymentOp(
-        id=uuid7(), payment_id=payment.id, kind="wallet_hold", idem_key=f"wal:{payment.id}", state="succeeded",
-        request={"amount_minor": amount, "language": language}, created_at=scope.now, updated_at=scope.now,
-    ))  # fmt: skip
-    await events.emit(scope, "PaymentAuthorized", "payment", payment.id, {
-        "source_type": source_type, "source_id": str(source_id), "state": "authorized", "failure": "",
-        "captured_minor": 0,
-    })  # fmt: skip
-    return payment
-
-
-async def _is_live(scope: Scope) -> bool:
-    query = select(PaymentAccount.is_live).where(PaymentAccount.is_live)
-    return (await scope.db.execute(query.limit(1))).first() is not None
 
 
 # -- giving it back ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from litestar import Request, Response, get, post
 from litestar.response import Stream
 
 from app.access import accounts
-from app.billing import einvoice, paper, payments
+from app.billing import einvoice, paper, payments, vouchers
 from app.billing.models import Payment, PaymentOp
 from app.billing.paper import Paper
 from app.billing.provider import OutcomeUnknown
@@ -36,6 +36,7 @@ from app.charging import (
     settlement,
     signed,
     startable,
+    voucher_starts,
     wallet_starts,
 )
 from app.charging.models import ChargingSession
@@ -161,6 +162,7 @@ async def _place_page(
         place=place, location=evse.station.location, time_zone=await _clock(scope, evse.station),
         plug=places.plug, terms=terms, wish=paid.new_wish(), hold_too_small=paid.HOLD_TOO_SMALL,
         profile=await brands.get_profile(scope), test_cards=_test_cards(scope.settings), way=way,
+        takes_vouchers=terms.offer is not None and await vouchers.is_taken(scope),
         **await _costs(scope, evse, terms), **form,
     )  # fmt: skip
 
@@ -293,6 +295,64 @@ async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str
     return _page_of(scope, session, is_own=is_own), op, session.id
 
 
+@get("/c/{code:str}/voucher", opt={"public": True})
+async def show_voucher_form(request: AnyRequest, tenant_scope: Scope, code: str) -> Response[str]:
+    """The price, and the form for who pays it by a voucher's code."""
+    return await _voucher_page(request, tenant_scope, code, values={}, errors={}, alert=None)
+
+
+async def _voucher_page(
+    request: AnyRequest, scope: Scope, code: str, *, status: int = 200, **form: Any
+) -> Response[str]:
+    """Without the form where nothing can begin, nothing is to be paid, or a driver starts by their card."""
+    evse = await stations.find_place(scope, code)
+    way = await voucher_starts.find_way(scope, evse)
+    place = places.place_of(evse.station, evse, await startable.look(scope, evse.id))
+    terms = await _terms(scope, evse, way or account.Way())
+    offer = terms.offer if way is not None and place.refusal is None else None
+    return page(
+        request, scope, "charging/place_voucher.html", title=_("Pay with a voucher"), status=status, place=place,
+        location=evse.station.location, terms=terms, wish=paid.new_wish(), profile=await brands.get_profile(scope),
+        offer=offer if offer is not None and offer.is_enough else None, **await _costs(scope, evse, terms), **form,
+    )  # fmt: skip
+
+
+@post("/c/{code:str}/voucher", opt={"public": True})
+async def start_by_voucher(request: AnyRequest, code: str) -> Response[Any]:
+    """To the session's page. As `start`: the same form twice is one wish, and what was not read is not agreed to."""
+    visit, form = visit_of(request), await read_form(request)
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        evse = await stations.find_place(scope, code)
+        try:
+            return redirect(request, await _wish_by_voucher(scope, visit, evse, form))
+        except (Invalid, Refused, TooMany) as error:
+            await scope.db.rollback()
+            scope.forget_after_commit()
+            errors = {fault.field: _(fault.message) for fault in error.faults}
+            shown = await _voucher_page(
+                request, scope, code, status=error.status, values=form.values, errors=errors, alert=_(error.message)
+            )  # fmt: skip
+            return with_retry_after(shown, error)
+
+
+async def _wish_by_voucher(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> str:
+    wish, email = form.text("wish")[:64], form.text("email")
+    way = await voucher_starts.find_way(scope, evse)
+    await startable.lock_evse(scope, evse.id)
+    session = await paid.find_by_wish(scope, evse.id, wish, email)
+    if session is None:
+        if way is None or form.text("terms") != (await _terms(scope, evse, way)).digest:
+            raise Refused("price_changed", PRICE_CHANGED)
+        if email:
+            check_email(email, "email")
+        session = await voucher_starts.request_start(
+            scope, evse, way, form.text("voucher"), email=email, language=visit.language, origin=visit.origin,
+            remote=visit.remote,
+        )  # fmt: skip
+        paid.keep_wish(session, evse.id, wish)
+    return f"/s/{paid.link_of(scope, session.id)}"
+
+
 def _is_own_card(scope: Scope, evse: EVSE, form: Form) -> bool:
     is_free = evse.station.location is not None and evse.station.location.is_free_vend
     return "card" in form and scope.actor.kind == "driver" and not is_free
@@ -358,7 +418,7 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     cdr = (await queries.cdrs_of(scope, [session.id])).get(session.id)
     collection = cdr.collection if cdr else await settlement.collection_of(scope, session)
     charged = cdr or await queries.find_credited(scope, session.id)
-    by_card = payment if payment is None or payment.provider != payments.WALLET else None
+    by_card = payment if payment is None or payment.provider not in payments.PAID_AHEAD else None
     words = await paid.state_words(
         scope, session, by_card, collection, has_returned=has_returned,
         owed_minor=charged.incl_vat_minor if charged else None,
@@ -708,7 +768,8 @@ async def close_account(request: AnyRequest, tenant_scope: Scope) -> Response[An
 
 
 routes = [
-    show_places, show_map, find_code, show_place, start, show_session, live_session, stop, cancel, show_receipt,
+    show_places, show_map, find_code, show_place, start, show_voucher_form, start_by_voucher, show_session,
+    live_session, stop, cancel, show_receipt,
     download_receipt, download_receipt_xml, show_history, download_history, show_own_session, live_own_session,
     stop_own_session, cancel_own_session, show_own_receipt, download_own_receipt, download_own_receipt_xml,
     show_closing, close_account, download_signed, download_own_signed, pay_due, pay_own_due,

@@ -105,8 +105,8 @@ async def find_terms(
     scope: Scope, evse: EVSE, *, driver_group_id: UUID | None = None, collection: str = "card",
     most_minor: int | None = None,
 ) -> Terms:  # fmt: skip
-    """`collection` and `most_minor` as `account.Way` has them. No offer where nothing is held: free, no price, cards
-    are not taken."""
+    """`collection` and `most_minor` as `account.Way` has them, or `voucher`. No offer where nothing is held: free,
+    no price, cards are not taken."""
     location = evse.station.location
     if location is not None and location.is_free_vend:
         return Terms(None, True, collection, None, _digest("free_vend"))
@@ -115,7 +115,7 @@ async def find_terms(
     )  # fmt: skip
     if version is None:
         return Terms(None, False, collection, None, _digest("no_tariff"))
-    offer = await find_offer(scope, evse, version) if collection in ("card", "wallet") else None
+    offer = await find_offer(scope, evse, version) if collection in ("card", "wallet", "voucher") else None
     if offer is not None and most_minor is not None:
         offer = replace(offer, hold_minor=min(offer.hold_minor, most_minor))
     vat = await tariffs.default_vat(scope, location)

@@ -65,7 +65,7 @@ async def _gives_back(scope: Scope, payment: Payment, cdr: CDR, energy_wh: int |
 async def _must_wait(scope: Scope, payment: Payment, amount_minor: int) -> bool:
     """Also in parts: what nobody approved counts together."""
     account = select(PaymentAccount.refund_limit_minor)
-    if payment.provider == payments.WALLET:  # from a wallet it can be paid out: the brand's own limit
+    if payment.provider in payments.PAID_AHEAD:  # from a wallet it can be paid out: the brand's own limit
         own = await payments.find_own_account(scope)
         account = account.where(PaymentAccount.id == (own.id if own else None))
     else:

@@ -239,7 +239,7 @@ async def mail_hold_released(database: Database, tenant_id: UUID, event_id: str)
             payment = await payments.find_payment(scope, "charging_session", event.source_id)
         if payment is None or payment.source_type != "charging_session" or not payment.payer_email:
             return
-        if payment.provider == payments.WALLET:
+        if payment.provider in payments.PAID_AHEAD:
             return  # nothing had left it
         session = await scope.db.get(ChargingSession, (tenant_id, payment.source_id))
         if session is None or payment.state != "canceled" or not payment.hold_minor:

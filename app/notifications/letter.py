@@ -244,9 +244,14 @@ Letter = tuple[str, str, str]  # kind, subject, body; in the language that is be
 def way_back(name: str, url: str, payment: Payment) -> Letter:
     """The hold stands: where a guest's session can be watched and stopped."""
     held = money(payment.hold_minor, payment.currency)
+    lead = _("%(name)s holds %(amount)s on your card. You pay only what you charge.")
+    if payment.provider == payments.VOUCHER:
+        lead = _(
+            "%(name)s keeps %(amount)s of your voucher. You pay only what you charge; the rest stays on it."
+        )
     body = (
         _("Hello,"),
-        _("%(name)s holds %(amount)s on your card. You pay only what you charge.") % {"name": name, "amount": held},
+        lead % {"name": name, "amount": held},
         _("Watch and stop your session, from any device:"), url,
         _("Who has this address can stop it: keep it to yourself."),
     )  # fmt: skip
@@ -263,10 +268,11 @@ def receipt(
     """The money was taken, or it never will be: then the mail says first that nothing is to be paid. What was given
     back with a note by then has a mail of its own. `is_signed`: the meter signed it, and anybody may check that."""
     payment, waived = settled.payment, paper.waived(settled)
-    is_wallet = payment.provider == payments.WALLET
     taken_words = (
         _("%(amount)s were taken from your wallet.")
-        if is_wallet
+        if payment.provider == payments.WALLET
+        else _("%(amount)s were taken from your voucher; what is left of it stays on the code.")
+        if payment.provider == payments.VOUCHER
         else _("%(amount)s were taken from %(card)s; the rest of the hold is released.")
         if payment.captured_minor < payment.hold_minor
         else _("%(amount)s were taken from %(card)s.")
@@ -282,7 +288,7 @@ def receipt(
           if settled.unpapered_minor else []),
         *([waived] if waived else []),
         *([_("The hold on your card is released and nothing is charged.")]
-          if waived and not payment.captured_minor and not is_wallet else []),
+          if waived and not payment.captured_minor and payment.provider not in payments.PAID_AHEAD else []),
         _("Your receipt:"), f"{url}/receipt", _("The receipt as PDF:"), f"{url}/receipt.pdf",
         *([_("What the meter signed, to be checked by you:"), f"{url}/signed-data.xml"] if is_signed else []),
     )  # fmt: skip
@@ -354,6 +360,11 @@ def refund(
         given_back, may_take_days = _("%(name)s gave %(amount)s back to your wallet.") % {
             "name": name, "amount": money(amount_minor, payment.currency),
         }, ""  # fmt: skip
+    if payment.provider == payments.VOUCHER:
+        given_back = _("%(name)s gave %(amount)s back to your voucher %(code)s: charge with it again.") % {
+            "name": name, "amount": money(amount_minor, payment.currency), "code": payment.method.split()[-1],
+        }  # fmt: skip
+        may_take_days = ""
     reason = note.buyer.get("reason") if note else ""
     waived = paper.waived_before(corrected, payment)
     body = (

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0040"
-down_revision = "0038"
+down_revision = "0039"
 
 
 def _text(table: str, name: str) -> None:

@@ -5,6 +5,7 @@
 | I1 postings balance, and so does everything | `book_faults`; the database's own trigger in `test_invoices.py` |
 | I2 a CDR stands on one paper; what is paid, waived and waits makes its gross | `cdr_faults`, `paper_faults` |
 | I2 a wallet holds what came into it less what went, never less than what it keeps | `wallet_faults` |
+| I2 what is left of a code is owed, and no more of it is spent | `voucher_faults` |
 | I3 taken <= held, here and at the provider | `payment_faults`, `provider_faults` |
 | I4 given back <= taken, here and at the provider | `payment_faults`, `provider_faults` |
 | I5 fee <= taken | `payment_faults` |
@@ -34,9 +35,17 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from app.billing import host_shares, payments, sandbox, terminals, wallets
+from app.billing import host_shares, payments, sandbox, terminals, vouchers, wallets
 from app.billing import service as billing
-from app.billing.models import AcquirerPayout, Invoice, InvoiceLine, Payment, PaymentOp, TerminalRecord
+from app.billing.models import (
+    AcquirerPayout,
+    Invoice,
+    InvoiceLine,
+    Payment,
+    PaymentOp,
+    TerminalRecord,
+    VoucherBatch,
+)  # fmt: skip
 from app.charging.models import CDR, ChargingSession
 from app.kernel.clock import utcnow
 from app.kernel.ids import public_id
@@ -147,6 +156,7 @@ async def book_faults(scope: Scope, database: Database) -> list[str]:
             f" invoiced {invoiced}, short {short}"
         )
     found += await wallet_faults(scope, books)
+    found += await voucher_faults(scope)
     found += await terminal_faults(scope, books)
     account = await payments.find_account(scope)
     shown = await provider_balance(database, account.account_ref) if account else {}
@@ -229,6 +239,23 @@ async def wallet_faults(scope: Scope, books: Mapping[tuple[str, str], int]) -> l
             )
     owed = -sum(minor for (code, _currency), minor in books.items() if code == "wallet_liability")
     return found + ([f"wallets hold {total}, the books owe {owed}"] if owed != total else [])
+
+
+async def voucher_faults(scope: Scope) -> list[str]:
+    """I2: nothing is spent of a code that was not on it, none that was revoked is owed once its sessions are over, and
+    what is left of a batch's codes, with what sessions hold of them, is what the books owe for it."""
+    found = list[str]()
+    for batch in (await scope.db.execute(select(VoucherBatch))).scalars():
+        rows = await vouchers.list_vouchers(scope, batch.id)
+        left = await vouchers.left_of(scope, batch, [row.id for row in rows])
+        (seen,) = await vouchers.look(scope, [batch])
+        found += [
+            f"of code {key} {one} is left" for key, one in left.items() if min(one.minor, one.held_minor) < 0
+        ]
+        told = sum(one.minor + one.held_minor for one in left.values())
+        if told != seen.owed_minor:
+            found.append(f"codes of {batch.name} come to {told}, the books owe {seen.owed_minor}")
+    return found
 
 
 async def provider_balance(database: Database, account_ref: str) -> dict[str, int]:

@@ -28,7 +28,17 @@ from app.billing.models import Payment, PaymentOp, SavedCard
 from app.billing.provider import OutcomeUnknown, Rejected
 from app.billing.stripe_connect import StripeConnect
 from app.brands.models import TenantProfile
-from app.charging import host_accounts, paid, service, settlement, site_hosts, wallet_starts
+from app.charging import (
+    host_accounts,
+    paid,
+    service,
+    settlement,
+    site_hosts,
+    startable,
+    voucher_starts,
+    wallet_starts,
+)  # fmt: skip
+from app.charging.account import Way
 from app.charging.models import CDR, ChargingSession
 from app.charging.reports import TransactionReport
 from app.demo.cast import NORDLICHT
@@ -36,6 +46,7 @@ from app.kernel.clock import utcnow
 from app.kernel.errors import LiveryError
 from app.kernel.money import half_up
 from app.kernel.settings import load_settings
+from app.kernel.web import ANONYMOUS
 from app.stations import commands
 from app.stations import service as stations
 from app.stations.models import EVSE
@@ -74,7 +85,7 @@ FAULTS = {
 }
 # Minutes: the janitor's, a plug-in's, a payment page's, an hour, a day, a hold's lifetime; mostly a few.
 # What fills a wallet is paid back from it: who refunds that at the provider itself lets the wallet go below zero.
-BY_CARD = "p.provider <> 'wallet' and p.source_type <> 'wallet'"
+BY_CARD = "p.provider not in ('wallet', 'voucher') and p.source_type <> 'wallet'"
 CLOCK = (2, 2, 2, 2, 2, 12, 40, 65, 26 * 60, 8 * 24 * 60)
 
 
@@ -108,6 +119,7 @@ class Brand:
     places: list[Place]
     riders: list[Rider]
     price: Decimal = PRICES[0]
+    codes: list[tuple[UUID, str]] = field(default_factory=list)  # by their batches
     sessions: dict[UUID, Decimal] = field(default_factory=dict)  # to the price that was shown
 
 
@@ -304,6 +316,27 @@ class World:
             session, _op = await paid.request_start(
                 scope, place.evse_id, email="", language="en", origin="", remote=f"203.0.113.{len(self.log) % 250}",
                 driver_id=rider.driver.id, keep=await wallet_starts.keeper(scope),
+            )  # fmt: skip
+            brand.sessions[session.id] = price
+        return str(session.id)
+
+    async def start_by_voucher(self, brand: Brand) -> str:
+        """A guest's, by a code that others may use too, some of which were revoked meanwhile."""
+        place, price = self.chance.choice(brand.places), brand.price
+        async with self.scope(brand) as scope:
+            if brand.codes and self.chance.random() < 0.2:
+                await vouchers.revoke(scope, self.chance.choice(brand.codes)[0])
+            if len(brand.codes) < 2 or self.chance.random() < 0.3:
+                batch = await vouchers.issue(
+                    scope, name="Fair", amount="7.00", code_count=1, uses_per_code=self.chance.choice((1, 2)),
+                    valid_until=f"{self.now + timedelta(days=20):%Y-%m-%d}", paid_by="brand", for_guests=True,
+                )  # fmt: skip
+                brand.codes.append((batch.id, (await vouchers.reveal(scope, batch.id))[0][1]))
+        async with self.scope(brand, ANONYMOUS) as scope:
+            evse = await startable.get_startable(scope, place.evse_id)
+            session = await voucher_starts.request_start(
+                scope, evse, Way(), self.chance.choice(brand.codes)[1], email="", language="en", origin="",
+                remote=f"203.0.113.{len(self.log) % 250}",
             )  # fmt: skip
             brand.sessions[session.id] = price
         return str(session.id)
@@ -663,7 +696,8 @@ WEIGHTS = {
     ("save_card", "hold_to_reader", "work", "end", "work", "pay_debt", "come_back", "work"): 4,
     ("hold_to_reader", "work"): 5, ("hold_to_reader",): 1,
     ("pay_debt", "come_back", "work"): 4, ("top_up", "pay", "come_back", "work"): 4, ("voucher",): 3,
-    ("start_from_wallet", "work", "plug_in"): 6, ("pay_back", "work"): 2, ("repay",): 2,
+    ("start_from_wallet", "work", "plug_in"): 6, ("start_by_voucher", "work", "plug_in"): 5,
+    ("pay_back", "work"): 2, ("repay",): 2,
     ("short", "pay_back", "work", "pay_back", "work"): 1, ("short", "refund", "work", "repay"): 1,
     ("short", "top_up", "pay", "come_back", "work", "pay_back", "work", "repay"): 1, ("old_news",): 1, ("clock",): 2,
     ("janitor", "work"): 3, ("work",): 3,
