@@ -182,3 +182,8 @@ def is_limited(case: Case, excl: Decimal, incl: Decimal) -> bool:
     return (has_session and any(sides[side] < Decimal(least[side]) for side in least)) or any(
         sides[side] > Decimal(most[side]) for side in most
     )
+
+
+def is_near_limit(case: Case, sides: dict[str, Decimal], within: Decimal) -> bool:
+    limits = (case.tariff.get("min_price", {}), case.tariff.get("max_price", {}))
+    return any(abs(sides[side] - Decimal(limit[side])) <= within for limit in limits for side in limit)

@@ -8,7 +8,7 @@ import pytest
 from app.tariffs.ocpi_tariff import read_tariff
 from app.tariffs.pricing import Price, price
 from tests.conftest import Proof
-from tests.tariffs.brute_force import DECIMALS, is_limited, payable, total
+from tests.tariffs.brute_force import DECIMALS, is_limited, is_near_limit, payable, total
 from tests.tariffs.random_tariffs import Case, case
 
 CASES = 100_000
@@ -25,7 +25,8 @@ def check(one: Case) -> bool:
     """True when something was to pay. Says the whole case where the two disagree.
 
     What the tariff speaks of, net or gross, to the last digit; the other side of the tax follows from it, a rounding
-    away per rate. Of what a limit changed, that limits hold is promised in test_pricing.
+    away per rate. Of what a limit changed, that limits hold is promised in test_pricing; where one is so near that this
+    rounding would break it, the other side is rounded instead (2.30 JPY net and 2.53 gross at a minimum of 2.38 gross).
     """
     found = engine(one)
     excl, incl = total(one)
@@ -36,9 +37,12 @@ def check(one: Case) -> bool:
         said = {side: Decimal(text) for side, text in found.total_cost.as_json(found.currency).items()}
         own, other = ("incl_vat", "excl_vat") if found.is_tax_included else ("excl_vat", "incl_vat")
         counted = {"excl_vat": excl, "incl_vat": incl}
-        assert said[own] == payable(one, counted[own]), case
         rates = len({line.vat_rate for line in found.lines})
         unit = Decimal(1).scaleb(-DECIMALS[found.currency])
+        if said[own] != payable(one, counted[own]):
+            assert is_near_limit(one, counted, (rates + 1) * unit), case
+            own, other = other, own
+            assert said[own] == payable(one, counted[own]), case
         assert abs(said[other] - counted[other]) <= (rates + 1) * unit, case
     return bool(found.total_cost.incl_minor)
 
