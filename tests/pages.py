@@ -126,7 +126,7 @@ SHOTS = (
     Shot("map", "/map", surface="driver"),
     Shot("offline", "/offline", surface="driver"),
     Shot("place", "/", ("main a[href^='/c/']",), surface="driver"),
-    Shot("place-voucher", "/", ("main a[href^='/c/']", "main a[href$='/voucher']"), surface="driver"),
+    Shot("place-voucher", "/?free=1", ("main a[href^='/c/']", "main a[href$='/voucher']"), surface="driver"),
     Shot("imprint", "/legal/imprint", surface="driver"),
     Shot("driver-login", "/login", surface="driver"),
     Shot("guest-session", "/mails", (WAY_BACK, SESSION), surface="guest"),
