@@ -11,7 +11,8 @@ Errors: `voucher_unknown`, `voucher_expired`, `voucher_used`, `voucher_held`, `v
 """
 
 import secrets as stdlib_secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -263,7 +264,10 @@ async def revoke(scope: Scope, batch_id: UUID, voucher_id: UUID | None = None) -
     query = select(Voucher).where(Voucher.batch_id == batch.id, Voucher.revoked_at.is_(None))
     if voucher_id is not None:
         query = query.where(Voucher.id == voucher_id)
-    found = list((await scope.db.execute(query.order_by(Voucher.id).with_for_update())).scalars())
+    rows = list((await scope.db.execute(query.order_by(Voucher.id).with_for_update())).scalars())
+    left = await left_of(scope, batch, [one.id for one in rows])
+    # One that is used up is left alone: what is given back of its sessions can still be spent.
+    found = [one for one in rows if left[one.id] != Left(0, 0)]
     if not found:
         return 0
     minor = await _revoke(scope, batch, found)
@@ -273,13 +277,16 @@ async def revoke(scope: Scope, batch_id: UUID, voucher_id: UUID | None = None) -
     return len(found)
 
 
-async def _revoke(scope: Scope, batch: VoucherBatch, found: Sequence[Voucher]) -> int:
-    """What is left of these, locked, is owed no longer: minor units."""
-    left = await left_of(scope, batch, [one.id for one in found])
+async def _revoke(scope: Scope, batch: VoucherBatch, found: Sequence[Voucher], *, but_minor: int = 0) -> int:
+    """What is left of these, locked, is owed no longer, `but_minor` of each: minor units."""
+    minors = {
+        key: max(one.minor - but_minor, 0)
+        for key, one in (await left_of(scope, batch, [one.id for one in found])).items()
+    }
     for one in found:
         one.revoked_at = one.revoked_at or scope.now
-        one.revoked_minor += left[one.id].minor
-    minor = sum(one.minor for one in left.values())
+        one.revoked_minor += minors[one.id]
+    minor = sum(minors.values())
     await _post_owed(scope, "vouchers_revoked", f"voucher_revocation:{batch.id}", uuid7(), batch, -minor)
     return minor
 
@@ -327,7 +334,7 @@ async def left_of(scope: Scope, batch: VoucherBatch, voucher_ids: Sequence[UUID]
     }
 
 
-async def _find_good(scope: Scope, typed: str) -> tuple[Voucher, Left]:
+async def _get_good(scope: Scope, typed: str) -> tuple[Voucher, Left]:
     """The code, locked, with its batch; refused where nothing can be had for it."""
     known = digests(scope.settings.secret_keys, PURPOSE, read_code(typed))
     query = (
@@ -365,9 +372,12 @@ async def is_taken(scope: Scope) -> bool:
 
 
 async def check_code(scope: Scope, typed: str, *, remote: str) -> None:
-    """Counts a guess; refused where nothing can be had for the code. Until the commit nobody else spends of it."""
-    await _check_tries(scope, {f"voucher:{limits.network_of(remote)}": TRIES_PER_ADDRESS})
-    await _find_good(scope, typed)
+    """Refused where a guest can have nothing for the code; a wrong guess counts. The code is locked: until the commit
+    nobody else spends of it."""
+    async with _guess(scope, {f"voucher:guest:{limits.network_of(remote)}": TRIES_PER_ADDRESS}):
+        voucher, _left = await _get_good(scope, typed)
+    if not voucher.batch.for_guests:
+        raise Refused("voucher_account", N_("This code fills a driver's wallet. Log in and redeem it there."))
 
 
 async def keep(
@@ -376,16 +386,14 @@ async def keep(
 ) -> Payment:  # fmt: skip
     """As much of the code as is left, at most one use of it and `most_minor`, waits for the end of the source, as in
     `wallets.keep`. Guesses are counted before (`check_code`)."""
-    voucher, left = await _find_good(scope, typed)
+    voucher, left = await _get_good(scope, typed)
     batch = voucher.batch
-    if not batch.for_guests:
-        raise Refused("voucher_account", N_("This code fills a driver's wallet. Log in and redeem it there."))
     if batch.currency != currency:
         raise Refused("voucher_currency", N_("This code is in another currency than the price here."))
     amount = min(left.minor, batch.amount_minor, most_minor)
     if amount <= more_than_minor:
         words = _("There is too little left on this code to start here: %(amount)s.")
-        raise Refused("voucher_too_small", words % {"amount": money(left.minor, currency)})
+        raise Refused("voucher_too_small", words % {"amount": money(amount, currency)})
     payment = await payments.keep(
         scope, VOUCHER, public_id("voucher_batch", batch.id), source_type, source_id, amount_minor=amount,
         currency=currency, method=f"Voucher {voucher.masked}", payer_email=email_norm(email), language=language,
@@ -400,21 +408,24 @@ async def keep(
 
 
 async def came_back(scope: Scope, event_id: UUID) -> None:
-    """A session has ended or gave money back: what of it lies on a code again. Whoever revoked the code has it, at
-    once; else what was given back can be spent for a while, though the code itself may have ended since. Twice is
-    once."""
+    """A session has ended or gave money back: what of it lies on a code again. What was given back can be spent for a
+    while, though the code may have ended or been revoked since; whatever else a revoked code has again is owed no
+    longer, at once. Twice is once."""
     event = await scope.db.get(events.Event, (scope.tenant_id, event_id))
     payment = await payments.get_payment(scope, event.source_id) if event is not None else None
     if event is None or payment is None or payment.voucher_id is None:
         return
     query = select(Voucher).where(Voucher.id == payment.voucher_id).options(selectinload(Voucher.batch))
     voucher = (await scope.db.execute(query.with_for_update())).scalar_one()
+    is_refund = event.kind == "PaymentRefunded"
     if voucher.revoked_at is not None:
-        minor = await _revoke(scope, voucher.batch, [voucher])
+        back = event.data["amount_minor"] if is_refund else 0
+        minor = await _revoke(scope, voucher.batch, [voucher], but_minor=back)
         if minor:
             about = {"codes": 1, "amount_minor": minor, "voucher": public_id("voucher", voucher.id)}
             await audit.record(scope, "vouchers.revoked", "voucher_batch", voucher.batch_id, about)
-    elif event.kind == "PaymentRefunded":
+    if is_refund:
+        voucher.revoked_at = None
         until = event.at.date() + GOOD_AGAIN
         if until > max(voucher.batch.valid_until, voucher.good_until or date.min):
             voucher.good_until = until
@@ -423,28 +434,35 @@ async def came_back(scope: Scope, event_id: UUID) -> None:
 # -- redeeming ---------------------------------------------------------------------------------------------------------
 
 
-async def check_tries(scope: Scope, driver_id: UUID, remote: str) -> None:
-    most = {f"voucher:{driver_id}": TRIES, f"voucher:{limits.network_of(remote)}": TRIES_PER_ADDRESS}
-    await _check_tries(scope, most)
-
-
-async def _check_tries(scope: Scope, most: Mapping[str, int]) -> None:
-    for name, limit in most.items():
-        if not await limits.is_within(scope.redis, scope.tenant_id, name, limit, WINDOW):
-            raise TooMany(
-                N_("Too many codes were tried. Try again in an hour."),
-                code="too_many_codes", retry_after_s=int(WINDOW.total_seconds()),
-            )  # fmt: skip
+@asynccontextmanager
+async def _guess(scope: Scope, most: Mapping[str, int]) -> AsyncIterator[None]:
+    """Counts while it is tried, and for the window where no such code is known: whoever has one guesses nothing."""
+    attempt = uuid7()
+    if not await limits.claim(scope.redis, scope.tenant_id, attempt, most, WINDOW):
+        raise TooMany(
+            N_("Too many codes were tried. Try again in an hour."),
+            code="too_many_codes", retry_after_s=int(WINDOW.total_seconds()),
+        )  # fmt: skip
+    is_wrong = False
+    try:
+        yield
+    except Refused as error:
+        is_wrong = error.code == "voucher_unknown"
+        raise
+    finally:
+        if not is_wrong:
+            await limits.forgive(scope.redis, scope.tenant_id, attempt)
 
 
 async def redeem(scope: Scope, typed: str, *, remote: str) -> VoucherRedemption:
     """By the driver who acts: what the code is worth, or what is left of it, is in their wallet. Of a code for several
     each driver redeems one use."""
     driver = await accounts.get_own(scope)
-    await check_tries(scope, driver.id, remote)
     if not await wallets.is_offered(scope):
         raise Refused("wallet_off", N_("There is no wallet to fill here."))
-    voucher, left = await _find_good(scope, typed)
+    most = {f"voucher:{driver.id}": TRIES, f"voucher:{limits.network_of(remote)}": TRIES_PER_ADDRESS}
+    async with _guess(scope, most):
+        voucher, left = await _get_good(scope, typed)
     batch = voucher.batch
     used = select(VoucherRedemption.id).where(
         VoucherRedemption.voucher_id == voucher.id, VoucherRedemption.driver_id == driver.id

@@ -1,6 +1,7 @@
 """Portal pages of money paid ahead: vouchers and what they owe, the wallet of a driver, whether wallets are offered."""
 
 from collections.abc import Awaitable
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,11 @@ AnyRequest = Request[Any, Any, Any]
 nav = [NavItem("Vouchers", "/vouchers", "euro", "invoices.view", order=53)]
 PAGE, TITLE = 50, "Vouchers and wallets"
 PAID_BY = [("brand", "The brand: a gift"), ("buyer", "A buyer")]
-WHO = [("guests", "Guests at a charger too"), ("drivers", "Drivers with an account only")]
+WHO = [
+    ("", "Guests too, where a code is for one"),
+    ("guests", "Guests at a charger too"),
+    ("drivers", "Drivers with an account only"),
+]
 
 
 # -- vouchers ----------------------------------------------------------------------------------------------------------
@@ -31,7 +36,7 @@ WHO = [("guests", "Guests at a charger too"), ("drivers", "Drivers with an accou
 async def list_vouchers(request: AnyRequest, tenant_scope: Scope) -> Response[str]:
     after = request.query_params.get("after")
     shown = await _listed(tenant_scope, parse_id("voucher_batch", after) if after else None)
-    values = {"code_count": "10", "uses_per_code": "1", "paid_by": "brand", "who": "guests"}
+    values = {"code_count": "10", "uses_per_code": "1", "paid_by": "brand", "who": ""}
     return page(
         request,
         tenant_scope,
@@ -125,7 +130,10 @@ async def reveal_codes(request: AnyRequest, tenant_scope: Scope, batch_id: str) 
     else:
         response = page(
             request, tenant_scope, "billing/voucher_codes.html", title=batch.name, id=batch_id, batch=batch,
-            codes=[(code, left[row.id].minor) for row, code in valid if left[row.id].minor > 0],
+            codes=[
+                (code, min(left[row.id].minor, batch.amount_minor), max(batch.valid_until, row.good_until or date.min))
+                for row, code in valid if left[row.id].minor > 0
+            ],
         )  # fmt: skip
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -224,7 +224,11 @@ async def request_start(
     }  # fmt: skip
     op = None
     if keep is not None:
-        await keep(session, offer)
+        try:
+            await keep(session, offer)
+        except Refused:  # what cannot pay here is no start
+            await limits.forgive(scope.redis, scope.tenant_id, session_id)
+            raise
     elif saved_card is not None:
         await payments.open_saved(scope, card=saved_card, **about)
     else:
@@ -284,7 +288,10 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
     session, payment = await _subject(scope, event_id)
     if session is None or payment is None:
         return
-    await limits.forgive(scope.redis, scope.tenant_id, session.id)
+    if (
+        payment.provider != payments.VOUCHER
+    ):  # a code holds at once, and as often as it is given up: until it charges
+        await limits.forgive(scope.redis, scope.tenant_id, session.id)
     await startable.lock_evse(scope, session.evse_id)
     pending = await service.lock_pending(scope, session.id)
     if pending is None or pending.cost_cap_minor is not None:

@@ -271,7 +271,7 @@ def receipt(
     taken_words = (
         _("%(amount)s were taken from your wallet.")
         if payment.provider == payments.WALLET
-        else _("%(amount)s were taken from your voucher; what is left of it stays on the code.")
+        else _("%(amount)s were taken from your voucher.")
         if payment.provider == payments.VOUCHER
         else _("%(amount)s were taken from %(card)s; the rest of the hold is released.")
         if payment.captured_minor < payment.hold_minor
