@@ -270,9 +270,15 @@ async def test_machines_issue_print_and_revoke_vouchers_and_read_a_wallet(
 ) -> None:
     api = await house.api("alpha", yard.shop.tenant_id)
     asked = {"name": "Spring", "amount": "10.00", "code_count": 2, "valid_until": TODAY}
-    wrong = await api.send("POST", "/api/v1/vouchers", json=asked | {"code_count": "2"})
-    assert wrong.status_code == 422
-    made = await api.send("POST", "/api/v1/vouchers", json=asked)
+    money = {"amount": "10.00", "currency": "EUR"}  # as all calls say it
+    for wrong in (
+        {"code_count": "2"},
+        {"amount": money | {"currency": "CHF"}},
+        {"amount": money | {"amount": 10}},
+    ):
+        answer = await api.send("POST", "/api/v1/vouchers", json=asked | wrong)
+        assert answer.status_code == 422 and answer.json()["errors"][0]["field"] in wrong
+    made = await api.send("POST", "/api/v1/vouchers", json=asked | {"amount": money})
     assert (made.status_code, made.json()["state"], made.json()["owed"]["amount"]) == (201, "issued", "20.00")
     path = f"/api/v1/vouchers/{made.json()['id']}"
     told = await api.send("POST", f"{path}/revelations", json={})
