@@ -55,9 +55,11 @@ async def show_book(request: AnyRequest) -> Response[Any]:
 
 def _month(value: str, today: date) -> date:
     try:
-        return date.fromisoformat(f"{value}-01")
+        month = date.fromisoformat(f"{value}-01")
     except ValueError:
         return today.replace(day=1)
+    # The page links to the months beside it: the calendar's first and last have none.
+    return month if date.min.year < month.year < date.max.year else today.replace(day=1)
 
 
 @get(

@@ -250,7 +250,7 @@ async def show_payment(request: AnyRequest, tenant_scope: Scope, payment_id: str
         stuck_minor=stuck.get(row, 0), why_refused=outcomes.why_refused(refused),
         has_come_back=refused is None or bool((refused.response or {}).get("came_back")),
         repayments=await payments.list_repayments(tenant_scope, row.id),
-        left_minor=max(left - promised, 0), actor=tenant_scope.actor,
+        left_minor=max(left - promised, 0), refund_count=sum(map(len, of_all.values())), actor=tenant_scope.actor,
         legs=[(public_id("payment", leg.id), leg) for leg in legs],
         requests=[(public_id("refund", one.id), one) for one in requests],
         limit_minor=account.refund_limit_minor if account else None,

@@ -11,6 +11,7 @@ from app.access.service import get_driver
 from app.billing import vouchers, wallets
 from app.billing.models import Voucher, VoucherBatch
 from app.billing.vouchers import BatchSeen
+from app.brands.models import TenantProfile
 from app.kernel.errors import Invalid
 from app.kernel.ids import parse_id, public_id
 from app.kernel.rest import listed, money, rfc3339
@@ -43,19 +44,30 @@ async def _shown(scope: Scope, batch_id: UUID) -> dict[str, Any]:
 @post("/vouchers", status_code=201, opt={"permission": "invoices.manage"}, tags=["money"],
       summary="Issue a batch; 202 where it waits for a second member of staff")  # fmt: skip
 async def issue_vouchers(tenant_scope: Scope, data: dict[str, Any]) -> Response[dict[str, Any]]:
-    """`name`, `amount` of each as `"10.00"` in the brand's currency, `code_count`, `uses_per_code` (1), `valid_until`
-    (a day), `paid_by`: `brand` (given away) or `buyer`, `for_guests`: whoever has a code may charge with it and have no
-    account (where it is not said: codes of one use)."""
+    """`name`, `amount` of each in the brand's currency (`"10.00"` alone is read too), `code_count`, `uses_per_code`
+    (1), `valid_until` (a day), `paid_by`: `brand` (given away) or `buyer`, `for_guests`: whoever has a code may charge
+    with it and have no account (where it is not said: codes of one use)."""
     guests = data.get("for_guests")
     if guests is not None and not isinstance(guests, bool):
         raise Invalid.field("for_guests", "choice", "true or false.")
     batch = await vouchers.issue(
-        tenant_scope, name=str(data.get("name") or ""), amount=str(data.get("amount") or ""),
+        tenant_scope, name=str(data.get("name") or ""), amount=await _amount(tenant_scope, data),
         code_count=_whole(data, "code_count"), uses_per_code=_whole(data, "uses_per_code", 1),
         valid_until=str(data.get("valid_until") or ""), paid_by=str(data.get("paid_by") or "brand"),
         for_guests=guests,
     )  # fmt: skip
     return Response(await _shown(tenant_scope, batch.id), status_code=201 if batch.state == "issued" else 202)
+
+
+async def _amount(scope: Scope, data: dict[str, Any]) -> str:
+    """As every call says money, `{"amount": "10.00", "currency": "EUR"}`."""
+    told = data.get("amount")
+    if isinstance(told, dict):
+        currency = (await scope.db.execute(select(TenantProfile.currency))).scalar_one()
+        if told.get("currency") != currency:
+            raise Invalid.field("amount", "currency", f"Vouchers of this brand are in {currency}.")
+        told = told.get("amount")
+    return told if isinstance(told, str) else ""
 
 
 def _whole(data: dict[str, Any], name: str, default: int | None = None) -> int | None:

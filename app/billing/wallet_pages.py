@@ -216,7 +216,9 @@ async def credit_wallet(request: AnyRequest, tenant_scope: Scope, driver_id: str
     form = await read_form(request)
     try:
         key = parse_id("driver", driver_id)
-        await wallets.credit(tenant_scope, key, form.text("amount"), form.text("reason"))
+        await wallets.credit(
+            tenant_scope, key, form.text("amount"), form.text("reason"), seen_minor=form.integer("balance")
+        )
     except (Invalid, Refused) as error:
         shown = await _wallet(tenant_scope, driver_id)
         return form_again(request, tenant_scope, "billing/wallet.html", error, form, **shown)

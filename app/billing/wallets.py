@@ -320,11 +320,19 @@ async def look_again(scope: Scope, driver_id: UUID) -> bool:
     return bool(waiting)
 
 
-async def credit(scope: Scope, driver_id: UUID, amount: str, reason: str) -> WalletCredit:
-    """By staff, with the reason that the driver reads too; a negative amount takes back. What one person gives is
-    bounded as a refund is. The gift is the brand's expense, and the session it pays is taxed in full."""
+async def credit(
+    scope: Scope, driver_id: UUID, amount: str, reason: str, *, seen_minor: int | None = None
+) -> WalletCredit:
+    """By staff, with the reason that the driver reads too; a negative amount takes back, of what was given and is not
+    spent: what a driver paid in is theirs. What one person gives is bounded as a refund is. The gift is the brand's
+    expense, and the session it pays is taxed in full. `seen_minor` is the balance that whoever gives it saw:
+    `wallet_changed` where that is another by now, so that a second press gives nothing twice."""
     driver = await get_driver(scope, driver_id)
     wallet = await get_wallet(scope, driver.id, lock=True)
+    if seen_minor is not None and seen_minor != wallet.balance_minor:
+        raise Refused(
+            "wallet_changed", "This wallet has changed since you looked: see its history, then send it again."
+        )
     if not reason.strip():
         raise Invalid.field("reason", "required", "Say in a sentence why.")
     try:
@@ -333,8 +341,15 @@ async def credit(scope: Scope, driver_id: UUID, amount: str, reason: str) -> Wal
         minor = 0
     if not minor:
         raise Invalid.field("amount", "amount", "Give an amount such as 10.00, or -10.00 to take it back.")
-    if -minor > wallet.available_minor:
-        raise Invalid.field("amount", "too_high", "There is not so much in this wallet.")
+    if minor < 0:
+        own = card_money(await list_entries(scope, wallet, limit=EVERYTHING))
+        given = max(wallet.available_minor - own, 0)
+        if -minor > given:
+            most = Money(given, wallet.currency).format()
+            why = (
+                f"{most} of what was given is left: what the driver paid in goes back to their card instead."
+            )
+            raise Invalid.field("amount", "too_high", why)
     if minor > 0:
         check_room(wallet, minor)
         limit = await limit_minor(scope)

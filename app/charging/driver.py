@@ -428,6 +428,8 @@ async def _shown(scope: Scope, base: str, session_id: UUID, *, has_returned: boo
     energy = session.energy_wh
     if energy is None and session.live is not None:
         energy = session.live.energy_wh
+    if energy is not None and energy < 0:  # a meter that went back: no amount for a driver to read
+        energy = None
     points = await queries.power_points(scope, session_id)
     power_w = await queries.power_now(scope, session)
     evse = await scope.db.get(EVSE, (scope.tenant_id, session.evse_id)) if session.evse_id else None

@@ -323,7 +323,13 @@ async def refund_payment(request: AnyRequest, tenant_scope: Scope, payment_id: s
     try:
         payment = await payments.get_payment(tenant_scope, parse_id("payment", payment_id))
         amount = _amount(form.text("amount"), payment.currency) if form.text("amount") else None
-        made = await refunds.ask_refund(tenant_scope, payment.id, form.text("reason"), amount_minor=amount)
+        made = await refunds.ask_refund(
+            tenant_scope,
+            payment.id,
+            form.text("reason"),
+            amount_minor=amount,
+            seen_count=form.integer("seen"),
+        )
     except (Invalid, Refused) as error:  # the payment's page says how it stands by now
         visit_of(request).is_spoiled = True
         return redirect(request, path, flash=error.message, kind="error")

@@ -23,11 +23,22 @@ from tenants.scope import Scope
 
 
 async def ask_refund(
-    scope: Scope, payment_id: UUID, reason: str, *, amount_minor: int | None = None
+    scope: Scope,
+    payment_id: UUID,
+    reason: str,
+    *,
+    amount_minor: int | None = None,
+    seen_count: int | None = None,
 ) -> PaymentOp | RefundRequest:
-    """As `settlement.refund`; the request where it waits."""
+    """As `settlement.refund`; the request where it waits. `seen_count` is how many refunds whoever asks saw:
+    `refund_changed` where there are more by now, so that a second press, or a colleague's, gives nothing twice."""
     payment = await settlement.lock_refunding(scope, payment_id)
     left = await settlement.refundable_minor(scope, payment)
+    if seen_count is not None and seen_count != len(await _refunds(scope, payment)):
+        raise Refused(
+            "refund_changed",
+            "Some of this payment was given back since you looked: see below what is left, and ask again for more.",
+        )
     wish = {"deed": "refund", "amount_minor": amount_minor}
     asked = left if amount_minor is None else amount_minor
     if 0 < asked <= left and await _must_wait(scope, payment, asked):

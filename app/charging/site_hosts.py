@@ -9,6 +9,7 @@ Errors: `host_month_closed`, `already_paid`, `nothing_left`, Invalid by field.
 """
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -95,11 +96,14 @@ async def save_host(scope: Scope, values: dict[str, str], host_id: UUID | None =
 
 
 def _day(value: str, field_name: str, faults: list[FieldFault]) -> date | None:
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        faults.append(FieldFault(field_name, "day", "Give a day."))
-        return None
+    with suppress(ValueError):
+        day = date.fromisoformat(value)
+        if (
+            2000 <= day.year < 2100
+        ):  # a slip of the hand: a contract of the year 1 or 9999 cannot be taken back
+            return day
+    faults.append(FieldFault(field_name, "day", "Give a day from 2000 to 2099."))
+    return None
 
 
 async def list_contracts(scope: Scope, host_id: UUID) -> list[tuple[HostContract, Location]]:

@@ -232,7 +232,10 @@ def read_moment(value: Any) -> datetime:
         moment = datetime.fromisoformat(read_text(value))
     except ValueError:
         refuse("date_time", "This must be a time like 2026-05-04T13:30:00Z.")
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:  # year 1 or 9999, by its offset outside of what UTC can say
+        refuse("range", "This time is out of range.")
 
 
 def read_flag(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -161,6 +162,25 @@ async def test_two_parts_at_once_are_never_more_than_the_whole(shop: Shop, house
     await shop.jobs.run()
     assert (await shop.look(payment)).refunded_minor == 300
     assert await kinds(shop) == ["receipt", "receipt_reversal"]
+
+
+async def test_a_second_press_of_one_form_gives_nothing_twice(shop: Shop, house: House) -> None:
+    """Neither a double click nor a colleague's page from before: who wants to give more looks again first."""
+    payment = await paid_session(shop)
+    address = f"/payments/{public_id('payment', payment.id)}"
+    owner, colleague = [await house.staff("alpha", shop.tenant_id) for _ in range(2)]
+    (seen,) = set(re.findall(r'name="seen" value="(\d+)"', (await owner.open(address)).text))
+    await colleague.open(address)
+    form = {"reason": "The cable was short", "amount": "1.00", "seen": seen}
+    await asyncio.gather(*(one.post(f"{address}/refunds", form) for one in (owner, owner, colleague)))
+    await shop.jobs.run()
+    assert (await shop.look(payment)).refunded_minor == 100
+    await colleague.post(f"{address}/refunds", form)
+    shown = (await colleague.open(address)).text
+    assert "given back since you looked" in shown and 'name="seen" value="1"' in shown
+    await colleague.post(f"{address}/refunds", form | {"seen": "1"})
+    await shop.jobs.run()
+    assert (await shop.look(payment)).refunded_minor == 200
 
 
 # -- the VAT of a part -------------------------------------------------------------------------------------------------

@@ -214,6 +214,8 @@ async def test_console_and_portal_show_the_papers_to_whom_they_are_for(
         await keep(shop, 1)
         shown = (await admin.open(f"/platform-book?month={date.today():%Y-%m}")).text
         assert "alpha" in shown and "-000001" in shown
+        for month in ("0001-01", "9999-12"):  # has no month before it, or after it
+            assert f"{date.today():%B %Y}" in (await admin.open(f"/platform-book?month={month}")).text
         invoice = shown.partition("/tenants/alpha/platform-invoices/")[2].partition('"')[0]
         paper = await admin.get(f"/tenants/alpha/platform-invoices/{invoice}")
         assert paper.headers["content-type"] == "application/pdf" and paper.content.startswith(b"%PDF")

@@ -26,7 +26,7 @@ from app.stations.models import EVSE, StationCommand
 from tenants.scope import Actor
 from tests.billing.conftest import ASKS, DECLINED, Shop, jobs, shop
 from tests.charging.test_cap import BEGAN, START_WH, Visit, paid_for, place_of, visit
-from tests.web import CLI
+from tests.web import CLI, House
 from themes.language import speaking
 
 __all__ = ["jobs", "shop", "visit"]
@@ -515,6 +515,16 @@ async def test_a_hold_that_expired_unseen_is_not_taken_and_not_owed(visit: Visit
 
 
 # -- under review ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_meter_that_went_back_tells_a_driver_no_energy(visit: Visit, house: House) -> None:
+    await visit.read(10, -1)
+    session = await visit.end(30, -1)
+    assert session.review == "implausible"
+    async with visit.shop.scope() as scope:
+        link = paid.link_of(scope, session.id)
+    shown = (await house.driver("alpha").open(f"/s/{link}")).text
+    assert "Being checked" in shown and "kWh" not in shown
 
 
 @pytest.mark.parametrize(("decision", "energy", "taken"), [("release", 8_000, [480]), ("void", None, [])])

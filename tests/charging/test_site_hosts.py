@@ -101,7 +101,8 @@ async def test_staff_agree_see_print_and_book_the_payment(visit: Visit, house: H
     shown = (await owner.open(path)).text
     place = shown.partition('<option value="loc_')[2].partition('"')[0]
     terms = TERMS | {"location_id": f"loc_{place}"}
-    assert (await owner.post(f"{path}/contracts", terms | {"percent": "101"})).status_code == 422
+    for wrong in ({"percent": "101"}, {"valid_from": "0001-01-01"}, {"valid_from": "9999-12-31"}):
+        assert (await owner.post(f"{path}/contracts", terms | wrong)).status_code == 422
     assert (await owner.post(f"{path}/contracts", terms)).status_code == 303
     await visit.end(60, 10)
     (row,) = await write(visit, 1)

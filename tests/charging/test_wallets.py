@@ -270,9 +270,15 @@ async def test_machines_issue_print_and_revoke_vouchers_and_read_a_wallet(
 ) -> None:
     api = await house.api("alpha", yard.shop.tenant_id)
     asked = {"name": "Spring", "amount": "10.00", "code_count": 2, "valid_until": TODAY}
-    wrong = await api.send("POST", "/api/v1/vouchers", json=asked | {"code_count": "2"})
-    assert wrong.status_code == 422
-    made = await api.send("POST", "/api/v1/vouchers", json=asked)
+    money = {"amount": "10.00", "currency": "EUR"}  # as all calls say it
+    for wrong in (
+        {"code_count": "2"},
+        {"amount": money | {"currency": "CHF"}},
+        {"amount": money | {"amount": 10}},
+    ):
+        answer = await api.send("POST", "/api/v1/vouchers", json=asked | wrong)
+        assert answer.status_code == 422 and answer.json()["errors"][0]["field"] in wrong
+    made = await api.send("POST", "/api/v1/vouchers", json=asked | {"amount": money})
     assert (made.status_code, made.json()["state"], made.json()["owed"]["amount"]) == (201, "issued", "20.00")
     path = f"/api/v1/vouchers/{made.json()['id']}"
     told = await api.send("POST", f"{path}/revelations", json={})
@@ -426,7 +432,9 @@ async def test_wallet_and_saved_card_have_one_order_at_the_reader_and_on_the_pag
         (await payments.get_own_account(scope)).card_on_file = "required"
     with pytest.raises(AssertionError):
         await visit()
-    await fill(yard, jule, "31.00")
+    await fill(yard, jule, "21.00")
+    async with shop.scope() as scope:
+        await wallets.credit(scope, jule.id, "10.00", "Sorry")
     assert await visit() == ("wallet", 3000, "wallet")
     await save(shop, jule)
     assert await visit() == ("wallet", 3000, "wallet")
@@ -448,6 +456,22 @@ async def test_gifts_are_no_money_to_be_paid_out_whenever_they_came(yard: Yard, 
         with pytest.raises(Refused, match="nothing in this wallet that came from a card"):
             await wallets.pay_back(scope, jule.id, "She moves away.")
     assert (await wallet_of(yard, jule)).balance_minor == 2000
+
+
+async def test_staff_take_back_what_was_given_and_never_what_the_driver_paid_in(
+    yard: Yard, jule: Driver
+) -> None:
+    await fill(yard, jule, "20.00")
+    async with yard.shop.scope() as scope:
+        await wallets.credit(scope, jule.id, "5.00", "Sorry for the broken plug.")
+    for amount in ("-5.01", "-25.00"):
+        async with yard.shop.scope() as scope:
+            with pytest.raises(Invalid, match=r"€5\.00 of what was given is left"):
+                await wallets.credit(scope, jule.id, amount, "It was another's.")
+    async with yard.shop.scope() as scope:
+        await wallets.credit(scope, jule.id, "-5.00", "It was another's.")
+        assert await wallets.find_refundable(scope, await wallets.get_wallet(scope, jule.id))
+    assert (await wallet_of(yard, jule)).balance_minor == 2000 and await faults(yard) == []
 
 
 async def test_what_is_not_spent_goes_back_to_the_cards_first_in_first_out_and_gifts_do_not(
@@ -646,7 +670,11 @@ async def test_a_driver_fills_the_wallet_and_starts_from_it_by_the_pages_and_sta
     assert (await staff.post(f"{path}/credits", {"amount": "5", "reason": ""})).status_code == 422
     limit = await staff.post(f"{path}/credits", {"amount": "201.00", "reason": "Much"})
     assert limit.status_code == 409 and "at most" in limit.text
-    assert (await staff.post(f"{path}/credits", {"amount": "5.00", "reason": "Sorry"})).status_code == 303
+    given = {"amount": "5.00", "reason": "Sorry", "balance": "3000"}
+    assert 'name="balance" value="3000"' in limit.text
+    assert (await staff.post(f"{path}/credits", given)).status_code == 303
+    again = await staff.post(f"{path}/credits", given)  # a second press
+    assert again.status_code == 409 and "has changed since you looked" in again.text
     assert (await staff.post(f"{path}/refunds", {"back_reason": ""})).status_code == 422
     assert (await staff.post(f"{path}/refunds", {"back_reason": "She asked"})).status_code == 303
     await yard.shop.jobs.run()

@@ -37,6 +37,15 @@ def session_faults(raw: Any) -> list[tuple[str, str]]:
     return [(fault.field, fault.code) for fault in refused.value.faults]
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_its_offset_moves_out_of_the_calendar_is_refused(moment: str) -> None:
+    assert session_faults({"start": moment, "energy_kwh": 1}) == [("session.start", "range")]
+    for field in ("start_date_time", "end_date_time"):
+        assert tariff_faults(
+            {"currency": "EUR", "elements": [{"price_components": [ENERGY]}], field: moment}
+        ) == [(f"tariff.{field}", "range")]
+
+
 FIRST = "tariff.elements[0].price_components[0]"
 WINDOW = "tariff.elements[0].restrictions"
 
