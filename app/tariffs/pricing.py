@@ -518,6 +518,9 @@ def _adjustments(
 ) -> tuple[list[_Charge], bool]:
     """What min_price adds and max_price takes away: one line per VAT rate, each with the VAT of that rate. And whether
     the payable total is to be found from the gross: a limit that is reached holds to the cent on the side it names.
+
+    Prices below 0 take from what the rest of a session costs. Nobody is paid for charging: no card can be
+    paid to (docs/decisions/0042).
     """
     groups: dict[Fraction, _Group] = {}
     for charge in charges:
@@ -527,6 +530,16 @@ def _adjustments(
     )
     found: list[_Charge] = []
     is_gross = tariff.is_tax_included
+
+    def change(name: str, changes: dict[Fraction, Fraction]) -> None:
+        for rate, excl in sorted(changes.items()):
+            groups[rate].excl += excl
+            charge = _Charge(
+                category="adjustment", component=name, quantity=Fraction(1), unit_price=excl, rate=rate,
+                start_at=span[0], end_at=span[1], is_tax_included=False,
+            )  # fmt: skip
+            found.append(charge)
+
     limits = [
         ("MIN_PRICE", tariff.min_price if has_session else None, 1),
         ("MAX_PRICE", tariff.max_price, -1),
@@ -538,13 +551,10 @@ def _adjustments(
             groups.setdefault(highest, _Group(highest))
         changes, binding = _changes(limit, sign, list(groups.values()))
         is_gross = is_gross if binding is None else binding
-        for rate, excl in sorted(changes.items()):
-            groups[rate].excl += excl
-            charge = _Charge(
-                category="adjustment", component=name, quantity=Fraction(1), unit_price=excl, rate=rate,
-                start_at=span[0], end_at=span[1], is_tax_included=False,
-            )  # fmt: skip
-            found.append(charge)
+        change(name, changes)
+    net = sum((group.excl for group in groups.values()), _ZERO)
+    if net < 0 or net + sum((group.vat for group in groups.values()), _ZERO) < 0:
+        change("MIN_PRICE", {rate: -group.excl for rate, group in groups.items() if group.excl})
     return found, is_gross
 
 

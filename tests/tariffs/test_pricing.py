@@ -507,9 +507,15 @@ def test_a_limit_without_vat_takes_it_from_the_tariff() -> None:
     assert tuple(cost(raw, charging(60, 50_000)).total_cost.as_json("EUR").values()) == ("10.00", "12.00")
 
 
-def test_a_negative_price_pays_the_driver() -> None:
-    found = cost(tariff(component("ENERGY", "-0.05", vat=20)), charging(3600, 10_000))
-    assert found.total_cost.as_json("EUR") == {"excl_vat": "-0.50", "incl_vat": "-0.60"}
+def test_a_price_below_nothing_takes_from_what_the_rest_costs_and_pays_nobody() -> None:
+    energy = component("ENERGY", "-0.05", vat=20)
+    found = cost(tariff(energy, component("FLAT", 1, vat=20)), charging(3600, 10_000))
+    assert found.total_cost.as_json("EUR") == {"excl_vat": "0.50", "incl_vat": "0.60"}
+    # Nothing else, too little else, and what is enough before its VAT but not after: 0.55 - 0.60.
+    for others in ([], [component("FLAT", "0.45", vat=10)], [component("FLAT", "0.55", vat=0)]):
+        found = cost(tariff(energy, *others), charging(3600, 10_000))
+        assert found.total_cost.as_json("EUR") == {"excl_vat": "0.00", "incl_vat": "0.00"}
+        assert {line.component for line in found.lines} >= {"ENERGY", "MIN_PRICE"}
 
 
 def test_amounts_have_the_decimals_of_their_currency() -> None:
