@@ -536,7 +536,11 @@ async def repay(scope: Scope, payment_id: UUID, reference: str) -> Repayment:
 async def check_empty(scope: Scope, driver_id: UUID) -> None:
     """Before an account is closed: nobody's money is lost with it, nor what is on its way into it."""
     wallet, top_ups = await get_wallet(scope, driver_id, lock=True), await list_top_ups(scope, driver_id)
-    if wallet.balance_minor or any(_is_coming(one) for one in top_ups):
+    if not wallet.balance_minor and any(_is_coming(one) for one in top_ups):
+        raise Refused(
+            "wallet_not_empty", N_("A payment into your wallet is not over yet. Try again in an hour.")
+        )  # fmt: skip
+    if wallet.balance_minor:
         raise Refused(
             "wallet_not_empty", N_("There is money in your wallet. Ask the operator to pay it back first.")
         )

@@ -16,7 +16,9 @@ _NO_MINOR = frozenset(
      "XPF"}
 )  # fmt: skip
 _THOUSANDTHS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
-_AMOUNT = re.compile(r"-?\d{1,15}(\.\d{1,6})?")
+_AMOUNT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,6})?")
+# Of the codes with X only these are money; the others are metals, baskets, tests and none at all.
+_SHARED = frozenset({"XAF", "XCD", "XCG", "XOF", "XPF"})
 
 _READABLE = Decimal("0.0001")
 
@@ -25,7 +27,8 @@ Exact = int | Decimal | Fraction
 
 def is_currency(code: str) -> bool:
     """A three-letter ISO 4217 code that somebody uses or used."""
-    return len(code) == 3 and code.isupper() and code in list_currencies()
+    is_spent = not code.startswith("X") or code in _SHARED
+    return len(code) == 3 and code.isupper() and is_spent and code in list_currencies()
 
 
 def exponent(currency: str) -> int:

@@ -101,6 +101,9 @@ def test_money_reads_as_its_reader_writes_it(money: Money, locale: str, text: st
 
 def test_invented_currencies_are_not_known() -> None:
     assert is_currency("EUR") and not is_currency("EURO") and not is_currency("ZZZ")
+    assert is_currency("XOF") and not any(map(is_currency, ("XXX", "XTS", "XAU", "XDR")))
+    with pytest.raises(ValueError, match="amount"):
+        Money.parse("\u0663.00", "EUR")  # another script's 3
 
 
 @pytest.mark.parametrize(
