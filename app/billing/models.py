@@ -373,7 +373,8 @@ class PaymentAccount(TenantOwned, Base):
     lets it take cards; `due` is what it asks for before that, `schedule` when it pays out (`provider.Schedule`), as of
     `observed_at`. `card_on_file`: whether drivers may save a card that then pays the sessions they would get an invoice
     for: off, optional, or required (no start by their charging card without one). `max_legs`: to how many times the
-    first hold the holds of one session may come that a saved card pays.
+    first hold the holds of one session may come that a saved card pays. `losses_borne_by`: who pays where its balance
+    stays below 0, the provider (`stripe`) or the platform (`application`).
     """
 
     __tablename__ = "payment_account"
@@ -401,6 +402,7 @@ class PaymentAccount(TenantOwned, Base):
     refund_limit_minor: Mapped[int] = mapped_column(server_default="20000")
     card_on_file: Mapped[str] = mapped_column(server_default="optional", default="optional")
     max_legs: Mapped[int] = mapped_column(server_default="3", default=3)
+    losses_borne_by: Mapped[str] = mapped_column(server_default="stripe", default="stripe")
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 

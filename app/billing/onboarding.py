@@ -64,6 +64,7 @@ async def observe(database: Database, tenant_id: UUID) -> None:
         account = await payments.get_own_account(scope)
         was_ready, account.is_ready, account.is_live = account.is_ready, seen.is_ready, seen.is_live
         account.due, account.schedule, account.observed_at = list(seen.due), asdict(schedule), scope.now
+        account.losses_borne_by = seen.losses_borne_by
         if was_ready != seen.is_ready:
             news = {"is_ready": seen.is_ready, "due": list(seen.due)}
             await audit.record(scope, "payment_account.changed", "payment_account", account.id, news)

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select, text, tuple_, update
+from sqlalchemy import Select, func, literal, or_, select, text, tuple_, update
 from sqlalchemy.orm import aliased
 
 from app.billing import disputes, ledger
@@ -41,6 +41,7 @@ from app.billing.models import (
 )
 from app.billing.outcomes import DECLINED
 from app.billing.provider import (
+    PROFILES,
     Checkout,
     DisputeSeen,
     Hold,
@@ -411,6 +412,9 @@ async def make_account(database: Database, tenant_id: UUID) -> None:
     # Web and worker may ask at once: the same question under the same key is one account.
     mark = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     made = await provider.open_account(**asked, key=f"account:{tenant_id}:{mark}")
+    delay_days = PROFILES[database.settings.account_profile].delay_days
+    if delay_days is not None:  # what is lost then is lost by the platform: refunds and disputes come first
+        await provider.set_delay(made.ref, delay_days, key=f"delay:{made.ref}")
     async with database.scope(tenant_id, ACTOR) as scope:
         await _lock_tenant(scope)
         if await find_own_account(scope) is not None:
@@ -418,7 +422,7 @@ async def make_account(database: Database, tenant_id: UUID) -> None:
         scope.db.add(PaymentAccount(
             id=uuid7(), provider=provider.name, account_ref=made.ref, is_ready=made.is_ready, is_live=made.is_live,
             currency=profile.currency, hold_ac_minor=starts.hold_ac_minor, hold_dc_minor=starts.hold_dc_minor,
-            due=list(made.due),
+            due=list(made.due), losses_borne_by=made.losses_borne_by,
             refund_limit_minor=starts.refund_limit_minor,
         ))  # fmt: skip
         await scope.db.execute(text("select platform.put_payment_route(:ref)"), {"ref": made.ref})
@@ -834,6 +838,11 @@ async def refund(
     if payment.provider == TERMINAL:
         op.state, op.response = "failed", {"code": AT_TERMINAL}
         return op
+    if account is not None and await _is_beyond(scope, account, payment, amount):
+        op.state, op.response = "failed", {"code": "balance_insufficient"}
+        news = {"amount_minor": amount, "code": "balance_insufficient"}
+        await events.emit(scope, "RefundRefused", "payment", payment.id, news)
+        return op
     if payment.provider in PAID_AHEAD:
         op.state = "succeeded"
         await _post_refund(scope, payment, op)
@@ -843,6 +852,15 @@ async def refund(
         return op
     await _enqueue(scope, op)
     return op
+
+
+async def _is_beyond(scope: Scope, account: PaymentAccount, payment: Payment, amount_minor: int) -> bool:
+    """More than lies in the account or is on its way there, where the platform would have to pay it."""
+    if account.losses_borne_by == "stripe" or payment.account_ref != account.account_ref:
+        return False
+    codes, ref = ("psp_pending", "psp_available"), account.account_ref
+    there = sum([(await ledger.sums(scope, code, [ref], payment.currency)).get(ref, 0) for code in codes])
+    return amount_minor > there
 
 
 def refuse_disputed(payment: Payment) -> None:
@@ -1956,8 +1974,10 @@ async def tidy(database: Database, tenant_id: UUID) -> None:
         )  # fmt: skip
         for payment in (await scope.db.execute(waiting.order_by(Payment.id).limit(200))).scalars():
             await watch(scope, payment.id)
+        # Where the platform is billed for it, no charge tells of the provider's fee.
+        tells_fees = account is None or account.losses_borne_by == "stripe"
         unknown = select(Payment.id).where(
-            Payment.created_at > scope.now - FEE_COMES_WITHIN, Payment.state.in_(TAKEN),
+            literal(tells_fees), Payment.created_at > scope.now - FEE_COMES_WITHIN, Payment.state.in_(TAKEN),
             Payment.provider_fee_minor == 0, Payment.observed_at < scope.now - timedelta(hours=3),
         )  # fmt: skip
         # By chance: those that cannot be read keep nobody out.

@@ -38,17 +38,28 @@ class OutcomeUnknown(ProviderError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """`is_ready`: it may take cards. `due` is what the provider asks the operator for, in its own words."""
+    """`is_ready`: it may take cards. `due` is what the provider asks the operator for, in its own words;
+    `losses_borne_by`: stripe, or application for the platform."""
 
     ref: str
     is_ready: bool
     is_live: bool
     due: tuple[str, ...] = ()
+    losses_borne_by: str = "stripe"
 
 
-# Of each operator's account that is opened here (money.md 0.2, profile `saas`): who pays where its balance is below 0
-# for good. For site hosts, who only receive, it is the platform.
-LOSSES_BORNE_BY = "stripe"
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How operators' accounts are opened. Stripe allows these two with direct charges (money.md 0.2): with its own
+    dashboard, where it collects its fees and bears what is lost, or with none of its pages, where the platform is
+    billed and bears it. Who only receives (site hosts) is always the platform's risk."""
+
+    dashboard: str
+    responsible: str
+    delay_days: int | None = None  # until a charge is available; None: as short as the provider has it
+
+
+PROFILES = {"saas": Profile("full", "stripe"), "white_label": Profile("none", "application", 7)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +350,8 @@ class Provider(Protocol):
     async def list_payouts(self, account: str, since: datetime) -> list[Payout]: ...
 
     async def get_schedule(self, account: str) -> Schedule: ...
+
+    async def set_delay(self, account: str, days: int, *, key: str) -> None: ...
 
     async def set_schedule(self, account: str, schedule: Schedule, *, key: str) -> Schedule: ...
     async def list_disputes(

@@ -35,6 +35,7 @@ HOLD_LIFETIME_S = 7 * 86_400
 OFF_SESSION_LIFETIME_S = 4 * 86_400 + 18 * 3600  # Visa's, where the merchant asks (money.md 1.3)
 CHECKOUT_LIFETIME_S = 24 * 3600
 DAY_S = 86_400
+DELAY_DAYS = 2
 CARDS = {
     "4242424242424242": ("visa", "ok", N_("pays")),
     "5555555555554444": ("mastercard", "ok", N_("pays")),
@@ -490,10 +491,11 @@ def _is_good(link: dict[str, Any]) -> bool:
 
 
 def _with_collector(defaults: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Who asks the merchant for papers: with a full dashboard the provider does."""
+    """Who asks the merchant for papers: who bears the losses."""
     if defaults is None:
         return None
-    responsibilities = (defaults.get("responsibilities") or {}) | {"requirements_collector": "stripe"}
+    responsibilities = defaults.get("responsibilities") or {}
+    responsibilities |= {"requirements_collector": responsibilities.get("losses_collector", "stripe")}
     return defaults | {"responsibilities": responsibilities}
 
 
@@ -1060,11 +1062,18 @@ async def _capture_intent(engine: Engine, ref: str, params: dict[str, Any]) -> d
 async def _take(
     engine: Engine, intent: dict[str, Any], charge: dict[str, Any], amount: int, fee: int
 ) -> None:
-    """1.5 % + 25 is what the provider keeps, and the platform's fee beside it."""
+    """1.5 % + 25 is what the provider keeps, and the platform's fee beside it; where it bills the platform instead,
+    that alone."""
+    account = await _get_account(engine, engine.account, {})
     provider_fee = half_up(Decimal(amount) * Decimal("0.015")) + 25
     kept = [_fee("stripe_fee", provider_fee, intent["currency"], "Stripe processing fees")]
+    if ((account.get("defaults") or {}).get("responsibilities") or {}).get("fees_collector") == "application":
+        kept = []
     kept += [_fee("application_fee", fee, intent["currency"], "Platform fee")] if fee else []
-    txn = await _book(engine, "charge", "charge", amount, intent["currency"], charge["id"], fees=kept)
+    txn = await _book(
+        engine, "charge", "charge", amount, intent["currency"], charge["id"], fees=kept,
+        available_in=timedelta(days=await engine.setting(f"delay:{engine.account}", DELAY_DAYS)),
+    )  # fmt: skip
     charge |= {
         "application_fee": await _collect(engine, charge, txn, fee) if fee else None,
         # The rest of the hold is released, and Stripe counts it as given back.
@@ -1376,9 +1385,11 @@ async def _get_payout(engine: Engine, ref: str, params: dict[str, Any]) -> dict[
 
 
 async def _get_balance_settings(engine: Engine, _params: dict[str, Any]) -> dict[str, Any]:
+    override = await engine.setting(f"delay:{engine.account}")
     return {
         "object": "balance_settings", "payments": {
-            "debit_negative_balances": None, "settlement_timing": {"delay_days": 2, "delay_days_override": None},
+            "debit_negative_balances": None, "settlement_timing": {
+                "delay_days": override or DELAY_DAYS, "delay_days_override": override},
             "payouts": {"minimum_balance_by_currency": None, "schedule": await _schedule(engine),
                         "statement_descriptor": None, "status": "enabled"}},
     }  # fmt: skip
@@ -1397,6 +1408,9 @@ async def _set_balance_settings(engine: Engine, params: dict[str, Any]) -> dict[
         if named:
             schedule[named] = [int(day) for day in days] if interval == "monthly" else days
         await engine.set(f"payouts:{engine.account}", schedule)
+    timing = (params.get("payments") or {}).get("settlement_timing") or {}
+    if "delay_days_override" in timing:
+        await engine.set(f"delay:{engine.account}", _integer(timing, "delay_days_override"))
     return await _get_balance_settings(engine, params)
 
 

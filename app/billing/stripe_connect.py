@@ -16,7 +16,7 @@ import stripe
 
 from app.billing import disputes, sandbox
 from app.billing.provider import (
-    LOSSES_BORNE_BY,
+    PROFILES,
     Account,
     BalanceTxn,
     CardSeen,
@@ -39,7 +39,7 @@ from app.kernel.settings import Settings
 TOLERANCE_S = 300
 TIMEOUT_S = 20
 MERCHANT_CATEGORY = "5552"  # electric vehicle charging
-_OF_ACCOUNT: Any = ["configuration.merchant", "requirements"]
+_OF_ACCOUNT: Any = ["configuration.merchant", "defaults", "requirements"]
 _OF_RECIPIENT: Any = ["configuration.recipient", "requirements"]
 _EXPAND_SETUP = ["setup_intent.payment_method"]
 # Whoever's plan with Stripe and whose bank allow it; what became of it the charge says (money.md 1.3).
@@ -111,17 +111,21 @@ class StripeConnect(Provider):
     # -- accounts ------------------------------------------------------------------------------------------------------
 
     async def open_account(self, *, name: str, email: str, country: str, currency: str, key: str) -> Account:
-        """Accounts v2, profile `saas`: full dashboard, Stripe bears fees and losses (money.md 0.2)."""
-        made: Any = await _called(self._client.v2.core.accounts.create_async({
-            "contact_email": email, "display_name": name, "dashboard": "full",
+        """Accounts v2, by the installation's profile (`provider.PROFILES`)."""
+        profile = PROFILES[self.settings.account_profile]
+        params: Any = {
+            "contact_email": email, "display_name": name, "dashboard": profile.dashboard,
             "identity": {"country": country.lower(), "entity_type": "company"},
             "configuration": {"merchant": {"capabilities": {"card_payments": {"requested": True}},
                                            "mcc": MERCHANT_CATEGORY}},
             "defaults": {"currency": currency.lower(),
-                         "responsibilities": {"fees_collector": "stripe", "losses_collector": LOSSES_BORNE_BY}},
+                         "responsibilities": {
+                             "fees_collector": profile.responsible, "losses_collector": profile.responsible}},
             "include": _OF_ACCOUNT,
-        }, {"idempotency_key": key}))  # fmt: skip
-        return _account(made)
+        }  # fmt: skip
+        return _account(
+            await _called(self._client.v2.core.accounts.create_async(params, {"idempotency_key": key}))
+        )
 
     async def get_account(self, ref: str) -> Account:
         params: Any = {"include": _OF_ACCOUNT}
@@ -432,6 +436,10 @@ class StripeConnect(Provider):
         options: Any = {"stripe_account": account}
         return _schedule(await _called(self._client.v1.balance_settings.retrieve_async({}, options)))
 
+    async def set_delay(self, account: str, days: int, *, key: str) -> None:
+        params: Any = {"payments": {"settlement_timing": {"delay_days_override": days}}}
+        await _called(self._client.v1.balance_settings.update_async(params, _for(account, key)))
+
     async def set_schedule(self, account: str, schedule: Schedule, *, key: str) -> Schedule:
         asked: dict[str, Any] = {"interval": schedule.interval}
         if schedule.interval == "weekly":
@@ -519,7 +527,11 @@ def _moved(found: Any) -> Moved:
 def _as_account(found: Any, status: str) -> Account:
     entries = (found.requirements.entries or []) if found.requirements else []
     due = tuple(one.description for one in entries if one.awaiting_action_from == "user")
-    return Account(ref=found.id, is_ready=status == "active", is_live=bool(found.livemode), due=due)
+    shared = found.defaults.responsibilities if found.defaults else None
+    return Account(
+        ref=found.id, is_ready=status == "active", is_live=bool(found.livemode), due=due,
+        losses_borne_by=shared.losses_collector if shared else "stripe",
+    )  # fmt: skip
 
 
 def _balance_txn(found: Any) -> BalanceTxn:

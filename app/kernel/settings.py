@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     stripe_webhook_secret: str | None = _named("STRIPE_WEBHOOK_SECRET")
     stripe_connect_webhook_secret: str | None = _named("STRIPE_CONNECT_WEBHOOK_SECRET")
     host_transfers: bool = False
+    account_profile: Literal["saas", "white_label"] = "saas"
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

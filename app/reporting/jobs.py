@@ -26,7 +26,8 @@ select
   (select coalesce(sum(incl_vat_minor), 0)::bigint from livery.cdr where ended_at > :since) as revenue_30d_minor,
   (select currency from livery.tenant_profile) as currency,
   (select jsonb_build_object(
-     'currency', a.currency, 'is_ready', a.is_ready, 'due_count', cardinality(a.due), 'observed_at', a.observed_at,
+     'currency', a.currency, 'is_ready', a.is_ready, 'losses_borne_by', a.losses_borne_by,
+     'due_count', cardinality(a.due), 'observed_at', a.observed_at,
      'balance_minor', (select coalesce(sum(e.amount_minor), 0) from livery.ledger_entry e join livery.ledger_account l
         on l.tenant_id = e.tenant_id and l.id = e.account_id where l.code in ('psp_pending', 'psp_available')
        and l.party = a.account_ref and l.currency = a.currency),
@@ -43,10 +44,11 @@ select
         where coalesce(p.provider_ref, p.checkout_ref) is not null and (p.state in
         ('created', 'requires_action', 'processing') and coalesce(p.observed_at, p.created_at) < :long_open
         or p.state in ('authorized', 'capturing') and coalesce(p.observed_at, p.created_at) < :long_held)),
+     -- What a site host gets waits until the platform has the money: that is no trouble.
      'waiting_count', (select count(*) from livery.payment_op o where o.state in ('planned', 'sent', 'unknown')
-        and o.updated_at < :stuck),
+        and o.updated_at < :stuck and not (o.kind in ('host_transfer', 'fee_refund') and o.response is not null)),
      'waiting_since', (select min(o.created_at) from livery.payment_op o where o.state in ('planned', 'sent', 'unknown')
-        and o.updated_at < :stuck),
+        and o.updated_at < :stuck and not (o.kind in ('host_transfer', 'fee_refund') and o.response is not null)),
      'failed_count', (select count(*) from livery.payment_op o where o.state = 'failed' and o.updated_at > :day))
      from livery.payment_account a left join livery.payment p on p.tenant_id = a.tenant_id
       and p.account_ref = a.account_ref and p.currency = a.currency
