@@ -80,6 +80,7 @@ NO_PAGE = re.compile(
     r".*(/live|\.csv|\.xml|\.pdf|/pdf|/xml|\.png|\.webmanifest|\.js|_file\}|/\{file_name\}|/\{preview_name\}|/now)"
     r"|/host-statements/\{host_statement_id\}|(/tenants/\{slug\}/platform-invoices|/platform-fees)/\{platform_invoice_id\}"
     r"|/go|/mail-preview|/payment-account/(?:returned|onboarding)|/preview/\{held\}|/cdrs/\{cdr_id\}"
+    r"|/site-hosts/\{site_host_id\}/account/returned"
 )
 
 
