@@ -391,6 +391,6 @@ def copy_of(name: str, invoice: Invoice, pdf_url: str, receipt_url: str = "") ->
     body = (
         _("Hello,"), _("%(name)s sends you a copy: %(paper)s of %(day)s, %(amount)s.") % words,
         f"{kind} (PDF):", pdf_url, *([_("Your receipt:"), receipt_url] if receipt_url else []),
-        _("Who has this address can read it: keep it to yourself."),
+        _("Whoever has the link can read it: keep it to yourself."),
     )  # fmt: skip
     return "paper_copy", _("%(paper)s from %(name)s") % words, "\n\n".join(body) + "\n"
