@@ -1,13 +1,16 @@
-"""The driver's own wallet page: what is in it, a payment into it, a voucher, its history."""
+"""The driver's own wallet page: what is in it, a payment into it, a voucher, its history. And a paper that was mailed,
+for whoever has its link."""
 
+import asyncio
 from typing import Any
 
 from litestar import Request, Response, get, post
 
 from app.access import accounts
-from app.billing import payments, vouchers, wallets
+from app.billing import einvoice, paper, payments, vouchers, wallets
 from app.billing.card_currencies import CARD_CURRENCIES
 from app.billing.provider import OutcomeUnknown
+from app.brands import faces
 from app.kernel.errors import Invalid, LiveryError, NotFound, Refused, TooMany
 from app.kernel.ids import public_id
 from app.kernel.money import to_decimal
@@ -98,4 +101,16 @@ async def redeem_voucher(request: AnyRequest) -> Response[Any]:
     return redirect(request, PATH, flash=_("The voucher is in your wallet."))
 
 
-routes = [show_wallet, begin_top_up, redeem_voucher]
+@get("/papers/{paper_link:str}/pdf", opt={"public": True})
+async def download_paper(request: AnyRequest, paper_link: str) -> Response[bytes]:
+    """One paper for whoever has its link: what a mail of it leads to, also of a month's invoice, which is no session's.
+    It is set while no transaction is open."""
+    visit = visit_of(request)
+    async with visit.database.scope(visit.tenant, visit.actor) as scope:
+        found = await paper.find_paper(scope, paper.read_link(scope, paper_link))
+        theme, _hash = await faces.get_theme(scope)
+        content, data = found.content(visit.time_zone, theme.primary), einvoice.find_data(found)
+    return await asyncio.to_thread(einvoice.pdf_file, content, data)
+
+
+routes = [show_wallet, begin_top_up, redeem_voucher, download_paper]

@@ -5,6 +5,7 @@ payer's, `Invoice.language`), whoever reads it, and the page around it may speak
 plain data: nothing a person wrote is ever part of the program that sets it. `einvoice` puts the XML into it.
 """
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ import typst
 from app.billing import payments, queries, service
 from app.billing.models import Invoice, InvoiceLine, Payment
 from app.billing.payments import Settled, as_it_was
+from app.kernel.errors import NotFound
+from app.kernel.ids import parse_id, public_id
 from app.kernel.money import per_minute
+from app.kernel.secrets import digest, digests, same
 from tenants.scope import Scope
 from themes.language import N_, _, current, speaking
 from themes.render import day, money, number, price, volume, zone_name
@@ -52,6 +56,7 @@ _WAIVED_OF_VOUCHER = {
 }  # fmt: skip
 _WAIVED_OF = {payments.WALLET: _WAIVED_OF_WALLET, payments.VOUCHER: _WAIVED_OF_VOUCHER}
 _PAID_BY = {payments.WALLET: N_("Paid from the wallet"), payments.VOUCHER: N_("Paid by voucher")}
+_LINK = "paper-link"
 _FIRM = "\u00a0"  # a space at which no line is broken: a figure and its unit stay together
 
 # All words come in as data; `it.…` are strings and typst shows a string as it is.
@@ -124,6 +129,29 @@ async def find_paper(scope: Scope, invoice_id: UUID) -> Paper:
         settled=await payments.find_settled_by(scope, legs) if is_last else None,
         given_back=await payments.list_given_back(scope, payment),
     )  # fmt: skip
+
+
+# -- the link --------------------------------------------------------------------------------------------------------
+
+
+def link_of(scope: Scope, invoice_id: UUID) -> str:
+    """`inv_….<26 letters>`: opens this one paper to whoever has it; 128 bits that only we can make, stored nowhere."""
+    mac = digest(scope.settings.secret_keys, _LINK, f"{scope.tenant_id}:{invoice_id}")
+    return f"{public_id('invoice', invoice_id)}.{_letters(mac)}"
+
+
+def read_link(scope: Scope, link: str) -> UUID:
+    """NotFound for anything that we did not make for this tenant."""
+    shown, _dot, proof = link.partition(".")
+    invoice_id = parse_id("invoice", shown)
+    made = digests(scope.settings.secret_keys, _LINK, f"{scope.tenant_id}:{invoice_id}")
+    if not any(same(_letters(mac).encode(), proof.encode()) for mac in made):
+        raise NotFound("invoice")
+    return invoice_id
+
+
+def _letters(mac: bytes) -> str:
+    return base64.b32encode(mac[:16]).decode().rstrip("=").lower()
 
 
 def content_of(

@@ -24,6 +24,7 @@ from app.billing import (
 from app.billing.models import Invoice
 from app.billing.paper import NAMES
 from app.brands import faces
+from app.kernel import tax
 from app.kernel.errors import Invalid, Refused
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import Money, to_decimal
@@ -156,6 +157,7 @@ async def show_invoice(request: AnyRequest, tenant_scope: Scope, invoice_id: str
         payment=public_id("payment", payment.id) if payment else None,
         corrects=_link(found.corrects) if found.corrects else None,
         corrections=[_link(one) for one in await queries.list_corrections(tenant_scope, row.id)],
+        kept_until=tax.keep_invoice_until(row.seller.get("country") or "", row.issued_on),
         has_xml=data is not None, lacks=einvoice.lacks_for_xrechnung(data) if data else [],
         cdrs=sorted({public_id("cdr", line.source_id) for line in row.lines if line.source_type == "cdr"}),
     )  # fmt: skip

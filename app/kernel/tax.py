@@ -74,6 +74,20 @@ def find_vat_rate(country: str, on: date) -> Decimal | None:
     return None
 
 
+# Country -> years that an invoice is kept after the end of the year it was issued in. As of 2026-01:
+# DE: section 14b UStG and section 147 (3) AO, 8 years since 2025-01-01 (BEG IV; ledgers 10). AT: section 132 BAO and
+# section 11 (2) UStG. NL: article 52 (4) AWR. FR: article L123-22 Code de commerce, 10 years; so everywhere else here,
+# which no law that we know of goes beyond.
+_KEPT_YEARS = {"DE": 8, "AT": 7, "NL": 7}
+_KEPT_YEARS_ELSEWHERE = 10
+
+
+def keep_invoice_until(country: str, issued_on: date) -> date:
+    """The last day on which the seller's law still wants an invoice; `country` is the seller's."""
+    years = _KEPT_YEARS.get(alpha_2(country), _KEPT_YEARS_ELSEWHERE)
+    return date(issued_on.year + years, 12, 31)
+
+
 def vat_rate(country: str, on: date) -> Decimal:
     """The same, and 0 where the table does not reach: there VAT is billed only when the tariff names a rate."""
     rate = find_vat_rate(country, on)

@@ -27,7 +27,7 @@ from app.kernel.money import Money
 from app.kernel.slices import template_folders
 from themes.css import light_tokens
 from themes.language import _
-from themes.render import environment, local, money
+from themes.render import day, environment, local, money
 from themes.theme import Theme
 
 
@@ -375,3 +375,22 @@ def refund(
           if note else []),
     )  # fmt: skip
     return "refund", _("%(name)s gave you money back") % {"name": name}, "\n\n".join(body) + "\n"
+
+
+# -- whom a paper is for ---------------------------------------------------------------------------------------------
+
+
+def copy_of(name: str, invoice: Invoice, pdf_url: str, receipt_url: str = "") -> Letter:
+    """A paper once more, to its buyer or to whom they named. `receipt_url`: the payer's own page of the session."""
+    kind = _(paper.NAMES[invoice.kind])
+    title = f"{kind} {invoice.number or ''}".strip()
+    words = {
+        "name": name, "paper": title, "day": day(invoice.issued_on),
+        "amount": money(invoice.gross_minor, invoice.currency),
+    }  # fmt: skip
+    body = (
+        _("Hello,"), _("%(name)s sends you a copy: %(paper)s of %(day)s, %(amount)s.") % words,
+        f"{kind} (PDF):", pdf_url, *([_("Your receipt:"), receipt_url] if receipt_url else []),
+        _("Whoever has the link can read it: keep it to yourself."),
+    )  # fmt: skip
+    return "paper_copy", _("%(paper)s from %(name)s") % words, "\n\n".join(body) + "\n"

@@ -22,8 +22,9 @@ MAX_ATTEMPTS = 5
 async def send_mail(
     scope: Scope, *, key: str, kind: str, to: str, subject: str, body: str, source_id: UUID | None = None,
     language: str = "en",
-) -> None:  # fmt: skip
-    """Once per `key`, however often the cause runs. Line breaks in a subject or an address are cut out."""
+) -> bool:  # fmt: skip
+    """Once per `key`, however often the cause runs: whether it was written now. Line breaks in a subject or an
+    address are cut out."""
     values = {
         "id": uuid7(), "key": key, "kind": kind, "to_address": one_line(to), "subject": one_line(subject)[:200],
         "body": body, "source_id": source_id, "language": language,
@@ -32,6 +33,7 @@ async def send_mail(
     mail_id = (await scope.db.execute(statement)).scalar_one_or_none()
     if mail_id is not None:
         await queue.enqueue(scope, "notifications.send", mail_id=str(mail_id))
+    return mail_id is not None
 
 
 async def get_mail(scope: Scope, mail_id: UUID) -> Mail:

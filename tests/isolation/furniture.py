@@ -339,12 +339,13 @@ async def _session(
         scope.db.add_all([waits, dispute, repayment])
         books = await _books(scope, canary)
         invoice = (await scope.db.execute(select(Invoice.id))).scalar_one()
+        paper_link = paper.link_of(scope, invoice)
         message = (await scope.db.execute(select(OCPPMessage.id))).scalars().first()
         assert message is not None
     return {
         "session_id": public_id("charging_session", session.id), "cdr_id": public_id("cdr", cdr),
         "invoice_id": public_id("invoice", invoice), "command_id": public_id("station_command", command.id),
-        "message_id": public_id("ocpp_message", message), "link": link,
+        "message_id": public_id("ocpp_message", message), "link": link, "paper_link": paper_link,
         "payment_id": public_id("payment", payment.id), "refund_id": public_id("refund", waits.id),
         "dispute_id": public_id("dispute", dispute.id), "held": held, "action": "Reset",
         "saved_card_id": public_id("saved_card", saved.id),

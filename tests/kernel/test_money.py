@@ -116,6 +116,17 @@ def test_the_vat_rate_is_that_of_the_day(country: str, on: date, rate: str) -> N
     assert tax.vat_rate(country, on) == Decimal(rate)
 
 
+@pytest.mark.parametrize(
+    ("country", "until"),
+    [("DE", 2034), ("DEU", 2034), ("AT", 2033), ("nl", 2033), ("FR", 2036), ("XX", 2036), ("", 2036)],
+)  # fmt: skip
+def test_an_invoice_is_kept_to_the_end_of_the_last_year_that_the_sellers_law_names(
+    country: str, until: int
+) -> None:
+    for issued_on in (date(2026, 1, 1), date(2026, 12, 31)):
+        assert tax.keep_invoice_until(country, issued_on) == date(until, 12, 31)
+
+
 def test_every_member_state_has_a_rate_today_and_the_table_is_in_order() -> None:
     members = {
         "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU",
