@@ -410,9 +410,10 @@ async def make_account(database: Database, tenant_id: UUID) -> None:
         "currency": profile.currency,
     }  # fmt: skip
     # Web and worker may ask at once: the same question under the same key is one account.
-    mark = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    how = database.settings.account_profile
+    mark = hashlib.sha256(json.dumps([asked, how]).encode()).hexdigest()[:16]
     made = await provider.open_account(**asked, key=f"account:{tenant_id}:{mark}")
-    delay_days = PROFILES[database.settings.account_profile].delay_days
+    delay_days = PROFILES[how].delay_days
     if delay_days is not None:  # what is lost then is lost by the platform: refunds and disputes come first
         await provider.set_delay(made.ref, delay_days, key=f"delay:{made.ref}")
     async with database.scope(tenant_id, ACTOR) as scope:
@@ -838,11 +839,6 @@ async def refund(
     if payment.provider == TERMINAL:
         op.state, op.response = "failed", {"code": AT_TERMINAL}
         return op
-    if account is not None and await _is_beyond(scope, account, payment, amount):
-        op.state, op.response = "failed", {"code": "balance_insufficient"}
-        news = {"amount_minor": amount, "code": "balance_insufficient"}
-        await events.emit(scope, "RefundRefused", "payment", payment.id, news)
-        return op
     if payment.provider in PAID_AHEAD:
         op.state = "succeeded"
         await _post_refund(scope, payment, op)
@@ -854,13 +850,15 @@ async def refund(
     return op
 
 
-async def _is_beyond(scope: Scope, account: PaymentAccount, payment: Payment, amount_minor: int) -> bool:
-    """More than lies in the account or is on its way there, where the platform would have to pay it."""
-    if account.losses_borne_by == "stripe" or payment.account_ref != account.account_ref:
+async def _is_beyond(scope: Scope, payment: Payment, amount_minor: int) -> bool:
+    """More than lies in the account or is on its way there, where the platform would have to pay it; what the platform
+    itself kept of that money it may well pay."""
+    account = await find_own_account(scope)
+    if account is None or account.losses_borne_by == "stripe" or payment.account_ref != account.account_ref:
         return False
     codes, ref = ("psp_pending", "psp_available"), account.account_ref
     there = sum([(await ledger.sums(scope, code, [ref], payment.currency)).get(ref, 0) for code in codes])
-    return amount_minor > there
+    return amount_minor - payment.fee_minor * amount_minor // max(payment.captured_minor, 1) > there
 
 
 def refuse_disputed(payment: Payment) -> None:
@@ -1497,6 +1495,15 @@ async def run_op(database: Database, tenant_id: UUID, op_id: UUID) -> None:
             return
         is_repeated = op.state in ("sent", "unknown")
         op.state, op.updated_at = "sent", scope.now
+        is_beyond = (
+            op.kind == "refund"
+            and not is_repeated
+            and await _is_beyond(scope, payment, op.request["amount_minor"])
+        )
+    if is_beyond:
+        error = Rejected("balance_insufficient", "So much is not in the account.")
+        await _rejected(database, tenant_id, op_id, error)
+        return
     if op.kind == "refund" and is_repeated and await _was_refunded(database, tenant_id, op_id):
         return
     try:

@@ -50,7 +50,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How operators' accounts are opened. Stripe allows these two with direct charges (money.md 0.2): with its own
+    """How operators' accounts are opened, of what Stripe allows with direct charges (money.md 1.1): with its own
     dashboard, where it collects its fees and bears what is lost, or with none of its pages, where the platform is
     billed and bears it. Who only receives (site hosts) is always the platform's risk."""
 

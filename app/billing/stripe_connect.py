@@ -530,7 +530,7 @@ def _as_account(found: Any, status: str) -> Account:
     shared = found.defaults.responsibilities if found.defaults else None
     return Account(
         ref=found.id, is_ready=status == "active", is_live=bool(found.livemode), due=due,
-        losses_borne_by=shared.losses_collector if shared else "stripe",
+        losses_borne_by=(shared.losses_collector if shared else None) or "stripe",
     )  # fmt: skip
 
 

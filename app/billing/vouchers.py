@@ -25,7 +25,7 @@ from sqlalchemy.orm import selectinload
 from app.access import accounts
 from app.billing import ledger, payments, wallets
 from app.billing.ledger import Posting
-from app.billing.models import Payment, Voucher, VoucherBatch, VoucherRedemption
+from app.billing.models import Payment, PaymentOp, Voucher, VoucherBatch, VoucherRedemption
 from app.billing.payments import VOUCHER
 from app.brands.models import TenantProfile
 from app.identity import limits
@@ -53,6 +53,8 @@ MOST_CODES, MOST_USES, LONGEST = 1000, 10_000, timedelta(days=3 * 366)
 # Of an account and of an address, per hour: a code is guessed by nobody, and nobody is to keep trying.
 TRIES, TRIES_PER_ADDRESS, WINDOW = 10, 60, timedelta(hours=1)
 PURPOSE = "voucher"
+# Not revoked, or something was given back to it since.
+IS_OPEN = Voucher.revoked_at.is_(None) | Voucher.good_until.is_not(None)
 
 
 def new_code() -> str:
@@ -261,7 +263,7 @@ async def revoke(scope: Scope, batch_id: UUID, voucher_id: UUID | None = None) -
     was paid for gets that back from the brand). How many were revoked now; redeemed money stays redeemed, and what a
     session holds is still good: what is left of that when it ends is revoked then (`came_back`)."""
     batch = await get_batch(scope, batch_id, lock=True)
-    query = select(Voucher).where(Voucher.batch_id == batch.id, Voucher.revoked_at.is_(None))
+    query = select(Voucher).where(Voucher.batch_id == batch.id, IS_OPEN)
     if voucher_id is not None:
         query = query.where(Voucher.id == voucher_id)
     rows = list((await scope.db.execute(query.order_by(Voucher.id).with_for_update())).scalars())
@@ -270,6 +272,8 @@ async def revoke(scope: Scope, batch_id: UUID, voucher_id: UUID | None = None) -
     found = [one for one in rows if left[one.id] != Left(0, 0)]
     if not found:
         return 0
+    for one in found:
+        one.revoked_at, one.good_until = scope.now, None
     minor = await _revoke(scope, batch, found)
     await audit.record(
         scope, "vouchers.revoked", "voucher_batch", batch.id, {"codes": len(found), "amount_minor": minor}
@@ -284,7 +288,6 @@ async def _revoke(scope: Scope, batch: VoucherBatch, found: Sequence[Voucher], *
         for key, one in (await left_of(scope, batch, [one.id for one in found])).items()
     }
     for one in found:
-        one.revoked_at = one.revoked_at or scope.now
         one.revoked_minor += minors[one.id]
     minor = sum(minors.values())
     await _post_owed(scope, "vouchers_revoked", f"voucher_revocation:{batch.id}", uuid7(), batch, -minor)
@@ -339,7 +342,7 @@ async def _get_good(scope: Scope, typed: str) -> tuple[Voucher, Left]:
     known = digests(scope.settings.secret_keys, PURPOSE, read_code(typed))
     query = (
         select(Voucher)
-        .where(Voucher.code_digest.in_(known), Voucher.revoked_at.is_(None))
+        .where(Voucher.code_digest.in_(known), IS_OPEN)
         .options(selectinload(Voucher.batch))
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -347,7 +350,8 @@ async def _get_good(scope: Scope, typed: str) -> tuple[Voucher, Left]:
     voucher = (await scope.db.execute(query)).scalar_one_or_none()
     if voucher is None:
         raise Refused("voucher_unknown", N_("This code is not known here. Look at it once more."))
-    if await _today(scope) > max(voucher.batch.valid_until, voucher.good_until or date.min):
+    ends = date.min if voucher.revoked_at is not None else voucher.batch.valid_until
+    if await _today(scope) > max(ends, voucher.good_until or date.min):
         raise Refused("voucher_expired", N_("This code is no longer valid."))
     left = (await left_of(scope, voucher.batch, [voucher.id]))[voucher.id]
     if left.minor <= 0:
@@ -371,13 +375,17 @@ async def is_taken(scope: Scope) -> bool:
     return bool((await scope.db.execute(select(batches.exists() | again.exists()))).scalar_one())
 
 
-async def check_code(scope: Scope, typed: str, *, remote: str) -> None:
-    """Refused where a guest can have nothing for the code; a wrong guess counts. The code is locked: until the commit
-    nobody else spends of it."""
+async def check_code(
+    scope: Scope, typed: str, *, remote: str, currency: str | None = None, most_minor: int = 0, more_than_minor: int = 0
+) -> None:  # fmt: skip
+    """Refused where a guest can have nothing for the code, or (of `keep`) not enough; a wrong guess counts. The code is
+    locked: until the commit nobody else spends of it."""
     async with _guess(scope, {f"voucher:guest:{limits.network_of(remote)}": TRIES_PER_ADDRESS}):
-        voucher, _left = await _get_good(scope, typed)
+        voucher, left = await _get_good(scope, typed)
     if not voucher.batch.for_guests:
         raise Refused("voucher_account", N_("This code fills a driver's wallet. Log in and redeem it there."))
+    if currency is not None:
+        _enough(voucher.batch, left, currency, most_minor, more_than_minor)
 
 
 async def keep(
@@ -388,12 +396,7 @@ async def keep(
     `wallets.keep`. Guesses are counted before (`check_code`)."""
     voucher, left = await _get_good(scope, typed)
     batch = voucher.batch
-    if batch.currency != currency:
-        raise Refused("voucher_currency", N_("This code is in another currency than the price here."))
-    amount = min(left.minor, batch.amount_minor, most_minor)
-    if amount <= more_than_minor:
-        words = _("There is too little left on this code to start here: %(amount)s.")
-        raise Refused("voucher_too_small", words % {"amount": money(amount, currency)})
+    amount = _enough(batch, left, currency, most_minor, more_than_minor)
     payment = await payments.keep(
         scope, VOUCHER, public_id("voucher_batch", batch.id), source_type, source_id, amount_minor=amount,
         currency=currency, method=f"Voucher {voucher.masked}", payer_email=email_norm(email), language=language,
@@ -405,6 +408,17 @@ async def keep(
          "payment": public_id("payment", payment.id)},
     )  # fmt: skip
     return payment
+
+
+def _enough(batch: VoucherBatch, left: Left, currency: str, most_minor: int, more_than_minor: int) -> int:
+    """Minor units that a session may hold of it."""
+    if batch.currency != currency:
+        raise Refused("voucher_currency", N_("This code is in another currency than the price here."))
+    amount = min(left.minor, batch.amount_minor, most_minor)
+    if amount <= more_than_minor:
+        words = _("There is too little left on this code to start here: %(amount)s.")
+        raise Refused("voucher_too_small", words % {"amount": money(amount, currency)})
+    return amount
 
 
 async def came_back(scope: Scope, event_id: UUID) -> None:
@@ -419,15 +433,20 @@ async def came_back(scope: Scope, event_id: UUID) -> None:
     voucher = (await scope.db.execute(query.with_for_update())).scalar_one()
     is_refund = event.kind == "PaymentRefunded"
     if voucher.revoked_at is not None:
-        back = event.data["amount_minor"] if is_refund else 0
+        # All that was given back since, in whatever order that is heard of.
+        refunds = select(PaymentOp.request).join(Payment, Payment.id == PaymentOp.payment_id).where(
+            Payment.voucher_id == voucher.id, PaymentOp.kind == "refund", PaymentOp.state == "succeeded",
+            PaymentOp.created_at >= voucher.revoked_at,
+        )  # fmt: skip
+        back = sum(one["amount_minor"] for one in (await scope.db.execute(refunds)).scalars())
         minor = await _revoke(scope, voucher.batch, [voucher], but_minor=back)
         if minor:
             about = {"codes": 1, "amount_minor": minor, "voucher": public_id("voucher", voucher.id)}
             await audit.record(scope, "vouchers.revoked", "voucher_batch", voucher.batch_id, about)
     if is_refund:
-        voucher.revoked_at = None
+        ends = date.min if voucher.revoked_at is not None else voucher.batch.valid_until
         until = event.at.date() + GOOD_AGAIN
-        if until > max(voucher.batch.valid_until, voucher.good_until or date.min):
+        if until > max(ends, voucher.good_until or date.min):
             voucher.good_until = until
 
 

@@ -224,11 +224,7 @@ async def request_start(
     }  # fmt: skip
     op = None
     if keep is not None:
-        try:
-            await keep(session, offer)
-        except Refused:  # what cannot pay here is no start
-            await limits.forgive(scope.redis, scope.tenant_id, session_id)
-            raise
+        await keep(session, offer)
     elif saved_card is not None:
         await payments.open_saved(scope, card=saved_card, **about)
     else:
@@ -288,9 +284,8 @@ async def payment_authorized(scope: Scope, event_id: UUID) -> None:
     session, payment = await _subject(scope, event_id)
     if session is None or payment is None:
         return
-    if (
-        payment.provider != payments.VOUCHER
-    ):  # a code holds at once, and as often as it is given up: until it charges
+    # What was paid ahead holds at once, and as often as it is given up: that is forgiven once it charges.
+    if payment.provider not in payments.PAID_AHEAD:
         await limits.forgive(scope.redis, scope.tenant_id, session.id)
     await startable.lock_evse(scope, session.evse_id)
     pending = await service.lock_pending(scope, session.id)

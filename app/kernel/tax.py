@@ -76,9 +76,9 @@ def find_vat_rate(country: str, on: date) -> Decimal | None:
 
 # Country -> years that an invoice is kept after the end of the year it was issued in. As of 2026-01:
 # DE: section 14b UStG and section 147 (3) AO, 8 years since 2025-01-01 (BEG IV; ledgers 10). AT: section 132 BAO and
-# section 11 (2) UStG. NL: article 52 (4) AWR. FR: article L123-22 Code de commerce, 10 years; so everywhere else here,
-# which no law that we know of goes beyond.
-_KEPT_YEARS = {"DE": 8, "AT": 7, "NL": 7}
+# section 11 (2) UStG. NL: article 52 (4) AWR. HR: article 10 of the accounting act, 11. FR: article L123-22 Code de
+# commerce, 10 years; so everywhere else here.
+_KEPT_YEARS = {"DE": 8, "AT": 7, "NL": 7, "HR": 11}
 _KEPT_YEARS_ELSEWHERE = 10
 
 

@@ -24,7 +24,7 @@ from tenants.resolve import own_url
 from tenants.scope import Scope
 from themes.language import speaking
 
-PER_PAPER, WINDOW = 5, timedelta(hours=1)
+PER_PAPER, PER_PERSON, WINDOW = 5, 60, timedelta(hours=1)
 SAME_PRESS = timedelta(minutes=1)
 
 
@@ -40,13 +40,15 @@ async def send_copy(scope: Scope, invoice_id: UUID, email: str = "") -> str:
     is_buyers = email_norm(to) == email_norm(known)
     if await _went_just_now(scope, invoice, to):
         return to
-    if not await limits.is_within(
-        scope.redis, scope.tenant_id, f"paper_copy:{invoice.id}", PER_PAPER, WINDOW
+    for name, most in (
+        (f"paper_copy:{invoice.id}", PER_PAPER),
+        (f"paper_copies:{scope.actor.id}", PER_PERSON),
     ):
-        raise TooMany(
-            f"This paper was sent {PER_PAPER} times within an hour. Try again later.", code="mailed_too_often",
-            retry_after_s=int(WINDOW.total_seconds()),
-        )  # fmt: skip
+        if not await limits.is_within(scope.redis, scope.tenant_id, name, most, WINDOW):
+            raise TooMany(
+                f"This was done {most} times within an hour. Try again later.", code="mailed_too_often",
+                retry_after_s=int(WINDOW.total_seconds()),
+            )  # fmt: skip
     _slug, name, _state = await own_tenant(scope)
     pdf_url = await own_url(scope, "driver", f"/papers/{paper.link_of(scope, invoice.id)}/pdf")
     receipt_url = await _receipt_url(scope, invoice, to)

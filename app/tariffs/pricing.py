@@ -170,11 +170,22 @@ def price(
     span = (min(moments, default=_EPOCH), max(moments, default=_EPOCH))
     changes, is_gross = _adjustments(tariff, charges, span, rate_of, has_session=bool(session))
     charges += changes
-    found = _rounded(tariff.currency, charges, is_gross=is_gross, is_tax_included=tariff.is_tax_included)
-    if _keeps_limits(tariff, found, has_session=bool(session)):
+
+    def payable(*, is_gross: bool) -> Price:
+        return _rounded(tariff.currency, charges, is_gross=is_gross, is_tax_included=tariff.is_tax_included)
+
+    found = payable(is_gross=is_gross)
+    if not _keeps_limits(tariff, found, has_session=bool(session)):
+        other = payable(is_gross=not is_gross)
+        found = other if _keeps_limits(tariff, other, has_session=bool(session)) else found
+    if min(found.total_cost.excl_minor, found.total_cost.incl_minor) >= 0:
         return found
-    other = _rounded(tariff.currency, charges, is_gross=not is_gross, is_tax_included=tariff.is_tax_included)
-    return other if _keeps_limits(tariff, other, has_session=bool(session)) else found
+    # Prices below 0 take from what the rest costs, but nobody is paid for charging (docs/decisions/0042).
+    sums: dict[Fraction, Fraction] = {}
+    for charge in charges:
+        sums[charge.rate] = sums.get(charge.rate, _ZERO) + charge.excl
+    charges += [_adjustment("MIN_PRICE", rate, -excl, span) for rate, excl in sorted(sums.items()) if excl]
+    return payable(is_gross=is_gross)
 
 
 def running_cost(
@@ -508,6 +519,13 @@ class _Group:
         return self.excl * self.rate / 100
 
 
+def _adjustment(name: str, rate: Fraction, excl: Fraction, span: tuple[datetime, datetime]) -> _Charge:
+    return _Charge(
+        category="adjustment", component=name, quantity=Fraction(1), unit_price=excl, rate=rate,
+        start_at=span[0], end_at=span[1], is_tax_included=False,
+    )  # fmt: skip
+
+
 def _adjustments(
     tariff: Tariff,
     charges: Sequence[_Charge],
@@ -518,9 +536,6 @@ def _adjustments(
 ) -> tuple[list[_Charge], bool]:
     """What min_price adds and max_price takes away: one line per VAT rate, each with the VAT of that rate. And whether
     the payable total is to be found from the gross: a limit that is reached holds to the cent on the side it names.
-
-    Prices below 0 take from what the rest of a session costs. Nobody is paid for charging: no card can be
-    paid to (docs/decisions/0042).
     """
     groups: dict[Fraction, _Group] = {}
     for charge in charges:
@@ -530,16 +545,6 @@ def _adjustments(
     )
     found: list[_Charge] = []
     is_gross = tariff.is_tax_included
-
-    def change(name: str, changes: dict[Fraction, Fraction]) -> None:
-        for rate, excl in sorted(changes.items()):
-            groups[rate].excl += excl
-            charge = _Charge(
-                category="adjustment", component=name, quantity=Fraction(1), unit_price=excl, rate=rate,
-                start_at=span[0], end_at=span[1], is_tax_included=False,
-            )  # fmt: skip
-            found.append(charge)
-
     limits = [
         ("MIN_PRICE", tariff.min_price if has_session else None, 1),
         ("MAX_PRICE", tariff.max_price, -1),
@@ -551,10 +556,9 @@ def _adjustments(
             groups.setdefault(highest, _Group(highest))
         changes, binding = _changes(limit, sign, list(groups.values()))
         is_gross = is_gross if binding is None else binding
-        change(name, changes)
-    net = sum((group.excl for group in groups.values()), _ZERO)
-    if net < 0 or net + sum((group.vat for group in groups.values()), _ZERO) < 0:
-        change("MIN_PRICE", {rate: -group.excl for rate, group in groups.items() if group.excl})
+        for rate, excl in sorted(changes.items()):
+            groups[rate].excl += excl
+            found.append(_adjustment(name, rate, excl, span))
     return found, is_gross
 
 

@@ -73,18 +73,30 @@ async def test_a_refund_that_the_platform_would_have_to_pay_waits_until_there_is
     await sandbox.set_clock(ours.database, 9 * DAY)
     await reconcile(ours)  # all of it went to the bank
     async with ours.scope() as scope:
-        op = await payments.refund(scope, payment.id, "broken", amount_minor=500)
-    assert (op.state, op.response) == ("failed", {"code": "balance_insufficient"})
+        await payments.refund(scope, payment.id, "broken", amount_minor=500)
+    await ours.jobs.run()
+    assert (await ours.ops(payment))[-1] == ("refund", "failed")
+    assert not [one for one in ours.wire.calls if one[1] == "/v1/refunds"], "nobody was asked"
     second = await ours.hold()
     await ours.pay(second)
     await ours.look(second)
     await ours.charge(2500)
     await ours.jobs.run()
     async with ours.scope() as scope:
-        op = await payments.refund(scope, payment.id, "broken", amount_minor=500)
+        await payments.refund(scope, payment.id, "broken", amount_minor=500)
+        await payments.refund(scope, second.id, "broken")  # all of it: the platform kept a part
     await ours.jobs.run()
     assert (await ours.read(payment.id)).refunded_minor == 500
-    assert op.state == "planned"
+    assert (await ours.ops(second))[-1] == ("refund", "failed")  # the rest of it is no longer there
+    third = await ours.hold()
+    await ours.pay(third)
+    await ours.look(third)
+    await ours.charge(2500)
+    await ours.jobs.run()
+    async with ours.scope() as scope:
+        await payments.refund(scope, third.id, "broken")  # all of the only money that came since
+    await ours.jobs.run()
+    assert (await ours.read(third.id)).refunded_minor == 2500
 
 
 async def test_an_account_that_stands_keeps_its_own_and_the_console_says_whose_risk_it_is(

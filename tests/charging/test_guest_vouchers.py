@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from app.access.models import Driver
 from app.billing import paper, payments, vouchers
-from app.billing.models import Payment, Voucher, VoucherBatch
+from app.billing.models import Payment, VoucherBatch
 from app.charging import paid, settlement, voucher_starts
 from app.charging.account import Way
 from app.charging.models import CDR, ChargingSession
@@ -70,8 +70,16 @@ async def give_up(yard: Yard, session_id: UUID) -> None:
     await yard.shop.jobs.run()
 
 
-async def revoke(yard: Yard) -> None:
-    async with yard.shop.scope() as scope:
+async def give_back(yard: Yard, session_id: UUID, minor: int | None, at: timedelta) -> None:
+    now = utcnow() + at
+    async with yard.shop.database.scope(yard.shop.tenant_id, payments.ACTOR, now=now) as scope:
+        await settlement.refund(scope, (await payment_of(yard, session_id)).id, "Sorry.", amount_minor=minor)
+    await yard.shop.jobs.run()
+
+
+async def revoke(yard: Yard, at: timedelta = timedelta()) -> None:
+    now = utcnow() + at
+    async with yard.shop.database.scope(yard.shop.tenant_id, payments.ACTOR, now=now) as scope:
         for batch in (await scope.db.execute(select(VoucherBatch))).scalars():
             await vouchers.revoke(scope, batch.id)
 
@@ -172,27 +180,26 @@ async def test_what_a_session_holds_is_good_though_the_code_ends_or_is_revoked_m
     late = timedelta(days=4)
     await charge(yard, session, kwh=5)
     assert await refusal(yard, ended, at=late) == "voucher_expired"
-    async with yard.shop.database.scope(yard.shop.tenant_id, payments.ACTOR, now=utcnow() + late) as scope:
-        await settlement.refund(scope, (await payment_of(yard, session.id)).id, "Sorry.")
-    await yard.shop.jobs.run()
+    await give_back(yard, session.id, None, late)
     again = await start(yard, ended, at=late)
     assert (await payment_of(yard, again.id)).hold_minor == 1000
-    await revoke(yard)
+    await revoke(yard, late)
     assert await left(yard) == [(0, 1000)] and (await yard.shop.balances())["voucher_liability"] == -1000
     await charge(yard, again, kwh=10)
     assert (await payment_of(yard, again.id)).captured_minor == 600 and await left(yard) == [(0, 0)]
-    async with yard.shop.scope() as scope:
-        await settlement.refund(scope, (await payment_of(yard, again.id)).id, "Sorry.", amount_minor=100)
-    await yard.shop.jobs.run()
+    await give_back(yard, again.id, 100, late)
     books = await yard.shop.balances()
     assert (books["voucher_liability"], books["goodwill"]) == (-100, 600) and await faults(yard) == []
     third = await start(yard, ended, at=late)
     assert (await payment_of(yard, third.id)).hold_minor == 100
     await charge(yard, third, kwh=10)
     assert await left(yard) == [(0, 0)]
-    await revoke(yard)  # used up: it is left alone, and what is given back of it can still be spent
-    async with yard.shop.scope() as scope:
-        assert (await scope.db.execute(select(Voucher.revoked_at))).scalar_one() is None
+    await revoke(yard, late)  # used up: it is left alone, and what is given back of it can still be spent
+    await give_back(yard, third.id, 50, late)
+    assert await left(yard) == [(50, 0)] and (await yard.shop.balances())["voucher_liability"] == -50
+    await revoke(yard, late)  # whoever means it presses once more
+    assert await left(yard) == [(0, 0)] and "voucher_liability" not in await yard.shop.balances()
+    assert await refusal(yard, ended, at=late) == "voucher_unknown" and await faults(yard) == []
 
 
 async def test_where_no_session_comes_of_it_the_code_has_it_back(

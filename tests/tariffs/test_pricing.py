@@ -518,6 +518,20 @@ def test_a_price_below_nothing_takes_from_what_the_rest_costs_and_pays_nobody() 
         assert {line.component for line in found.lines} >= {"ENERGY", "MIN_PRICE"}
 
 
+@given(st.integers(-4000, 4000), st.integers(-4000, 4000), st.booleans(), st.sampled_from(["EUR", "JPY"]))
+def test_no_total_is_below_nothing_before_or_after_its_two_rates_of_vat(
+    energy: int, flat: int, is_gross: bool, currency: str
+) -> None:
+    raw = tariff(
+        component("ENERGY", f"{energy / 10_000:.4f}", vat=19),
+        component("FLAT", f"{flat / 10_000:.4f}", vat=7),
+    ) | {"currency": currency, "tax_included": "YES" if is_gross else "NO"}
+    found = cost(raw, charging(3600, 1_000))
+    total = found.total_cost
+    assert min(total.excl_minor, total.incl_minor) >= 0
+    assert sum(line.cost.incl_minor for line in found.lines) == total.incl_minor
+
+
 def test_amounts_have_the_decimals_of_their_currency() -> None:
     yen = tariff(component("ENERGY", "30.5")) | {"currency": "JPY"}
     dinar = tariff(component("ENERGY", "0.1234")) | {"currency": "KWD"}
