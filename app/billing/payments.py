@@ -621,14 +621,16 @@ async def capture(
     legs = await lock_legs(scope, source_type, source_id)
     left, kept = gross_minor, {leg.id: await kept_minor(scope, leg) for leg in legs}
     for leg in legs:
-        most = leg.hold_minor if _holds(leg) else kept[leg.id]
+        most = leg.hold_minor if _holds(leg) else kept[leg.id] + leg.refunded_outside_minor
         share = left if leg is legs[-1] or leg.state in OPEN else min(left, most)
         await _capture(
             scope, leg, share, is_one_of_many=len(legs) > 1, host=host if leg is legs[-1] else None
         )
         left -= share
-    # Too much was taken on the way, or the last leg took less than is left.
-    if len(legs) > 1 and sum(kept.values()) != gross_minor:
+    # Too much was taken on the way, or the last leg took less than is left. What was given back at the provider itself
+    # is no loss: its paper is yet to come.
+    stands, outside = sum(kept.values()), sum(leg.refunded_outside_minor for leg in legs)
+    if len(legs) > 1 and not stands <= gross_minor <= stands + outside:
         await _correct(scope, legs, gross_minor, LESS_USED)
 
 
