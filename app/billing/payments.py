@@ -1206,13 +1206,18 @@ async def _correct(scope: Scope, legs: Sequence[Payment], gross_minor: int, reas
         kept[leg.id] = leg.captured_minor - _given_back(leg, refunds.get(leg.id, []))
     wanted = min(gross_minor, sum(kept.values()))
     await _spread(scope, free, kept, sum(kept.values()) - wanted, reason)
+    lost = gross_minor - wanted - given_up
+    if (
+        lost > 0
+    ):  # what was given back at the provider itself is no loss, nor owed again: its paper is yet to come
+        lost -= min(lost, sum(leg.refunded_outside_minor for leg in legs))
     # What a card has yet to give is less or more by that; so it is of a debt whose hold stands since a moment ago.
     asked = next((leg for leg in legs if leg.saved_card_id is not None and leg.state in OPEN), None)
     asked = asked or next((leg for leg in legs if _holds(leg)), None)
     if asked is not None:
-        await _capture(scope, asked, max(gross_minor - wanted - given_up, 0), is_one_of_many=len(legs) > 1)
+        await _capture(scope, asked, max(lost, 0), is_one_of_many=len(legs) > 1)
         return
-    lost, last = gross_minor - wanted - given_up, legs[-1]
+    last = legs[-1]
     if lost:
         await ledger.post(scope, "write_off", _corrections(last.id), uuid7(), scope.now, [
             Posting("write_off", lost, last.currency), Posting("driver_receivable", -lost, last.currency),

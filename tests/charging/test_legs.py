@@ -370,6 +370,7 @@ async def test_what_was_given_back_of_one_leg_in_the_dashboard_counts_beside_wha
     await reader.shop.look(first)
     async with reader.shop.scope() as scope:  # news of a hold that was settled long ago
         await settlement.capture(scope, reader.session_id)
+        await settlement.correct_payment(scope, reader.session_id)
     assert "write_off" not in await reader.shop.balances() and await reader.faults() == []
     await reader.refund(2, 500)
     assert (await reader.back())[:2] == [1000, 500]
