@@ -42,7 +42,7 @@ from app.charging import (
 from app.charging.models import ChargingSession
 from app.charging.plausibility import rated_power_w
 from app.identity.service import check_email
-from app.kernel.errors import Invalid, NotFound, Refused, TooMany
+from app.kernel.errors import Invalid, LiveryError, NotFound, Refused, TooMany
 from app.kernel.ids import parse_id, public_id
 from app.kernel.money import to_minor
 from app.kernel.settings import Settings
@@ -246,16 +246,24 @@ async def start(request: AnyRequest, code: str) -> Response[Any]:
         try:
             target, op, session_id = await _wish(scope, visit, evse, form)
         except (Invalid, Refused, TooMany) as error:
-            await scope.db.rollback()
-            scope.forget_after_commit()
-            errors = {fault.field: _(fault.message) for fault in error.faults}
-            shown = await _place_page(
-                request, scope, code, status=error.status, values=form.values, errors=errors, alert=_(error.message)
-            )  # fmt: skip
-            return with_retry_after(shown, error)
+            return await _shown_again(request, scope, code, form, error, _place_page)
     paying = _checkout_url(visit, op.id, session_id) if op else _other_taps_checkout(visit, session_id)
     target = await paying or target
     return Response(None, status_code=303, headers={"Location": target})
+
+
+async def _shown_again(
+    request: AnyRequest, scope: Scope, code: str, form: Form, error: LiveryError,
+    again: Callable[..., Awaitable[Response[str]]],
+) -> Response[str]:  # fmt: skip
+    """The page with what was wrong beside what was typed; nothing of the try stays."""
+    await scope.db.rollback()
+    scope.forget_after_commit()
+    errors = {fault.field: _(fault.message) for fault in error.faults}
+    shown = await again(
+        request, scope, code, status=error.status, values=form.values, errors=errors, alert=_(error.message)
+    )
+    return with_retry_after(shown, error)
 
 
 async def _wish(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> tuple[str, PaymentOp | None, UUID]:
@@ -326,13 +334,7 @@ async def start_by_voucher(request: AnyRequest, code: str) -> Response[Any]:
         try:
             return redirect(request, await _wish_by_voucher(scope, visit, evse, form))
         except (Invalid, Refused, TooMany) as error:
-            await scope.db.rollback()
-            scope.forget_after_commit()
-            errors = {fault.field: _(fault.message) for fault in error.faults}
-            shown = await _voucher_page(
-                request, scope, code, status=error.status, values=form.values, errors=errors, alert=_(error.message)
-            )  # fmt: skip
-            return with_retry_after(shown, error)
+            return await _shown_again(request, scope, code, form, error, _voucher_page)
 
 
 async def _wish_by_voucher(scope: Scope, visit: Visit, evse: EVSE, form: Form) -> str:
