@@ -98,13 +98,7 @@ JOBS = {
     "billing.top_up_authorized": top_up_authorized,
     "billing.voucher_came_back": voucher_came_back,
 }
-LISTENERS = {
-    "TenantCreated": ["billing.open_account"],
-    "PaymentAuthorized": ["billing.top_up_authorized"],
-    "PaymentCaptured": ["billing.voucher_came_back"],
-    "PaymentEnded": ["billing.voucher_came_back"],
-    "PaymentRefunded": ["billing.voucher_came_back"],
-}
+LISTENERS = {"TenantCreated": ["billing.open_account"], "PaymentAuthorized": ["billing.top_up_authorized"]}
 RECURRING = [
     ("* * * * *", "billing.tidy"),
     ("* * * * *", "billing.tidy_cards"),

@@ -1605,7 +1605,9 @@ async def _conclude(
 async def _post_refund(scope: Scope, payment: Payment, op: PaymentOp) -> None:
     amount = op.request["amount_minor"]
     await ledger.post(scope, "refunded", "payment_op", op.id, scope.now, _taken(payment, -amount))
-    await events.emit(scope, "PaymentRefunded", "payment", payment.id, {"amount_minor": amount})
+    news = {"amount_minor": amount}
+    event_id = await events.emit(scope, "PaymentRefunded", "payment", payment.id, news)
+    await _tell_voucher(scope, payment, "PaymentRefunded", event_id)
 
 
 async def _was_refunded(database: Database, tenant_id: UUID, op_id: UUID) -> bool:
@@ -1949,10 +1951,17 @@ async def _tell(scope: Scope, payment: Payment, was: str) -> None:
 
 
 async def _emit(scope: Scope, payment: Payment, kind: str) -> None:
-    await events.emit(scope, kind, "payment", payment.id, {
+    event_id = await events.emit(scope, kind, "payment", payment.id, {
         "source_type": payment.source_type, "source_id": str(payment.source_id), "state": payment.state,
         "failure": payment.failure, "captured_minor": payment.captured_minor,
     })  # fmt: skip
+    await _tell_voucher(scope, payment, kind, event_id)
+
+
+async def _tell_voucher(scope: Scope, payment: Payment, kind: str, event_id: UUID) -> None:
+    """Something of it may lie on its code again (`vouchers.came_back`)."""
+    if payment.voucher_id is not None and kind in ("PaymentCaptured", "PaymentEnded", "PaymentRefunded"):
+        await queue.enqueue(scope, "billing.voucher_came_back", event_id=str(event_id))
 
 
 # -- the janitor -----------------------------------------------------------------------------------------------------
