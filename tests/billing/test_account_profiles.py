@@ -11,6 +11,7 @@ from app.kernel.errors import ConfigurationFault
 from app.kernel.settings import load_settings
 from app.reporting import jobs as reporting
 from tests.billing.conftest import Shop
+from tests.billing.test_fees import sell
 from tests.billing.test_onboarding import account_of
 from tests.surfaces.conftest import house
 from tests.web import House, found_brand
@@ -48,12 +49,7 @@ async def test_the_platform_is_billed_and_money_lies_there_for_seven_days(ours: 
     seen = await provider.get_account(account.account_ref)
     assert seen.losses_borne_by == account.losses_borne_by == "application"
     assert (await provider.get_schedule(account.account_ref)).delay_days == 7
-    payment = await ours.hold()
-    await ours.pay(payment)
-    await ours.look(payment)
-    await ours.charge(2000)
-    await ours.jobs.run()
-    payment = await ours.read(payment.id)
+    payment = await sell(ours, 2000)
     assert (payment.captured_minor, payment.provider_fee_minor) == (2000, 0)
     assert "stripe_fee_expense" not in await ours.balances()
     for day, available in ((6, False), (8, True)):
@@ -65,11 +61,7 @@ async def test_the_platform_is_billed_and_money_lies_there_for_seven_days(ours: 
 
 
 async def test_a_refund_that_the_platform_would_have_to_pay_waits_until_there_is_money(ours: Shop) -> None:
-    payment = await ours.hold()
-    await ours.pay(payment)
-    await ours.look(payment)
-    await ours.charge(2000)
-    await ours.jobs.run()
+    payment = await sell(ours, 2000)
     await sandbox.set_clock(ours.database, 9 * DAY)
     await reconcile(ours)  # all of it went to the bank
     async with ours.scope() as scope:
@@ -77,22 +69,14 @@ async def test_a_refund_that_the_platform_would_have_to_pay_waits_until_there_is
     await ours.jobs.run()
     assert (await ours.ops(payment))[-1] == ("refund", "failed")
     assert not [one for one in ours.wire.calls if one[1] == "/v1/refunds"], "nobody was asked"
-    second = await ours.hold()
-    await ours.pay(second)
-    await ours.look(second)
-    await ours.charge(2500)
-    await ours.jobs.run()
+    second = await sell(ours, 2500)
     async with ours.scope() as scope:
         await payments.refund(scope, payment.id, "broken", amount_minor=500)
         await payments.refund(scope, second.id, "broken")  # all of it: the platform kept a part
     await ours.jobs.run()
     assert (await ours.read(payment.id)).refunded_minor == 500
     assert (await ours.ops(second))[-1] == ("refund", "failed")  # the rest of it is no longer there
-    third = await ours.hold()
-    await ours.pay(third)
-    await ours.look(third)
-    await ours.charge(2500)
-    await ours.jobs.run()
+    third = await sell(ours, 2500)
     async with ours.scope() as scope:
         await payments.refund(scope, third.id, "broken")  # all of the only money that came since
     await ours.jobs.run()
