@@ -50,10 +50,16 @@ async def issue_vouchers(tenant_scope: Scope, data: dict[str, Any]) -> Response[
     guests = data.get("for_guests")
     if guests is not None and not isinstance(guests, bool):
         raise Invalid.field("for_guests", "choice", "true or false.")
+    texts = {"name": "", "valid_until": "", "paid_by": "brand"} | {
+        name: data[name] for name in ("name", "valid_until", "paid_by") if name in data
+    }
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise Invalid.field(name, "type", f"{name} is a text.")
     batch = await vouchers.issue(
-        tenant_scope, name=str(data.get("name") or ""), amount=await _amount(tenant_scope, data),
+        tenant_scope, name=texts["name"], amount=await _amount(tenant_scope, data),
         code_count=_whole(data, "code_count"), uses_per_code=_whole(data, "uses_per_code", 1),
-        valid_until=str(data.get("valid_until") or ""), paid_by=str(data.get("paid_by") or "brand"),
+        valid_until=texts["valid_until"], paid_by=texts["paid_by"],
         for_guests=guests,
     )  # fmt: skip
     return Response(await _shown(tenant_scope, batch.id), status_code=201 if batch.state == "issued" else 202)

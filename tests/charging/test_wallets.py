@@ -273,6 +273,8 @@ async def test_machines_issue_print_and_revoke_vouchers_and_read_a_wallet(
     money = {"amount": "10.00", "currency": "EUR"}  # as all calls say it
     for wrong in (
         {"code_count": "2"},
+        {"name": True},
+        {"paid_by": None},
         {"amount": money | {"currency": "CHF"}},
         {"amount": money | {"amount": 10}},
     ):
